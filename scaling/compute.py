@@ -3,16 +3,16 @@
 The log holds tokens; everything here is derived, so a change of convention never needs new samples.
 Conventions, used by every function below:
 
-- A multiply-add is 2 FLOPs and only matrix products count: norms, softmax and embedding look-ups are
-  left out, as in Kaplan et al. 2020 (arXiv:2001.08361, §2.1) and in `torch.utils.flop_counter`.
+- A multiply-add is 2 FLOPs and only matrix products count: norms, softmax and look-ups are left
+  out, as in Kaplan et al. 2020 (arXiv:2001.08361, §2.1) and in `torch.utils.flop_counter`.
 - Attention is counted over the positions that a causal token really sees, itself included. A fused
   kernel may compute the whole square; `causal=False` counts that (what torch's counter reports).
 - The output head is paid once per logit row that was needed: one per *sampled* token, and one per
   position in training. Chowdhery et al. 2022 (arXiv:2204.02311, App. B) count the same products.
-- A backward pass costs twice its forward pass, so training is three forwards (Kaplan et al., §2.1).
-- Padding, discarded rows and recomputation are no part of a sample's cost: they are the engine's waste.
+- A backward pass costs twice its forward pass: training is three forwards (Kaplan et al., §2.1).
+- Padding and discarded rows are no part of a sample's cost: they are the engine's waste.
 
-Token counts may be numbers or numpy arrays; results have their broadcast shape. Not here: measuring.
+Token counts may be numbers or numpy arrays; results have their broadcast shape.
 """
 
 from __future__ import annotations
@@ -119,14 +119,14 @@ def parameters(shape: Shape) -> dict[str, int]:
 
 
 def total_parameters(shape: Shape, embeddings: bool = True) -> int:
-    """Return the parameter count; without token and position tables and head if not `embeddings`."""
+    """Return the parameter count; `embeddings=False` leaves tables and head out."""
     groups = parameters(shape)
     tables = groups["embedding"] + groups["positions"] + groups["head"]
     return sum(groups.values()) - (0 if embeddings else tables)
 
 
 def block_flops(shape: Shape) -> int:
-    """Return the FLOPs per token of the blocks' matrices: 2 per weight, attention scores not included."""
+    """Return the FLOPs per token of the blocks' matrices, 2 per weight, without attention scores."""
     groups = parameters(shape)
     return 2 * (groups["attention"] + groups["mlp"])
 
@@ -139,7 +139,7 @@ def head_flops(shape: Shape) -> int:
 def attention_flops(
     shape: Shape, new_tokens: ArrayLike, cached_tokens: ArrayLike = 0, causal: bool = True
 ) -> Numbers:
-    """Return the FLOPs of scores and mixing: 4·layers·heads·head_dim per pair of positions that meet.
+    """Return the FLOPs of scores and mixing: 4·layers·heads·head_dim per pair of positions.
 
     Pairs are `new·cached + new·(new+1)/2`, or `new·(cached+new)` with `causal=False`.
     """
@@ -170,8 +170,8 @@ def sample_flops(
 ) -> Numbers:
     """Return the FLOPs of one sample from its ledger: prefill of what was not cached, then decode.
 
-    A step computes prompt − cached + completion − 1 positions (its last token is read by nobody, or by
-    the next step, which then pays for it) and one row of logits per completion token.
+    A step computes prompt − cached + completion − 1 positions (its last token is read by nobody,
+    or by the next step, which then pays for it) and one row of logits per completion token.
     """
     prompt, done = np.asarray(prompt_tokens, float), np.asarray(cached_tokens, float)
     completion = np.asarray(completion_tokens, float)
@@ -180,7 +180,7 @@ def sample_flops(
 
 
 def train_flops(shape: Shape, tokens: ArrayLike, mean_context: float) -> Numbers:
-    """Return training FLOPs: three forwards per token, each seeing `mean_context` positions on average.
+    """Return training FLOPs: three forwards per token, `mean_context` positions seen on average.
 
     For packed rows of length T without resets, mean_context = (T+1)/2.
     """
@@ -194,7 +194,7 @@ def train_flops_6n(n_params: ArrayLike, tokens: ArrayLike) -> Numbers:
 
 
 def kv_bytes(shape: Shape, tokens: ArrayLike, bytes_per_value: float = 4) -> Numbers:
-    """Return the bytes of keys and values held for `tokens` positions (Pope et al., arXiv:2211.05102)."""
+    """Return the bytes of keys and values of `tokens` positions (Pope et al., arXiv:2211.05102)."""
     per_token = 2.0 * shape.layers * shape.kv_heads * shape.head_dim * bytes_per_value
     return per_token * np.asarray(tokens, float)
 
@@ -246,7 +246,7 @@ def price(
     per_million_output: float,
     per_million_cached: float = 0.0,
 ) -> Numbers:
-    """Return the price of tokens at a provider's list prices, in its currency, per million tokens."""
+    """Return the price of tokens at list prices per million tokens, in their currency."""
     cached = np.asarray(cached_tokens, float)
     fresh = np.asarray(prompt_tokens, float) - cached
     spent = fresh * per_million_input + cached * per_million_cached
