@@ -1,0 +1,53 @@
+# Each target sets up $(VENV) by itself. SKIP_ENV=1 uses the python on the PATH as it is (conda, containers).
+# Without make: python3 -m venv .venv; .venv/bin/pip install -c constraints.txt -e '.[test]'; .venv/bin/python -m scaling study
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Passed on to the command of a target: make study ARGS="--preset tiny"
+ARGS   ?=
+# auto | cpu | cu130 | ... : uv picks the torch build that fits the driver
+TORCH_BACKEND ?= auto
+# Local wheels (mirrors, clusters without a network): uv does not read pip's setting by itself
+LINKS  := $(or $(UV_FIND_LINKS),$(PIP_FIND_LINKS))
+UVFLAGS := $(if $(LINKS),$(addprefix --find-links ,$(LINKS)),--torch-backend $(TORCH_BACKEND))
+# The torch release that constraints.txt is locked to; pyproject.toml allows a wide range
+LOCKED_TORCH := 2.13.0
+
+ifdef SKIP_ENV
+READY :=
+PY    := python
+else
+READY := $(VENV)/.ready
+PY    := $(BIN)/python
+endif
+
+.PHONY: study test figures notebooks train bench lint types lock clean
+study figures notebooks train bench: $(READY)
+	$(PY) -m scaling $@ $(ARGS)
+
+test: $(READY)
+	$(PY) -m pytest -q $(ARGS)
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(READY)
+	$(PY) -m mypy
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip install -q --python $(BIN)/python $(UVFLAGS) -c constraints.txt -e '.[test]'
+	touch $@
+
+# The tested versions of every extra, for all platforms. Constraints (-c) install nothing by themselves.
+lock: $(READY)
+	echo 'torch==$(LOCKED_TORCH)' > $(VENV)/lock.in
+	$(BIN)/uv pip compile pyproject.toml -q --all-extras --universal --python-version 3.11 --upgrade \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -c $(VENV)/lock.in -o constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	find scaling tests -name __pycache__ -type d -prune -exec rm -rf {} +

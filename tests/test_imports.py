@@ -1,0 +1,135 @@
+"""Who may import whom. The table is the design; an edge that is not in it fails."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "scaling"
+ANYTHING = None
+
+MAY_IMPORT: dict[str, set[str] | None] = {
+    # foundation
+    "records": set(),
+    "compute": {"records"},
+    "provenance": set(),
+    # left room: make samples
+    "tasks": {"records"},
+    "models": {"records", "compute"},
+    "engine": {"records", "compute"},
+    "methods": {"tasks", "engine", "records"},
+    "train": {"tasks", "models", "engine", "compute", "records", "provenance"},
+    # the door
+    "store": {"records", "provenance"},
+    # right room: read samples
+    "estimates": set(),
+    "intervals": {"estimates"},
+    "curves": {"records", "compute", "estimates", "intervals", "store"},
+    "laws": set(),
+    "fits": {"laws", "records"},
+    "joint": {"fits", "laws", "records", "intervals"},
+    "published": {"fits", "laws", "records", "estimates", "intervals"},
+    "plots": {"records", "provenance", "fits", "joint"},
+    # commands: put the rooms together
+    "study": ANYTHING,
+    "bench": ANYTHING,
+    "__main__": ANYTHING,
+    "__init__": ANYTHING,
+}
+RIGHT_ROOM = ("estimates", "intervals", "curves", "laws", "fits", "joint", "published", "plots")
+LEFT_ROOM_ONLY = {"torch", "transformers", "tokenizers", "safetensors"}
+
+
+def unit_of(path: Path) -> str:
+    """Return the row of the table that a file belongs to: `tasks` for scaling/tasks/sums.py."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_names(path: Path) -> set[str]:
+    """Return the full dotted names a file imports, at any depth, relative imports resolved."""
+    parts = ("scaling", *path.relative_to(PACKAGE).with_suffix("").parts)
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(parts[: -node.level]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def edges_of(path: Path) -> set[str]:
+    """Return the rows of the table a file imports, its own left out."""
+    ours = {name.split(".")[1] for name in imported_names(path) if name.startswith("scaling.")}
+    return (ours & set(MAY_IMPORT)) - {unit_of(path)}
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_what_the_table_allows(path: Path) -> None:
+    assert unit_of(path) in MAY_IMPORT, f"{path.name}: add a row to the table of imports"
+    allowed = MAY_IMPORT[unit_of(path)]
+    if allowed is not ANYTHING:
+        assert edges_of(path) <= allowed
+
+
+def test_the_reader_of_imports_sees_every_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    (tmp_path / "tasks").mkdir()
+    file = tmp_path / "tasks" / "sums.py"
+    file.write_text(
+        "import scaling.engine\nfrom scaling import store\nfrom scaling.fits import fit\n"
+        "from . import countdown\nfrom ..records import Plan\ndef f():\n    from .. import laws\n"
+    )
+    assert edges_of(file) == {"engine", "store", "fits", "records", "laws"}
+
+
+def test_the_table_has_no_cycle() -> None:
+    left = {name: set(allowed) for name, allowed in MAY_IMPORT.items() if allowed is not ANYTHING}
+    while left:
+        free = {name for name, allowed in left.items() if not allowed & set(left)}
+        assert free, f"a cycle among {sorted(left)}"
+        left = {name: allowed for name, allowed in left.items() if name not in free}
+
+
+@pytest.mark.parametrize("name", RIGHT_ROOM)
+def test_no_file_of_the_right_room_names_torch(name: str) -> None:
+    files = [path for path in FILES if unit_of(path) == name]
+    assert all(
+        n.split(".")[0] not in LEFT_ROOM_ONLY for path in files for n in imported_names(path)
+    )
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the top-level modules loaded in a fresh process after running `code`."""
+    script = f"{code}\nimport sys\nprint(' '.join(n for n in sys.modules if '.' not in n))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_right_room_loads_without_torch_in_a_fresh_process() -> None:
+    present = [name for name in RIGHT_ROOM if importlib.util.find_spec(f"scaling.{name}")]
+    loaded = modules_after("\n".join(f"import scaling.{name}" for name in ("store", *present)))
+    assert "scaling" in loaded
+    assert not loaded & LEFT_ROOM_ONLY
+
+
+def test_import_scaling_loads_nothing_heavy() -> None:
+    loaded = modules_after("import scaling")
+    assert not loaded & {*LEFT_ROOM_ONLY, "pandas", "matplotlib", "scipy", "pyarrow"}
