@@ -126,7 +126,7 @@ def total_parameters(shape: Shape, embeddings: bool = True) -> int:
 
 
 def block_flops(shape: Shape) -> int:
-    """Return the FLOPs per token of the blocks' matrices, 2 per weight, without attention scores."""
+    """Return the FLOPs per token of the blocks' matrices: 2 per weight, no attention scores."""
     groups = parameters(shape)
     return 2 * (groups["attention"] + groups["mlp"])
 
