@@ -1,0 +1,102 @@
+"""Where a result came from: commit, package versions, machine, file hashes.
+
+Not the whole environment: its variables hold secrets and are never read. Torch is asked about the
+GPU only when something else has already loaded it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parent
+RECORDED = (
+    "inference-scaling-kit",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+)
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git prints in the package's folder; None without git or outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def code_state() -> tuple[str | None, bool | None]:
+    """Return (commit, dirty): dirty when a file of the package differs from that commit or is new.
+
+    (None, None) when the package does not lie at the top of a git checkout (a plain install).
+    """
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != PACKAGE.parent:
+        return None, None
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", str(PACKAGE))
+    return commit, None if changes is None else bool(changes)
+
+
+def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
+    """Return the installed version of each package, from its metadata; absent ones are left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_name() -> str:
+    """Return the processor's name as Linux gives it, else the architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def device() -> dict[str, Any]:
+    """Return the processor, its usable cores, the GPUs torch sees (None: torch is not loaded)."""
+    torch = sys.modules.get("torch")
+    gpus = torch and [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": _cpu_name(), "cores": cores, "gpus": gpus}
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def collect() -> dict[str, Any]:
+    """Return everything above as one JSON-ready dictionary, with the time (UTC) and the command."""
+    commit, dirty = code_state()
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": versions(),
+        "device": device(),
+    }

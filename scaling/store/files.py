@@ -1,0 +1,166 @@
+"""Files that appear whole or not at all, and tables of exactly one schema. Knows no run."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scaling.records import Problem, Sample
+
+BLOCK = 256  #: rows per digest, to say where an edited file differs
+ARROW = {
+    "str": pa.string(),
+    "str | None": pa.string(),
+    "int": pa.int32(),
+    "float": pa.float32(),
+    "bool": pa.bool_(),
+}
+
+
+def schema_of(record: type, skip: tuple[str, ...] = ()) -> pa.Schema:
+    """Return the Arrow schema of a dataclass: a field may be null only if its type says None."""
+    kept = [f for f in fields(record) if f.name not in skip]
+    return pa.schema([pa.field(f.name, ARROW[str(f.type)], "None" in str(f.type)) for f in kept])
+
+
+PROBLEMS = schema_of(Problem)
+SCHEMAS = {
+    "facts": schema_of(Sample, skip=("text",)),
+    # large_string: the texts of a run may pass 2 GiB in all
+    "text": pa.schema([pa.field("text", pa.large_string(), nullable=False)]),
+}
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal sha256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def json_hash(value: Any) -> str:
+    """Return the sha256 of a JSON-ready value, whatever the order of its keys."""
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def write_files(files: dict[Path, bytes]) -> None:
+    """Write files of one folder so that each appears whole or not at all, in the order given.
+
+    Errors: OSError, with nothing left behind, when the disk is full.
+    """
+    aside = {path.with_name(path.name + ".tmp"): path for path in files}
+    try:
+        for tmp, path in aside.items():
+            _write_through(tmp, files[path])
+        for tmp, path in aside.items():
+            os.replace(tmp, path)
+        _sync_folder(next(iter(files)).parent)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        advice = "all finished units are safe; free some space and run the same command again"
+        raise OSError(error.errno, f"no space left to write {path}: {advice}") from error
+    finally:
+        for tmp in aside:
+            tmp.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renames in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes; ValueError when it is missing or unreadable."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def table_of(rows: Sequence[Any], schema: pa.Schema, what: str) -> pa.Table:
+    """Return dataclass rows as a table of exactly that schema; ValueError names column and row."""
+    columns = [_column([getattr(r, f.name) for r in rows], f, what) for f in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _column(values: list[Any], field: pa.Field, what: str) -> pa.Array:
+    try:
+        array = pa.array(values, field.type)
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        raise ValueError(f"{what}, column {field.name}: {error}; give {field.type}") from error
+    if array.null_count and not field.nullable:
+        row = int(np.argmin(array.is_valid()))
+        raise ValueError(f"{what}, column {field.name}, row {row} is None; give {field.type}")
+    return array
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Return a table as the bytes of a Parquet file; equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=9)
+    return bytes(sink.getvalue())
+
+
+def from_parquet(
+    path: Path, data: bytes, schema: pa.Schema, columns: list[str] | None = None
+) -> pa.Table:
+    """Return the table in a Parquet file's bytes; ValueError for another schema or no Parquet."""
+    try:
+        found = pq.ParquetFile(pa.BufferReader(data))
+        table = found.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is truncated or damaged: {str(error).splitlines()[0]}") from error
+    if not found.schema_arrow.equals(schema):
+        names = ", ".join(schema.names)
+        raise ValueError(f"{path} has columns {found.schema_arrow.names}; expected {names}")
+    return table
+
+
+def _digests(table: pa.Table) -> list[str]:
+    """Return one short digest for every `BLOCK` rows."""
+    rows = pd.util.hash_pandas_object(table.to_pandas(), index=False).to_numpy()
+    return [sha256(rows[i : i + BLOCK].tobytes())[:8] for i in range(0, len(rows), BLOCK)]
+
+
+def entry_of(table: pa.Table, data: bytes) -> dict[str, Any]:
+    """Return what a manifest keeps of a file, so that `checked_bytes` can say where it differs."""
+    return {
+        "sha256": sha256(data),
+        "rows": table.num_rows,
+        "row_digests": " ".join(_digests(table)),
+    }
+
+
+def checked_bytes(path: Path, schema: pa.Schema, entry: dict[str, Any]) -> bytes:
+    """Return a file's bytes if they are those of its entry; ValueError says where they differ."""
+    data = read_bytes(path)
+    if sha256(data) == entry["sha256"]:
+        return data
+    table = from_parquet(path, data, schema)
+    pairs = zip(_digests(table), entry["row_digests"].split(), strict=False)
+    block = next((i for i, (now, then) in enumerate(pairs) if now != then), None)
+    where = f"{table.num_rows} rows instead of {entry['rows']}"
+    if block is not None:
+        where += f", the first that differ among {block * BLOCK} to {(block + 1) * BLOCK - 1}"
+    raise ValueError(f"{path} was changed after it was written ({where}); restore the file")

@@ -1,0 +1,68 @@
+"""The manifest of a run: what was asked, by which code, and the hashes of its files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from scaling.records import ModelCard, Plan, Problem
+from scaling.store.files import json_hash, read_bytes, write_files
+
+FORMAT = 1  #: of the run folder; a later one is refused
+
+
+def card_to_json(card: ModelCard) -> dict[str, Any]:
+    """Return a model card without NaN, which JSON lacks."""
+    return asdict(card) | {
+        "train_flops": None if math.isnan(card.train_flops) else card.train_flops
+    }
+
+
+def card_from_json(row: dict[str, Any]) -> ModelCard:
+    """Return the model card that `card_to_json` wrote."""
+    flops = row["train_flops"]
+    return ModelCard(**row | {"train_flops": math.nan if flops is None else flops})
+
+
+def identity_of(
+    task: str, card: ModelCard, plan: Plan, problems: Sequence[Problem]
+) -> dict[str, Any]:
+    """Return what makes two runs the same run."""
+    return {
+        "task": task,
+        "model": card_to_json(card),
+        "plan": plan.to_dict(),
+        "problems_sha256": json_hash([asdict(problem) for problem in problems]),
+    }
+
+
+def seal_hash(manifest: dict[str, Any]) -> str:
+    """Return the hash of all that a sealed manifest says, the hashes of its files included."""
+    return json_hash({key: value for key, value in manifest.items() if key != "sha256"})
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Put a manifest in place of the one there, at once."""
+    text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+    write_files({folder / "manifest.json": text.encode()})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a run's manifest; ValueError when it is unreadable, edited or of a later format."""
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(read_bytes(path))
+        written = manifest["format"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the manifest of a run: {error}; restore it") from error
+    if written != FORMAT:
+        advice = "update the kit to read it"
+        raise ValueError(f"{path} has format {written}, this version reads {FORMAT}; {advice}")
+    edited = manifest["status"] == "sealed" and manifest["sha256"] != seal_hash(manifest)
+    if edited or manifest["hash"] != json_hash(manifest["identity"]):
+        raise ValueError(f"{path} was edited after it was written; restore it")
+    return manifest

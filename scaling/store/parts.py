@@ -1,0 +1,80 @@
+"""The parts of an open run: a pair of files `<unit>.<hashes>.<kind>.parquet` per unit of work.
+
+A name holds the unit and twelve digits of the hash of each file, so that no index has to be kept in
+step with the folder, and a damaged part is known by its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scaling.store.files import SCHEMAS, from_parquet, read_bytes, sha256, to_parquet, write_files
+
+FOLDER = "parts"
+KEYS = ["problem", "chain", "step"]
+
+
+def write_part(run: Path, unit: str, tables: dict[str, pa.Table]) -> None:
+    """Write the two files of a unit. The facts come last, and a part without both is no part."""
+    data = {kind: to_parquet(tables[kind]) for kind in ("text", "facts")}
+    stem = ".".join([quote(unit, safe=""), *(sha256(part)[:12] for part in data.values())])
+    write_files({run / FOLDER / f"{stem}.{kind}.parquet": data[kind] for kind in data})
+
+
+def find_parts(run: Path) -> dict[str, str]:
+    """Return {unit: stem of its file names} for the parts of which both files exist."""
+    stems: dict[str, set[str]] = {kind: set() for kind in SCHEMAS}
+    for path in (run / FOLDER).glob("*.parquet"):
+        stem, kind, _ = path.name.rsplit(".", 2)
+        stems[kind].add(stem)
+    whole = sorted(stems["facts"] & stems["text"])
+    return {unquote(stem.rsplit(".", 2)[0]): stem for stem in whole}
+
+
+def remove_halves(run: Path) -> None:
+    """Remove what a crash left behind: files not yet renamed, parts of which a file is missing."""
+    for stray in run.rglob("*.tmp"):
+        stray.unlink()
+    whole = set(find_parts(run).values())
+    for path in (run / FOLDER).glob("*.parquet"):
+        if path.name.rsplit(".", 2)[0] not in whole:
+            path.unlink()
+
+
+def _read_part(run: Path, stem: str, kind: str) -> pa.Table:
+    path = run / FOLDER / f"{stem}.{kind}.parquet"
+    data, (_, text, facts) = read_bytes(path), stem.rsplit(".", 2)
+    if not sha256(data).startswith(text if kind == "text" else facts):
+        advice = "delete it and resume: that unit is sampled again"
+        raise ValueError(f"{path} was changed after it was written; {advice}")
+    return from_parquet(path, data, SCHEMAS[kind])
+
+
+def read_parts(run: Path, kinds: Iterable[str], ids: Sequence[str]) -> dict[str, pa.Table]:
+    """Return all parts as one table per kind, sorted by problem (as in `ids`), chain, step."""
+    stems = find_parts(run).values()
+    parts = {k: [_read_part(run, stem, k) for stem in stems] for k in {"facts", *kinds}}
+    tables = {k: pa.concat_tables([SCHEMAS[k].empty_table(), *parts[k]]) for k in parts}
+    facts = tables["facts"]
+    place = pc.index_in(facts["problem"], pa.array(ids, pa.string())).to_numpy()
+    order = np.lexsort((facts["step"].to_numpy(), facts["chain"].to_numpy(), place))
+    return {kind: tables[kind].take(order).combine_chunks() for kind in kinds}
+
+
+def check_rows(facts: pa.Table, ids: Sequence[str], what: str) -> None:
+    """Refuse rows of an unknown problem, and two rows at the same (problem, chain, step)."""
+    keys = facts.select(KEYS)
+    unknown = keys.filter(pc.invert(pc.is_in(keys["problem"], pa.array(ids, pa.string()))))
+    if unknown.num_rows:
+        raise ValueError(f"{what} has a problem unknown to its run: {unknown['problem'][0]}")
+    counts = keys.group_by(KEYS).aggregate([([], "count_all")])
+    twice = counts.filter(pc.greater(counts["count_all"], 1))
+    if twice.num_rows:
+        row = ", ".join(f"{key} {twice[key][0]}" for key in KEYS)
+        raise ValueError(f"{what} holds {twice.num_rows} samples more than once; the first: {row}")

@@ -1,0 +1,99 @@
+"""Load a run, sealed or still open. Needs no lock and no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from scaling.records import ModelCard, Plan
+from scaling.store.files import PROBLEMS, SCHEMAS, checked_bytes, from_parquet
+from scaling.store.manifest import card_from_json, read_manifest
+from scaling.store.parts import read_parts
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run as the right room reads it."""
+
+    path: Path  #: the run's folder
+    manifest: dict[str, Any]  #: as written
+    task: str  #: name of the task
+    card: ModelCard  #: the model that was sampled
+    plan: Plan  #: how it was sampled
+    problems: pd.DataFrame  #: columns of `records.Problem`, in the order asked
+    frame: pd.DataFrame  #: columns of `records.Sample`, sorted by problem, chain, step
+    sha256: str  #: of the manifest, which holds the files' hashes; "" while the run is open
+
+
+def load_run(path: Path, columns: Iterable[str] | None = None, text: bool = False) -> LoadedRun:
+    """Return a run, its files checked against their hashes.
+
+    columns: of the facts, all by default. text: also what the model wrote, as column `text`.
+    Errors: ValueError naming the file, and where it differs, when one is missing or was changed.
+    """
+    path, names = Path(path), _known(columns)
+    manifest = read_manifest(path)
+    problems = _read_sealed(path, "problems", PROBLEMS, manifest)
+    kinds = ["facts", "text"] if text else ["facts"]
+    if manifest["status"] == "sealed":
+        wanted = {"facts": names, "text": None}
+        tables = {k: _read_sealed(path, k, SCHEMAS[k], manifest, wanted[k]) for k in kinds}
+    else:
+        tables = read_parts(path, kinds, problems["id"].to_pylist())
+    frame = _to_frame(tables["facts"].select(names))
+    if text:
+        frame["text"] = tables["text"]["text"].to_pandas()
+    identity = manifest["identity"]
+    return LoadedRun(
+        path=path,
+        manifest=manifest,
+        task=identity["task"],
+        card=card_from_json(identity["model"]),
+        plan=Plan.from_dict(identity["plan"]),
+        problems=problems.to_pandas(),
+        frame=frame,
+        sha256=manifest.get("sha256", ""),
+    )
+
+
+def load_runs(root: Path) -> list[LoadedRun]:
+    """Return every run directly under a folder, by name; a damaged one is refused, not skipped."""
+    if not Path(root).is_dir():
+        raise ValueError(f"{root} is not a folder; give the one that holds the run folders")
+    return [load_run(path.parent) for path in sorted(Path(root).glob("*/manifest.json"))]
+
+
+def _known(columns: Iterable[str] | None) -> list[str]:
+    """Return the columns asked for; ValueError with the nearest name for an unknown one."""
+    allowed = SCHEMAS["facts"].names
+    names = allowed if columns is None else list(columns)
+    for name in names:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, 1) or [", ".join(allowed)]
+            raise ValueError(f"no column {name!r} in the log; the nearest: {near[0]}")
+    return names
+
+
+def _read_sealed(
+    run: Path,
+    kind: str,
+    schema: pa.Schema,
+    manifest: dict[str, Any],
+    columns: list[str] | None = None,
+) -> pa.Table:
+    path = run / f"{kind}.parquet"
+    data = checked_bytes(path, schema, manifest["files"][path.name])
+    return from_parquet(path, data, schema, columns)
+
+
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table for arithmetic: 64-bit numbers, since tokens times parameters overflow 32."""
+    wide = {"int32": pa.int64(), "float": pa.float64()}
+    schema = [pa.field(f.name, wide.get(str(f.type), f.type)) for f in table.schema]
+    return table.cast(pa.schema(schema)).to_pandas()
