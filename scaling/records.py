@@ -1,0 +1,167 @@
+"""The nouns of the kit: what flows from the samplers to the figures. Data only, no behaviour that computes.
+
+A sample sits at (problem, chain, step): best-of-N is N chains of one step, sequential revision is one
+chain of N steps, and everything between is a grid. Imports nothing of ours, and no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+FEEDBACKS = ("none", "verdict")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question of a task."""
+
+    id: str  #: unique within the task, readable, a pure function of the content
+    prompt: str  #: the text a model is given
+    answer: str  #: a reference answer (one of several where the task allows several)
+    level: str  #: difficulty, for stratified curves
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verifier says of one text."""
+
+    answer: str | None  #: the normalised answer; None when nothing could be extracted
+    correct: bool  #: checked against ground truth; False when answer is None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a pool of samples is drawn. Frozen and logged; two equal plans give equal samples."""
+
+    method: str = "best_of_n"  #: a name in `scaling.methods.METHODS`
+    chains: int = 64  #: parallel chains per problem (exchangeable)
+    steps: int = 1  #: steps per chain (ordered; step 0 is the first draft)
+    temperature: float = 1.0  #: 0 is greedy
+    top_k: int = 0  #: 0 keeps the whole vocabulary
+    top_p: float = 1.0  #: 1 keeps the whole vocabulary
+    min_p: float = 0.0  #: 0 keeps the whole vocabulary
+    max_new_tokens: int = 64  #: cap per step
+    feedback: str = "none"  #: "verdict" tells the model that its draft was wrong: it leaks the truth
+    stop_after_correct: int = 0  #: stop a problem at its r-th correct sample; 0 never stops early
+    seed: int = 0  #: run seed, hashed with (problem, chain, step) for each row
+
+    def __post_init__(self) -> None:
+        for name, low in (("chains", 1), ("steps", 1), ("max_new_tokens", 1), ("top_k", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; give an integer of at least {low}")
+        if self.stop_after_correct < 0:
+            raise ValueError(f"stop_after_correct is {self.stop_after_correct}; give 0 or more")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature is {self.temperature}; give 0 (greedy) or more")
+        if not 0 < self.top_p <= 1 or not 0 <= self.min_p < 1:
+            raise ValueError(f"top_p {self.top_p}, min_p {self.min_p}: give 0 < top_p <= 1, 0 <= min_p < 1")
+        if self.feedback not in FEEDBACKS:
+            raise ValueError(f"feedback is {self.feedback!r}; allowed: {', '.join(FEEDBACKS)}")
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Plan:
+        """Return the plan a dictionary describes; an unknown key is refused."""
+        unknown = set(row) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown plan keys: {', '.join(sorted(unknown))}")
+        return cls(**row)
+
+    to_dict = asdict
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What an engine answers for one step of one row. Knows tokens, not tasks."""
+
+    tokens: tuple[int, ...]  #: new token ids, the stop token left out
+    logprob: float  #: sum over new tokens under the model's own distribution (temperature 1), nats
+    sampling_logprob: float  #: the same under the distribution that was sampled from, nats
+    finish: str  #: "stop", "length", or "error: reason"
+    prompt_tokens: int  #: length of the context before the first new token
+    cached_tokens: int  #: of these, computed by an earlier step of the same chain
+    completion_tokens: int  #: new tokens computed, the stop token included
+    seconds: float  #: share of wall time, batch time divided by rows in flight
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One verified completion: a row of the log."""
+
+    problem: str  #: Problem.id
+    chain: int  #: parallel index
+    step: int  #: revision index, 0 = first draft
+    text: str  #: what the model wrote in this step
+    answer: str | None  #: Verdict.answer
+    correct: bool  #: Verdict.correct
+    logprob: float  #: nats, model's distribution
+    sampling_logprob: float  #: nats, distribution sampled from
+    prompt_tokens: int  #: context length before this step
+    cached_tokens: int  #: of these, computed by an earlier step of the same chain
+    completion_tokens: int  #: new tokens, stop token included
+    seconds: float  #: share of wall time
+    finish: str  #: "stop", "length", or "error: reason"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a curve needs to know of a model, without its weights."""
+
+    name: str  #: e.g. "ladder/1.2M/3e13"
+    n_params: int  #: all parameters, tied ones once
+    n_params_no_embedding: int  #: without token embeddings and output head
+    train_flops: float  #: compute spent on training; NaN when unknown
+    train_tokens: int  #: tokens trained on; 0 when unknown
+    shape: dict[str, Any] = field(default_factory=dict)  #: `compute.Shape` as a dictionary
+    identity: str = ""  #: hash of the weights, or hub commit
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy against budget, with what is needed to refit it: `replicates` are bootstrap curves."""
+
+    x: np.ndarray  #: (points,) budget, in `x_unit`
+    y: np.ndarray  #: (points,) estimate; NaN where undefined
+    low: np.ndarray  #: (points,) lower end of the 95 % interval
+    high: np.ndarray  #: (points,) upper end
+    replicates: np.ndarray  #: (replicates, points) the same curve on resampled problems and samples
+    x_unit: str = "samples"  #: samples, tokens, flops, seconds, price
+    estimator: str = ""  #: e.g. "pass_at_k"
+    n_problems: int = 0  #: problems behind the estimate
+    n_missing: int = 0  #: samples or problems that could not be counted
+    label: str = ""  #: for legends
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law fitted to a curve and to each of its replicates."""
+
+    law: str  #: a name in `scaling.laws.LAWS`
+    params: dict[str, float]  #: best fit
+    interval: dict[str, tuple[float, float]]  #: 95 % interval of each parameter
+    replicates: np.ndarray  #: (replicates, parameters) refits; NaN rows failed
+    success: bool  #: False: `message` says what to try
+    message: str
+    rmse: float  #: root mean squared error over the fitted points
+    n_points: int
+    n_failed: int  #: replicates that could not be fitted
+    function: Callable[..., np.ndarray] = field(repr=False, compare=False)  #: (x, parameters) -> y
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Return the law at `x` (a tuple of arrays for several axes), in the unit of the fitted y."""
+        return self.function(x, np.array(list(self.params.values())))
+
+    def band(self, x: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the pointwise interval of the law at `x`, from the refitted replicates.
+
+        NaN when fewer than 20 replicates could be fitted.
+        """
+        good = self.replicates[np.isfinite(self.replicates).all(-1)]
+        if len(good) < 20:
+            return (np.full(np.shape(self.predict(x)), np.nan),) * 2
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        low, high = np.quantile(self.function(x, good), tails, axis=0)
+        return low, high
