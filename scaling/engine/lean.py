@@ -1,0 +1,144 @@
+"""The lean forward in torch: static keys and values, rows of different ages, any device.
+
+A store owns the keys and values of `slots` rows. Rows 0..n-1 decode together; further slots hold
+prompts, which `adopt` copies into rows. See `native.py` for the same interface in C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from scaling.engine.weights import Linear, Weights
+
+CHUNK = 16  #: capacities and attended lengths are multiples of this
+
+
+def linear(x: torch.Tensor, layer: Linear) -> torch.Tensor:
+    """Return the projection of x, multiplied in the weight's precision, in x's own precision."""
+    return F.linear(x.to(layer.weight.dtype), layer.weight, layer.bias).to(x.dtype)
+
+
+def norm(x: torch.Tensor, layer: Linear, weights: Weights) -> torch.Tensor:
+    """Return x after an RMS norm or a layer norm."""
+    if weights.rms:
+        return F.rms_norm(x, x.shape[-1:], layer.weight, weights.eps)
+    return F.layer_norm(x, x.shape[-1:], layer.weight, layer.bias, weights.eps)
+
+
+def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Return x (rows, time, heads, head_dim) with its first 2·half channels rotated; cos (.., half)."""
+    half = cos.shape[-1]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
+
+
+def activated(x: torch.Tensor, weights: Weights) -> torch.Tensor:
+    """Return the MLP's inner activation, gated where the family gates."""
+    gate, value = x.chunk(2, -1) if weights.shape.gated else (x, None)
+    if weights.activation == "silu":
+        gate = F.silu(gate)
+    else:
+        gate = F.gelu(gate, approximate="tanh" if weights.activation == "gelu_tanh" else "none")
+    return gate if value is None else gate * value
+
+
+class LeanStore:
+    """Keys and values of `slots` rows of `capacity` positions, with the forward that fills them."""
+
+    shares_prefixes = False
+
+    def __init__(self, weights: Weights, slots: int, capacity: int, dtype: torch.dtype) -> None:
+        s = weights.shape
+        self.weights = weights
+        self.capacity = -(-capacity // CHUNK) * CHUNK
+        size = (
+            s.layers,
+            2,
+            slots,
+            s.kv_heads,
+            self.capacity + 1,
+            s.head_dim,
+        )  # last: padding's bin
+        self.kv = torch.zeros(size, dtype=dtype, device=weights.embedding.device)
+        self.range = torch.arange(max(slots, self.capacity + 1), device=self.kv.device)
+
+    def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
+        """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
+        rows = last.shape[0]
+        hidden = self._forward(last[:, None], positions[:, None], self.range[:rows], longest + 1)
+        return self._logits(hidden[:, 0])
+
+    def prefill(
+        self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
+    ) -> torch.Tensor:
+        """Return logits (rows, vocab) after ids[i] was appended to slot i from position starts[i]."""
+        device, width = self.kv.device, max(len(row) for row in ids)
+        padded = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=device)
+        first = torch.tensor(starts, device=device)[:, None]
+        positions = (first + self.range[:width]).clamp_(max=self.capacity)
+        longest = max(start + len(row) for start, row in zip(starts, ids, strict=True))
+        where = torch.tensor(slots, device=device)
+        hidden = self._forward(padded, positions, where, longest)
+        final = torch.tensor([len(row) - 1 for row in ids], device=device)
+        return self._logits(hidden[self.range[: len(ids)], final])
+
+    def adopt(self, source: int, row: int, length: int) -> None:
+        """Copy the first `length` positions of a slot into another."""
+        self.kv[:, :, row, :, :length] = self.kv[:, :, source, :, :length]
+
+    move = adopt
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        hidden = norm(hidden, self.weights.norm, self.weights)
+        return linear(hidden, Linear(self.weights.head))
+
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor, longest: int
+    ) -> torch.Tensor:
+        """Return hidden states (rows, time, hidden) of tokens `ids` at `positions`, both (rows, time)."""
+        w = self.weights
+        x = w.embedding[ids].to(self.kv.dtype)
+        if w.positions is not None:
+            x = x + w.positions[positions.clamp(max=w.shape.context - 1)]
+        length = min(-(-longest // CHUNK) * CHUNK, self.capacity)
+        seen = self.range[:length] <= positions[:, :, None]  # (rows, time, length)
+        mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill_(~seen, -torch.inf)
+        turn = None
+        if w.cos is not None:
+            at = positions.clamp(max=w.shape.context - 1)
+            turn = (w.cos[at][:, :, None], w.sin[at][:, :, None])
+        for layer, block in enumerate(w.blocks):
+            inner = norm(x, block.norm1, w)
+            mixed = linear(self._attention(layer, inner, positions, slots, mask, turn), block.out)
+            x = x + mixed if not w.parallel else x
+            up = activated(linear(norm(x, block.norm2, w), block.up), w)
+            x = x + linear(up, block.down) + (mixed if w.parallel else 0)
+        return x
+
+    def _attention(self, layer, x, positions, slots, mask, turn):  # type: ignore[no-untyped-def]
+        """Return attended values (rows, time, heads·head_dim), keys and values written on the way."""
+        w, s, (rows, time, _) = self.weights, self.weights.shape, x.shape
+        block = w.blocks[layer]
+        split = [s.heads, s.kv_heads, s.kv_heads]
+        qkv = linear(x, block.qkv).view(rows, time, sum(split), s.head_dim)
+        q, k, v = qkv.split(split, dim=2)
+        if block.q_norm is not None:
+            q = F.rms_norm(q, q.shape[-1:], block.q_norm, w.eps)
+            k = F.rms_norm(k, k.shape[-1:], block.k_norm, w.eps)
+        if turn is not None:
+            q, k = rotated(q, *turn), rotated(k, *turn)
+        cache = self.kv[layer]
+        cache[0, slots[:, None], :, positions] = k.to(cache.dtype)
+        cache[1, slots[:, None], :, positions] = v.to(cache.dtype)
+        here = slice(0, rows) if time == 1 else slots
+        keys, values = cache[0, here, :, : mask.shape[-1]], cache[1, here, :, : mask.shape[-1]]
+        q = q.view(rows, time, s.kv_heads, -1, s.head_dim).permute(0, 2, 3, 1, 4)
+        scores = q.reshape(rows, s.kv_heads, -1, s.head_dim) @ keys.transpose(-1, -2)
+        scores = scores.view(rows, s.kv_heads, -1, time, mask.shape[-1]) * s.head_dim**-0.5
+        weights = (scores + mask[:, None, None]).softmax(-1)
+        out = weights.view(rows, s.kv_heads, -1, mask.shape[-1]) @ values
+        out = out.view(rows, s.kv_heads, -1, time, s.head_dim).permute(0, 3, 1, 2, 4)
+        return out.reshape(rows, time, -1)

@@ -1,0 +1,337 @@
+"""Which chain sits in which row: admit, prefill, decode, finish, extend, refill.
+
+Rows 0..n-1 are alive and decode together; a finished row is refilled at once, or the last row moves
+into its place. Prompts live in slots of their own, so that a thousand chains share one prefill.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from scaling.engine.draw import draw, row_key, uniforms
+from scaling.records import Completion, Plan
+
+if TYPE_CHECKING:
+    from scaling.engine import Engine
+
+PREFILL_TOKENS = 16384  #: most tokens (padding included) of one prefill call
+
+ROW = np.dtype(
+    [
+        ("key", "u8"),  # of the row's stream of uniforms
+        ("length", "i8"),  # context before the step's first new token
+        ("count", "i8"),  # new tokens of this step
+        ("cap", "i8"),  # most new tokens of this step
+        ("last", "i8"),  # the newest token, not yet in the cache
+        ("stopped", "?"),  # the newest token is a stop token
+        ("logprob", "f8"),  # sums over this step, nats
+        ("sampling_logprob", "f8"),
+        ("began", "f8"),  # value of the clock at admission
+    ]
+)
+
+
+class Job(NamedTuple):
+    """One chain to sample: jobs that share a prompt should follow each other."""
+
+    problem: str  #: Problem.id, part of the row's random key
+    chain: int
+    prompt: tuple[int, ...]  #: token ids
+
+
+Extend = Callable[[Job, int, Completion], Sequence[int] | None]
+
+
+@dataclass
+class Chain:
+    """A job on its way: the context of its present step, of which `cached` tokens were computed."""
+
+    job: Job
+    step: int
+    context: tuple[int, ...]
+    cached: int
+
+
+@dataclass
+class Prompt:
+    """A prefilled context: its slot, its next-token logits, and how many still need the slot."""
+
+    context: tuple[int, ...]
+    slot: int
+    users: int
+    logits: torch.Tensor | None = None
+
+
+class Schedule:
+    """One run of the engine over a stream of jobs."""
+
+    def __init__(
+        self, engine: Engine, plan: Plan, jobs: Iterable[Job], extend: Extend | None
+    ) -> None:
+        self.engine, self.plan, self.extend = engine, plan, extend
+        self.jobs = (Chain(engine.checked(job), 0, job.prompt, 0) for job in jobs)
+        self.waiting: deque[Chain] = deque()  #: evicted chains, before the jobs
+        self.clock = 0.0  #: seconds per row in flight, summed over calls
+        self.max_rows = engine.max_rows
+        self._reset()
+
+    def run(self) -> Iterator[tuple[Job, int, Completion]]:
+        """Yield each completed step; the order depends on the schedule, the content does not."""
+        while True:
+            yield from self._harvest()
+            try:
+                if not self._progress():
+                    return
+            except torch.OutOfMemoryError as error:
+                if self.rows == 1:
+                    raise ValueError(f"one row does not fit in memory: {error}") from error
+                self.max_rows = self.rows // 2
+                self._evict()
+
+    def _reset(self) -> None:
+        """Empty every row and slot; the next admission opens a new store."""
+        self.store: Any = None
+        self.rows = 0
+        self.chains: list[Chain] = []  #: of each live row
+        self.prompt_of: list[Prompt | None] = []
+        self.finished: list[int] = []  #: rows whose step is complete
+        self.dead: list[int] = []  #: rows to refill
+        self.fresh: list[int] = []  #: rows without a first token
+        self.appended: dict[int, tuple[int, ...]] = {}  #: row -> tokens that continue its context
+        self.prompts: dict[tuple[int, ...], Prompt] = {}
+        self.current: Prompt | None = None
+
+    def _evict(self) -> None:
+        """Put every live chain back in the queue: its step starts again and draws the same tokens."""
+        alive = [chain for row, chain in enumerate(self.chains) if row not in self.dead]
+        self.waiting.extendleft(reversed(alive))
+        self._reset()
+
+    def _open(self, chain: Chain) -> None:
+        """Open a store in which `chain` fits, and as many rows as the memory cap allows."""
+        steps = self.plan.steps if self.extend else 1
+        wanted = len(chain.context) + max(steps - chain.step, 1) * self.plan.max_new_tokens
+        self.capacity = min(wanted, self.engine.context)
+        self.rows, spare = self.engine.rows_for(self.capacity, self.max_rows)
+        self.store = self.engine.open_store(self.rows + spare, self.capacity)
+        self.free = list(range(self.rows, self.rows + spare))
+        self.state = np.zeros(self.rows, ROW)
+        self.tokens = np.zeros((self.rows, self.plan.max_new_tokens), np.int64)
+
+    def _fits(self, chain: Chain) -> bool:
+        needed = min(len(chain.context) + self.plan.max_new_tokens, self.engine.context)
+        return self.store is not None and needed <= self.capacity
+
+    # -- finishing ---------------------------------------------------------------------------------
+
+    def _harvest(self) -> Iterator[tuple[Job, int, Completion]]:
+        """Yield finished steps; mark each row to be continued in place or dead."""
+        finished, self.finished = self.finished, []
+        for row in finished:
+            chain, completion = self.chains[row], self._completion(row)
+            yield chain.job, chain.step, completion
+            ids = self.extend(chain.job, chain.step, completion) if self.extend else None
+            if ids is None:
+                self._kill(row)
+                continue
+            context = chain.context + completion.tokens + self.engine.checked_ids(ids)
+            cached = completion.prompt_tokens + completion.completion_tokens - 1
+            chain = Chain(chain.job, chain.step + 1, context, cached)
+            if len(context) == cached:
+                raise ValueError(f"step {chain.step} of {chain.job[:2]} appends no token; give one")
+            if len(context) < self.engine.context:
+                self.chains[row], self.appended[row] = chain, context[cached:]
+            else:
+                empty = Completion((), 0.0, 0.0, "length", len(context), len(context), 0, 0.0)
+                yield chain.job, chain.step, empty
+                self._kill(row)
+
+    def _completion(self, row: int) -> Completion:
+        state = self.state[row]
+        count, stopped = int(state["count"]), bool(state["stopped"])
+        return Completion(
+            tokens=tuple(self.tokens[row, : count - stopped].tolist()),
+            logprob=float(state["logprob"]),
+            sampling_logprob=float(state["sampling_logprob"]),
+            finish="stop" if stopped else "length",
+            prompt_tokens=int(state["length"]),
+            cached_tokens=self.chains[row].cached,
+            completion_tokens=count,
+            seconds=self.clock - float(state["began"]),
+        )
+
+    def _kill(self, row: int) -> None:
+        self.dead.append(row)
+        self._release(self.prompt_of[row])
+        self.prompt_of[row] = None
+
+    def _release(self, prompt: Prompt | None) -> None:
+        """Let go of a prompt; the last user frees its slot."""
+        if prompt is None:
+            return
+        prompt.users -= 1
+        if not prompt.users:
+            self.free.append(prompt.slot)
+            del self.prompts[prompt.context]
+
+    # -- admitting ---------------------------------------------------------------------------------
+
+    def _progress(self) -> bool:
+        """Refill, then prefill whatever is new, or else decode one token; False when all is done."""
+        if not all(self._fits(self.chains[row]) for row in self.appended):
+            self._evict()
+        self._fill()
+        if not self.chains:
+            return False
+        if self.fresh or self.appended:
+            self._prefill()
+        else:
+            self._decode()
+        return True
+
+    def _fill(self) -> None:
+        """Seat waiting chains in dead and unused rows, then move the last rows into what is left."""
+        self.dead.sort(reverse=True)
+        while self.store is None or self.dead or len(self.chains) < self.rows:
+            chain = self.waiting.popleft() if self.waiting else next(self.jobs, None)
+            if chain is None:
+                break
+            if not self._fits(chain):
+                self._evict()
+                self._open(chain)
+            if not self._seat(chain):
+                self.waiting.appendleft(chain)
+                break
+        for row in self.dead:
+            self._move(len(self.chains) - 1, row)
+        self.dead = []
+
+    def _seat(self, chain: Chain) -> bool:
+        """Give a chain a row, and its context a slot unless it has one; False when no slot is free."""
+        prompt = self.prompts.get(chain.context)
+        if self.current is not None and prompt is not self.current:
+            self._release(self.current)
+            self.current = None
+        if prompt is None:
+            if not self.free:
+                return False
+            prompt = self.prompts[chain.context] = Prompt(chain.context, self.free.pop(), 0)
+        if self.current is None:
+            prompt.users += 1
+            self.current = prompt
+        prompt.users += 1
+        row = self.dead.pop() if self.dead else len(self.chains)
+        if row == len(self.chains):
+            self.chains.append(chain)
+            self.prompt_of.append(prompt)
+        self.chains[row], self.prompt_of[row] = chain, prompt
+        self.fresh.append(row)
+        return True
+
+    def _move(self, source: int, row: int) -> None:
+        """Move the last row into a dead one, and drop the last."""
+        if source != row:
+            self.store.move(
+                source, row, int(self.state[source]["length"] + self.state[source]["count"])
+            )
+            self.state[row], self.tokens[row] = self.state[source], self.tokens[source]
+            self.chains[row], self.prompt_of[row] = self.chains[source], self.prompt_of[source]
+            if source in self.appended:
+                self.appended[row] = self.appended.pop(source)
+        self.chains.pop()
+        self.prompt_of.pop()
+
+    # -- computing ---------------------------------------------------------------------------------
+
+    def _prefill(self) -> None:
+        """Compute new prompts and continued contexts, and draw the first token of their rows."""
+        start = time.perf_counter()
+        new = [
+            p
+            for p in {id(p): p for p in map(self.prompt_of.__getitem__, self.fresh)}.values()
+            if p.logits is None
+        ]
+        work = [(p.slot, p.context, 0) for p in new]
+        work += [(row, ids, self.chains[row].cached) for row, ids in self.appended.items()]
+        logits = [
+            part
+            for batch in batches(work)
+            for part in self.store.prefill(*zip(*batch, strict=True))
+        ]
+        for prompt, row_logits in zip(new, logits, strict=False):
+            prompt.logits = row_logits
+        logits = [self.prompt_of[row].logits for row in self.fresh] + logits[len(new) :]
+        for row in self.fresh:
+            self._adopt(row)
+        rows = np.array(self.fresh + list(self.appended))
+        self.fresh, self.appended = [], {}
+        for row in rows:
+            chain = self.chains[row]
+            key = row_key(self.plan.seed, chain.job.problem, chain.job.chain, chain.step)
+            cap = min(self.plan.max_new_tokens, self.engine.context - len(chain.context))
+            self.state[row] = (key, len(chain.context), 0, cap, 0, False, 0.0, 0.0, self.clock)
+        self._draw(rows, torch.stack(logits))
+        self.state["began"][rows] -= (time.perf_counter() - start) / len(rows)
+
+    def _adopt(self, row: int) -> None:
+        """Give a row its prompt's keys and values; where they were copied, let the prompt go."""
+        prompt = self.prompt_of[row]
+        self.store.adopt(prompt.slot, row, len(prompt.context))
+        if not self.store.shares_prefixes:
+            self._release(prompt)
+            self.prompt_of[row] = None
+
+    def _decode(self) -> None:
+        """Append each row's newest token to its context, and draw the next one."""
+        start, n = time.perf_counter(), len(self.chains)
+        state = self.state[:n]
+        positions = state["length"] + state["count"] - 1
+        device = self.engine.device
+        last = torch.from_numpy(state["last"].copy()).to(device)
+        logits = self.store.decode(
+            last, torch.from_numpy(positions).to(device), int(positions.max())
+        )
+        self._draw(np.arange(n), logits)
+        self.clock += (time.perf_counter() - start) / n
+
+    def _draw(self, rows: np.ndarray, logits: torch.Tensor) -> None:
+        """Draw a token for each of `rows`, and note which rows are finished by it."""
+        state = self.state[rows]
+        uniform = torch.from_numpy(uniforms(state["key"], state["count"])).to(logits.device)
+        drawn = [part.cpu().numpy() for part in draw(logits, uniform, self.plan)]
+        tokens, logprob, sampling_logprob = drawn
+        if not np.isfinite(logprob).all():
+            row = int(np.flatnonzero(~np.isfinite(logprob))[0])
+            problem, chain = self.chains[rows[row]].job[:2]
+            step, position = self.chains[rows[row]].step, state["count"][row]
+            raise ValueError(
+                f"logits are not finite: problem {problem!r}, chain {chain}, step {step}, token "
+                f"{position}; check the weights, or try dtype='float32'"
+            )
+        self.tokens[rows, state["count"]] = tokens
+        state["count"] += 1
+        state["last"], state["stopped"] = tokens, self.engine.is_stop[tokens]
+        state["logprob"] += logprob
+        state["sampling_logprob"] += sampling_logprob
+        self.state[rows] = state
+        self.finished = rows[state["stopped"] | (state["count"] >= state["cap"])].tolist()
+
+
+def batches(work: list[tuple[int, Sequence[int], int]]) -> Iterator[list[Any]]:
+    """Yield prefill work in calls of at most PREFILL_TOKENS tokens, padding included."""
+    batch: list[Any] = []
+    for item in work:
+        width = max(len(ids) for _, ids, _ in [*batch, item])
+        if batch and width * (len(batch) + 1) > PREFILL_TOKENS:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch

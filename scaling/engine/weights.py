@@ -1,0 +1,124 @@
+"""One description of a dense transformer's weights, whichever family stored them.
+
+Both lean forwards (torch and native) read it; nothing here computes. A family that is not in
+FAMILIES, or a configuration with a feature that the lean forwards lack, raises `Unknown`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from scaling.compute import Shape
+
+ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu"}
+ACTIVATIONS |= dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "gelu_tanh")
+
+
+class Unknown(ValueError):
+    """A model that the lean forwards cannot run; the caller falls back to the model's own."""
+
+
+@dataclass
+class Linear:
+    """A matrix (out, in), and a bias (out,) or None."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+
+
+@dataclass
+class Block:
+    """One layer; fused projections, `up` holding gate over up when gated. Norms: Linear of (hidden,)."""
+
+    norm1: Linear
+    qkv: Linear
+    q_norm: torch.Tensor | None
+    k_norm: torch.Tensor | None
+    out: Linear
+    norm2: Linear
+    up: Linear
+    down: Linear
+
+
+@dataclass
+class Weights:
+    """A whole model, with the few facts that its arithmetic depends on."""
+
+    shape: Shape
+    embedding: torch.Tensor  #: (vocab, hidden)
+    positions: torch.Tensor | None  #: (context, hidden)
+    blocks: list[Block]
+    norm: Linear
+    head: torch.Tensor  #: (vocab, hidden)
+    eps: float
+    rms: bool  #: RMS norms, else layer norms
+    activation: str  #: silu, gelu, gelu_tanh
+    parallel: bool  #: attention and MLP both read the block's input (NeoX)
+    cos: torch.Tensor | None  #: (context, rotary/2); None without rotary positions
+    sin: torch.Tensor | None
+
+
+def read_weights(model: Any) -> Weights:
+    """Return the weights of a `transformers` causal LM; raises `Unknown` when a feature is missing."""
+    config = model.config
+    family = config.model_type
+    if family not in READERS:
+        raise Unknown(f"no lean forward for model type {family!r}")
+    window = getattr(config, "sliding_window", None)
+    layers = getattr(config, "layer_types", None) or ["full_attention"]
+    if window and window < config.max_position_embeddings and "sliding_attention" in layers:
+        raise Unknown(f"sliding window of {window}")
+    activation = getattr(config, "hidden_act", None) or config.activation_function
+    if activation not in ACTIVATIONS:
+        raise Unknown(f"activation {activation!r}")
+    return READERS[family](model, Shape.from_config(config), ACTIVATIONS[activation])
+
+
+def _linear(*layers: torch.nn.Linear) -> Linear:
+    """Return linear layers fused along their outputs."""
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    if biases and len(biases) < len(layers):
+        raise Unknown("a bias on only some of the fused projections")
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    return Linear(weight, torch.cat([b.detach() for b in biases]) if biases else None)
+
+
+def _norm(layer: Any) -> Linear:
+    bias = getattr(layer, "bias", None)
+    return Linear(layer.weight.detach(), None if bias is None else bias.detach())
+
+
+def _rotary(layer: Any, context: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return cosine and sine tables (context, rotary/2) of a rotary embedding with fixed frequencies."""
+    if getattr(layer, "rope_type", "default") not in ("default", "linear", "llama3", "yarn"):
+        raise Unknown(f"rotary type {layer.rope_type!r}")
+    angles = torch.arange(context, device=layer.inv_freq.device).float()[:, None] * layer.inv_freq
+    return angles.cos() * layer.attention_scaling, angles.sin() * layer.attention_scaling
+
+
+def _llama(model: Any, shape: Shape, activation: str) -> Weights:
+    body = model.model
+    blocks = [
+        Block(
+            norm1=_norm(layer.input_layernorm),
+            qkv=_linear(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+            q_norm=layer.self_attn.q_norm.weight.detach() if shape.qk_norm else None,
+            k_norm=layer.self_attn.k_norm.weight.detach() if shape.qk_norm else None,
+            out=_linear(layer.self_attn.o_proj),
+            norm2=_norm(layer.post_attention_layernorm),
+            up=_linear(layer.mlp.gate_proj, layer.mlp.up_proj),
+            down=_linear(layer.mlp.down_proj),
+        )
+        for layer in body.layers
+    ]
+    cos, sin = _rotary(body.rotary_emb, shape.context)
+    return Weights(
+        shape, body.embed_tokens.weight.detach(), None, blocks, _norm(body.norm),
+        model.lm_head.weight.detach(), model.config.rms_norm_eps, True, activation, False, cos, sin,
+    )  # fmt: skip
+
+
+READERS = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _llama)
