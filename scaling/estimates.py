@@ -22,6 +22,8 @@ from scipy.special import gammaln
 Floats = NDArray[np.float64]
 TAIL = 33.0  # a count outside its window has probability below exp(-33) = 5e-15
 TABLE_LIMIT = 1 << 22
+NEGLIGIBLE = 1e-17
+WAVES = 24
 
 
 # ------------------------------------------------------------------ counts
@@ -218,25 +220,72 @@ def _classes(answers: NDArray[Any], correct: Floats) -> tuple[NDArray[np.int64],
     return votes[votes > 0], right[votes > 0] / votes[votes > 0]
 
 
+_legendre = lru_cache(maxsize=512)(np.polynomial.legendre.leggauss)
+
+
+def _reach(variance: Any) -> Any:
+    """Return how far a count strays from its mean, but for exp(-TAIL) (Bernstein's inequality)."""
+    return TAIL / 3 + np.sqrt((TAIL / 3) ** 2 + 2 * TAIL * variance)
+
+
 def _window(size: Any, total: int, k: int) -> tuple[Any, Any]:
-    """Return the range that holds the count drawn from a class, but for exp(-TAIL) (Bernstein)."""
+    """Return the range that holds the count drawn from a class, but for exp(-TAIL)."""
     mean = size * (k / total)
     variance = mean * (1 - k / total) * (1 - size / total) * total / max(total - 1, 1)
-    reach = TAIL / 3 + np.sqrt((TAIL / 3) ** 2 + 2 * TAIL * variance)
+    reach = _reach(variance)
     low = np.maximum(np.ceil(mean - reach), np.maximum(0, k - total + size))
     high = np.minimum(np.floor(mean + reach), np.minimum(size, k))
     return low.astype(np.int64), high.astype(np.int64)
 
 
-def _binomial(size: int, count: Any, p: float) -> Floats:
-    """Return the Binomial(size, p) probability of each count."""
-    choose = _log_factorial(np.int64(size)) - _log_factorial(count) - _log_factorial(size - count)
-    return np.exp(
-        np.asarray(choose + count * np.log(p) + (size - count) * np.log1p(-p), dtype=float)
-    )
+@lru_cache(maxsize=256)
+def _log_choose_row(size: int) -> NDArray[Any]:
+    table = _log_factorial_table(max(size.bit_length(), 10))
+    return table[size] - table[: size + 1] - table[size::-1]
 
 
-_legendre = lru_cache(maxsize=512)(np.polynomial.legendre.leggauss)
+def _log_choose(size: int, low: int, high: int) -> NDArray[Any]:
+    """Return log C(size, i) for i = low..high, -inf where i is outside 0..size."""
+    result = np.full(high - low + 1, -np.inf, dtype=np.longdouble)
+    inside = _log_choose_row(size)[max(low, 0) : high + 1]
+    start = max(-low, 0)
+    result[start : start + len(inside)] = inside
+    return result
+
+
+def _winning_counts(size: int, rivals: NDArray[Any], total: int, k: int) -> NDArray[np.int64]:
+    """Return the counts j at which a class may win: P(it has j) P(strongest rival <= j | j) counts."""
+    low, high = (int(end) for end in _window(size, total, k))
+    ways = _log_choose(size, low, high) + _log_choose(total - size, k - high, k - low)[::-1]
+    log_chance = (ways - _log_choose_row(total)[k]).astype(float)
+    j, left = np.arange(low, high + 1), max(total - size, 1)
+    share = int(rivals.max(initial=0)) / left
+    lag = np.maximum((k - j) * share - j, 0.0)  # how far the rival must fall short of its mean
+    variance = (k - j) * share * (1 - share) * np.maximum(left - k + j, 0) / max(left - 1, 1)
+    log_chance -= lag**2 / (2 * (variance + lag / 3) + NEGLIGIBLE)  # Bernstein
+    kept = np.flatnonzero((log_chance > np.log(NEGLIGIBLE)) & (j > 0))
+    return j[kept[0] : kept[-1] + 1] if len(kept) else j[:0]
+
+
+def _tie_nodes(most: int, crowd: float) -> tuple[Floats, Floats]:
+    """Return nodes on [0, 1] that integrate u^t for every number of ties t that counts.
+
+    U nodes are exact to t = 2U - 1. Beyond, the error for u^2U times the chance of 2U ties, at most
+    crowd^2U / (2U)! for an expected number `crowd`, may be negligible.
+    """
+    nodes = np.arange(1, most // 2 + 1)
+    error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * np.log(crowd + 1e-9)
+    place, weight = _legendre(1 + int((error > np.log(NEGLIGIBLE)).sum()))
+    return 0.5 + 0.5 * place, 0.5 * weight
+
+
+def _power_product(base: NDArray[Any], times: NDArray[Any]) -> NDArray[Any]:
+    """Return the product over the first axis of base ** times, by repeated squaring."""
+    result = base.prod(axis=0) if times.max(initial=1) == 1 else base[times % 2 == 1].prod(axis=0)
+    while times.max(initial=1) > 1:
+        base, times = base[times > 1] ** 2, times[times > 1] // 2
+        result *= base[times % 2 == 1].prod(axis=0)
+    return result
 
 
 def _win_probability(
@@ -248,44 +297,51 @@ def _win_probability(
     replacement are independent Binomial(m, p) given their sum, for any p. So
     P = sum_j P(X = j) P(others below j, ties weighted, sum k - j) / P(sum k), where
     - rivals that cannot reach the lowest j of interest merge into one untruncated binomial;
-    - the sum is fixed by a discrete Fourier transform, cut where the merged part has decayed;
-    - 1/(t+1) is the integral of u^t on [0, 1], exact by Gauss-Legendre.
+    - the sum is fixed by a discrete Fourier transform, read until its terms have decayed;
+    - 1/(t+1) is the integral of u^t on [0, 1], by Gauss-Legendre.
     """
-    least, most = _window(rivals, total, k)
-    own_least, high = _window(np.int64(size), total, k)
-    low = max(1, int(own_least), int(least.max(initial=0)))
-    if low > high:
+    j = _winning_counts(size, rivals, total, k)
+    if not len(j):
         return 0.0
-    near = most >= low
-    rivals, many, least, most = rivals[near], many[near], least[near], most[near]
+    least, most = _window(rivals, total, k)
+    near = most >= j[0]
+    rivals, many, first = rivals[near], many[near], int(min(least[near].min(initial=j[0]), j[0]))
     p = min(k, total - 0.5) / total
-    period = (
-        min(total, int(TAIL / 3 + np.sqrt((TAIL / 3) ** 2 + 2 * TAIL * total * p * (1 - p)))) | 1
-    )
-    rest = total - size - int((rivals * many).sum())
-    wave = np.arange(period // 2 + 1)
-    decay = np.log1p(-2 * p * (1 - p) * (1 - np.cos(2 * np.pi * wave / period))) * rest / 2
-    wave = wave[decay > -TAIL - 5]  # (waves,)
-    root = np.exp(2j * np.pi * np.arange(period) / period)
-    j = np.arange(low, high + 1)
-    merged = (1 - p + p * root[wave]) ** rest * np.where(wave, 2.0, 1.0)
-    own = (
-        _binomial(size, j, p)[:, None] * root[np.outer(j - k, wave) % period] * merged
-    )  # (j, waves)
-    tied = min(int(many.sum()), k // low - 1)
-    node, weight = _legendre((tied + 2) // 2)
-    product = np.broadcast_to(own, (len(node), *own.shape)).copy()  # (nodes, j, waves)
-    for rival, times, first, last in zip(rivals, many, least, most, strict=True):
-        count = np.arange(first, last + 1)
-        term = _binomial(int(rival), count, p)[:, None] * root[np.outer(count, wave) % period]
-        term = np.concatenate([np.zeros((1, len(wave))), term, np.zeros((1, len(wave)))])
-        below = np.cumsum(term, axis=0)[np.clip(j - first, 0, len(count))]
-        level = term[np.clip(j - first + 1, 0, len(count) + 1)]
-        product *= (below + (0.5 + 0.5 * node)[:, None, None] * level) ** int(times)
-    value = (
-        (0.5 * weight @ product.sum(axis=(1, 2))).real / period / _binomial(total, np.int64(k), p)
-    )
-    return float(min(max(value, 0.0), 1.0))
+    count = np.arange(first, j[-1] + 1)
+    classes = np.append(rivals, size)
+    odds = np.array([_log_choose(int(m), first, int(j[-1])) for m in classes])
+    odds += count * np.log(p) + (classes[:, None] - count) * np.log1p(-p)
+    chance = np.exp(odds.astype(float))  # (groups + 1, counts)
+    crowd = float((many @ chance[:-1, j[0] - first :]).max(initial=0.0))
+    ties = _tie_nodes(min(int(many.sum()), k // int(j[0]) - 1), crowd)
+    period = int(_reach(total * p * (1 - p))) | 1
+    rest = total - size - int(rivals @ many)
+    value = 0.0
+    for start in range(0, period // 2 + 1, WAVES):
+        wave = np.arange(start, min(start + WAVES, period // 2 + 1))
+        angle = 2 * np.pi / period * (np.outer(count, wave) % period)
+        merged = (1 - p + p * np.exp(2j * np.pi / period * wave)) ** rest
+        turn = np.exp(-2j * np.pi / period * (k * wave % period)) * np.where(wave, 2.0, 1.0)
+        terms = _wave_terms(chance, np.exp(1j * angle), j - first, many, ties) * (merged * turn)
+        value += float(terms.sum().real)
+        if np.abs(terms[:, -WAVES // 2 :]).sum(axis=0).max() < NEGLIGIBLE:
+            break
+    log_sum = float(_log_choose_row(total)[k]) + k * np.log(p) + (total - k) * np.log1p(-p)
+    return min(max(value / period / float(np.exp(log_sum)), 0.0), 1.0)
+
+
+def _wave_terms(
+    chance: Floats,
+    phase: NDArray[Any],
+    j: NDArray[Any],
+    many: NDArray[Any],
+    ties: tuple[Floats, Floats],
+) -> NDArray[Any]:
+    """Return P(X = j) times the rivals' cut characteristic functions, (j, waves)."""
+    level = chance[:-1, j, None] * phase[j]  # (groups, j, waves): a rival level with us
+    below = (chance[:-1, : j[0]] @ phase[: j[0]])[:, None] + np.cumsum(level, axis=1) - level
+    held = sum(w * _power_product(below + u * level, many) for u, w in zip(*ties, strict=True))
+    return chance[-1, j, None] * phase[j] * held
 
 
 def _exact_votes(
