@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -104,8 +105,9 @@ def _lock(run: Path) -> int:
         holder = os.read(handle, 200).decode(errors="replace") or "another process"
         os.close(handle)
         raise ValueError(f"{run} is being written by {holder}; wait for it or stop it") from error
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    with contextlib.suppress(OSError):  # the name is a courtesy; a full disk is told of elsewhere
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
     return handle
 
 

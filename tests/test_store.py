@@ -1,0 +1,502 @@
+"""The log loses nothing that was finished, and says so when something was touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from scaling import store
+from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.store import files, manifest
+
+ROOT = Path(store.__file__).parents[2]
+PROBLEMS = [Problem(f"p{i}", f"prompt {i}", str(i), "easy" if i < 6 else "hard") for i in range(12)]
+CARD = ModelCard("ladder/1M/3e13", 1_000_000, 900_000, 3e13, 5_000_000, {"layers": 4}, "abc")
+PLAN = Plan(chains=8, steps=2, seed=3)
+UNITS = {f"block {i}/4": PROBLEMS[3 * i : 3 * i + 3] for i in range(4)}
+
+
+def sample(problem: Problem, chain: int, step: int) -> Sample:
+    """A sample that is a function of its place, as the engine's are."""
+    rng = random.Random(f"{problem.id} {chain} {step}")
+    return Sample(
+        problem=problem.id,
+        chain=chain,
+        step=step,
+        text=f"{problem.prompt}\n\u00d7 {rng.random()}",
+        answer=rng.choice([None, problem.answer]),
+        correct=rng.random() < 0.5,
+        logprob=-rng.random(),
+        sampling_logprob=float("nan") if step else -rng.random(),
+        prompt_tokens=rng.randrange(50),
+        cached_tokens=0,
+        completion_tokens=rng.randrange(1, 64),
+        seconds=0.25,
+        finish=rng.choice(["stop", "length", "error: out of memory"]),
+    )
+
+
+def rows(problems: list[Problem]) -> list[Sample]:
+    grid = [(p, c, s) for p in problems for c in range(PLAN.chains) for s in range(PLAN.steps)]
+    return [sample(*place) for place in grid]
+
+
+def open_run(root: Path, **changed: Any) -> store.Writer:
+    asked = {"task": "sums", "card": CARD, "plan": PLAN, "problems": PROBLEMS} | changed
+    return store.open_run(root, **asked)
+
+
+def finish(root: Path) -> store.LoadedRun:
+    """Open the run under `root`, write what is missing, seal."""
+    with open_run(root) as writer:
+        for unit, problems in UNITS.items():
+            if unit not in writer.done:
+                writer.write(unit, rows(problems))
+        return writer.seal()
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> store.LoadedRun:
+    return finish(tmp_path / "runs")
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> Iterator[store.Writer]:
+    """An open run with two of four units written."""
+    with open_run(tmp_path / "runs") as writer:
+        for unit in list(UNITS)[:2]:
+            writer.write(unit, rows(UNITS[unit]))
+        yield writer
+
+
+def logged(run: store.LoadedRun) -> dict[str, bytes]:
+    return {name: (run.path / name).read_bytes() for name in ("facts.parquet", "text.parquet")}
+
+
+# ---- what goes in comes out ----
+
+
+def test_a_loaded_run_equals_what_was_written(sealed: store.LoadedRun) -> None:
+    run = store.load_run(sealed.path, text=True)
+    wanted = pd.DataFrame([dataclasses.asdict(s) for s in rows(PROBLEMS)])
+    got = run.frame[list(wanted.columns)]
+    for name in ("logprob", "sampling_logprob"):
+        np.testing.assert_array_equal(got[name], wanted[name].astype(np.float32))
+    names = [name for name in wanted if "logprob" not in name]
+    pd.testing.assert_frame_equal(got[names], wanted[names], check_dtype=False)
+    assert (run.task, run.card, run.plan) == ("sums", CARD, PLAN)
+    assert [Problem(**row) for row in run.problems.to_dict("records")] == PROBLEMS
+
+
+def test_unknown_train_flops_come_back_as_nan(tmp_path: Path) -> None:
+    card = dataclasses.replace(CARD, train_flops=float("nan"))
+    with open_run(tmp_path, card=card) as writer:
+        assert np.isnan(writer.seal().card.train_flops)
+
+
+def test_logged_integers_are_wide_enough_to_be_multiplied_by_parameters(
+    sealed: store.LoadedRun,
+) -> None:
+    flops = sealed.frame["completion_tokens"] * 2 * 10**12
+    assert (flops > 0).all()
+
+
+def test_columns_are_chosen_and_an_unknown_one_names_the_nearest(sealed: store.LoadedRun) -> None:
+    frame = store.load_run(sealed.path, columns=["correct", "chain"]).frame
+    assert list(frame.columns) == ["correct", "chain"]
+    with pytest.raises(ValueError, match=r"no column 'corect'.*nearest: correct"):
+        store.load_run(sealed.path, columns=["corect"])
+
+
+def test_load_runs_returns_every_run_of_a_folder(sealed: store.LoadedRun) -> None:
+    root = sealed.path.parent
+    with open_run(root, plan=Plan(seed=4)) as writer:
+        assert {run.path for run in store.load_runs(root)} == {sealed.path, writer.path}
+    with pytest.raises(ValueError, match="not a folder"):
+        store.load_runs(root / "nowhere")
+
+
+def test_an_open_run_can_be_read_while_it_is_written(half: store.Writer) -> None:
+    run = store.load_run(half.path, text=True)
+    assert len(run.frame) == 6 * PLAN.chains * PLAN.steps
+    assert run.sha256 == ""
+    assert run.frame["text"].str.startswith("prompt").all()
+
+
+def test_the_manifest_counts_errors_instead_of_dropping_them(sealed: store.LoadedRun) -> None:
+    failed = sum(s.finish.startswith("error") for s in rows(PROBLEMS))
+    assert failed > 0
+    assert sealed.manifest["n_errors"] == failed
+    assert sealed.manifest["n_samples"] == len(sealed.frame)
+
+
+# ---- resume ----
+
+
+def test_the_same_plan_resumes_and_any_other_is_another_run(half: store.Writer) -> None:
+    root = half.path.parent
+    half.close()
+    with open_run(root) as again:
+        assert (again.path, again.done) == (half.path, set(list(UNITS)[:2]))
+    others = [
+        {"plan": dataclasses.replace(PLAN, seed=4)},
+        {"card": dataclasses.replace(CARD, identity="other weights")},
+        {"problems": PROBLEMS[:-1]},
+        {"task": "countdown"},
+    ]
+    paths = set()
+    for other in others:
+        with open_run(root, **other) as writer:
+            assert not writer.done
+            paths.add(writer.path)
+    assert len(paths | {half.path}) == len(others) + 1
+
+
+def test_every_session_of_a_run_is_recorded_with_its_settings(half: store.Writer) -> None:
+    half.close()
+    with open_run(half.path.parent, extra={"device": "cpu"}) as again:
+        sessions = store.load_run(again.path).manifest["sessions"]
+    assert [session["extra"] for session in sessions] == [{}, {"device": "cpu"}]
+
+
+def test_units_in_any_order_end_in_the_same_bytes(sealed: store.LoadedRun, tmp_path: Path) -> None:
+    with open_run(tmp_path / "other") as writer:
+        for unit in reversed(UNITS):
+            writer.write(unit, rows(UNITS[unit])[::-1])
+        assert logged(writer.seal()) == logged(sealed)
+
+
+def test_sealing_twice_changes_nothing_and_a_sealed_run_takes_no_more(
+    sealed: store.LoadedRun,
+) -> None:
+    before = (sealed.path / "manifest.json").read_bytes()
+    with open_run(sealed.path.parent) as writer:
+        assert writer.sealed
+        assert writer.done == set(UNITS)
+        assert writer.seal().sha256 == sealed.sha256
+        with pytest.raises(ValueError, match="is sealed"):
+            writer.write("more", rows(PROBLEMS[:1]))
+    assert (sealed.path / "manifest.json").read_bytes() == before
+    assert not (sealed.path / "parts").exists()
+
+
+# ---- crashes ----
+
+
+class Crash(BaseException):
+    """Stands for a power cut: nothing after it runs, cleaning up included."""
+
+
+def test_a_crash_at_any_step_on_the_disk_loses_at_most_the_unit_in_flight(
+    sealed: store.LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1000):
+        root = tmp_path / str(step)
+        with monkeypatch.context() as patch:
+            if not crashes_at(step, root, patch):
+                break
+        assert logged(finish(root)) == logged(sealed)
+        assert not list(root.rglob("*.tmp"))
+        assert not list(root.rglob("parts"))
+        shutil.rmtree(root)
+    assert step > 4 * len(UNITS), "each unit alone has more steps than that"
+
+
+def crashes_at(step: int, root: Path, patch: pytest.MonkeyPatch) -> bool:
+    """Run until the n-th flush, rename or removal; return whether there was one to crash at."""
+    left = iter(range(step))
+
+    def dying(real: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if next(left, None) is None:
+                patch.setattr(Path, "unlink", lambda *_, **__: None)
+                raise Crash
+            return real(*arguments, **options)
+
+        return call
+
+    for owner, name in ((os, "fsync"), (os, "replace"), (shutil, "rmtree")):
+        patch.setattr(owner, name, dying(getattr(owner, name)))
+    try:
+        finish(root)
+    except Crash:
+        return True
+    return False
+
+
+CHILD = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_store import *
+"""
+KILLER = """
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        finish(Path(sys.argv[1]))
+        os._exit(0)
+    time.sleep(float(line))
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    print("killed", flush=True)
+"""
+
+
+def start_child(code: str, root: Path) -> subprocess.Popen[str]:
+    """Start a process that imports this file once, then runs `code` on the folder."""
+    command = [sys.executable, "-c", CHILD + code, str(root)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+
+
+def test_kills_at_random_moments_end_in_the_same_bytes_as_an_unbroken_run(
+    sealed: store.LoadedRun, tmp_path: Path
+) -> None:
+    rng, root, seen = random.Random(7), tmp_path / "killed", [0]
+    with start_child(KILLER, root) as killer:
+        assert killer.stdin is not None
+        assert killer.stdout is not None
+        for _ in range(15):
+            print(rng.random() * 0.1, file=killer.stdin, flush=True)
+            assert killer.stdout.readline() == "killed\n"
+            runs = [store.load_run(path.parent) for path in root.glob("*/manifest.json")]
+            seen.append(sum(len(run.frame) for run in runs))
+        killer.stdin.close()
+    assert seen == sorted(seen), "a finished unit was lost"
+    assert logged(finish(root)) == logged(sealed)
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_the_run(half: store.Writer) -> None:
+    child = start_child("finish(Path(sys.argv[1]))", half.path.parent)
+    message = child.communicate()[1].splitlines()[-1]
+    assert child.returncode != 0
+    assert f"is being written by process {os.getpid()}" in message
+    half.close()
+    assert finish(half.path.parent).manifest["status"] == "sealed"
+
+
+# ---- a full disk ----
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_a_full_disk_is_one_clear_line_and_costs_one_unit(
+    half: store.Writer, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, left, real = sorted(half.path.rglob("*")), iter(range(step)), os.fsync
+
+    def full(handle: int) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"no space left to write .*free some space"):
+            half.write("block 2/4", rows(UNITS["block 2/4"]))
+    if step < 2:  # before the renames
+        assert sorted(half.path.rglob("*")) == before
+    half.write("block 2/4", rows(UNITS["block 2/4"]))
+    assert len(store.load_run(half.path).frame) == 9 * PLAN.chains * PLAN.steps
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"0" * 4096)
+
+
+def test_a_file_system_that_really_fills_up_keeps_every_finished_unit(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        ballast = disk / "ballast"
+        with open_run(disk) as writer:
+            writer.write("block 0/4", rows(UNITS["block 0/4"]))
+            with pytest.raises(OSError, match="No space"):
+                fill(ballast)
+            with pytest.raises(OSError, match="no space left to write"):
+                writer.write("block 1/4", rows(UNITS["block 1/4"]))
+        with pytest.raises(OSError, match="no space left to write"):
+            open_run(disk)
+        ballast.unlink()
+        assert len(finish(disk).frame) == len(rows(PROBLEMS))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# ---- damage ----
+
+
+def test_any_flipped_bit_of_a_sealed_log_is_found(sealed: store.LoadedRun) -> None:
+    rng = random.Random(11)
+    for name in ("facts.parquet", "text.parquet", "problems.parquet", "manifest.json"):
+        path, whole = sealed.path / name, (sealed.path / name).read_bytes()
+        for _ in range(40):
+            data = bytearray(whole)
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            path.write_bytes(data)
+            with pytest.raises(ValueError, match=name):
+                store.load_run(sealed.path, text=True)
+        path.write_bytes(whole)
+    store.load_run(sealed.path, text=True)
+
+
+def test_an_edited_log_is_refused_and_the_rows_are_named(sealed: store.LoadedRun) -> None:
+    path = sealed.path / "facts.parquet"
+    table = pq.read_table(path)
+    correct = table["correct"].to_pylist()
+    correct[170] = not correct[170]
+    place = table.schema.get_field_index("correct")
+    field = table.schema.field("correct")
+    pq.write_table(table.set_column(place, field, [correct]), path)
+    with pytest.raises(ValueError, match=r"facts\.parquet was changed.*among rows 0 to 191"):
+        store.load_run(sealed.path)
+
+
+def test_a_shortened_log_says_how_many_rows_are_left(sealed: store.LoadedRun) -> None:
+    path = sealed.path / "facts.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 100), path)
+    with pytest.raises(ValueError, match=r"facts\.parquet was changed.*100 rows instead of 192"):
+        store.load_run(sealed.path)
+
+
+def test_a_truncated_log_names_the_file(sealed: store.LoadedRun) -> None:
+    path = sealed.path / "facts.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"facts\.parquet is truncated or damaged"):
+        store.load_run(sealed.path)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"facts\.parquet cannot be read: No such file"):
+        store.load_run(sealed.path)
+
+
+def test_a_damaged_part_is_named_and_deleting_it_resumes_without_it(half: store.Writer) -> None:
+    half.close()
+    path = sorted(half.path.glob("parts/*.facts.parquet"))[1]
+    path.write_bytes(path.read_bytes()[:-9])
+    with (
+        open_run(half.path.parent) as writer,
+        pytest.raises(ValueError, match=r"block%201.*delete"),
+    ):
+        writer.seal()
+    path.unlink()
+    assert len(finish(half.path.parent).frame) == len(rows(PROBLEMS))
+
+
+def test_a_plan_edited_in_an_open_manifest_is_found(half: store.Writer) -> None:
+    path = half.path / "manifest.json"
+    path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
+    with pytest.raises(ValueError, match=r"manifest\.json was edited"):
+        store.load_run(half.path)
+
+
+def test_a_later_format_is_refused_with_a_sentence(sealed: store.LoadedRun) -> None:
+    path = sealed.path / "manifest.json"
+    later = json.loads(path.read_text()) | {"format": manifest.FORMAT + 1}
+    path.write_text(json.dumps(later))
+    with pytest.raises(ValueError, match="has format 2, this version reads 1; update the kit"):
+        store.load_run(sealed.path)
+
+
+def test_a_manifest_that_is_not_json_names_the_line(sealed: store.LoadedRun) -> None:
+    path = sealed.path / "manifest.json"
+    path.write_text(path.read_text().replace(",\n", "\n", 1))
+    with pytest.raises(ValueError, match=r"manifest\.json is not the manifest.*line 3"):
+        store.load_run(sealed.path)
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"manifest\.json cannot be read: No such file"):
+        store.load_run(tmp_path)
+
+
+# ---- rows that do not fit ----
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"correct": None}, "column correct, row 5 is None"),
+        ({"correct": 0.5}, "column correct"),
+        ({"completion_tokens": 1.5}, "column completion_tokens"),
+        ({"completion_tokens": 2**40}, "column completion_tokens"),
+        ({"text": 3}, "column text"),
+        ({"problem": "unheard of"}, "a problem unknown to its run: unheard of"),
+        ({"problem": "p0", "chain": 0, "step": 0}, "more than once.*problem p0, chain 0, step 0"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused_and_nothing_is_written(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    samples = rows(PROBLEMS[:3])
+    samples[5] = dataclasses.replace(samples[5], **change)
+    with open_run(tmp_path) as writer:
+        with pytest.raises(ValueError, match=f"unit 'u'.*{message}"):
+            writer.write("u", samples)
+        assert not writer.done
+        assert not list((writer.path / "parts").iterdir())
+
+
+def test_a_unit_is_written_once_under_a_name_that_fits_a_file(tmp_path: Path) -> None:
+    with open_run(tmp_path) as writer:
+        writer.write("../\u00fc .%", rows(PROBLEMS[:1]))
+        for unit in ("../\u00fc .%", "", "x" * 300):
+            with pytest.raises(ValueError, match="give each once"):
+                writer.write(unit, rows(PROBLEMS[1:2]))
+    with open_run(tmp_path) as again:
+        assert again.done == {"../\u00fc .%"}
+
+
+def test_two_units_that_hold_the_same_sample_cannot_be_sealed(tmp_path: Path) -> None:
+    with open_run(tmp_path) as writer:
+        writer.write("a", rows(PROBLEMS[:1]))
+        writer.write("b", rows(PROBLEMS[:1]))
+        with pytest.raises(ValueError, match="holds 16 samples more than once"):
+            writer.seal()
+
+
+def test_a_run_needs_problems_each_once(tmp_path: Path) -> None:
+    for problems in ([], [PROBLEMS[0], PROBLEMS[0]]):
+        with pytest.raises(ValueError, match="give at least one, each id once"):
+            open_run(tmp_path, problems=problems)
+
+
+# ---- speed ----
+
+
+@pytest.mark.slow
+def test_a_million_samples_load_in_under_five_seconds(tmp_path: Path) -> None:
+    problems = [Problem(f"p{i}", f"prompt {i}", str(i), "easy") for i in range(100)]
+    with open_run(tmp_path, problems=problems) as writer:
+        for problem in problems:
+            one = sample(problem, 0, 0)
+            pool = [dataclasses.replace(one, chain=i, logprob=-1 / (i + 1)) for i in range(10_000)]
+            writer.write(problem.id, pool)
+        path = writer.seal().path
+    start = time.perf_counter()
+    assert len(store.load_run(path).frame) == 1_000_000
+    assert time.perf_counter() - start < 5
+
+
+def test_equal_tables_give_equal_bytes() -> None:
+    table = files.table_of(rows(PROBLEMS), files.SCHEMAS["facts"], "rows")
+    again = files.table_of(rows(PROBLEMS), files.SCHEMAS["facts"], "rows")
+    assert files.to_parquet(table) == files.to_parquet(again)
