@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 TAIL = 33.0  # a count outside its window has probability below exp(-33) = 5e-15
 TABLE_LIMIT = 1 << 22
 NEGLIGIBLE = 1e-17
+TINY = 1e-300
 WAVES = 24
 
 
@@ -253,29 +254,25 @@ def _log_choose(size: int, low: int, high: int) -> NDArray[Any]:
     return result
 
 
-def _winning_counts(size: int, rivals: NDArray[Any], total: int, k: int) -> NDArray[np.int64]:
-    """Return the counts j at which a class may win: P(it has j) P(strongest rival <= j | j) counts."""
-    low, high = (int(end) for end in _window(size, total, k))
-    ways = _log_choose(size, low, high) + _log_choose(total - size, k - high, k - low)[::-1]
-    log_chance = (ways - _log_choose_row(total)[k]).astype(float)
-    j, left = np.arange(low, high + 1), max(total - size, 1)
-    share = int(rivals.max(initial=0)) / left
-    lag = np.maximum((k - j) * share - j, 0.0)  # how far the rival must fall short of its mean
-    variance = (k - j) * share * (1 - share) * np.maximum(left - k + j, 0) / max(left - 1, 1)
-    log_chance -= lag**2 / (2 * (variance + lag / 3) + NEGLIGIBLE)  # Bernstein
-    kept = np.flatnonzero((log_chance > np.log(NEGLIGIBLE)) & (j > 0))
-    return j[kept[0] : kept[-1] + 1] if len(kept) else j[:0]
+def _binomials(sizes: NDArray[Any], low: int, high: int, p: float) -> Floats:
+    """Return the Binomial(size, p) probabilities of the counts low..high, (sizes, counts)."""
+    count = np.arange(low, high + 1)
+    log_chance = np.array([_log_choose(int(size), low, high) for size in sizes])
+    log_chance += count * np.log(p) + (sizes[:, None] - count) * np.log1p(-p)
+    return np.exp(log_chance.astype(float))
 
 
-def _tie_nodes(most: int, crowd: float) -> tuple[Floats, Floats]:
-    """Return nodes on [0, 1] that integrate u^t for every number of ties t that counts.
+def _tie_nodes(most: int, log_weight: Floats, crowd: Floats) -> tuple[Floats, Floats]:
+    """Return nodes on [0, 1] that integrate the rivals' polynomial in u at every count.
 
-    U nodes are exact to t = 2U - 1. Beyond, the error for u^2U times the chance of 2U ties, at most
-    crowd^2U / (2U)! for an expected number `crowd`, may be negligible.
+    U nodes are exact to degree 2U - 1 (`most` ties). Fewer do where the remainder, at most
+    weight crowd^2U / (2U)! U!^4 / (2U)!^2 with `crowd` ties expected, is negligible.
     """
-    nodes = np.arange(1, most // 2 + 1)
-    error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * np.log(crowd + 1e-9)
-    place, weight = _legendre(1 + int((error > np.log(NEGLIGIBLE)).sum()))
+    nodes = np.arange(1, most // 2 + 2)[:, None]
+    error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * np.log(crowd + TINY)
+    enough = (error + log_weight).max(axis=1) < np.log(NEGLIGIBLE)
+    enough[-1] = True
+    place, weight = _legendre(1 + int(enough.argmax()))
     return 0.5 + 0.5 * place, 0.5 * weight
 
 
@@ -300,33 +297,44 @@ def _win_probability(
     - the sum is fixed by a discrete Fourier transform, read until its terms have decayed;
     - 1/(t+1) is the integral of u^t on [0, 1], by Gauss-Legendre.
     """
-    j = _winning_counts(size, rivals, total, k)
-    if not len(j):
-        return 0.0
     least, most = _window(rivals, total, k)
-    near = most >= j[0]
-    rivals, many, first = rivals[near], many[near], int(min(least[near].min(initial=j[0]), j[0]))
+    own_least, high = (int(end) for end in _window(size, total, k))
+    low = max(1, own_least, int(least.max(initial=0)))
+    if low > high:
+        return 0.0
+    near = most >= low
+    rivals, many, first = rivals[near], many[near], min(int(least[near].min(initial=low)), low)
     p = min(k, total - 0.5) / total
-    count = np.arange(first, j[-1] + 1)
-    classes = np.append(rivals, size)
-    odds = np.array([_log_choose(int(m), first, int(j[-1])) for m in classes])
-    odds += count * np.log(p) + (classes[:, None] - count) * np.log1p(-p)
-    chance = np.exp(odds.astype(float))  # (groups + 1, counts)
-    crowd = float((many @ chance[:-1, j[0] - first :]).max(initial=0.0))
-    ties = _tie_nodes(min(int(many.sum()), k // int(j[0]) - 1), crowd)
-    period = int(_reach(total * p * (1 - p))) | 1
+    count = np.arange(first, high + 1)
+    chance = _binomials(np.append(rivals, size), first, high, p)
+    log_sum = float(_log_choose_row(total)[k]) + k * np.log(p) + (total - k) * np.log1p(-p)
+    # Upper bound of P(wins with j): the counts, rivals, nodes that can matter follow from it.
+    within = np.maximum(np.cumsum(chance[:-1], axis=1), TINY)  # (groups, counts)
+    bound = np.log(chance[-1] + TINY) + many @ np.log(within) - log_sum
+    kept = np.flatnonzero((bound > np.log(NEGLIGIBLE)) & (count >= low))
+    if not len(kept):
+        return 0.0
+    j = np.arange(kept[0], kept[-1] + 1)  # positions in `count`
+    near = (within - chance[:-1])[:, j[0]] < 1 - 1e-15  # may reach the lowest count of interest
+    rivals, many, within, chance = (
+        rivals[near],
+        many[near],
+        within[near],
+        chance[np.append(near, True)],
+    )
+    crowd = (many @ (chance[:-1] / within))[j]
+    ties = _tie_nodes(min(int(many.sum()), k // int(count[j[0]]) - 1), bound[j], crowd)
     rest = total - size - int(rivals @ many)
-    value = 0.0
+    value, period = 0.0, int(_reach(total * p * (1 - p))) | 1
     for start in range(0, period // 2 + 1, WAVES):
         wave = np.arange(start, min(start + WAVES, period // 2 + 1))
-        angle = 2 * np.pi / period * (np.outer(count, wave) % period)
+        phase = np.exp(2j * np.pi / period * (np.outer(count[: j[-1] + 1], wave) % period))
         merged = (1 - p + p * np.exp(2j * np.pi / period * wave)) ** rest
         turn = np.exp(-2j * np.pi / period * (k * wave % period)) * np.where(wave, 2.0, 1.0)
-        terms = _wave_terms(chance, np.exp(1j * angle), j - first, many, ties) * (merged * turn)
+        terms = _wave_terms(chance, phase, j, many, ties) * (merged * turn)
         value += float(terms.sum().real)
         if np.abs(terms[:, -WAVES // 2 :]).sum(axis=0).max() < NEGLIGIBLE:
             break
-    log_sum = float(_log_choose_row(total)[k]) + k * np.log(p) + (total - k) * np.log1p(-p)
     return min(max(value / period / float(np.exp(log_sum)), 0.0), 1.0)
 
 
