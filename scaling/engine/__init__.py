@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from scaling.engine.lean import LeanStore
+from scaling.engine.native import NativeStore, NativeWeights, library
 from scaling.engine.reference import ReferenceStore
 from scaling.engine.schedule import Extend, Job, Schedule
 from scaling.engine.weights import Unknown, Weights, read_weights
@@ -46,6 +47,7 @@ class Engine:
         memory_cap: int | None = None,
         max_rows: int | None = None,
         reference: bool = False,
+        native: bool = True,
     ) -> None:
         """Take a `transformers` causal LM; it is moved to `device` and cast to `dtype`.
 
@@ -63,6 +65,7 @@ class Engine:
         self.memory_cap = memory_cap or _free_memory(self.device)
         self.max_rows = max_rows or ROWS[self.device.type]
         self.weights: Weights | None = None if reference else self._lean_weights()
+        self.native = self._native_weights() if self.weights and native else None
 
     def generate(
         self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
@@ -116,7 +119,18 @@ class Engine:
         """Return an empty store for `slots` rows and prompts."""
         if self.weights is None:
             return ReferenceStore(self.model, slots, capacity)
+        if self.native is not None:
+            return NativeStore(self.native, slots, capacity)
         return LeanStore(self.weights, slots, capacity, self.dtype)
+
+    def _native_weights(self) -> NativeWeights | None:
+        """Return weights for the C forward where it applies: fp32, CPU, a compiler, fitting sizes."""
+        if self.device.type != "cpu" or self.dtype != torch.float32 or library() is None:
+            return None
+        try:
+            return NativeWeights(self.weights)
+        except Unknown:
+            return None
 
     @torch.inference_mode()
     def _lean_weights(self) -> Weights | None:

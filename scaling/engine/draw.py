@@ -57,9 +57,9 @@ def filtered(logits: torch.Tensor, plan: Plan) -> torch.Tensor:
     return logits
 
 
-def is_plain(plan: Plan) -> bool:
-    """Return whether a plan samples from the model's own distribution."""
-    return plan.temperature == 1 and not plan.top_k and plan.top_p == 1 and not plan.min_p
+def is_unfiltered(plan: Plan) -> bool:
+    """Return whether a plan keeps the whole vocabulary (at whatever temperature)."""
+    return not plan.top_k and plan.top_p == 1 and not plan.min_p
 
 
 def draw(
@@ -76,7 +76,7 @@ def draw(
         tokens = model.argmax(-1, keepdim=True)
         own = model.gather(1, tokens)[:, 0]
         return tokens[:, 0], own, torch.zeros_like(own)
-    sampled = model if is_plain(plan) else filtered(model, plan).log_softmax(-1)
+    sampled = model if plan.temperature == 1 and is_unfiltered(plan) else filtered(model, plan).log_softmax(-1)
     cdf = sampled.exp().cumsum(-1)
     total = cdf[:, -1:]
     target = (uniform[:, None] * total).to(cdf.dtype)

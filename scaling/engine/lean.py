@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from scaling.engine.draw import draw
 from scaling.engine.weights import Linear, Weights
 
 CHUNK = 16  #: capacities and attended lengths are multiples of this
@@ -49,6 +50,7 @@ class LeanStore:
     """Keys and values of `slots` rows of `capacity` positions, with the forward that fills them."""
 
     shares_prefixes = False
+    draw = staticmethod(draw)
 
     def __init__(self, weights: Weights, slots: int, capacity: int, dtype: torch.dtype) -> None:
         s = weights.shape

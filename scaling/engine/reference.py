@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 
+from scaling.engine.draw import draw
+
 
 class ReferenceStore:
     """Contexts of `slots` rows as token lists."""
 
     shares_prefixes = False
+    draw = staticmethod(draw)
 
     def __init__(self, model: Any, slots: int, capacity: int) -> None:
         self.model, self.capacity = model, capacity

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from scaling.engine.draw import draw, row_key, uniforms
+from scaling.engine.draw import row_key, uniforms
 from scaling.records import Completion, Plan
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ class Schedule:
         """Draw a token for each of `rows`, and note which rows are finished by it."""
         state = self.state[rows]
         uniform = torch.from_numpy(uniforms(state["key"], state["count"])).to(logits.device)
-        drawn = [part.cpu().numpy() for part in draw(logits, uniform, self.plan)]
+        drawn = [part.cpu().numpy() for part in self.store.draw(logits, uniform, self.plan)]
         tokens, logprob, sampling_logprob = drawn
         if not np.isfinite(logprob).all():
             row = int(np.flatnonzero(~np.isfinite(logprob))[0])

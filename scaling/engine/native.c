@@ -1,0 +1,312 @@
+/* The lean forward in C: fp32, one pass through all layers per tile of tokens, rows independent.
+
+Every row's arithmetic has one fixed order, whatever shares its tile, its thread or its call: so equal
+contexts give equal bits under any batch size, order, refill, prefix sharing or cache extension.
+Vectors are GCC/Clang vector extensions; the compiler maps 16 lanes on what the machine has.
+
+Layouts. Matrices: panels of COLS outputs, [panel][in][COLS]. Keys and values of one slot, layer and
+key-value head: blocks of LANES positions, keys [channel][LANES] then values [LANES][channel]. The
+first `shared` blocks of a slot are read from the slot that it `base`s on. */
+
+#include <math.h>
+#include <string.h>
+
+#define LANES 16
+#define COLS 32
+#define TILE 48
+#define HERE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int ivec __attribute__((vector_size(64), aligned(4), may_alias));
+
+typedef struct {
+    const float *norm1, *norm1_bias, *qkv, *qkv_bias, *q_norm, *k_norm, *out, *out_bias;
+    const float *norm2, *norm2_bias, *up, *up_bias, *down, *down_bias;
+} Layer;
+
+typedef struct {
+    long layers, hidden, heads, kv_heads, head_dim, inner, vocab, half, rms, gated, activation, parallel;
+    double eps;
+    const float *embedding, *positions, *cos, *sin, *norm, *norm_bias, *head;
+    const Layer *layer;
+    long blocks;          /* per slot */
+    float *kv;            /* [slot][layer][kv head][block][2 * LANES * head_dim] */
+    const long *base, *shared;
+} Model;
+
+HERE vec load(const float *p) { return *(const vec *)p; }
+HERE void store(float *p, vec v) { *(vec *)p = v; }
+HERE vec splat(float a) { return a - (vec){0}; }
+HERE long padded(long n) { return (n + COLS - 1) / COLS * COLS; }
+HERE vec pick(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }
+
+HERE float total(vec v) {
+    float s[LANES];
+    store(s, v);
+    for (int w = LANES / 2; w; w /= 2)
+        for (int i = 0; i < w; i++) s[i] += s[i + w];
+    return s[0];
+}
+
+HERE float largest(vec v) {
+    float top = v[0];
+    for (int i = 1; i < LANES; i++) top = v[i] > top ? v[i] : top;
+    return top;
+}
+
+/* e^x: x = n ln 2 + r, Taylor series of e^r to degree 7 (relative error below 2e-7); 0 below -87. */
+HERE vec vexp(vec x) {
+    ivec tiny = x < -87.0f;
+    x = pick(tiny, splat(-87.0f), x);
+    x = pick(x > 88.0f, splat(88.0f), x);
+    vec n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = splat(1.0f / 5040);
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    ivec scale = (__builtin_convertvector(n, ivec) + 127) << 23;
+    return pick(tiny, splat(0), p * (vec)scale);
+}
+
+/* Gaussian error function for GELU: Abramowitz & Stegun 7.1.26, absolute error below 2e-7. */
+HERE vec verf(vec x) {
+    ivec negative = x < 0.0f;
+    vec a = pick(negative, -x, x), t = 1.0f / (1.0f + 0.3275911f * a);
+    vec p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t
+             + 0.254829592f) * t;
+    vec y = 1.0f - p * vexp(-a * a);
+    return pick(negative, -y, y);
+}
+
+HERE vec activate(vec x, long kind) {
+    if (kind == 0) return x / (1.0f + vexp(-x));                                    /* silu */
+    if (kind == 1) return 0.5f * x * (1.0f + verf(x * 0.70710678f));                /* gelu */
+    return x / (1.0f + vexp(-1.5957691216f * (x + 0.044715f * x * x * x)));         /* gelu_tanh */
+}
+
+/* y[rows][COLS] = x[rows][in] times one panel, each sum in the order of its inputs. */
+HERE void panel(int rows, const float *x, long xs, const float *w, const float *bias, float *y, long ys,
+                long in) {
+    vec a[12][2];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 2; j++) a[i][j] = bias ? load(bias + j * LANES) : splat(0);
+    for (long k = 0; k < in; k++) {
+        vec w0 = load(w + k * COLS), w1 = load(w + k * COLS + LANES);
+        for (int i = 0; i < rows; i++) {
+            vec v = splat(x[i * xs + k]);
+            a[i][0] += v * w0;
+            a[i][1] += v * w1;
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 2; j++) store(y + i * ys + j * LANES, a[i][j]);
+}
+
+static void matmul(long rows, const float *x, long xs, const float *w, const float *bias, float *y,
+                   long out, long in) {
+    long ys = padded(out);
+    for (long n = 0; n < out; n += COLS) {
+        const float *b = bias ? bias + n : 0, *p = w + n * in;
+        long r = 0;
+        for (; r + 12 <= rows; r += 12) panel(12, x + r * xs, xs, p, b, y + r * ys + n, ys, in);
+        for (; r + 4 <= rows; r += 4) panel(4, x + r * xs, xs, p, b, y + r * ys + n, ys, in);
+        for (; r < rows; r++) panel(1, x + r * xs, xs, p, b, y + r * ys + n, ys, in);
+    }
+}
+
+static void normalise(const float *x, const float *w, const float *bias, float *y, long n, double eps,
+                      long rms) {
+    vec sum = splat(0), squares = splat(0);
+    if (!rms)
+        for (long i = 0; i < n; i += LANES) sum += load(x + i);
+    float mean = rms ? 0 : total(sum) / n;
+    for (long i = 0; i < n; i += LANES) {
+        vec d = load(x + i) - mean;
+        squares += d * d;
+    }
+    float scale = 1.0f / sqrtf(total(squares) / n + (float)eps);
+    for (long i = 0; i < n; i += LANES) {
+        vec v = (load(x + i) - mean) * scale * load(w + i);
+        if (bias) v += load(bias + i);
+        store(y + i, v);
+    }
+}
+
+static void rotate(const Model *m, float *x, long pos) {
+    const float *c = m->cos + pos * m->half, *s = m->sin + pos * m->half;
+    for (long i = 0; i < m->half; i++) {
+        float a = x[i], b = x[i + m->half];
+        x[i] = a * c[i] - b * s[i];
+        x[i + m->half] = b * c[i] + a * s[i];
+    }
+}
+
+HERE float *block_at(const Model *m, long slot, long layer, long head, long block) {
+    if (block < m->shared[slot]) slot = m->base[slot];
+    return m->kv + (((slot * m->layers + layer) * m->kv_heads + head) * m->blocks + block)
+                       * 2 * LANES * m->head_dim;
+}
+
+/* Norm and turn the queries and keys of one token, and file its keys and values. */
+static void file(const Model *m, const Layer *l, long layer, float *qkv, long slot, long pos) {
+    long d = m->head_dim, lane = pos % LANES;
+    for (long h = 0; h < m->heads + m->kv_heads; h++) {
+        const float *w = h < m->heads ? l->q_norm : l->k_norm;
+        if (w) normalise(qkv + h * d, w, 0, qkv + h * d, d, m->eps, 1);
+        if (m->half) rotate(m, qkv + h * d, pos);
+    }
+    for (long h = 0; h < m->kv_heads; h++) {
+        float *b = block_at(m, slot, layer, h, pos / LANES);
+        const float *k = qkv + (m->heads + h) * d, *v = k + m->kv_heads * d;
+        for (long i = 0; i < d; i++) b[i * LANES + lane] = k[i];
+        memcpy(b + (LANES + lane) * d, v, d * sizeof(float));
+    }
+}
+
+/* out[heads][head_dim] = attention of one token over positions 0..pos of its slot. */
+static void attend(const Model *m, long layer, const float *q, long slot, long pos, float *out,
+                   float *score) {
+    long d = m->head_dim, group = m->heads / m->kv_heads, blocks = pos / LANES + 1;
+    float scale = 1.0f / sqrtf((float)d);
+    for (long h = 0; h < m->heads; h++, q += d, out += d) {
+        vec top = splat(-INFINITY), sum = splat(0);
+        for (long b = 0; b < blocks; b++) {
+            const float *k = block_at(m, slot, layer, h / group, b);
+            vec s0 = splat(0), s1 = s0, s2 = s0, s3 = s0;
+            for (long i = 0; i < d; i += 4) {
+                s0 += q[i] * load(k + i * LANES);
+                s1 += q[i + 1] * load(k + (i + 1) * LANES);
+                s2 += q[i + 2] * load(k + (i + 2) * LANES);
+                s3 += q[i + 3] * load(k + (i + 3) * LANES);
+            }
+            vec s = ((s0 + s1) + (s2 + s3)) * scale;
+            if (b == blocks - 1)
+                for (long i = pos % LANES + 1; i < LANES; i++) s[i] = -INFINITY;
+            store(score + b * LANES, s);
+            top = pick(s > top, s, top);
+        }
+        float most = largest(top);
+        for (long b = 0; b < blocks; b++) {
+            vec e = vexp(load(score + b * LANES) - most);
+            store(score + b * LANES, e);
+            sum += e;
+        }
+        float part = 1.0f / total(sum);
+        for (long i = 0; i < d; i += LANES) {
+            vec o[4] = {splat(0), splat(0), splat(0), splat(0)};
+            for (long b = 0; b < blocks; b++) {
+                const float *v = block_at(m, slot, layer, h / group, b) + LANES * d + i;
+                const float *e = score + b * LANES;
+                long last = b == blocks - 1 ? pos % LANES + 1 : LANES;
+                for (long j = 0; j < last; j++) o[j % 4] += e[j] * load(v + j * d);
+            }
+            store(out + i, ((o[0] + o[1]) + (o[2] + o[3])) * part);
+        }
+    }
+}
+
+static void add(float *x, const float *y, long n) {
+    for (long i = 0; i < n; i += LANES) store(x + i, load(x + i) + load(y + i));
+}
+
+/* Floats of scratch that one call of `forward` needs. */
+long scratch_floats(const Model *m) {
+    long wide = padded((m->heads + 2 * m->kv_heads) * m->head_dim);
+    long inner = padded(m->inner * (m->gated ? 2 : 1)), hidden = padded(m->hidden);
+    return TILE * (3 * hidden + wide + inner + padded(m->heads * m->head_dim)) + m->blocks * LANES;
+}
+
+/* Append n tokens to their slots, those of one slot next to each other and in order; write the logits
+   (padded(vocab) floats each) of the tokens with `wanted`, in order. */
+void forward(const Model *m, long n, const long *token, const long *slot, const long *pos,
+             const char *wanted, float *logits, float *scratch) {
+    long hid = m->hidden, hs = padded(hid), d = m->head_dim, att = m->heads * d, as = padded(att);
+    long wide = (m->heads + 2 * m->kv_heads) * d, ws = padded(wide);
+    long inner = m->inner * (m->gated ? 2 : 1), is = padded(inner);
+    float *x = scratch, *h = x + TILE * hs, *y = h + TILE * hs, *qkv = y + TILE * hs;
+    float *up = qkv + TILE * ws, *mix = up + TILE * is, *score = mix + TILE * as;
+    for (long start = 0; start < n; start += TILE) {
+        long rows = n - start < TILE ? n - start : TILE;
+        const long *t = token + start, *s = slot + start, *p = pos + start;
+        for (long r = 0; r < rows; r++) {
+            memcpy(x + r * hs, m->embedding + t[r] * hid, hid * sizeof(float));
+            if (m->positions) add(x + r * hs, m->positions + p[r] * hid, hid);
+        }
+        for (long l = 0; l < m->layers; l++) {
+            const Layer *w = m->layer + l;
+            for (long r = 0; r < rows; r++)
+                normalise(x + r * hs, w->norm1, w->norm1_bias, h + r * hs, hid, m->eps, m->rms);
+            matmul(rows, h, hs, w->qkv, w->qkv_bias, qkv, wide, hid);
+            for (long r = 0; r < rows; r++) file(m, w, l, qkv + r * ws, s[r], p[r]);
+            for (long r = 0; r < rows; r++)
+                attend(m, l, qkv + r * ws, s[r], p[r], mix + r * as, score);
+            matmul(rows, mix, as, w->out, w->out_bias, y, hid, att);
+            if (!m->parallel) add(x, y, rows * hs);
+            for (long r = 0; r < rows; r++)
+                normalise(x + r * hs, w->norm2, w->norm2_bias, h + r * hs, hid, m->eps, m->rms);
+            if (m->parallel) add(x, y, rows * hs);
+            matmul(rows, h, hs, w->up, w->up_bias, up, inner, hid);
+            for (long r = 0; r < rows; r++) {
+                float *u = up + r * is;
+                for (long i = 0; i < m->inner; i += LANES) {
+                    vec a = activate(load(u + i), m->activation);
+                    if (m->gated) a *= load(u + m->inner + i);
+                    store(u + i, a);
+                }
+            }
+            matmul(rows, up, is, w->down, w->down_bias, y, hid, m->inner);
+            add(x, y, rows * hs);
+        }
+        long out = 0;
+        for (long r = 0; r < rows; r++)
+            if (wanted[start + r])
+                normalise(x + r * hs, m->norm, m->norm_bias, h + hs * out++, hid, m->eps, m->rms);
+        matmul(out, h, hs, m->head, 0, logits, m->vocab, hid);
+        logits += out * padded(m->vocab);
+    }
+}
+
+/* Draw one token per row by inverse CDF from softmax(logits / temperature), argmax at 0: its id, and
+   its log-probability at temperature 1 and as sampled. Works in place on `logits`. */
+void draw(long n, long vocab, float *logits, const double *uniform, double temperature, long *token,
+          double *logprob, double *sampling_logprob) {
+    long stride = padded(vocab), pieces = (vocab + LANES - 1) / LANES;
+    for (long r = 0; r < n; r++, logits += stride) {
+        float top = -INFINITY, beta = temperature > 0 ? 1 / temperature : 1;
+        long best = 0, bad = 0;
+        for (long i = 0; i < vocab; i++) {
+            bad |= isnan(logits[i]);
+            if (logits[i] > top) top = logits[i], best = i;
+        }
+        for (long i = vocab; i < stride; i++) logits[i] = -INFINITY;
+        double one = 0, sampled = 0;
+        for (long b = 0; b < pieces; b++) one += total(vexp(load(logits + b * LANES) - top));
+        for (long b = 0; b < pieces; b++)
+            sampled += beta == 1 ? 0 : total(vexp((load(logits + b * LANES) - top) * beta));
+        if (beta == 1) sampled = one;
+        long pick_ = best;
+        if (temperature > 0) {
+            double target = uniform[r] * sampled, sum = 0;
+            for (long b = 0; b < pieces && sum <= target; b++) {
+                vec e = vexp((load(logits + b * LANES) - top) * beta);
+                double after = sum + total(e);
+                if (after > target || b == pieces - 1) {
+                    for (long i = 0; i < LANES && sum <= target; i++)
+                        if (e[i] > 0) sum += e[i], pick_ = b * LANES + i;
+                    sum = INFINITY;
+                } else {
+                    sum = after;
+                }
+            }
+        }
+        double gap = (double)logits[pick_] - top;
+        token[r] = pick_;
+        logprob[r] = bad || isinf(top) ? NAN : gap - log(one);
+        sampling_logprob[r] = temperature > 0 ? gap * beta - log(sampled) : 0;
+    }
+}

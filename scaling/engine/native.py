@@ -1,0 +1,245 @@
+"""The lean forward in C behind the store interface: fp32 on a CPU, several times faster than torch.
+
+`native.c` is compiled on first use (about a second) with the machine's C compiler and kept in the
+user's cache folder; without a compiler `library` returns None and the engine uses `lean`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scaling.engine.draw import draw, is_unfiltered
+from scaling.engine.weights import Linear, Unknown, Weights
+from scaling.records import Plan
+
+LANES, COLS = 16, 32  #: as in native.c
+SOURCE = Path(__file__).with_name("native.c")
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC"]
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
+LAYER = ("norm1", "norm1_bias", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias", "norm2",
+         "norm2_bias", "up", "up_bias", "down", "down_bias")  # fmt: skip
+SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "inner", "vocab", "half", "rms", "gated",
+         "activation", "parallel")  # fmt: skip
+TABLES = ("embedding", "positions", "cos", "sin", "norm", "norm_bias", "head")
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in LAYER]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_long) for name in SIZES),
+        ("eps", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in TABLES),
+        ("layer", ctypes.POINTER(_Layer)),
+        ("blocks", ctypes.c_long),
+        *((name, ctypes.c_void_p) for name in ("kv", "base", "shared")),
+    ]
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled library, or None where there is no working compiler."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or platform.system() == "Windows":
+        return None
+    cpu = Path("/proc/cpuinfo")  # -march=native: a shared home may serve different machines
+    flags = next((x for x in cpu.read_text().splitlines() if x.startswith(("flags", "Features"))), "") \
+        if cpu.exists() else platform.processor()
+    key = hashlib.sha256("\0".join([SOURCE.read_text(), compiler, *FLAGS, flags]).encode())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inference-scaling-kit"
+    target = cache / f"native-{key.hexdigest()[:16]}.so"
+    try:
+        if not target.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache) as folder:
+                built = Path(folder) / "native.so"
+                command = [compiler, *FLAGS, "-o", str(built), str(SOURCE), "-lm"]
+                subprocess.run(command, check=True, capture_output=True)
+                built.replace(target)
+        loaded = ctypes.CDLL(str(target))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    loaded.scratch_floats.restype = ctypes.c_long
+    return loaded
+
+
+@functools.cache
+def workers() -> ThreadPoolExecutor:
+    """Return the threads that help the calling one; the C code runs without the interpreter's lock."""
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+def _panels(weight: torch.Tensor) -> torch.Tensor:
+    """Return a matrix (out, in) as panels (ceil(out/COLS), in, COLS), padded with zeros."""
+    out, inside = weight.shape
+    padded = torch.zeros(-(-out // COLS) * COLS, inside)
+    padded[:out] = weight
+    return padded.view(-1, COLS, inside).transpose(1, 2).contiguous()
+
+
+def _padded(bias: torch.Tensor | None) -> torch.Tensor | None:
+    if bias is None:
+        return None
+    return torch.nn.functional.pad(bias.float(), (0, -len(bias) % COLS))
+
+
+def _vector(values: torch.Tensor | None) -> torch.Tensor | None:
+    return None if values is None else values.float().contiguous()
+
+
+class NativeWeights:
+    """Weights packed for native.c. Raises `Unknown` for sizes that do not fill its vectors."""
+
+    def __init__(self, weights: Weights) -> None:
+        shape = weights.shape
+        if shape.hidden % LANES or shape.head_dim % LANES:
+            raise Unknown(f"hidden {shape.hidden} or head_dim {shape.head_dim} is no multiple of {LANES}")
+        self.source, self.kept = weights, []  # type: ignore[var-annotated]
+        self.layers = (_Layer * shape.layers)(*map(self._layer, weights.blocks))
+        self.model = _Model(
+            layers=shape.layers, hidden=shape.hidden, heads=shape.heads, kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim, inner=shape.intermediate, vocab=shape.vocab,
+            half=0 if weights.cos is None else weights.cos.shape[1], rms=weights.rms,
+            gated=shape.gated, activation=ACTIVATIONS.index(weights.activation),
+            parallel=weights.parallel, eps=weights.eps, layer=self.layers,
+            **self._pointers(TABLES, [
+                _vector(weights.embedding), _vector(weights.positions), _vector(weights.cos),
+                _vector(weights.sin), _vector(weights.norm.weight), _vector(weights.norm.bias),
+                _panels(weights.head),
+            ]),
+        )  # fmt: skip
+
+    def _pointers(self, names: Sequence[str], tensors: Sequence[torch.Tensor | None]) -> dict[str, Any]:
+        self.kept += tensors
+        pairs = zip(names, tensors, strict=True)
+        return {name: None if t is None else t.data_ptr() for name, t in pairs}
+
+    def _layer(self, block: Any) -> _Layer:
+        tensors: list[torch.Tensor | None] = []
+        for part in (block.norm1, block.qkv, (block.q_norm, block.k_norm), block.out, block.norm2,
+                     block.up, block.down):  # fmt: skip
+            if not isinstance(part, Linear):
+                tensors += map(_vector, part)
+            elif part.weight.dim() == 1:
+                tensors += [_vector(part.weight), _vector(part.bias)]
+            else:
+                tensors += [_panels(part.weight), _padded(part.bias)]
+        return _Layer(**self._pointers(LAYER, tensors))
+
+
+class NativeStore:
+    """Keys and values of `slots` rows; rows read the full blocks of their prompt where they lie."""
+
+    shares_prefixes = True
+
+    def __init__(self, weights: NativeWeights, slots: int, capacity: int) -> None:
+        shape = weights.source.shape
+        self.vocab, self.stride = shape.vocab, -(-shape.vocab // COLS) * COLS
+        blocks = -(-capacity // LANES)
+        size = (slots, shape.layers, shape.kv_heads, blocks, 2 * LANES * shape.head_dim)
+        self.kv = torch.zeros(size)  # touched, and so resident, only where used
+        self.base, self.shared = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
+        self.model = _Model.from_buffer_copy(weights.model)
+        self.model.blocks, self.model.kv = blocks, self.kv.data_ptr()
+        self.model.base, self.model.shared = self.base.ctypes.data, self.shared.ctypes.data
+        self.weights = weights  # keeps what the pointers of self.model point to
+        self.code: Any = library()
+        self.threads = torch.get_num_threads()
+        floats = self.code.scratch_floats(ctypes.byref(self.model))
+        self.scratch = [torch.zeros(floats) for _ in range(self.threads)]
+
+    def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
+        """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
+        rows = last.shape[0]
+        cuts = np.linspace(0, rows, self.threads + 1).astype(np.int64)
+        return self._forward(
+            last.numpy(), np.arange(rows), positions.numpy(), np.ones(rows, np.int8), cuts
+        )
+
+    def prefill(
+        self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
+    ) -> torch.Tensor:
+        """Return logits (rows, vocab) after ids[i] was appended to slot i from position starts[i]."""
+        for slot, start in zip(slots, starts, strict=True):
+            if not start:
+                self.shared[slot] = 0
+        counts = np.array([len(row) for row in ids])
+        ends = counts.cumsum()
+        positions = np.arange(ends[-1]) - np.repeat(ends - counts - np.array(starts), counts)
+        wanted = np.zeros(ends[-1], np.int8)
+        wanted[ends - 1] = 1
+        nearest = np.searchsorted(ends, np.linspace(0, ends[-1], self.threads + 1)[1:-1])
+        cuts = np.concatenate([[0], ends[nearest], ends[-1:]])
+        flat = np.concatenate([np.asarray(row, np.int64) for row in ids])
+        return self._forward(flat, np.repeat(np.array(slots), counts), positions, wanted, cuts)
+
+    def adopt(self, source: int, row: int, length: int) -> None:
+        """Let a row start with the first `length` positions of a slot; only its partial block is copied."""
+        self.base[row], self.shared[row] = source, length // LANES
+        if length % LANES:
+            self.kv[row, :, :, length // LANES] = self.kv[source, :, :, length // LANES]
+
+    def move(self, source: int, row: int, length: int) -> None:
+        """Copy what a row holds by itself into another row, with its reference to a prompt."""
+        self.base[row], self.shared[row] = self.base[source], self.shared[source]
+        own = slice(int(self.shared[source]), length // LANES + 1)
+        self.kv[row, :, :, own] = self.kv[source, :, :, own]
+
+    def draw(self, logits: torch.Tensor, uniform: torch.Tensor, plan: Plan) -> Any:
+        """Return what `draw.draw` does, in C where no filter is asked for."""
+        if not is_unfiltered(plan):
+            return draw(logits, uniform, plan)
+        rows = logits.shape[0]
+        if logits.stride(0) != self.stride:
+            logits = torch.nn.functional.pad(logits, (0, self.stride - self.vocab))
+        tokens, results = torch.empty(rows, dtype=torch.int64), torch.empty(2, rows, dtype=torch.float64)
+        self.code.draw(
+            ctypes.c_long(rows), ctypes.c_long(self.vocab), _at(logits), _at(uniform),
+            ctypes.c_double(plan.temperature), _at(tokens), _at(results[0]), _at(results[1]),
+        )  # fmt: skip
+        return tokens, results[0], results[1]
+
+    def _forward(
+        self, ids: np.ndarray, slots: np.ndarray, positions: np.ndarray, wanted: np.ndarray, cuts: Any
+    ) -> torch.Tensor:
+        """Run tokens in as many threads as there are spans between `cuts`; return wanted logits."""
+        ids, slots, positions = (np.ascontiguousarray(a, np.int64) for a in (ids, slots, positions))
+        logits = torch.empty(int(wanted.sum()), self.stride)
+        firsts = np.concatenate([[0], wanted.cumsum()])[cuts]
+
+        def span(i: int) -> None:
+            a, b = int(cuts[i]), int(cuts[i + 1])
+            if a < b:
+                self.code.forward(
+                    ctypes.byref(self.model), ctypes.c_long(b - a), _at(ids, a), _at(slots, a),
+                    _at(positions, a), _at(wanted, a), _at(logits[firsts[i] :]), _at(self.scratch[i]),
+                )  # fmt: skip
+
+        others = [workers().submit(span, i) for i in range(1, self.threads)]
+        span(0)
+        for other in others:
+            other.result()
+        return logits[:, : self.vocab]
+
+
+def _at(array: Any, offset: int = 0) -> ctypes.c_void_p:
+    """Return a pointer to an array's or a tensor's data."""
+    if isinstance(array, torch.Tensor):
+        return ctypes.c_void_p(array.data_ptr())
+    return ctypes.c_void_p(array.ctypes.data + offset * array.itemsize)
