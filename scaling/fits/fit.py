@@ -1,0 +1,291 @@
+"""`fit`: one law, one curve, many starts, every replicate refitted. Draws nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln
+
+from scaling.fits.losses import likelihood, residuals, squares
+from scaling.fits.minimise import Array, Minimum, Objective, minimise
+from scaling.laws import LAWS, Axes, Law
+from scaling.records import Curve, Fit
+
+FEWEST = 20  # replicates that it takes for an interval
+FAILED = 0.1  # share of replicates that may fail before the interval is not believed
+FLAT = 1e-11  # smallest eigenvalue of the scaled curvature at which parameters count as determined
+ZEROS = 6.6  # likelihood ratio that 1 in 200 populations without impossible problems exceeds
+CONTINUATION = 6  # steps in which a fitted scale shrinks from 1 to its value
+
+
+def fit(
+    law: str | Law,
+    x: Any,
+    y: Any = None,
+    *,
+    replicates: Array | None = None,
+    weights: Array | None = None,
+    delta: float | None = None,
+    fit_scale: bool = False,
+    starts: int | None = None,
+    bootstrap: int = 1000,
+    resample: str = "auto",
+    seed: int = 0,
+) -> Fit:
+    """Return `law` fitted to a `Curve`, or to arrays `x` (a tuple for several axes) and `y`.
+
+    A curve's replicates (problems resampled) are each refitted, and so are `replicates`
+    (replicates, points) beside arrays. Arrays alone count as independent points, resampled
+    `bootstrap` times: `resample` is "points" (the default from ten points per parameter) or
+    "residuals" (of Student's width, so that few points give wide intervals). `delta` makes the
+    summed loss Huber, on log y for laws of a loss; `fit_scale` takes `delta` in units of a scale
+    that is fitted too (Besiroglu et al. 2024, arXiv 2404.10102). `starts` is how many starting
+    points to try. Points where y is NaN are left out.
+
+    A law of a distribution takes counts per problem, `fit("beta_binomial", n, c)`, maximises their
+    likelihood and resamples problems; its rmse is on pass@k, and `n_points` counts problems.
+
+    `success` is False, and `message` says what to try, where the optimum was not reached, is not
+    unique or sits at a bound, where replicates failed, and where counts hold more zeros than the
+    law can. Intervals are NaN below 20 replicates. ValueError for x <= 0 or too few points.
+    """
+    law = _row(law)
+    if isinstance(x, Curve):
+        x, y, replicates = x.x, x.y, x.replicates
+    elif y is None:
+        raise ValueError("fit got x without y; give a Curve, or x and y")
+    elif law.density is not None:
+        return _fit_counts(law, np.asarray(x, float), np.asarray(y, float), starts, bootstrap, seed)
+    if delta is not None and not delta > 0:
+        raise ValueError(f"delta is {delta}; give a positive number, or None for least squares")
+    if fit_scale and delta is None:
+        raise ValueError("fit_scale fits the scale that delta is measured in; give delta, say 1e-3")
+    axes, y, w, replicates = _checked(law, x, y, weights, replicates)
+    unit = [float(np.exp(np.log(axis).mean())) if law.rescale else 1.0 for axis in axes]
+    problem = _Problem(law, tuple(a / u for a, u in zip(axes, unit, strict=True)), delta, fit_scale)
+    z, _, converged = problem.solve(y[None], w[None], starts=starts)
+    if replicates is None:
+        rows = problem.resampled(y, w, z[0], bootstrap, resample, np.random.default_rng(seed))
+    else:
+        seen = np.isfinite(replicates)
+        rows = np.where(seen, replicates, 1.0), w * seen
+    refits, good = z[:0], converged[:0]
+    if count := max(map(len, rows)) * (min(map(len, rows)) > 0):
+        refits, _, good = problem.solve(*rows, start=np.repeat(z, count, 0))
+        good = good & ((rows[1] > 0).sum(-1) >= len(law.params))
+    params = law.natural(np.vstack([z, refits]))
+    params = law.rescale(params, unit) if law.rescale else params
+    off = residuals(law, axes, y, params[0])
+    with np.errstate(all="ignore"):
+        curvature = squares(law, problem.x, y[None], w[None], np.array([[np.inf]]))(
+            z, np.zeros(1, int)
+        )[3]
+    return _report(law, params, good, z[0], converged[0], curvature[0], off, len(y))
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A law on centred axes with its loss: solves rows of y and weights."""
+
+    law: Law
+    x: Axes
+    delta: float | None
+    fit_scale: bool
+
+    def solve(
+        self, y: Array, w: Array, start: Array | None = None, starts: int | None = None
+    ) -> Minimum:
+        """Return the minimum of each row of y and w, from `start` or else from a grid of starts."""
+        size, limits, delta = y.shape[1], self.law.limits(), self.delta or np.inf
+        objective = squares(self.law, self.x, y, w, np.array([[delta]]))
+        if start is None:
+            found = _best(objective, self.law, _grid(self.law, self.x, y[0], w[0], starts), size)
+        else:
+            found = minimise(objective, start, limits, size)
+        for shrink in np.linspace(0, 1, CONTINUATION + 1)[1:] if self.fit_scale else ():
+            r = residuals(self.law, self.x, y, self.law.natural(found[0]))
+            scale = (delta * (w * np.abs(r)).sum(-1) / w.sum(-1))[..., None]
+            for _ in range(4):  # the scale is the mean of pull times residual: a fixed point
+                pull = np.clip(r / scale, -delta, delta)
+                scale = ((w * pull * r).sum(-1) / w.sum(-1))[..., None]
+            objective = squares(self.law, self.x, y, w, delta * scale**shrink)
+            found = minimise(objective, found[0], limits, size)
+        return found
+
+    def resampled(
+        self, y: Array, w: Array, z: Array, count: int, how: str, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Return (y, weights), (count or 1, points) each, of replicates of independent points."""
+        n, free = len(y), len(y) - len(z)
+        if how not in ("auto", "points", "residuals"):
+            raise ValueError(f"resample is {how!r}; allowed: auto, points, residuals")
+        if how == "points" or (how == "auto" and n >= 10 * len(z)):
+            return y[None], w * rng.multinomial(n, np.full(n, 1 / n), size=count)
+        if free == 0:
+            return y[None][:0], w[None][:0]
+        off = residuals(self.law, self.x, y, self.law.natural(z))
+        size = np.sqrt((w * off**2).sum() / rng.chisquare(free, (count, 1)))  # it is uncertain too
+        noise = size * rng.standard_normal((count, n)) / np.sqrt(np.maximum(w, 1e-300))
+        off = off + noise
+        return (y * np.exp(off) if self.law.log_response else y + off), w[None]
+
+
+def _best(objective: Objective, law: Law, starts: Array, size: int) -> Minimum:
+    """Return the best minimum (one row): few steps from each start, the best few to the end."""
+    z, value, _ = minimise(objective, law.free(starts), law.limits(), size, 4)
+    z, value, converged = minimise(objective, z[np.argsort(value)[:24]], law.limits(), size, 300)
+    at = [np.lexsort([~converged, value > value.min() * (1 + 1e-9)])[0]]
+    return z[at], value[at], converged[at]
+
+
+def _grid(law: Law, x: Axes, y: Array, w: Array, count: int | None) -> Array:
+    """Return starts (starts, parameters): a grid of the non-linear ones, the linear ones solved."""
+    grid = law.search(x)
+    if count:
+        each = max(2, round(count ** (1 / len(grid))))
+        grid = {
+            name: np.interp(np.linspace(0, len(v) - 1, each), np.arange(len(v)), v)
+            for name, v in grid.items()
+        }
+    searched = np.array(list(product(*grid.values())))
+    p = np.where(law.moved_in_logs, 1.0, np.zeros((len(searched), len(law.params))))
+    p[:, [law.params.index(name) for name in grid]] = searched
+    if law.linear:
+        columns = [law.params.index(name) for name in law.linear]
+        basis = law.terms(x, law.free(p))[1][..., columns]  # (starts, points, linear)
+        root = np.sqrt(w)[:, None] / (y[:, None] if law.log_response else 1.0)
+        size = np.abs(basis * root).max(1, keepdims=True) + 1e-300
+        solved = np.linalg.pinv(basis * root / size) @ (y * root[:, 0]) / size[:, 0]
+        least = 1e-3 * np.abs(y).mean() / np.maximum(np.abs(basis).mean(1), 1e-300)
+        p[:, columns] = np.where(law.moved_in_logs[columns], np.maximum(solved, least), solved)
+    return p
+
+
+def _row(law: str | Law) -> Law:
+    """Return the law of a name."""
+    if isinstance(law, Law):
+        return law
+    if law not in LAWS:
+        raise ValueError(f"there is no law {law!r}; known: {', '.join(LAWS)}")
+    return LAWS[law]
+
+
+def _checked(
+    law: Law, x: Any, y: Any, weights: Array | None, replicates: Array | None
+) -> tuple[Axes, Array, Array, Array | None]:
+    """Return axes, y, weights and replicates over the points where y is defined."""
+    axes = tuple(np.asarray(axis, float).ravel() for axis in (x if isinstance(x, tuple) else (x,)))
+    y = np.asarray(y, float).ravel()
+    w = np.ones_like(y) if weights is None else np.asarray(weights, float).ravel()
+    if len(axes) != law.axes:
+        raise ValueError(f"{law.name} takes {law.axes} axes, {law.units}; got {len(axes)}")
+    if {len(part) for part in (*axes, w)} != {len(y)}:
+        raise ValueError(f"axes {[len(a) for a in axes]}, y {len(y)}, weights {len(w)}: give equal")
+    keep = np.isfinite(y)
+    axes, y, w = tuple(axis[keep] for axis in axes), y[keep], w[keep]
+    if not all((np.isfinite(axis) & (axis > 0)).all() for axis in axes):
+        raise ValueError("x is read on a log axis; give positive, finite budgets, without zero")
+    if not (np.isfinite(w) & (w >= 0)).all():
+        raise ValueError("weights must be finite and not negative")
+    if law.log_response and not (y > 0).all():
+        raise ValueError(f"{law.name} compares log y; every y must be positive, got {y.min()}")
+    points = len(set(zip(*(axis[w > 0] for axis in axes), strict=True)))
+    if points < len(law.params):
+        fewer = [k for k, v in LAWS.items() if v.axes == law.axes and len(v.params) <= points]
+        raise ValueError(
+            f"{law.name} has {len(law.params)} parameters and the curve {points} distinct points: "
+            f"measure more budgets, or fit fewer parameters ({', '.join(fewer) or 'no law'})"
+        )
+    if replicates is not None:
+        replicates = np.asarray(replicates, float)
+        if replicates.ndim != 2 or replicates.shape[1] != len(keep):
+            raise ValueError(
+                f"replicates {replicates.shape}: give (replicates, {len(keep)} points)"
+            )
+        replicates = replicates[:, keep]
+    return axes, y, w, replicates
+
+
+def _report(
+    law: Law, params: Array, good: Array, z: Array, converged: bool, curvature: Array, off: Array,
+    n: int, trouble: str = "",
+) -> Fit:  # fmt: skip
+    """Return the Fit of params (1 + replicates, parameters): its intervals, and what is wrong."""
+    replicates = np.where((good & np.isfinite(params[1:]).all(-1))[:, None], params[1:], np.nan)
+    kept = replicates[np.isfinite(replicates).all(-1)]
+    failed = len(replicates) - len(kept)
+    low, high = law.limits()
+    stuck = [k for k, v, a, b in zip(law.params, z, low, high, strict=True) if not a < v < b]
+    ends = [k for k in stuck if law.bounds[k] != (0.0, 1.0)]  # a share of 0 or 1 is an answer
+    size = np.sqrt(np.maximum(np.diag(curvature), 0))
+    flat = not (size > 0).all() or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
+    problems = [
+        (bool(trouble), trouble),
+        (not converged, "the optimum was not reached: give more starts, or try a simpler law"),
+        (bool(ends), f"{', '.join(ends)} at a bound: the points lack this shape, try another law"),
+        (flat and not stuck, "the points do not determine the parameters: widen the range of x, "
+         "or try a law with fewer"),
+        (failed > FAILED * len(replicates), f"{failed} of {len(replicates)} replicates could not "
+         "be fitted: add problems, or try a simpler law"),
+    ]  # fmt: skip
+    wrong = [sentence for condition, sentence in problems if condition]
+    notes = wrong or ["converged", *(f"{k} is at its natural limit" for k in stuck)]
+    interval = np.full((2, len(z)), np.nan)
+    if len(kept) >= FEWEST:
+        interval = np.quantile(kept, [0.025, 0.975], axis=0)
+    else:
+        notes.append(f"no interval: it takes {FEWEST} replicates, or more points than parameters")
+    return Fit(
+        law=law.name,
+        params=dict(zip(law.params, params[0].tolist(), strict=True)),
+        interval=dict(zip(law.params, map(tuple, interval.T.tolist()), strict=True)),
+        replicates=replicates,
+        success=not wrong,
+        message="; ".join(notes),
+        rmse=float(np.sqrt(np.mean(off**2))),
+        n_points=n,
+        n_failed=failed,
+        function=law.predict,
+    )
+
+
+def _fit_counts(law: Law, n: Array, c: Array, starts: int | None, bootstrap: int, seed: int) -> Fit:
+    """Return a distribution fitted by maximum likelihood to c correct of n samples per problem."""
+    n, c = np.broadcast_arrays(n, c)
+    if c.ndim != 1 or not ((n >= 1) & (c >= 0) & (c <= n) & (n % 1 == 0) & (c % 1 == 0)).all():
+        raise ValueError("give integers per problem: n >= 1 samples and 0 <= c <= n correct")
+    if len(n) <= len(law.params) or c.sum() == 0 or (c == n).all():
+        raise ValueError(
+            f"{len(n)} problems, {c.sum():.0f} of {n.sum():.0f} samples correct, do not determine "
+            f"{law.name}: add problems, or samples until some but not all are correct"
+        )
+    pairs, which = np.unique(np.stack([n, c], 1), axis=0, return_inverse=True)
+    times = np.bincount(which.ravel(), minlength=len(pairs)).astype(float)
+
+    def best(law: Law) -> tuple[Minimum, Array]:
+        objective = likelihood(law, *pairs.T, times[None])
+        found = _best(objective, law, _grid(law, (), times, times, starts), 2**9)
+        return found, objective(found[0], np.zeros(1, int))[3][0]
+
+    (z, value, converged), curvature = best(law)
+    draws = np.random.default_rng(seed).multinomial(len(n), times / len(n), size=bootstrap)
+    objective = likelihood(law, *pairs.T, draws.astype(float))
+    refits, _, good = minimise(objective, np.repeat(z, bootstrap, 0), law.limits(), 2**6, 200)
+    k = np.unique(np.geomspace(1, n.min(), 12).astype(int)).astype(float)
+    off = law.predict(k, law.natural(z[0])) - _coverage(n, c, k)
+    zeros = ""
+    if (other := LAWS.get(f"{law.name}_zero")) and 2 * (value - best(other)[0][1])[0] > ZEROS:
+        zeros = f"more problems without a success than {law.name} allows: try {other.name}"
+    params = law.natural(np.vstack([z, refits]))
+    return _report(law, params, good, z[0], converged[0], curvature, off, len(n), zeros)
+
+
+def _coverage(n: Array, c: Array, k: Array) -> Array:
+    """Return mean pass@k, 1 - C(n - c, k) / C(n, k), over problems, for k up to every n."""
+    n, left = n[:, None], (n - c)[:, None]
+    rest = gammaln(left + 1) - gammaln(np.maximum(left - k, 0) + 1)
+    log_miss = rest - gammaln(n + 1) + gammaln(n - k + 1)
+    return 1 - np.where(left >= k, np.exp(log_miss), 0.0).mean(0)

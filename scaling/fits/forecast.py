@@ -1,0 +1,69 @@
+"""Which law to trust: fitted to small budgets, scored on larger ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from scaling.fits.fit import fit
+from scaling.records import Curve, Fit
+
+COLUMNS = ["x", "y", "predicted", "low", "high", "error", "covered"]
+
+
+def forecast(law: str, curve: Curve, share: float = 1 / 16) -> tuple[Fit, pd.DataFrame]:
+    """Return `law` fitted to x <= share * largest x, and its score at every larger x.
+
+    Rows: the measured y, the prediction with its 95 % band, error = predicted - y, and whether the
+    band covers y (NaN without a band). ValueError when too few points remain to fit.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share is {share}; give a number between 0 and 1, say 1/16")
+    seen = np.isfinite(curve.y)
+    early = seen & (curve.x <= share * curve.x[seen].max() * (1 + 1e-12))
+    parts = {k: getattr(curve, k)[..., early] for k in ("x", "y", "low", "high", "replicates")}
+    fitted = fit(law, replace(curve, **parts))
+    return fitted, score(fitted, curve.x[seen & ~early], curve.y[seen & ~early])
+
+
+def score(fitted: Fit, x: np.ndarray | tuple[np.ndarray, ...], y: np.ndarray) -> pd.DataFrame:
+    """Return a fit's error and interval coverage at points that it has not seen."""
+    predicted, (low, high) = fitted.predict(x), fitted.band(x)
+    covered = np.where(np.isnan(low), np.nan, (low <= y) & (y <= high))
+    at = x[0] if isinstance(x, tuple) else x
+    columns = (at, y, predicted, low, high, predicted - y, covered)
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+
+def tournament(
+    curves: Mapping[str, Curve], laws: Iterable[str], share: float = 1 / 16
+) -> pd.DataFrame:
+    """Return one row per law and curve: how its forecast beyond `share` of the budget turned out.
+
+    `median_error` and `worst_error` are absolute, in the unit of y; `coverage` is the share of
+    held-out points inside the band. A law that cannot be fitted to a curve keeps its row, with NaN
+    scores and the reason in `message`. Best law first.
+    """
+    rows = []
+    for name, curve in curves.items():
+        for law in laws:
+            row = {"law": law, "curve": name, "n_fitted": 0, "n_held_out": 0, "success": False}
+            try:
+                fitted, held = forecast(law, curve, share)
+            except ValueError as reason:
+                rows.append(row | {"message": str(reason)})
+                continue
+            row |= {"n_fitted": fitted.n_points, "n_held_out": len(held)}
+            row |= {
+                "median_error": held.error.abs().median(),
+                "worst_error": held.error.abs().max(),
+            }
+            row |= {"coverage": held.covered.mean(), "width": (held.high - held.low).median()}
+            rows.append(row | {"success": fitted.success, "message": fitted.message})
+    order = ["law", "curve", "median_error", "worst_error", "coverage", "width"]
+    order += ["n_fitted", "n_held_out", "success", "message"]
+    table = pd.DataFrame(rows).reindex(columns=order)
+    return table.sort_values(["curve", "median_error"], kind="stable", ignore_index=True)

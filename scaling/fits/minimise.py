@@ -1,0 +1,77 @@
+"""One damped Newton iteration, batched over starts and over bootstrap replicates. Knows no law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Array = np.ndarray
+Step = tuple[Array, Array, Array, Array]  # value, gradient, curvature, a majorant of the curvature
+Objective = Callable[[Array, Array], Step]  # (coordinates, rows) -> the above, for these rows
+Minimum = tuple[Array, Array, Array]  # coordinates (rows, parameters), value, converged
+CHUNK = 2**15  # numbers per chunk of rows: what fits in the cache
+
+
+def minimise(
+    objective: Objective, start: Array, limits: tuple[Array, Array], points: int, most: int = 80
+) -> Minimum:
+    """Return the minimum from each row of `start` within `limits`, in at most `most` iterations.
+
+    A step solves (curvature + damping (majorant + its diagonal)) step = -gradient; damping falls
+    after each success and grows after each failure. `points` is the size of one row's work.
+    """
+    size = max(16, CHUNK // (points * start.shape[1]))
+    parts = [
+        _descend(objective, np.clip(start[at : at + size], *limits), limits, at, most)
+        for at in range(0, len(start), size)
+    ]
+    z, value, converged = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return z, value, converged
+
+
+def _descend(
+    objective: Objective, z: Array, limits: tuple[Array, Array], first: int, most: int
+) -> Minimum:
+    """Return the minima of the rows first, first + 1, ... that start at `z`."""
+    converged = np.zeros(len(z), bool)
+    with np.errstate(all="ignore"):
+        now = objective(z, first + np.arange(len(z)))
+        value = now[0].copy()
+        rows = np.flatnonzero(np.isfinite(value) & np.isfinite(now[1]).all(-1))
+        now = tuple(part[rows] for part in now)
+        damping = np.full(len(rows), 1e-2)
+        for _ in range(most):
+            if not len(rows):
+                break
+            step, promised = _newton(z[rows], now, damping, limits)
+            trial = np.clip(z[rows] + step, *limits)
+            new = objective(trial, first + rows)
+            better = (new[0] <= now[0]) & np.isfinite(new[1]).all(-1)
+            lost = ~better & (damping > 1e12)
+            done = (np.abs(step).max(-1) < 1e-9) | (promised <= 1e-13 * np.abs(now[0])) | lost
+            converged[rows[done & ~lost]] = True
+            z[rows[better]] = trial[better]
+            for old, part in zip(now, new, strict=True):
+                old[better] = part[better]
+            value[rows] = now[0]
+            damping = np.where(better, np.maximum(damping / 8, 1e-12), damping * 6)
+            now = tuple(part[~done] for part in now)
+            rows, damping = rows[~done], damping[~done]
+    return z, np.where(np.isnan(value), np.inf, value), converged
+
+
+def _newton(
+    z: Array, now: Step, damping: Array, limits: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Return each row's step and the decrease it promises; a parameter pressed to a limit stays."""
+    _, gradient, curvature, majorant = now
+    held = ((z <= limits[0]) & (gradient > 0)) | ((z >= limits[1]) & (gradient < 0))
+    diagonal = np.einsum("rii->ri", majorant)
+    floor = 1e-14 * diagonal.max(-1, keepdims=True) + 1e-300
+    ridge = np.maximum(diagonal, floor)[:, None] * np.eye(z.shape[1])
+    matrix = curvature + damping[:, None, None] * (majorant + ridge) + 1e-13 * ridge
+    matrix = np.where(held[:, None] | held[..., None], ridge, matrix)
+    gradient = np.where(held, 0.0, gradient)
+    step = -np.linalg.solve(matrix, gradient[..., None])[..., 0]
+    return step, -(gradient * step).sum(-1) / 2
