@@ -1,171 +1,164 @@
-"""Laws of accuracy over (train_flops, test_flops), and what they say: iso-accuracy lines, the exchange rate
-between the two kinds of compute with its end, and the best split of a budget. Draws nothing.
+"""Laws of accuracy over (train_flops, test_flops), and what they say.
+
+Iso-accuracy lines, the exchange rate between the two kinds of compute with its end, and the best
+split of a budget between them. Fits come from `fits`; nothing is drawn here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtr
 
-from scaling.fits import fit
-from scaling.laws import Law, Terms, spread
+from scaling.fits import fit, score
+from scaling.laws import Array, Law, Terms, scaled, spread
 from scaling.records import Fit
 
 NODES = np.linspace(-6.0, 6.0, 81)  # standard normal difficulties
 MASS = np.exp(-(NODES**2) / 2) / np.exp(-(NODES**2) / 2).sum()
 LOWEST, HIGHEST = -6.0, 45.0  # log10 FLOPs between which a solution is looked for
+CERTAIN = 1 - 1e-6  # an accuracy that counts as having no ceiling
+
+Link = Callable[[Array], tuple[Array, Array]]  # inverse link and its slope
 
 
 # ---------------------------------------------------------------- the laws
-def _logit(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def logit(u: Array) -> tuple[Array, Array]:
     y = expit(u)
     return y, y * (1 - y)
 
 
-def _probit(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def probit(u: Array) -> tuple[Array, Array]:
     return ndtr(u), np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi)
 
 
-def _loglog(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def loglog(u: Array) -> tuple[Array, Array]:
     y = np.exp(-np.exp(-u))
     return y, y * np.exp(-u)
 
 
-def plane(c, t, intercept, train, test, *, link) -> Terms:
-    u = intercept + train * np.log10(c) + test * np.log10(t)
-    y, slope = link(u)
+def plane(c: Array, t: Array, intercept: Array, train: Array, test: Array, *, link: Link) -> Terms:
+    y, slope = link(intercept + train * np.log10(c) + test * np.log10(t))
     return y, (slope, slope * np.log10(c), slope * np.log10(t))
 
 
-def jones(c, t, intercept, train, test, plateau) -> Terms:
+def jones(c: Array, t: Array, intercept: Array, train: Array, test: Array, plateau: Array) -> Terms:
     u = intercept + train * np.log10(c) + test * np.log10(t)
-    y, slope = _logit(np.minimum(u, plateau))
-    rising, flat = slope * (u < plateau), slope * (u >= plateau)
-    return y, (rising, rising * np.log10(c), rising * np.log10(t), flat)
+    y, slope = logit(np.minimum(u, plateau))
+    rising = slope * (u < plateau)
+    return y, (rising, rising * np.log10(c), rising * np.log10(t), slope - rising)
 
 
-def item_response(c, t, ability, growth, spread, *, centre, cost) -> Terms:
+def item_response(
+    c: Array, t: Array, ability: Array, growth: Array, spread: Array, *, centre: float, cost: Any
+) -> Terms:
     decade = np.log10(c) - centre
-    u = ability + growth * decade
     k = t / 10 ** (cost[0] + cost[1] * decade)  # samples that t buys
-    z = u[..., None] - spread[..., None] * NODES
-    log_miss = -np.logaddexp(0, z)  # log(1 - p)
-    miss = np.exp(k[..., None] * log_miss)
+    z = (ability + growth * decade)[..., None] - spread[..., None] * NODES
+    miss = np.exp(-k[..., None] * np.logaddexp(0, z))  # (1 - p)^k
     by_z = k[..., None] * miss * expit(z) * MASS
     by_u = by_z.sum(-1)
     return 1 - miss @ MASS, (by_u, by_u * decade, -(by_z @ NODES))
 
 
-def additive(c, t, e, a, b, alpha, beta) -> Terms:
+def additive(
+    c: Array, t: Array, ceiling: Array, a: Array, b: Array, alpha: Array, beta: Array
+) -> Terms:
     u, v = c**-alpha, t**-beta
-    y = np.exp(-(e + a * u + b * v))
-    return y, (-y, -y * u, -y * v, y * a * u * np.log(c), y * b * v * np.log(t))
+    g = np.exp(-(a * u + b * v))
+    y = ceiling * g
+    return y, (g, -y * u, -y * v, y * a * u * np.log(c), y * b * v * np.log(t))
 
 
-def _shift(p: np.ndarray, units) -> np.ndarray:
-    """Return plane parameters of axes times `units`: only the intercept moves."""
+def shift(p: Array, units: list[float]) -> Array:
+    """Return plane parameters of (axes times units): only the intercept moves."""
     moved = p.copy()
-    moved[..., 0] -= p[..., 1] * np.log10(units[0]) + p[..., 2] * np.log10(units[1])
+    moved[..., 0] -= p[..., 1:3] @ np.log10(units)
     return moved
 
 
-PLANE = {"intercept": np.linspace(-5, 5, 9), "train": np.linspace(0.1, 4, 6)}
-PLANE |= {"test": np.linspace(0.1, 4, 6)}
-UNITS = "(train_flops, test_flops) -> accuracy"
-SCALING = "Jones 2021, arXiv 2104.03113"
-
-
-def _plane(name: str, link, formula: str) -> Law:
-    return Law(
-        name, ("intercept", "train", "test"), partial(plane, link=link), {}, lambda x: PLANE,
-        f"{formula} = intercept + train log10 C + test log10 T", UNITS, SCALING, axes=2, rescale=_shift,
-    )  # fmt: skip
-
-
+# fmt: off
+PLANE = {"intercept": np.linspace(-5, 5, 9), "train": np.linspace(0.1, 4, 6),
+         "test": np.linspace(0.1, 4, 6)}
+SUM = "intercept + train log10 C + test log10 T"
+UNITS = "(train_flops C, test_flops T) -> accuracy"
+JONES = "Jones 2021, arXiv 2104.03113"
 TABLE = (
-    _plane("plane_logit", _logit, "logit y"),
-    _plane("plane_probit", _probit, "probit y"),
-    _plane("plane_loglog", _loglog, "-log(-log y)"),
-    Law(
-        "jones", ("intercept", "train", "test", "plateau"), jones, {},
+    *(Law(f"plane_{link.__name__}", ("intercept", "train", "test"), partial(plane, link=link), {},
+          lambda x: PLANE, f"{link.__name__} y = {SUM}", UNITS, JONES, axes=2, rescale=shift)
+      for link in (logit, probit, loglog)),
+    Law("jones", ("intercept", "train", "test", "plateau"), jones, {},
         lambda x: PLANE | {"plateau": np.array([-2.0, 0.0, 2.0, 5.0])},
-        "logit y = min(plateau, intercept + train log10 C + test log10 T)", UNITS, SCALING,
-        axes=2, rescale=_shift,
-    ),
-    Law(
-        "item_response", ("ability", "growth", "spread"), partial(item_response, centre=0.0, cost=(0.0, 0.0)),
-        {"spread": (1e-3, 50.0)},
-        lambda x: {"ability": np.linspace(-12, 6, 10), "growth": np.linspace(0.1, 5, 6), "spread": spread(0.2, 8.0, 6)},
-        "y = E 1 - (1 - p)^k, logit p = ability + growth log10(C / C0) - spread z, z ~ N(0, 1), k = T / cost(C)",
-        UNITS, "item response theory; pass@k as in Chen et al. 2021, arXiv 2107.03374",
-        axes=2, logs=("spread",),
-    ),
-    Law(
-        "additive", ("E", "A", "B", "alpha", "beta"), additive, {"alpha": (0.0, 3.0), "beta": (0.0, 3.0)},
-        lambda x: {"E": spread(0.01, 1.0, 4), "A": spread(0.03, 3.0, 5), "B": spread(0.03, 3.0, 5),
-                   "alpha": spread(0.05, 1.0, 5), "beta": spread(0.05, 1.0, 5)},
-        "-log y = E + A / C^alpha + B / T^beta", UNITS, "Hoffmann et al. 2022, arXiv 2203.15556, on -log accuracy",
-        axes=2, logs=("E", "A", "B"),
-        rescale=lambda p, s: p * np.stack([np.ones_like(p[..., 3]), s[0] ** p[..., 3], s[1] ** p[..., 4],
-                                           np.ones_like(p[..., 3]), np.ones_like(p[..., 3])], -1),
-    ),
-)  # fmt: skip
+        f"logit y = min(plateau, {SUM})", UNITS, JONES, axes=2, rescale=shift),
+    Law("item_response", ("ability", "growth", "spread"),
+        partial(item_response, centre=0.0, cost=(0.0, 0.0)), {"spread": (1e-3, 50.0)},
+        lambda x: {"ability": np.linspace(-12, 6, 10), "growth": np.linspace(0.1, 5, 6),
+                   "spread": spread(0.2, 8.0, 6)},
+        "y = E 1 - (1 - p)^k, logit p = ability + growth log10(C / C0) - spread z, z ~ N(0, 1), "
+        "k = T / cost(C)", UNITS,
+        "Rasch's model of items; pass@k as in Chen et al. 2021, arXiv 2107.03374",
+        axes=2, logs=("spread",)),
+    Law("additive", ("ceiling", "A", "B", "alpha", "beta"), additive,
+        {"ceiling": (0.0, 1.0), "A": (1e-9, 1e9), "B": (1e-9, 1e9),
+         "alpha": (0.0, 3.0), "beta": (0.0, 3.0)},
+        lambda x: {"A": spread(0.03, 3.0, 6), "B": spread(0.03, 3.0, 6),
+                   "alpha": spread(0.05, 1.0, 6), "beta": spread(0.05, 1.0, 6)},
+        "y = ceiling exp(-A / C^alpha - B / T^beta)", UNITS,
+        "the form of Hoffmann et al. 2022, arXiv 2203.15556, for -log accuracy",
+        linear=("ceiling",), axes=2, logs=("A", "B"),
+        rescale=scaled(lambda y, a, b, alpha, beta: [(0, alpha, 0, 0, 0), (0, 0, beta, 0, 0)])),
+)
+# fmt: on
 JOINT = {law.name: law for law in TABLE}
 
 
 def fit_joint(
     law: str,
-    train_flops: np.ndarray,
-    test_flops: np.ndarray,
-    accuracy: np.ndarray,
+    train_flops: Any,
+    test_flops: Any,
+    accuracy: Any,
     *,
-    replicates: np.ndarray | None = None,
-    sample_flops: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
+    replicates: Array | None = None,
+    sample_flops: Any = None,
+    weights: Array | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Fit:
     """Return a joint law fitted to arrays (points,) of train and test FLOPs and accuracy.
 
-    `replicates` (replicates, points) come from resampling the problems, the same ones in every column; without them
-    the points are resampled as if independent. `item_response` counts samples: `sample_flops` (points,) is the
-    cost of one, by default the least test_flops at the same train_flops. It is summarised as a power law of
-    train_flops, so that the law speaks of the two axes only; `ability` is at C0, the geometric mean of train_flops.
+    `replicates` (replicates, points) come from resampling problems, the same ones for every point;
+    without them points are resampled as if independent. `item_response` counts samples:
+    `sample_flops` (points,) is the cost of one, by default the least test_flops at the same
+    train_flops. It is summarised as a power law of train_flops, so that the law speaks of the two
+    axes only; `ability` is at C0, the geometric mean of train_flops.
     """
     if law not in JOINT:
         raise ValueError(f"there is no joint law {law!r}; known: {', '.join(JOINT)}")
     train, test = (np.asarray(axis, float).ravel() for axis in (train_flops, test_flops))
     row = JOINT[law]
-    if (
-        law == "item_response"
-        and (train > 0).all()
-        and (test > 0).all()
-        and len(train) == len(test)
-    ):
-        cost = (
-            np.array([test[train == c].min() for c in train])
-            if sample_flops is None
-            else np.asarray(sample_flops)
-        )
-        decade = np.log10(train) - np.log10(train).mean()
-        slope = (decade @ np.log10(cost)) / max(decade @ decade, 1e-300)
-        line = float(np.log10(cost).mean()), float(slope)
-        function = partial(item_response, centre=float(np.log10(train).mean()), cost=line)
-        row = replace(row, function=function)
-        test = test / cost * 10 ** (line[0] + line[1] * decade)
-    return fit(
-        row,
-        (train, test),
-        accuracy,
-        replicates=replicates,
-        weights=weights,
-        bootstrap=bootstrap,
-        seed=seed,
-    )
+    if law == "item_response":
+        row, test = _with_costs(row, train, test, sample_flops)
+    options = {"replicates": replicates, "weights": weights}
+    return fit(row, (train, test), accuracy, **options, bootstrap=bootstrap, seed=seed)
+
+
+def _with_costs(law: Law, train: Array, test: Array, sample_flops: Any) -> tuple[Law, Array]:
+    """Return the item-response law with its cost of a sample, and test FLOPs that buy as many."""
+    if len(train) != len(test) or not ((train > 0) & (test > 0)).all():
+        raise ValueError("give as many train_flops as test_flops, all of them positive")
+    least = np.array([test[train == c].min() for c in train])
+    cost = least if sample_flops is None else np.broadcast_to(sample_flops, train.shape)
+    centre = float(np.log10(train).mean())
+    decade = np.log10(train) - centre
+    slope = float(decade @ np.log10(cost) / max(decade @ decade, 1e-300))
+    line = float(np.log10(cost).mean()), slope
+    bought = test / cost * 10 ** (line[0] + line[1] * decade)
+    return replace(law, function=partial(item_response, centre=centre, cost=line)), bought
 
 
 # ---------------------------------------------------------------- what a joint law says
@@ -176,94 +169,57 @@ class Exchange:
     train_flops: float  #: operating point
     test_flops: float  #: operating point
     factor: float  #: how many times the training compute
-    rate: float  #: how many times the test compute gives the same accuracy; inf when none does
-    low: float  #: lower end of the 95 % interval; NaN without replicates
-    high: float  #: upper end; inf when some replicates saturate
-    replaces_at_most: (
-        float  #: largest factor of training compute that test compute can replace; inf: no end
+    rate: (
+        float  #: test compute times this is as accurate; inf: none is; NaN: training gains nothing
     )
-    at_most_low: float  #: lower end of its interval
-    at_most_high: float  #: upper end of its interval
+    low: float  #: lower end of its 95 % interval; NaN without replicates
+    high: float  #: upper end; inf when replicates saturate
+    ends_at: float  #: factor of training compute that no test compute replaces; inf: without end
+    ends_low: float  #: lower end of its 95 % interval
+    ends_high: float  #: upper end
 
 
-def _parameters(fitted: Fit) -> np.ndarray:
-    """Return (1 + replicates, parameters): the best fit first, then the replicates that could be fitted."""
-    good = fitted.replicates[np.isfinite(fitted.replicates).all(-1)]
-    return np.vstack([list(fitted.params.values()), good])
+def iso_line(fitted: Fit, accuracy: float, train_flops: Any) -> pd.DataFrame:
+    """Return the test_flops that reach `accuracy` at each train_flops, with interval (low, high).
 
-
-def _ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % interval over rows 1: of (1 + replicates, ...); infinite values are kept, not averaged."""
-    if len(values) < 21:
-        return (np.full(values.shape[1:], np.nan),) * 2
-    low, high = np.quantile(values[1:], [0.025, 0.975], axis=0, method="nearest")
-    return low, high
-
-
-def _reach(function, p: np.ndarray, target: np.ndarray, train=None, test=None) -> np.ndarray:
-    """Return log10 of the compute (rows, points) on the axis left None that gives `target`; inf where none does.
-
-    -inf where the least compute already exceeds it. Bisection: every joint law is monotone in both axes, or is
-    read as never reaching the target.
-    """
-
-    def value(u: np.ndarray) -> np.ndarray:
-        return function((10**u, test) if train is None else (train, 10**u), p)
-
-    shape = np.broadcast_shapes(
-        target.shape, np.shape(train if test is None else test), (len(p), 1)
-    )
-    low, high = np.full(shape, LOWEST), np.full(shape, HIGHEST)
-    above, below = value(high) < target, value(low) >= target
-    for _ in range(60):
-        middle = (low + high) / 2
-        short = value(middle) < target
-        low, high = np.where(short, middle, low), np.where(short, high, middle)
-    return np.where(above, np.inf, np.where(below, -np.inf, high))
-
-
-def iso_line(fitted: Fit, accuracy: float, train_flops: np.ndarray) -> pd.DataFrame:
-    """Return, for each train_flops, the test_flops that reach `accuracy`, with its interval (low, high).
-
-    inf where no amount of test compute does, in the fit or in enough replicates.
+    inf where no test compute does, in the fit or in that share of the replicates.
     """
     if not 0 < accuracy < 1:
         raise ValueError(f"accuracy is {accuracy}; give a number between 0 and 1")
     train = np.atleast_1d(np.asarray(train_flops, float))
-    found = 10 ** _reach(
-        fitted.function, _parameters(fitted), np.array([[accuracy]]), train=train[None]
-    )
-    low, high = _ends(found)
-    return pd.DataFrame({"train_flops": train, "test_flops": found[0], "low": low, "high": high})
+    p = _parameters(fitted)
+    goal = np.full((len(p), len(train)), accuracy)
+    test = _solve(lambda t: fitted.function((train, t), p), goal)
+    low, high = _ends(test)
+    return pd.DataFrame({"train_flops": train, "test_flops": test[0], "low": low, "high": high})
 
 
 def exchange_rate(
     fitted: Fit, train_flops: float, test_flops: float, factor: float = 10.0
 ) -> Exchange:
-    """Return how many times the test compute is worth `factor` times the training compute at this point.
+    """Return how many times the test compute is worth `factor` times the training compute here.
 
-    The rate r solves accuracy(train, r test) = accuracy(factor train, test). Test compute ends where even an
-    unbounded amount of it does not reach that accuracy: `replaces_at_most` is the factor at which it does.
+    The rate r solves accuracy(train, r test) = accuracy(factor train, test). It ends where even
+    unbounded test compute does not reach the right side: from `ends_at` times the training on.
     """
     if not (train_flops > 0 and test_flops > 0 and factor > 1):
         raise ValueError("give train_flops > 0, test_flops > 0 and factor > 1")
-    p = _parameters(fitted)
-    here = np.array([[float(train_flops)]]), np.array([[float(test_flops)]])
-    rate = 10 ** _reach(
-        fitted.function, p, fitted.function((factor * here[0], here[1]), p), train=here[0]
-    )
-    most = fitted.function((here[0], np.array([[10.0**HIGHEST]])), p)
-    end = 10 ** _reach(fitted.function, p, most - 1e-9, test=here[1])
-    rate, end = rate[:, 0] / test_flops, end[:, 0] / train_flops
-    ends = [float(x) for x in (*_ends(rate), end[0], *_ends(end))]
-    return Exchange(float(train_flops), float(test_flops), factor, float(rate[0]), *ends)
+    p, c, t = _parameters(fitted), np.array([[train_flops]]), np.array([[test_flops]])
+    here, goal = fitted.function((c, t), p), fitted.function((factor * c, t), p)
+    rate = _solve(lambda u: fitted.function((c, u), p), goal) / test_flops
+    rate = np.where(goal > here, rate, np.nan)
+    best = fitted.function((c, np.array([[10.0**HIGHEST]])), p)
+    end = _solve(lambda u: fitted.function((u, t), p), best - 1e-12) / train_flops
+    end = np.where(best > CERTAIN, np.inf, np.maximum(end, 1.0))
+    ends = [float(v[0]) for v in (rate[0], *_ends(rate), end[0], *_ends(end))]
+    return Exchange(float(train_flops), float(test_flops), factor, *ends)
 
 
-def allocate(fitted: Fit, budget: np.ndarray, queries: float) -> pd.DataFrame:
-    """Return the split of each total budget, train_flops + queries * test_flops, with the highest accuracy.
+def allocate(fitted: Fit, budget: Any, queries: float) -> pd.DataFrame:
+    """Return the most accurate split of each budget = train_flops + queries * test_flops.
 
-    One row per budget: the split, its accuracy, and intervals over replicates (each chooses its own split).
-    `queries` is how many problems the model answers over its life.
+    One row per budget, intervals over replicates (each chooses its own split). `queries` is how
+    many problems the model answers over its life; `at_edge` flags a split at the end of the range.
     """
     budget = np.atleast_1d(np.asarray(budget, float))
     if not ((budget > 0).all() and queries > 0):
@@ -273,22 +229,92 @@ def allocate(fitted: Fit, budget: np.ndarray, queries: float) -> pd.DataFrame:
     rows = []
     for total in budget:
         train, test = share * total, (1 - share) * total / queries
-        y = fitted.function((train[None], test[None]), p)  # (1 + replicates, shares)
+        y = fitted.function((train, test), p)  # (1 + replicates, shares)
         best = y.argmax(-1)
-        (train_low, train_high), (low, high) = _ends(train[best]), _ends(y.max(-1))
-        rows.append((total, train[best[0]], train_low, train_high, test[best[0]], y[0].max(), low, high,
-                     best[0] in (0, len(share) - 1)))  # fmt: skip
-    names = ["budget", "train_flops", "train_low", "train_high", "test_flops"]
-    return pd.DataFrame(rows, columns=[*names, "accuracy", "low", "high", "at_edge"])
+        row = {"budget": total, "train_flops": train[best[0]], "test_flops": test[best[0]]}
+        row["train_low"], row["train_high"] = _ends(train[best])
+        row["accuracy"], (row["low"], row["high"]) = y[0].max(), _ends(y.max(-1))
+        rows.append(row | {"at_edge": best[0] in (0, len(share) - 1)})
+    return pd.DataFrame(rows)
 
 
-def frontier(cost: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """Return which points (points,) bool are on the frontier: no cheaper or equal point is as accurate."""
+def frontier(cost: Any, accuracy: Any) -> Array:
+    """Return which points (points,) bool no point of equal or lower cost beats; never a NaN."""
     cost, accuracy = np.asarray(cost, float), np.asarray(accuracy, float)
-    order = np.lexsort([-accuracy, cost])
-    before = np.maximum.accumulate(
-        np.concatenate([[-np.inf], np.nan_to_num(accuracy[order], nan=-np.inf)])
-    )[:-1]
+    worth = np.where(np.isnan(cost) | np.isnan(accuracy), -np.inf, accuracy)
+    order = np.lexsort([-worth, cost])
+    before = np.maximum.accumulate(np.concatenate([[-np.inf], worth[order][:-1]]))
     on = np.zeros(len(cost), bool)
-    on[order] = accuracy[order] > before
+    on[order] = worth[order] > before
     return on
+
+
+def joint_tournament(
+    train_flops: Any, test_flops: Any, accuracy: Any, *, replicates: Array | None = None,
+    sample_flops: Any = None, laws: Iterable[str] = tuple(JOINT),
+    train_share: float = 1 / 4, test_share: float = 1 / 16,
+) -> pd.DataFrame:  # fmt: skip
+    """Return how joint laws forecast held-out budgets: one row per law and region, best first.
+
+    Fitted to train_flops <= train_share * largest, and there to test_flops <= test_share * the
+    largest of the same train_flops. Regions: later "test", "train", or "both".
+    """
+    train, test, y = (np.asarray(v, float).ravel() for v in (train_flops, test_flops, accuracy))
+    cost = np.array([test[train == c].min() for c in train])
+    cost = cost if sample_flops is None else np.broadcast_to(sample_flops, train.shape)
+    early = train <= train_share * train.max() * (1 + 1e-12)
+    few = test <= test_share * np.array([test[train == c].max() for c in train]) * (1 + 1e-12)
+    fitted_to, seen = early & few, np.isfinite(y)
+    regions = {"test": early & ~few, "train": ~early & few, "both": ~early & ~few}
+    rows = []
+    for law in laws:
+        part = None if replicates is None else np.asarray(replicates)[:, fitted_to]
+        try:
+            fitted = fit_joint(law, train[fitted_to], test[fitted_to], y[fitted_to],
+                               replicates=part, sample_flops=cost[fitted_to])  # fmt: skip
+        except ValueError as reason:
+            rows.append({"law": law, "region": "all", "success": False, "message": str(reason)})
+            continue
+        for region, held in regions.items():
+            at = held & seen
+            table = score(fitted, (train[at], test[at]), y[at])
+            row = {
+                "law": law,
+                "region": region,
+                "n_fitted": fitted.n_points,
+                "n_held_out": at.sum(),
+            }
+            row |= {"median_error": table.error.abs().median(), "coverage": table.covered.mean()}
+            rows.append(row | {"success": fitted.success, "message": fitted.message})
+    order = ["law", "region", "median_error", "coverage", "n_fitted", "n_held_out"]
+    table = pd.DataFrame(rows).reindex(columns=[*order, "success", "message"])
+    return table.sort_values(["region", "median_error"], kind="stable", ignore_index=True)
+
+
+def _parameters(fitted: Fit) -> Array:
+    """Return (1 + good replicates, parameters): the best fit, then its replicates."""
+    good = fitted.replicates[np.isfinite(fitted.replicates).all(-1)]
+    return np.vstack([list(fitted.params.values()), good])
+
+
+def _ends(values: Array) -> tuple[Array, Array]:
+    """Return the 95 % interval over values[1:], inf counted as large; NaN without replicates."""
+    if len(values) < 21:
+        return (np.full(values.shape[1:], np.nan),) * 2
+    low, high = np.quantile(values[1:], [0.025, 0.975], axis=0, method="nearest")
+    return low, high
+
+
+def _solve(value: Callable[[Array], Array], goal: Array) -> Array:
+    """Return the compute at which the rising `value` reaches `goal` (rows, points).
+
+    inf where it never does, 0 where the least compute is already enough.
+    """
+    low, high = np.full(goal.shape, LOWEST), np.full(goal.shape, HIGHEST)
+    with np.errstate(all="ignore"):
+        never, always = value(10**high) < goal, value(10**low) >= goal
+        for _ in range(60):
+            middle = (low + high) / 2
+            short = value(10**middle) < goal
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return np.where(never, np.inf, np.where(always, 0.0, 10**high))
