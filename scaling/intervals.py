@@ -1,7 +1,8 @@
 """How sure a number is: bootstrap replicates over problems, and the intervals read from them.
 
-Points of one curve share problems and samples, so a replicate is a whole curve: `bootstrap_problems`
-returns a matrix (replicates, points), one draw of problems per row, fit for `Curve.replicates`.
+Points of one curve share problems and samples, so a replicate is a whole curve:
+`bootstrap_problems` returns a matrix (replicates, points), one draw of problems per row, fit for
+`Curve.replicates`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _groups(problems: int, cluster: ArrayLike | None) -> NDArray[np.int64]:
 def problem_weights(
     problems: int, replicates: int = 1000, seed: int = 0, cluster: ArrayLike | None = None
 ) -> Floats:
-    """Return how much each problem counts in each replicate, (replicates, problems), rows summing to 1.
+    """Return what each problem weighs in each replicate, (replicates, problems), rows sum to 1.
 
     Equal arguments give equal weights: two methods on the same problems are compared in pairs.
     """
@@ -83,10 +84,11 @@ def interval(
     """Return the low and high end, each (points,), of an interval read from bootstrap replicates.
 
     replicates: (replicates, points) or (replicates,); estimate: (points,) or a number.
-    "percentile": quantiles of the replicates. "bca" moves them for bias and skewness; the acceleration
-    is a sixth of the replicates' skewness, which is exact for means. With `problems` (number of
-    resampled units) the tails follow Student's t and n / (n-1), which few problems need. NaN where
-    any replicate or the estimate is NaN. Source: Efron 1987; Hesterberg 2015, arXiv:1411.5279.
+    "percentile": quantiles of the replicates. "bca" moves them for bias and skewness; the
+    acceleration is a sixth of the replicates' skewness, which is exact for means. With `problems`
+    (number of resampled units) the tails follow Student's t and n / (n-1), which few problems need.
+    NaN where any replicate or the estimate is NaN. Source: Efron 1987; Hesterberg 2015,
+    arXiv:1411.5279.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; allowed: {', '.join(METHODS)}")

@@ -1,0 +1,104 @@
+"""Pass@k and its kin, from counts alone: n samples drawn, c of them correct, k considered."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln
+
+Floats = NDArray[np.float64]
+TABLE_LIMIT = 1 << 22  # log factorials up to here come from a table in extended precision
+
+
+@lru_cache(maxsize=4)
+def log_factorial_table(bits: int) -> NDArray[Any]:
+    steps = np.log(np.maximum(np.arange(1 << bits), 1).astype(np.longdouble))
+    return np.cumsum(steps)
+
+
+def _log_factorial(x: NDArray[Any]) -> NDArray[Any]:
+    """Return log x! of whole numbers; extended precision keeps differences good to 1e-14."""
+    largest = int(x.max(initial=0))
+    if largest > TABLE_LIMIT:
+        return gammaln(x + 1.0)
+    return log_factorial_table(max(largest.bit_length(), 10))[x]
+
+
+def _whole(name: str, value: ArrayLike, least: int = 0) -> Floats:
+    """Return `value` as floats, checked to be whole numbers; NaN stands for missing."""
+    array = np.asarray(value, dtype=float)
+    bad = ~np.isnan(array) & ~((array >= least) & (array == np.floor(array)) & np.isfinite(array))
+    if bad.any():
+        raise ValueError(
+            f"{name} holds {array[bad].flat[0]:g}; give whole numbers of at least {least}"
+        )
+    return array
+
+
+def budgets_of(k: ArrayLike) -> NDArray[np.int64]:
+    budgets = _whole("k", k, least=1)
+    if np.isnan(budgets).any() or budgets.ndim > 1:
+        raise ValueError(f"k is {k!r}; give one whole number or a list of them, 1 or more")
+    return budgets.astype(np.int64)
+
+
+def _draws(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> tuple[Any, Any, Any, NDArray[np.bool_]]:
+    """Return n, c, k as whole numbers (0 for NaN), and where k of n can be drawn."""
+    n, c, k = _whole("n", n), _whole("c", c), _whole("k", k, least=1)
+    if (c > n).any():
+        raise ValueError("c is larger than n; give c correct samples among n drawn, so c <= n")
+    defined = (n >= k) & (c >= 0)
+    whole = [np.where(np.isnan(a), 0, a).astype(np.int64) for a in (n, c, k)]
+    return *whole, defined
+
+
+def choose_ratio(top: Any, bottom: Any, k: Any) -> Floats:
+    """Return C(top, k) / C(bottom, k) for 0 <= top <= bottom; 0 where k > top."""
+    spare, room = np.maximum(top - k, 0), np.maximum(bottom - k, 0)
+    first = _log_factorial(top) - _log_factorial(bottom)
+    second = _log_factorial(room) - _log_factorial(spare)
+    return np.where(top >= k, np.exp((first + second).astype(float)), 0.0)
+
+
+def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Any:
+    """Return the probability that some of k samples are correct, 1 - C(n-c, k) / C(n, k), unbiased.
+
+    n: samples drawn, c: correct among them, k: budget; the three broadcast. Its mean over problems
+    is coverage. NaN when k > n or a count is NaN, also for c = 0. ValueError when c > n, or a count
+    is negative or fractional. Source: Chen et al. 2021, arXiv:2107.03374, equation 1.
+    """
+    n, c, k, defined = _draws(n, c, k)
+    return np.where(defined, 1.0 - choose_ratio(n - c, n, k), np.nan)[()]
+
+
+def pass_hat_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Any:
+    """Return the probability that all of k samples are correct, C(c, k) / C(n, k), unbiased.
+
+    Shapes, NaN and errors as in `pass_at_k`. Source: Yao et al. 2024 (tau-bench), arXiv:2406.12045.
+    """
+    n, c, k, defined = _draws(n, c, k)
+    return np.where(defined, choose_ratio(c, n, k), np.nan)[()]
+
+
+def inverse_pass_at_k(
+    n: ArrayLike, c: ArrayLike, r: int, k: ArrayLike, cap: int | None = None
+) -> Any:
+    """Return unbiased pass@k of problems sampled until their r-th success, or else to a cap.
+
+    c = r: stopped by the r-th success at draw n, 1 - C(n-1-k, r-1) / C(n-1, r-1), also for k > n;
+    c < r: stopped by the cap, the usual pass@k. Unbiased for every k up to the cap; give `cap` and
+    larger k are NaN. Coverage only: votes and scores need whole pools. ValueError when c > r (the
+    draws after the r-th success must be left out). Source: Girshick, Mosteller, Savage 1946.
+    """
+    c_whole = _whole("c", c)
+    if (c_whole > r).any() or int(r) != r or r < 1:
+        raise ValueError(f"r is {r}, c up to {np.nanmax(c_whole):g}; give r >= 1 and c <= r")
+    capped = pass_at_k(n, c, k)
+    n, c, k, _ = _draws(n, c, k)
+    last = np.maximum(n - 1, 0)
+    stopped = 1.0 - choose_ratio(np.maximum(last - k, 0), last, r - 1) * (last - k >= r - 1)
+    value = np.where(c_whole == r, stopped, capped)
+    return np.where(k > (np.inf if cap is None else cap), np.nan, value)[()]

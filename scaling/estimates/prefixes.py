@@ -1,0 +1,126 @@
+"""Ordered samples: steps of a chain and tokens of a trace are read by prefix, chains by subsets.
+
+Arrays are (problems, chains, steps) or (chains, steps). NaN after the last step of a chain means
+that it stopped: its last answer stands and costs nothing more. A chain of NaN alone is absent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scaling.estimates.counts import Floats, budgets_of
+from scaling.estimates.pools import best_of_k
+
+SELECTS = ("any", "last", "best")
+
+
+def _chains(name: str, value: ArrayLike) -> Floats:
+    array = np.asarray(value, dtype=float)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{name} has shape {array.shape}; give (chains, steps), problems in front")
+    return array
+
+
+def _carry(array: Floats, index: NDArray[Any]) -> Floats:
+    """Return each chain's entry at the largest `index` met so far (the first where none was)."""
+    return np.take_along_axis(array, np.maximum.accumulate(index, axis=-1), axis=-1)
+
+
+def chain_prefix(
+    correct: ArrayLike, select: str = "last", score: ArrayLike | None = None
+) -> tuple[Floats, Floats]:
+    """Return what each chain gives after 1, 2, ... steps, and the rank by which chains compete.
+
+    select: "any" (is one draft right: coverage), "last" (the newest draft), "best" (the
+    highest-scored draft so far, the earlier at a tie; needs `score` of the shape of `correct`). For
+    "any" and "last" chains compete by correctness (an oracle over chains); for "best" by score.
+    """
+    array = _chains("correct", correct)
+    if select not in SELECTS or (select == "best") != (score is not None):
+        raise ValueError(f"select is {select!r}; allowed: any, last, or best together with a score")
+    steps = np.where(np.isnan(array), 0, np.arange(array.shape[-1]))
+    if select == "any":
+        value = np.maximum.accumulate(_carry(array, steps), axis=-1)
+    elif select == "last":
+        value = _carry(array, steps)
+    else:
+        given = _chains("score", score)  # type: ignore[arg-type]
+        if given.shape != array.shape or np.isnan(given[~np.isnan(array)]).any():
+            raise ValueError("score needs the shape of correct and a number for every sample")
+        given = np.where(np.isnan(array), -np.inf, given)
+        top = np.maximum.accumulate(given, axis=-1)
+        fresh = np.diff(top, axis=-1, prepend=-np.inf) > 0
+        return _carry(array, np.where(fresh, steps, 0)), top
+    return value, value
+
+
+def grid_at_k(
+    correct: ArrayLike, k: ArrayLike, select: str = "any", score: ArrayLike | None = None
+) -> Any:
+    """Return accuracy of k parallel chains x s sequential steps, (problems, budgets, steps).
+
+    Chains are averaged over subsets of k, steps read by prefix; `select` as in `chain_prefix`. The
+    problem and budget axes are left out as in `best_of_k`. NaN where k exceeds the chains.
+    """
+    value, rank = chain_prefix(correct, select, score)
+    steps = range(value.shape[-1])
+    return np.stack([best_of_k(value[..., s], rank[..., s], k) for s in steps], axis=-1)
+
+
+def grid_cost(cost: ArrayLike, k: ArrayLike) -> Any:
+    """Return the mean cost of k chains x s steps, (problems, budgets, steps).
+
+    cost: of each step, its longer prompt included. Axes are left out as in `grid_at_k`.
+    """
+    array = _chains("cost", cost)
+    spent = np.where(np.isnan(array[..., :1]), np.nan, np.cumsum(np.nan_to_num(array), axis=-1))
+    budgets = budgets_of(k)
+    one = np.nanmean(spent, axis=-2)  # one chain, (problems, steps)
+    return budgets[:, None] * one[..., None, :] if budgets.ndim else budgets * one
+
+
+def matched_grid(
+    correct: ArrayLike,
+    cost: ArrayLike,
+    budget: ArrayLike,
+    select: str = "any",
+    score: ArrayLike | None = None,
+) -> tuple[Any, NDArray[np.int64]]:
+    """Return accuracy (problems, budgets, steps) at matched cost, and chains (budgets, steps).
+
+    At each number of steps as many chains run as the budget buys at their mean cost over problems;
+    NaN where it buys none, or more than there are. `budget`: (budgets,), in the unit of `cost`.
+    """
+    value, rank = chain_prefix(correct, select, score)
+    one = np.atleast_2d(grid_cost(cost, 1)).mean(axis=0)  # (steps,)
+    limit = np.atleast_1d(np.asarray(budget, dtype=float))[:, None]
+    if not (one > 0).all() or not (limit > 0).all():
+        raise ValueError("cost and budget must be positive: count tokens before matching by them")
+    chains = np.floor(limit / one * (1 + 1e-12)).astype(np.int64)
+    columns = []
+    for s in range(value.shape[-1]):
+        found = best_of_k(value[..., s], rank[..., s], np.maximum(chains[:, s], 1))
+        columns.append(np.where(chains[:, s] > 0, found, np.nan))
+    return np.stack(columns, axis=-1), chains
+
+
+def read_at_tokens(position: ArrayLike, correct: ArrayLike, budget: ArrayLike) -> Floats:
+    """Return 1 where a trace, cut at each token budget, has answered right, else 0: (..., budgets).
+
+    position, correct: (..., events), the token at which a trace states an answer, rising, and
+    whether that answer is right; NaN where there is no event. The last answer within the budget
+    stands; a trace that has none yet is wrong, not missing. A sample cut by a cap is one event at
+    its length. The result feeds `best_of_k` and `majority_at_k` budget by budget.
+    """
+    where, right = np.asarray(position, dtype=float), np.asarray(correct, dtype=float)
+    caps = np.atleast_1d(np.asarray(budget, dtype=float))
+    if where.shape != right.shape or where.ndim < 1:
+        raise ValueError(f"position {where.shape} and correct {right.shape} need one shape")
+    if (np.diff(where, axis=-1) < 0).any() or (where < 0).any():
+        raise ValueError("position must rise along the last axis and be 0 or more")
+    reached = (where[..., None, :] <= caps[:, None]).sum(axis=-1)  # (..., budgets)
+    answered = np.concatenate([np.zeros((*right.shape[:-1], 1)), np.nan_to_num(right)], axis=-1)
+    return np.take_along_axis(answered, reached, axis=-1)
