@@ -143,8 +143,10 @@ def fit_joint(
     row = JOINT[law]
     if law == "item_response":
         row, test = _with_costs(row, train, test, sample_flops)
-    options = {"replicates": replicates, "weights": weights}
-    return fit(row, (train, test), accuracy, **options, bootstrap=bootstrap, seed=seed)
+    return fit(
+        row, (train, test), accuracy,
+        replicates=replicates, weights=weights, bootstrap=bootstrap, seed=seed,
+    )  # fmt: skip
 
 
 def _with_costs(law: Law, train: Array, test: Array, sample_flops: Any) -> tuple[Law, Array]:

@@ -266,13 +266,13 @@ def _fit_counts(law: Law, n: Array, c: Array, starts: int | None, bootstrap: int
     times = np.bincount(which.ravel(), minlength=len(pairs)).astype(float)
 
     def best(law: Law) -> tuple[Minimum, Array]:
-        objective = likelihood(law, *pairs.T, times[None])
+        objective = likelihood(law, pairs[:, 0], pairs[:, 1], times[None])
         found = _best(objective, law, _grid(law, (), times, times, starts), 2**9)
         return found, objective(found[0], np.zeros(1, int))[3][0]
 
     (z, value, converged), curvature = best(law)
     draws = np.random.default_rng(seed).multinomial(len(n), times / len(n), size=bootstrap)
-    objective = likelihood(law, *pairs.T, draws.astype(float))
+    objective = likelihood(law, pairs[:, 0], pairs[:, 1], draws.astype(float))
     refits, _, good = minimise(objective, np.repeat(z, bootstrap, 0), law.limits(), 2**6, 200)
     k = np.unique(np.geomspace(1, n.min(), 12).astype(int)).astype(float)
     off = law.predict(k, law.natural(z[0])) - _coverage(n, c, k)

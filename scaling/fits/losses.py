@@ -55,11 +55,12 @@ def likelihood(law: Law, n: Array, c: Array, times: Array) -> Objective:
     top = log_binomial.max(-1)
     kernel = np.exp(log_binomial - top[:, None])
     kernel = np.column_stack([c == 0, kernel, c == n])  # p = 0 and p = 1
-    factor = law.moved_in_logs
+    factor, density = law.moved_in_logs, law.density
+    assert density is not None
 
     def objective(z: Array, rows: Array) -> Step:
         p = law.natural(z)
-        mass, parts = weigh(law.density, logits, *p.T[..., None])
+        mass, parts = weigh(density, logits, *p.T[..., None])
         chance = mass @ kernel.T  # (rows, counts)
         score = np.stack([part @ kernel.T for part in parts], -1) / chance[..., None]
         score = score * np.where(factor, p, 1.0)[:, None]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 Array = np.ndarray
-Step = tuple[Array, Array, Array, Array]  # value, gradient, curvature, a majorant of the curvature
+Step = tuple[Array, ...]  # value, gradient, curvature, a majorant of the curvature
 Objective = Callable[[Array, Array], Step]  # (coordinates, rows) -> the above, for these rows
 Minimum = tuple[Array, Array, Array]  # coordinates (rows, parameters), value, converged
 CHUNK = 2**15  # numbers per chunk of rows: what fits in the cache
