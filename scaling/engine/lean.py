@@ -7,12 +7,15 @@ prompts, which `adopt` copies into rows. See `native.py` for the same interface 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from scaling.engine.draw import draw
+from scaling.engine.draw import draw, uniforms
 from scaling.engine.weights import Linear, Weights
+from scaling.records import Plan
 
 CHUNK = 16  #: capacities and attended lengths are multiples of this
 
@@ -46,11 +49,39 @@ def activated(x: torch.Tensor, weights: Weights) -> torch.Tensor:
     return gate if value is None else gate * value
 
 
+def advance(
+    store: Any, state: np.ndarray, plan: Plan, is_stop: np.ndarray, steps: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decode `steps` tokens for each row of `state`, without a look at them in between.
+
+    Returns tokens (rows, steps), how many of them count (up to a stop token, or the row's cap), and
+    the sums of their log-probabilities (rows, 2): the model's, and of the sampling distribution.
+    """
+    device = store.device
+    first = state["length"] + state["count"] - 1
+    ages = state["count"][:, None] + np.arange(steps)
+    uniform = torch.from_numpy(uniforms(state["key"][:, None], ages)).to(device)
+    last = torch.from_numpy(state["last"].copy()).to(device)
+    position, longest = torch.from_numpy(first).to(device), int(first.max())
+    drawn = []
+    for step in range(steps):
+        logits = store.decode(last, position + step, longest + step)
+        drawn.append(store.draw(logits, uniform[:, step], plan))
+        last = drawn[-1][0]
+    tokens, *sums = (torch.stack(part, 1).cpu().numpy() for part in zip(*drawn, strict=True))
+    stops = is_stop[tokens]
+    made = np.where(stops.any(1), stops.argmax(1) + 1, steps)
+    made = np.minimum(made, state["cap"] - state["count"])
+    counted = np.arange(steps) < made[:, None]
+    return tokens, made, np.stack([np.where(counted, part, 0).sum(1) for part in sums], 1)
+
+
 class LeanStore:
     """Keys and values of `slots` rows of `capacity` positions, with the forward that fills them."""
 
     shares_prefixes = False
     draw = staticmethod(draw)
+    advance = advance
 
     def __init__(self, weights: Weights, slots: int, capacity: int, dtype: torch.dtype) -> None:
         s = weights.shape
@@ -64,13 +95,15 @@ class LeanStore:
             self.capacity + 1,
             s.head_dim,
         )  # last: padding's bin
-        self.kv = torch.zeros(size, dtype=dtype, device=weights.embedding.device)
+        self.device = weights.embedding.device
+        self.kv = torch.zeros(size, dtype=dtype, device=self.device)
         self.range = torch.arange(max(slots, self.capacity + 1), device=self.kv.device)
 
     def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
         """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
         rows = last.shape[0]
-        hidden = self._forward(last[:, None], positions[:, None], self.range[:rows], longest + 1)
+        positions = positions[:, None].clamp(max=self.capacity)
+        hidden = self._forward(last[:, None], positions, self.range[:rows], longest + 1)
         return self._logits(hidden[:, 0])
 
     def prefill(

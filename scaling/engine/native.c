@@ -152,6 +152,14 @@ HERE float *block_at(const Model *m, long slot, long layer, long head, long bloc
                        * 2 * LANES * m->head_dim;
 }
 
+/* Fetch the lines that `file` will write, while the projection is being computed. */
+static void expect(const Model *m, long layer, long slot, long pos) {
+    for (long h = 0; h < m->kv_heads; h++) {
+        const float *b = block_at(m, slot, layer, h, pos / LANES);
+        for (long i = 0; i < m->head_dim; i++) __builtin_prefetch(b + i * LANES, 1, 2);
+    }
+}
+
 /* Norm and turn the queries and keys of one token, and file its keys and values. */
 static void file(const Model *m, const Layer *l, long layer, float *qkv, long slot, long pos) {
     long d = m->head_dim, lane = pos % LANES;
@@ -222,7 +230,7 @@ long scratch_floats(const Model *m) {
 }
 
 /* Append n tokens to their slots, those of one slot next to each other and in order; write the logits
-   (padded(vocab) floats each) of the tokens with `wanted`, in order. */
+   (padded(vocab) floats each) of the tokens with `wanted`, in order; of all where it is null. */
 void forward(const Model *m, long n, const long *token, const long *slot, const long *pos,
              const char *wanted, float *logits, float *scratch) {
     long hid = m->hidden, hs = padded(hid), d = m->head_dim, att = m->heads * d, as = padded(att);
@@ -239,6 +247,7 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
         }
         for (long l = 0; l < m->layers; l++) {
             const Layer *w = m->layer + l;
+            for (long r = 0; r < rows; r++) expect(m, l, s[r], p[r]);
             for (long r = 0; r < rows; r++)
                 normalise(x + r * hs, w->norm1, w->norm1_bias, h + r * hs, hid, m->eps, m->rms);
             matmul(rows, h, hs, w->qkv, w->qkv_bias, qkv, wide, hid);
@@ -264,49 +273,83 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
         }
         long out = 0;
         for (long r = 0; r < rows; r++)
-            if (wanted[start + r])
+            if (!wanted || wanted[start + r])
                 normalise(x + r * hs, m->norm, m->norm_bias, h + hs * out++, hid, m->eps, m->rms);
         matmul(out, h, hs, m->head, 0, logits, m->vocab, hid);
         logits += out * padded(m->vocab);
     }
 }
 
-/* Draw one token per row by inverse CDF from softmax(logits / temperature), argmax at 0: its id, and
-   its log-probability at temperature 1 and as sampled. Works in place on `logits`. */
-void draw(long n, long vocab, float *logits, const double *uniform, double temperature, long *token,
-          double *logprob, double *sampling_logprob) {
-    long stride = padded(vocab), pieces = (vocab + LANES - 1) / LANES;
-    for (long r = 0; r < n; r++, logits += stride) {
-        float top = -INFINITY, beta = temperature > 0 ? 1 / temperature : 1;
-        long best = 0, bad = 0;
-        for (long i = 0; i < vocab; i++) {
-            bad |= isnan(logits[i]);
-            if (logits[i] > top) top = logits[i], best = i;
-        }
-        for (long i = vocab; i < stride; i++) logits[i] = -INFINITY;
-        double one = 0, sampled = 0;
-        for (long b = 0; b < pieces; b++) one += total(vexp(load(logits + b * LANES) - top));
-        for (long b = 0; b < pieces; b++)
-            sampled += beta == 1 ? 0 : total(vexp((load(logits + b * LANES) - top) * beta));
-        if (beta == 1) sampled = one;
-        long pick_ = best;
-        if (temperature > 0) {
-            double target = uniform[r] * sampled, sum = 0;
-            for (long b = 0; b < pieces && sum <= target; b++) {
-                vec e = vexp((load(logits + b * LANES) - top) * beta);
-                double after = sum + total(e);
-                if (after > target || b == pieces - 1) {
-                    for (long i = 0; i < LANES && sum <= target; i++)
-                        if (e[i] > 0) sum += e[i], pick_ = b * LANES + i;
-                    sum = INFINITY;
-                } else {
-                    sum = after;
-                }
+/* Return the token of one row of logits by inverse CDF from softmax(logits / temperature), argmax at 0;
+   add its log-probability at temperature 1 to sums[0] and as sampled to sums[1], NaN where the logits
+   are. Writes -inf behind the vocabulary, up to padded(vocab). */
+static long draw(long vocab, float *logits, double uniform, double temperature, double *sums) {
+    float top = -INFINITY, beta = temperature > 0 ? 1 / temperature : 1;
+    double one = 0, sampled = 0, sum = 0;
+    long best = 0, bad = 0, chosen = -1, end = padded(vocab);
+    for (long i = 0; i < vocab; i++) {
+        bad |= isnan(logits[i]);
+        if (logits[i] > top) top = logits[i], best = i;
+    }
+    for (long i = vocab; i < end; i++) logits[i] = -INFINITY;
+    for (long i = 0; i < vocab; i += LANES) {
+        one += total(vexp(load(logits + i) - top));
+        if (beta != 1) sampled += total(vexp((load(logits + i) - top) * beta));
+    }
+    if (beta == 1) sampled = one;
+    if (temperature == 0) chosen = best;
+    for (long i = 0; chosen < 0 && i < end; i += LANES) {
+        vec e = vexp((load(logits + i) - top) * beta);
+        double after = sum + total(e);
+        if (after > uniform * sampled || i + LANES >= vocab)
+            for (long j = 0; j < LANES && (chosen < 0 || sum <= uniform * sampled); j++)
+                if (e[j] > 0) sum += e[j], chosen = i + j;
+        sum = after;
+    }
+    if (chosen < 0) chosen = best;
+    double gap = (double)logits[chosen] - top;
+    sums[0] += bad || isinf(top) ? NAN : gap - log(one);
+    sums[1] += temperature > 0 ? gap * beta - log(sampled) : 0;
+    return chosen;
+}
+
+void draw_rows(long n, long vocab, float *logits, const double *uniform, double temperature, long *token,
+               double *sums) {
+    for (long r = 0; r < n; r++)
+        token[r] = draw(vocab, logits + r * padded(vocab), uniform[r], temperature, sums + 2 * r);
+}
+
+/* As `uniforms` in draw.py: SplitMix64 at state key + (position + 1) golden. */
+static double uniform_at(unsigned long key, unsigned long position) {
+    unsigned long z = key + (position + 1) * 0x9E3779B97F4A7C15ul;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ul;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBul;
+    return ((z ^ (z >> 31)) >> 11) * 0x1p-53;
+}
+
+/* Decode rows first..end-1 (slots of the same number): at most `steps` tokens each, fewer where one
+   stops (`is_stop`) or `left` runs out. `position`: where `last` will be filed; `drawn`: tokens drawn so
+   far in this step. Writes tokens[row][steps], how many of them were made, and both sums. */
+void decode(const Model *m, long first, long end, long steps, const long *last, const long *position,
+            const unsigned long *key, const long *drawn, const long *left, const char *is_stop,
+            double temperature, long *tokens, long *made, double *sums, float *logits, float *scratch) {
+    for (long start = first; start < end; start += TILE) {
+        long row[TILE], token[TILE], pos[TILE], alive = end - start < TILE ? end - start : TILE;
+        for (long i = 0; i < alive; i++)
+            row[i] = start + i, token[i] = last[start + i], pos[i] = position[start + i];
+        for (long step = 0; step < steps && alive; step++) {
+            forward(m, alive, token, row, pos, 0, logits, scratch);
+            long kept = 0;
+            for (long i = 0; i < alive; i++) {
+                long r = row[i];
+                double u = uniform_at(key[r], drawn[r] + step);
+                long t = draw(m->vocab, logits + i * padded(m->vocab), u, temperature, sums + 2 * r);
+                tokens[r * steps + step] = t;
+                made[r] = step + 1;
+                if (is_stop[t] || made[r] == left[r] || isnan(sums[2 * r])) continue;
+                row[kept] = r, token[kept] = t, pos[kept++] = pos[i] + 1;
             }
+            alive = kept;
         }
-        double gap = (double)logits[pick_] - top;
-        token[r] = pick_;
-        logprob[r] = bad || isinf(top) ? NAN : gap - log(one);
-        sampling_logprob[r] = temperature > 0 ? gap * beta - log(sampled) : 0;
     }
 }

@@ -14,7 +14,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ import numpy as np
 import torch
 
 from scaling.engine.draw import draw, is_unfiltered
+from scaling.engine.lean import advance
 from scaling.engine.weights import Linear, Unknown, Weights
 from scaling.records import Plan
 
-LANES, COLS = 16, 32  #: as in native.c
+LANES, COLS, TILE = 16, 32, 48  #: as in native.c
+STEPS = 8  #: tokens per call; a row that stops within leaves its tile, and is refilled after
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC"]
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
@@ -147,6 +149,7 @@ class NativeStore:
     """Keys and values of `slots` rows; rows read the full blocks of their prompt where they lie."""
 
     shares_prefixes = True
+    device = torch.device("cpu")
 
     def __init__(self, weights: NativeWeights, slots: int, capacity: int) -> None:
         shape = weights.source.shape
@@ -162,7 +165,32 @@ class NativeStore:
         self.code: Any = library()
         self.threads = torch.get_num_threads()
         floats = self.code.scratch_floats(ctypes.byref(self.model))
+        self.logits = [torch.zeros(TILE, self.stride) for _ in range(self.threads)]
         self.scratch = [torch.zeros(floats) for _ in range(self.threads)]
+
+    def advance(
+        self, state: np.ndarray, plan: Plan, is_stop: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `lean.advance` does; without filters, STEPS tokens per call, threads apart."""
+        if not is_unfiltered(plan):
+            return advance(self, state, plan, is_stop)
+        n = len(state)
+        names = ("last", "key", "count")
+        last, key, count = (np.ascontiguousarray(state[name]) for name in names)
+        position, left = state["length"] + count - 1, state["cap"] - count
+        tokens, made, sums = np.zeros((n, STEPS), np.int64), np.zeros(n, np.int64), np.zeros((n, 2))
+        arrays = [_at(a) for a in (last, position, key, count, left, is_stop)]
+        results = [_at(a) for a in (tokens, made, sums)]
+        cuts = np.linspace(0, n, self.threads + 1).astype(int).tolist()
+
+        def span(i: int) -> None:
+            self.code.decode(
+                ctypes.byref(self.model), _long(cuts[i]), _long(cuts[i + 1]), _long(STEPS), *arrays,
+                ctypes.c_double(plan.temperature), *results, _at(self.logits[i]), _at(self.scratch[i]),
+            )  # fmt: skip
+
+        self._in_threads(span)
+        return tokens, made, sums
 
     def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
         """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
@@ -208,12 +236,12 @@ class NativeStore:
         rows = logits.shape[0]
         if logits.stride(0) != self.stride:
             logits = torch.nn.functional.pad(logits, (0, self.stride - self.vocab))
-        tokens, results = torch.empty(rows, dtype=torch.int64), torch.empty(2, rows, dtype=torch.float64)
-        self.code.draw(
-            ctypes.c_long(rows), ctypes.c_long(self.vocab), _at(logits), _at(uniform),
-            ctypes.c_double(plan.temperature), _at(tokens), _at(results[0]), _at(results[1]),
+        tokens, sums = torch.empty(rows, dtype=torch.int64), torch.zeros(rows, 2, dtype=torch.float64)
+        self.code.draw_rows(
+            _long(rows), _long(self.vocab), _at(logits), _at(uniform),
+            ctypes.c_double(plan.temperature), _at(tokens), _at(sums),
         )  # fmt: skip
-        return tokens, results[0], results[1]
+        return tokens, sums[:, 0], sums[:, 1]
 
     def _forward(
         self, ids: np.ndarray, slots: np.ndarray, positions: np.ndarray, wanted: np.ndarray, cuts: Any
@@ -227,15 +255,22 @@ class NativeStore:
             a, b = int(cuts[i]), int(cuts[i + 1])
             if a < b:
                 self.code.forward(
-                    ctypes.byref(self.model), ctypes.c_long(b - a), _at(ids, a), _at(slots, a),
+                    ctypes.byref(self.model), _long(b - a), _at(ids, a), _at(slots, a),
                     _at(positions, a), _at(wanted, a), _at(logits[firsts[i] :]), _at(self.scratch[i]),
                 )  # fmt: skip
 
+        self._in_threads(span)
+        return logits[:, : self.vocab]
+
+    def _in_threads(self, span: Callable[[int], None]) -> None:
+        """Call span(i) for each thread's part; this thread does the first."""
         others = [workers().submit(span, i) for i in range(1, self.threads)]
         span(0)
         for other in others:
             other.result()
-        return logits[:, : self.vocab]
+
+
+_long = ctypes.c_long
 
 
 def _at(array: Any, offset: int = 0) -> ctypes.c_void_p:

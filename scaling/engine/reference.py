@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from scaling.engine.draw import draw
+from scaling.engine.lean import advance
 
 
 class ReferenceStore:
@@ -19,9 +20,10 @@ class ReferenceStore:
 
     shares_prefixes = False
     draw = staticmethod(draw)
+    advance = advance
 
     def __init__(self, model: Any, slots: int, capacity: int) -> None:
-        self.model, self.capacity = model, capacity
+        self.model, self.device = model, model.device
         self.contexts: list[list[int]] = [[] for _ in range(slots)]
 
     def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:

@@ -289,37 +289,42 @@ class Schedule:
             self.prompt_of[row] = None
 
     def _decode(self) -> None:
-        """Append each row's newest token to its context, and draw the next one."""
+        """Append each row's newest token to its context and draw on, a few tokens per call."""
         start, n = time.perf_counter(), len(self.chains)
-        state = self.state[:n]
-        positions = state["length"] + state["count"] - 1
-        device = self.engine.device
-        last = torch.from_numpy(state["last"].copy()).to(device)
-        logits = self.store.decode(
-            last, torch.from_numpy(positions).to(device), int(positions.max())
-        )
-        self._draw(np.arange(n), logits)
+        drawn = self.store.advance(self.state[:n], self.plan, self.engine.is_stop)
         self.clock += (time.perf_counter() - start) / n
+        self._record(np.arange(n), *drawn)
 
     def _draw(self, rows: np.ndarray, logits: torch.Tensor) -> None:
-        """Draw a token for each of `rows`, and note which rows are finished by it."""
+        """Draw the first token of each of `rows`."""
+        uniform = torch.from_numpy(uniforms(self.state["key"][rows], np.zeros(len(rows))))
+        tokens, *sums = self.store.draw(logits, uniform.to(logits.device), self.plan)
+        sums = torch.stack(sums, 1).cpu().numpy()
+        self._record(rows, tokens.cpu().numpy()[:, None], np.ones(len(rows), np.int64), sums)
+
+    def _record(
+        self, rows: np.ndarray, tokens: np.ndarray, made: np.ndarray, sums: np.ndarray
+    ) -> None:
+        """Note `made` new tokens of each of `rows`, and which rows are finished by them.
+
+        tokens (rows, steps), valid up to `made`; sums (rows, 2): log-probabilities of these tokens.
+        """
         state = self.state[rows]
-        uniform = torch.from_numpy(uniforms(state["key"], state["count"])).to(logits.device)
-        drawn = [part.cpu().numpy() for part in self.store.draw(logits, uniform, self.plan)]
-        tokens, logprob, sampling_logprob = drawn
-        if not np.isfinite(logprob).all():
-            row = int(np.flatnonzero(~np.isfinite(logprob))[0])
-            problem, chain = self.chains[rows[row]].job[:2]
-            step, position = self.chains[rows[row]].step, state["count"][row]
+        if not np.isfinite(sums[:, 0]).all():
+            row = int(np.flatnonzero(~np.isfinite(sums[:, 0]))[0])
+            chain, token = self.chains[rows[row]], state["count"][row] + made[row] - 1
             raise ValueError(
-                f"logits are not finite: problem {problem!r}, chain {chain}, step {step}, token "
-                f"{position}; check the weights, or try dtype='float32'"
+                f"logits are not finite: problem {chain.job.problem!r}, chain {chain.job.chain}, "
+                f"step {chain.step}, token {token}; check the weights, or try dtype='float32'"
             )
-        self.tokens[rows, state["count"]] = tokens
-        state["count"] += 1
-        state["last"], state["stopped"] = tokens, self.engine.is_stop[tokens]
-        state["logprob"] += logprob
-        state["sampling_logprob"] += sampling_logprob
+        for step in range(tokens.shape[1]):
+            alive = step < made
+            self.tokens[rows[alive], state["count"][alive] + step] = tokens[alive, step]
+        state["count"] += made
+        state["last"] = tokens[np.arange(len(rows)), made - 1]
+        state["stopped"] = self.engine.is_stop[state["last"]]
+        state["logprob"] += sums[:, 0]
+        state["sampling_logprob"] += sums[:, 1]
         self.state[rows] = state
         self.finished = rows[state["stopped"] | (state["count"] >= state["cap"])].tolist()
 
