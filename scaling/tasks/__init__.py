@@ -1,0 +1,97 @@
+"""Families of problems with exact verifiers. A task is one small class; adding one to `TASKS` is all it takes.
+
+Items are pure functions of (seed, split, content): a problem belongs to the test split or to the train
+split by a hash of its canonical content, so the two are disjoint whatever the seeds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+from random import Random
+from typing import ClassVar, Protocol
+
+from scaling.records import Problem, Verdict
+
+REVISE, WRONG = "~", "x"  #: what follows a draft: revise it; it was wrong, revise it
+TEST_SHARE = 0.1  #: share of all contents that only the test split may use
+
+
+class Task(Protocol):
+    """What the kit asks of a task. `solve` is needed only to train on it."""
+
+    name: ClassVar[str]
+    levels: tuple[str, ...]
+
+    def problems(self, n: int, split: str = "test", seed: int = 0) -> list[Problem]: ...
+    def prompt(self, problem: Problem) -> str: ...
+    def verify(self, problem: Problem, text: str) -> Verdict: ...
+
+
+def content_split(problem_id: str) -> str:
+    """Return "test" or "train" by a hash of the content, whatever the order of its numbers."""
+    content = ",".join(sorted(re.split(r"[^0-9]", problem_id)))
+    draw = int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "big") / 2**64
+    return "test" if draw < TEST_SHARE else "train"
+
+
+def stream(*key: object) -> Random:
+    """Return a random generator owned by a key, e.g. (task, level, split, seed)."""
+    digest = blake2b(repr(key).encode(), digest_size=16).digest()
+    return Random(int.from_bytes(digest, "big"))
+
+
+def revision_suffix(feedback: str) -> str:
+    """Return the text appended after a draft to ask for the next one."""
+    return WRONG if feedback == "verdict" else REVISE
+
+
+def draw_problems(task, n: int, split: str, seed: int, draw_level) -> list[Problem]:
+    """Return n distinct problems of a split, spread evenly over the task's levels.
+
+    `draw_level(level, rng)` returns one problem whose id is its canonical content.
+    """
+    if n < 1 or split not in ("train", "test"):
+        raise ValueError(f"{n} problems of split {split!r}: give at least 1 of 'train' or 'test'")
+    chosen: dict[str, Problem] = {}
+    for index, level in enumerate(task.levels):
+        rng = stream(task.name, level, split, seed)
+        want = n * (index + 1) // len(task.levels)
+        tries = 0
+        while len(chosen) < want:
+            problem = draw_level(level, rng)
+            tries += 1
+            if content_split(problem.id) == split:
+                chosen.setdefault(problem.id, problem)
+            if tries > 2000 + 200 * n:
+                raise ValueError(
+                    f"{task.name} {level} has too few distinct problems for {n} of split {split!r};"
+                    f" found {len(chosen)}: ask for fewer, or a larger level"
+                )
+    return list(chosen.values())
+
+
+def parse_level(level: str) -> tuple[int, int]:
+    """Return (terms, largest number) of a level such as "4x20"."""
+    terms, _, largest = level.partition("x")
+    if not (terms.isdigit() and largest.isdigit() and int(terms) >= 2 and int(largest) >= 2):
+        raise ValueError(f"level is {level!r}; give TERMSxLARGEST, e.g. 4x20")
+    return int(terms), int(largest)
+
+
+from scaling.tasks.countdown import Countdown  # noqa: E402
+from scaling.tasks.sums import Sums  # noqa: E402
+
+TASKS: dict[str, type] = {"countdown": Countdown, "sums": Sums}
+
+
+def get_task(name: str, levels: Sequence[str] | None = None):
+    """Return a task by name, at its default levels or at those given."""
+    if name not in TASKS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, TASKS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown task {name!r}; {hint}allowed: {', '.join(sorted(TASKS))}")
+    return TASKS[name](tuple(levels)) if levels else TASKS[name]()

@@ -1,0 +1,217 @@
+"""Train tiny language models from scratch, with checkpoints at log-spaced training FLOPs.
+
+Schedule: warm-up, then a constant rate (the trunk); each checkpoint is a branch of the trunk whose rate
+falls linearly to zero over its last `DECAY` of tokens. So each checkpoint *is* a finished run of its own
+budget (Hägele et al. 2024, arXiv:2405.18392), unlike points along one cosine, and the trunk is shared.
+A checkpoint's `train_flops` are those of its own path: trunk up to the branch, plus the branch.
+
+Data: solutions of generated train-split problems, and revisions (drafts, then a right answer). Only the
+last answer is learnt from. Not here: reward training.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from scaling import compute
+from scaling.models import LM, SIZES, character_tokenizer, make_card, save_lm, tiny_config
+from scaling.tasks import TASKS, content_split, revision_suffix, stream
+
+MIXTURE = {  #: share of training examples by task and level
+    ("countdown", "3x20"): 0.25,
+    ("countdown", "4x20"): 0.35,
+    ("sums", "2x99"): 0.08,
+    ("sums", "3x99"): 0.10,
+    ("sums", "4x99"): 0.08,
+    ("sums", "5x99"): 0.06,
+    ("sums", "6x99"): 0.08,
+}
+REVISIONS = 0.1  #: share of examples that show drafts first
+DECAY = 0.2  #: share of a checkpoint's tokens over which its rate falls to zero
+WIDTHS = (32, 48, 64, 96, 144, 208)  #: padded lengths; an example that is longer is left out
+LADDER = {  #: size -> train FLOPs of its checkpoints
+    "0.1M": (3e11, 1e12, 3e12, 1e13, 3e13),
+    "0.3M": (3e11, 1e12, 3e12, 1e13, 3e13),
+    "1.2M": (1e12, 3e12, 1e13, 3e13, 1e14),
+    "4.7M": (3e12, 1e13, 3e13, 1e14, 3e14),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a rung is trained; written into each checkpoint's card."""
+
+    rate: float = 3e-3  #: peak rate of the matrices' optimiser (Muon, RMS-matched to AdamW)
+    batch_tokens: int = 8192  #: padded tokens per step
+    warmup_steps: int = 20
+    seed: int = 0
+    compiled: bool = False  #: torch.compile: three times faster for the smallest, slower to start
+
+
+def examples(seed: int) -> Iterator[tuple[str, str]]:
+    """Yield (context, answer) pairs of the train split without end; loss falls on the answer only."""
+    rng = stream("train", seed)
+    names, weights = list(MIXTURE), list(MIXTURE.values())
+    tasks = {key: TASKS[key[0]]((key[1],)) for key in names}
+    while True:
+        key = rng.choices(names, weights)[0]
+        problem = tasks[key].draw(key[1], rng)
+        if content_split(problem.id) == "train":
+            yield problem.prompt + _drafts(tasks[key], problem, rng), problem.answer
+
+
+def _drafts(task, problem, rng: Random) -> str:
+    """Return 0 to 5 earlier drafts with what asks for the next, e.g. `7*3=21;21+12=34x`."""
+    if rng.random() >= REVISIONS:
+        return ""
+    feedback = rng.choice(("none", "verdict"))
+    drafts = [task.wrong(problem, rng) for _ in range(rng.randint(1, 5))]
+    if feedback == "none" and rng.random() < 0.3:  # a right draft is to be kept, not broken
+        drafts[-1] = problem.answer
+    return "".join(draft + revision_suffix(feedback) for draft in drafts)
+
+
+def batches(tokenizer, seed: int, batch_tokens: int) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Yield steps; a step is a list of (ids, labels) of shape (rows, width), like lengths together."""
+    ids_of = {character: tokenizer.convert_tokens_to_ids(character) for character in tokenizer.get_vocab()}
+    eos, waiting = tokenizer.eos_token_id, {width: [] for width in WIDTHS}
+    step: list[tuple[torch.Tensor, torch.Tensor]] = []
+    rows_of = {width: max(1, batch_tokens // 4 // width) for width in WIDTHS}
+    for context, answer in examples(seed):
+        ids = [ids_of[character] for character in context + answer] + [eos]
+        width = next((w for w in WIDTHS if len(ids) <= w + 1), None)
+        if width is None:
+            continue
+        pad = width + 1 - len(ids)
+        labels = [-100] * len(context) + ids[len(context) :] + [-100] * pad
+        waiting[width].append((ids + [0] * pad, labels))
+        if len(waiting[width]) == rows_of[width]:
+            rows = torch.tensor(waiting[width])  # (rows, 2, width + 1)
+            step.append((rows[:, 0, :-1].contiguous(), rows[:, 1, 1:].contiguous()))
+            waiting[width] = []
+        if len(step) == 4:
+            yield step
+            step = []
+
+
+def optimisers(model, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the blocks' matrices and AdamW for embeddings and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def loss_of(forward: Callable, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the summed cross-entropy of the labels, in nats; matrix products in bfloat16."""
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        logits = forward(input_ids=ids, use_cache=False).logits
+    return cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+
+
+class Trainer:
+    """A model, its optimisers and its data: all that a branch must copy."""
+
+    def __init__(self, size: str | tuple[int, int], recipe: Recipe) -> None:
+        torch.manual_seed(recipe.seed)
+        from transformers import AutoModelForCausalLM
+
+        hidden, layers = SIZES[size] if isinstance(size, str) else size
+        self.recipe, self.tokenizer = recipe, character_tokenizer()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        config = tiny_config(hidden, layers)
+        self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        self.model.to(self.device)
+        self.shape = compute.Shape.from_config(self.model.config)
+        self.optimisers = optimisers(self.model, recipe.rate)
+        self.data = batches(self.tokenizer, recipe.seed, recipe.batch_tokens)
+        self.forward = torch.compile(self.model.forward, dynamic=False) if recipe.compiled else self.model.forward
+        self.steps, self.tokens, self.flops, self.losses = 0, 0, 0.0, []
+
+    def step(self, decay: float = 1.0) -> float:
+        """Take one step at `decay` times the trunk's rate; return the mean loss per answer token."""
+        warm = min(1.0, (self.steps + 1) / self.recipe.warmup_steps)
+        micro = next(self.data)
+        count = sum(int((labels >= 0).sum()) for _, labels in micro)
+        total = 0.0
+        for ids, labels in micro:
+            loss = loss_of(self.forward, ids.to(self.device), labels.to(self.device)) / count
+            loss.backward()
+            total += loss.item()
+            self.tokens += ids.numel()
+            self.flops += float(compute.train_flops(self.shape, ids.numel(), (ids.shape[1] + 1) / 2))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.recipe.rate * warm * decay
+            optimiser.step()
+            optimiser.zero_grad()
+        self.steps += 1
+        self.losses.append(total)
+        return total
+
+    def branch(self, flops: float) -> Iterator[float]:
+        """Decay from here to `flops`, leaving the model at the branch's end; yield losses."""
+        start = self.flops
+        while self.flops < flops:
+            yield self.step(decay=max(0.0, 1 - (self.flops - start) / (flops - start)))
+
+    def state(self) -> tuple:
+        """Return a copy of what a branch would change."""
+        optimisers = copy.deepcopy([optimiser.state_dict() for optimiser in self.optimisers])
+        weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        return weights, optimisers, self.steps, self.tokens, self.flops, list(self.losses)
+
+    def restore(self, state: tuple) -> None:
+        """Go back to a copied state; the data stream goes on."""
+        weights, states, self.steps, self.tokens, self.flops, self.losses = state
+        self.model.load_state_dict(weights)
+        for optimiser, saved in zip(self.optimisers, states, strict=True):
+            optimiser.load_state_dict(saved)
+
+    def lm(self, name: str) -> LM:
+        """Return the model as it would be loaded: rounded to bfloat16, with its card."""
+        model = copy.deepcopy(self.model).to(torch.bfloat16)
+        return LM(model, self.tokenizer, make_card(model, name, self.flops, self.tokens))
+
+
+def train_rung(
+    size: str, budgets: tuple[float, ...], folder: Path, recipe: Recipe | None = None
+) -> list[Path]:
+    """Train one size through its budgets (train FLOPs, rising); return the checkpoint folders."""
+    recipe, started, saved = recipe or Recipe(), time.time(), []
+    trainer = Trainer(size, recipe)
+    bar = tqdm(total=budgets[-1], unit="FLOP", unit_scale=True, desc=f"train {size}")
+    for budget in budgets:
+        while trainer.flops < budget * (1 - DECAY):
+            before, loss = trainer.flops, trainer.step()
+            bar.update(trainer.flops - before)
+            bar.set_postfix(loss=f"{loss:.3f}")
+        trunk = trainer.state()
+        for _ in trainer.branch(budget):
+            pass
+        name = f"ladder/{size}/{budget:.0e}".replace("e+", "e")
+        path = folder / size / f"{budget:.0e}".replace("e+", "e")
+        notes = {
+            "recipe": recipe.__dict__,
+            "mixture": {"/".join(key): share for key, share in MIXTURE.items()},
+            "final_loss": float(np.mean(trainer.losses[-20:])),
+            "seconds": time.time() - started,
+        }
+        save_lm(trainer.lm(name), path, **notes)
+        saved.append(path)
+        trainer.restore(trunk)
+    bar.close()
+    return saved
