@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -110,3 +110,42 @@ def save_lm(lm: LM, folder: Path, **notes: Any) -> None:
     lm.tokenizer.save_pretrained(folder)
     card = asdict(lm.card) | notes
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def load_lm(where: str | Path) -> LM:
+    """Return the LM in a folder (weights, tokenizer, and a card where the kit wrote one).
+
+    Errors: ValueError when there is no such folder or it holds no model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(where)
+    if not folder.is_dir():
+        raise ValueError(f"no model folder {folder}; give one that holds config.json and weights")
+    if not (folder / "config.json").exists() or not list(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} holds no model: config.json and *.safetensors are needed")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{folder} holds no readable model: {reason}") from error
+    return LM(model, tokenizer, _read_card(folder, model))
+
+
+def _read_card(folder: Path, model: Any) -> ModelCard:
+    """Return the card beside the weights; where there is none, what the weights tell."""
+    path = folder / CARD
+    if not path.exists():
+        return make_card(model, folder.name)
+    names = {f.name for f in fields(ModelCard)}
+    return ModelCard(**{k: v for k, v in json.loads(path.read_text()).items() if k in names})
+
+
+def find_models(root: str | Path) -> list[Path]:
+    """Return every model folder with a card under `root`, smallest model and least training first."""
+    cards = [(json.loads(path.read_text()), path.parent) for path in Path(root).rglob(CARD)]
+    cards.sort(key=lambda item: (item[0]["n_params"], item[0]["train_flops"]))
+    if not cards:
+        raise ValueError(f"no model with a {CARD} under {root}; `make train` makes the ladder")
+    return [folder for _, folder in cards]

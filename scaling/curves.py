@@ -1,0 +1,246 @@
+"""From a run's log to accuracy per budget: pools, costs, curves, and the table `accuracy.csv`.
+
+A pool holds a run as arrays over (problem, chain, step); every budget, selector and price is read from
+it. Prices follow `compute`: a prompt is prefilled once per problem and shared by its chains
+(`shared_prompt=False` charges it to every chain, as an endpoint without a prefix cache does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from scaling import compute
+from scaling.estimates import best_of_k, chain_prefix, grid_at_k, majority_at_k, pass_at_k
+from scaling.intervals import bootstrap_problems, interval
+from scaling.records import Curve
+from scaling.store import LoadedRun
+
+COLUMNS = [
+    "task",
+    "level",
+    "model",
+    "n_params",
+    "train_flops",
+    "method",
+    "selector",
+    "k",
+    "test_tokens",
+    "test_flops",
+    "accuracy",
+    "low",
+    "high",
+    "n_problems",
+    "n_missing",
+]
+UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds")
+SELECTORS = {  #: method -> what may be read from its pool
+    "best_of_n": ("oracle", "majority", "logprob"),
+    "revision": ("oracle", "majority", "logprob", "first", "last"),
+}
+LEDGER = ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds", "logprob")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A run as arrays; NaN (None for answers) where a chain rested, was not drawn, or failed."""
+
+    run: LoadedRun
+    correct: np.ndarray  #: (problems, chains, steps) 1, 0, NaN
+    answers: np.ndarray  #: (problems, chains, steps) answer ids, -1 = unanswered or absent
+    ledger: dict[str, np.ndarray]  #: (problems, chains, steps) per column of `LEDGER`
+    n_missing: int  #: samples that failed and were left out
+
+    @property
+    def label(self) -> str:
+        """Return the method as legends and tables name it; told of its errors, it says so."""
+        plan = self.run.plan
+        return plan.method + ("+verdict" if plan.feedback == "verdict" else "")
+
+    @cached_property
+    def levels(self) -> dict[str, np.ndarray]:
+        """Return the rows of each level, and of "all" where there are several."""
+        column = self.run.problems["level"].to_numpy()
+        rows = {level: np.flatnonzero(column == level) for level in dict.fromkeys(column)}
+        return rows if len(rows) == 1 else {**rows, "all": np.arange(len(column))}
+
+    @cached_property
+    def costs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return per unit (shared cost per problem, own cost per chain and step).
+
+        The shared cost is the prompt's prefill; a later step's own cost holds its longer context.
+        """
+        shape = compute.Shape(**self.run.card.shape)
+        prompt, cached, new = (self.ledger[name] for name in LEDGER[:3])
+        first = np.zeros(prompt.shape[-1], bool)
+        first[0] = True
+        known = np.where(first, prompt, cached)  # step 0 finds the shared prompt in the cache
+        shared = np.nanmax(prompt[:, :, 0], axis=1)
+        zero = np.zeros(len(shared))
+        return {
+            "samples": (zero, np.where(np.isnan(new), np.nan, 1.0)),
+            "tokens": (shared, prompt - known + new),
+            "flops": (
+                compute.forward_flops(shape, shared, 0, logit_rows=0),
+                compute.sample_flops(shape, prompt, known, new),
+            ),
+            "kv_bytes": (
+                compute.kv_bytes(shape, shared),
+                compute.sample_kv_traffic(shape, prompt, known, new),
+            ),
+            "seconds": (zero, self.ledger["seconds"]),
+        }
+
+    def budgets(self) -> np.ndarray:
+        """Return 1, 2, 4, ... up to the pool: chains of best-of-N, steps of a revision chain."""
+        size = self.correct.shape[1 if self.run.plan.method == "best_of_n" else 2]
+        if self.run.plan.method == "revision":
+            return np.arange(1, size + 1)
+        return np.unique(np.append(2 ** np.arange(int(np.log2(size)) + 1), size))
+
+    def values(self, selector: str, k: np.ndarray) -> np.ndarray:
+        """Return the estimate per problem and budget, (problems, budgets); no bias, NaN beyond."""
+        allowed = SELECTORS[self.run.plan.method]
+        if selector not in allowed:
+            raise ValueError(f"selector is {selector!r}; {self.label} has {', '.join(allowed)}")
+        if np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
+            raise ValueError(f"budgets {list(k)}: give 1 to {self.budgets()[-1]}, the pool's size")
+        if self.run.plan.method == "best_of_n":
+            return self._parallel(selector, k)
+        return self._sequential(selector, k)
+
+    def _parallel(self, selector: str, k: np.ndarray) -> np.ndarray:
+        """Chains are exchangeable: average over all subsets of k."""
+        correct, score = self.correct[:, :, 0], self.ledger["logprob"][:, :, 0]
+        if selector == "oracle":
+            drawn = np.isfinite(correct).sum(axis=1)
+            return pass_at_k(drawn[:, None], np.nansum(correct, axis=1)[:, None], k)
+        if selector == "majority":
+            return majority_at_k(self.answers[:, :, 0], correct, k)
+        return best_of_k(correct, score, k)
+
+    def _sequential(self, selector: str, k: np.ndarray) -> np.ndarray:
+        """Steps are ordered: read prefixes, and average over chains."""
+        if selector == "majority":
+            return np.stack([self._vote(steps) for steps in k], axis=1)
+        if selector == "first":
+            first = np.nanmean(self.correct[:, :, 0], axis=1)
+            return np.repeat(first[:, None], len(k), axis=1)
+        select = {"oracle": "any", "last": "last", "logprob": "best"}[selector]
+        score = self.ledger["logprob"] if select == "best" else None
+        return grid_at_k(self.correct, 1, select, score)[:, k - 1]
+
+    def _vote(self, steps: int) -> np.ndarray:
+        """Return the accuracy of a vote among the drafts of one chain, (problems,)."""
+        shape = (-1, steps)
+        correct = self.correct[:, :, :steps].reshape(shape)
+        rested = np.isnan(correct)  # a chain told that it is right has its answer
+        answers = np.where(rested, -1, self.answers[:, :, :steps].reshape(shape))
+        votes = majority_at_k(answers, np.nan_to_num(correct), np.array([steps]))
+        value = np.where(rested[:, -1], chain_prefix(correct[:, None])[0][:, 0, -1], votes[:, 0])
+        return value.reshape(self.correct.shape[:2]).mean(axis=1)
+
+    def cost(self, unit: str, k: np.ndarray, shared_prompt: bool = True) -> np.ndarray:
+        """Return the mean cost per problem of each budget, (problems, budgets), in `unit`."""
+        if unit not in UNITS:
+            raise ValueError(f"unit is {unit!r}; allowed: {', '.join(UNITS)}")
+        shared, own = self.costs[unit]
+        if self.run.plan.method == "best_of_n":
+            spent = np.nanmean(own[:, :, 0], axis=1)[:, None] * k
+            return spent + shared[:, None] * (1 if shared_prompt else k)
+        spent = np.nanmean(np.cumsum(np.nan_to_num(own), axis=2), axis=1)
+        return spent[:, k - 1] + shared[:, None]
+
+
+def read_pool(run: LoadedRun) -> Pool:
+    """Return a run's log as arrays over (problem, chain, step)."""
+    frame, plan = run.frame, run.plan
+    failed = frame["finish"].astype(str).str.startswith("error").to_numpy()
+    frame = frame[~failed]
+    row = pd.Index(run.problems["id"]).get_indexer(frame["problem"].astype(object))
+    at = (row, frame["chain"].to_numpy(), frame["step"].to_numpy())
+    shape = (len(run.problems), plan.chains, plan.steps)
+    correct = np.full(shape, np.nan)
+    correct[at] = frame["correct"].to_numpy(float)
+    answers = np.full(shape, -1, dtype=np.int64)
+    answers[at] = pd.factorize(frame["answer"])[0]
+    ledger = {}
+    for name in LEDGER:
+        ledger[name] = np.full(shape, np.nan)
+        ledger[name][at] = frame[name].to_numpy(float)
+    return Pool(run, correct, answers, ledger, int(failed.sum()))
+
+
+def curve(
+    pool: Pool,
+    selector: str = "oracle",
+    unit: str = "samples",
+    level: str = "all",
+    k: np.ndarray | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+    shared_prompt: bool = True,
+    values: np.ndarray | None = None,
+) -> Curve:
+    """Return accuracy against budget with its interval over problems and samples.
+
+    x is the mean cost per problem in `unit`. `values`: (problems, budgets) where they are known.
+    """
+    level = next(iter(pool.levels)) if len(pool.levels) == 1 else level
+    if level not in pool.levels:
+        raise ValueError(f"level is {level!r}; the run has {', '.join(pool.levels)}")
+    rows, k = pool.levels[level], pool.budgets() if k is None else np.asarray(k)
+    table = (pool.values(selector, k) if values is None else values)[rows]
+    drawn = bootstrap_problems(table, replicates, seed)
+    estimate = table.mean(axis=0)
+    low, high = interval(drawn, estimate, units=len(rows))
+    return Curve(
+        x=pool.cost(unit, k, shared_prompt)[rows].mean(axis=0),
+        y=estimate,
+        low=low,
+        high=high,
+        replicates=drawn,
+        x_unit=unit,
+        estimator=f"{pool.label} {selector}",
+        n_problems=len(rows),
+        n_missing=pool.n_missing,
+        label=pool.run.card.name,
+    )
+
+
+def accuracy_rows(pool: Pool, replicates: int = 1000) -> Iterator[dict[str, object]]:
+    """Yield the rows of `accuracy.csv` that one run gives."""
+    k, run = pool.budgets(), pool.run
+    for selector in SELECTORS[run.plan.method]:
+        values = pool.values(selector, k)
+        for level, rows in pool.levels.items():
+            found = curve(pool, selector, level=level, replicates=replicates, values=values)
+            tokens, flops = (pool.cost(unit, k)[rows].mean(axis=0) for unit in ("tokens", "flops"))
+            for point, budget in enumerate(k):
+                yield {
+                    "task": run.task,
+                    "level": level,
+                    "model": run.card.name,
+                    "n_params": run.card.n_params,
+                    "train_flops": run.card.train_flops,
+                    "method": pool.label,
+                    "selector": selector,
+                    "k": int(budget),
+                    "test_tokens": tokens[point],
+                    "test_flops": flops[point],
+                    "accuracy": found.y[point],
+                    "low": found.low[point],
+                    "high": found.high[point],
+                    "n_problems": len(rows),
+                    "n_missing": pool.n_missing,
+                }
+
+
+def accuracy_table(pools: Iterable[Pool], replicates: int = 1000) -> pd.DataFrame:
+    """Return one row per task, level, model, method, selector and budget."""
+    rows = [row for pool in pools for row in accuracy_rows(pool, replicates)]
+    return pd.DataFrame(rows, columns=COLUMNS)

@@ -1,0 +1,94 @@
+"""Ways of spending inference compute, as settings of one sampler over (problem, chain, step).
+
+Best-of-N is N chains of one step, sequential revision one chain of N steps; a method only says what is
+appended to a chain after a step. Not here: batching (the engine), the log (the store).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from scaling.engine import Engine, Job
+from scaling.records import Completion, Plan, Problem, Sample, Verdict
+from scaling.tasks import Task, revision_suffix
+
+if TYPE_CHECKING:
+    from scaling.models import LM
+
+Append = Callable[[Plan, int, Verdict], str | None]
+
+
+def answer_once(plan: Plan, step: int, verdict: Verdict) -> str | None:
+    """Best-of-N: every chain is one sample."""
+    return None
+
+
+def revise(plan: Plan, step: int, verdict: Verdict) -> str | None:
+    """Sequential revision: ask for another draft; told of a right draft, a chain rests."""
+    told_right = plan.feedback == "verdict" and verdict.correct
+    return None if told_right or step + 1 >= plan.steps else revision_suffix(plan.feedback)
+
+
+METHODS: dict[str, Append] = {"best_of_n": answer_once, "revision": revise}
+
+
+def get_method(plan: Plan) -> Append:
+    """Return what a plan's method appends after a step; raises ValueError where they do not fit."""
+    if plan.method not in METHODS:
+        near = get_close_matches(plan.method, METHODS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown method {plan.method!r}; {hint}allowed: {', '.join(METHODS)}")
+    if plan.method == "best_of_n" and plan.steps > 1:
+        raise ValueError(f"best_of_n has one step, not {plan.steps}; use method='revision'")
+    return METHODS[plan.method]
+
+
+def draw(
+    lm: LM, task: Task, problems: Sequence[Problem], plan: Plan, engine: Engine
+) -> Iterator[Sample]:
+    """Yield the verified samples of a plan as they finish, in no fixed order.
+
+    With `stop_after_correct=r` no chain is started once r samples of its problem were right; those
+    in flight still finish, so chains 0..m-1 are always complete and m is read from the log.
+    """
+    append, by_id, right = get_method(plan), {p.id: p for p in problems}, Counter[str]()
+
+    def jobs() -> Iterator[Job]:
+        for problem in problems:
+            prompt = lm.encode(task.prompt(problem))
+            for chain in range(plan.chains):
+                if plan.stop_after_correct and right[problem.id] >= plan.stop_after_correct:
+                    break
+                yield Job(problem.id, chain, prompt)
+
+    def verdict_of(job: Job, completion: Completion) -> tuple[str, Verdict]:
+        text = lm.decode(completion.tokens)
+        if completion.finish.startswith("error"):
+            return text, Verdict(None, False)
+        return text, task.verify(by_id[job.problem], text)
+
+    def extend(job: Job, step: int, completion: Completion) -> Sequence[int] | None:
+        suffix = append(plan, step, verdict_of(job, completion)[1])
+        return None if suffix is None else lm.encode(suffix)
+
+    for job, step, completion in engine.generate(jobs(), plan, extend):
+        text, verdict = verdict_of(job, completion)
+        right[job.problem] += verdict.correct
+        yield Sample(
+            problem=job.problem,
+            chain=job.chain,
+            step=step,
+            text=text,
+            answer=verdict.answer,
+            correct=verdict.correct,
+            logprob=completion.logprob,
+            sampling_logprob=completion.sampling_logprob,
+            prompt_tokens=completion.prompt_tokens,
+            cached_tokens=completion.cached_tokens,
+            completion_tokens=completion.completion_tokens,
+            seconds=completion.seconds,
+            finish=completion.finish,
+        )
