@@ -47,12 +47,12 @@ def budgets_of(k: ArrayLike) -> NDArray[np.int64]:
 
 def _draws(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> tuple[Any, Any, Any, NDArray[np.bool_]]:
     """Return n, c, k as whole numbers (0 for NaN), and where k of n can be drawn."""
-    n, c, k = _whole("n", n), _whole("c", c), _whole("k", k, least=1)
-    if (c > n).any():
+    drawn, right, draws = _whole("n", n), _whole("c", c), _whole("k", k, least=1)
+    if (right > drawn).any():
         raise ValueError("c is larger than n; give c correct samples among n drawn, so c <= n")
-    defined = (n >= k) & (c >= 0)
-    whole = [np.where(np.isnan(a), 0, a).astype(np.int64) for a in (n, c, k)]
-    return *whole, defined
+    defined = (drawn >= draws) & (right >= 0)
+    whole = [np.where(np.isnan(a), 0, a).astype(np.int64) for a in (drawn, right, draws)]
+    return whole[0], whole[1], whole[2], defined
 
 
 def choose_ratio(top: Any, bottom: Any, k: Any) -> Floats:
@@ -70,8 +70,8 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Any:
     is coverage. NaN when k > n or a count is NaN, also for c = 0. ValueError when c > n, or a count
     is negative or fractional. Source: Chen et al. 2021, arXiv:2107.03374, equation 1.
     """
-    n, c, k, defined = _draws(n, c, k)
-    return np.where(defined, 1.0 - choose_ratio(n - c, n, k), np.nan)[()]
+    drawn, right, draws, defined = _draws(n, c, k)
+    return np.where(defined, 1.0 - choose_ratio(drawn - right, drawn, draws), np.nan)[()]
 
 
 def pass_hat_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Any:
@@ -79,8 +79,8 @@ def pass_hat_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Any:
 
     Shapes, NaN and errors as in `pass_at_k`. Source: Yao et al. 2024 (tau-bench), arXiv:2406.12045.
     """
-    n, c, k, defined = _draws(n, c, k)
-    return np.where(defined, choose_ratio(c, n, k), np.nan)[()]
+    drawn, right, draws, defined = _draws(n, c, k)
+    return np.where(defined, choose_ratio(right, drawn, draws), np.nan)[()]
 
 
 def inverse_pass_at_k(
@@ -93,12 +93,10 @@ def inverse_pass_at_k(
     larger k are NaN. Coverage only: votes and scores need whole pools. ValueError when c > r (the
     draws after the r-th success must be left out). Source: Girshick, Mosteller, Savage 1946.
     """
-    c_whole = _whole("c", c)
-    if (c_whole > r).any() or int(r) != r or r < 1:
-        raise ValueError(f"r is {r}, c up to {np.nanmax(c_whole):g}; give r >= 1 and c <= r")
-    capped = pass_at_k(n, c, k)
-    n, c, k, _ = _draws(n, c, k)
-    last = np.maximum(n - 1, 0)
-    stopped = 1.0 - choose_ratio(np.maximum(last - k, 0), last, r - 1) * (last - k >= r - 1)
-    value = np.where(c_whole == r, stopped, capped)
-    return np.where(k > (np.inf if cap is None else cap), np.nan, value)[()]
+    if int(r) != r or r < 1 or (_whole("c", c) > r).any():
+        raise ValueError(f"r is {r}, c up to {np.nanmax(c):g}; give r >= 1 and c <= r")
+    drawn, right, draws, _ = _draws(n, c, k)
+    last, left = np.maximum(drawn - 1, 0), drawn - 1 - draws
+    stopped = 1.0 - choose_ratio(np.maximum(left, 0), last, r - 1) * (left >= r - 1)
+    value = np.where(right == r, stopped, pass_at_k(n, c, k))
+    return np.where(draws > (np.inf if cap is None else cap), np.nan, value)[()]
