@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaling.fits.fit import fit
+from scaling.fits.fitting import fit
 from scaling.fits.forecast import forecast, score, tournament
 
 __all__ = ["fit", "forecast", "score", "tournament"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from scaling.fits.fit import fit
+from scaling.fits.fitting import fit
 from scaling.records import Curve, Fit
 
 COLUMNS = ["x", "y", "predicted", "low", "high", "error", "covered"]

@@ -221,7 +221,10 @@ def _report(
     stuck = [k for k, v, a, b in zip(law.params, z, low, high, strict=True) if not a < v < b]
     ends = [k for k in stuck if law.bounds[k] != (0.0, 1.0)]  # a share of 0 or 1 is an answer
     size = np.sqrt(np.maximum(np.diag(curvature), 0))
-    flat = not (size > 0).all() or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
+    flat = (
+        size.min() <= 1e-9 * size.max()
+        or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
+    )
     problems = [
         (bool(trouble), trouble),
         (not converged, "the optimum was not reached: give more starts, or try a simpler law"),
