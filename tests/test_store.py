@@ -61,12 +61,14 @@ def open_run(root: Path, **changed: Any) -> store.Writer:
     return store.open_run(root, **asked)
 
 
-def finish(root: Path) -> store.LoadedRun:
-    """Open the run under `root`, write what is missing, seal."""
+def finish(root: Path, written: list[str] | None = None) -> store.LoadedRun:
+    """Open the run under `root`, write what is missing (noting it in `written`), seal."""
     with open_run(root) as writer:
         for unit, problems in UNITS.items():
             if unit not in writer.done:
                 writer.write(unit, rows(problems))
+                if written is not None:
+                    written.append(unit)
         return writer.seal()
 
 
@@ -207,9 +209,12 @@ def test_a_crash_at_any_step_on_the_disk_loses_at_most_the_unit_in_flight(
 ) -> None:
     for step in range(1000):
         root = tmp_path / str(step)
+        written: list[str] = []
         with monkeypatch.context() as patch:
-            if not crashes_at(step, root, patch):
+            if not crashes_at(step, root, patch, written):
                 break
+        with open_run(root) as writer:
+            assert writer.done >= set(written)
         assert logged(finish(root)) == logged(sealed)
         assert not list(root.rglob("*.tmp"))
         assert not list(root.rglob("parts"))
@@ -217,7 +222,7 @@ def test_a_crash_at_any_step_on_the_disk_loses_at_most_the_unit_in_flight(
     assert step > 4 * len(UNITS), "each unit alone has more steps than that"
 
 
-def crashes_at(step: int, root: Path, patch: pytest.MonkeyPatch) -> bool:
+def crashes_at(step: int, root: Path, patch: pytest.MonkeyPatch, written: list[str]) -> bool:
     """Run until the n-th flush, rename or removal; return whether there was one to crash at."""
     left = iter(range(step))
 
@@ -233,7 +238,7 @@ def crashes_at(step: int, root: Path, patch: pytest.MonkeyPatch) -> bool:
     for owner, name in ((os, "fsync"), (os, "replace"), (shutil, "rmtree")):
         patch.setattr(owner, name, dying(getattr(owner, name)))
     try:
-        finish(root)
+        finish(root, written)
     except Crash:
         return True
     return False

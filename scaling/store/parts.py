@@ -28,23 +28,16 @@ def write_part(run: Path, unit: str, tables: dict[str, pa.Table]) -> None:
 
 
 def find_parts(run: Path) -> dict[str, str]:
-    """Return {unit: stem of its file names} for the parts of which both files exist."""
+    """Return {unit: stem of its file names} for the parts of which both files exist.
+
+    What a crash leaves behind (half a part, a file not yet renamed) is no part; sealing removes it.
+    """
     stems: dict[str, set[str]] = {kind: set() for kind in SCHEMAS}
     for path in (run / FOLDER).glob("*.parquet"):
         stem, kind, _ = path.name.rsplit(".", 2)
         stems[kind].add(stem)
     whole = sorted(stems["facts"] & stems["text"])
     return {unquote(stem.rsplit(".", 2)[0]): stem for stem in whole}
-
-
-def remove_halves(run: Path) -> None:
-    """Remove what a crash left behind: files not yet renamed, parts of which a file is missing."""
-    for stray in run.rglob("*.tmp"):
-        stray.unlink()
-    whole = set(find_parts(run).values())
-    for path in (run / FOLDER).glob("*.parquet"):
-        if path.name.rsplit(".", 2)[0] not in whole:
-            path.unlink()
 
 
 def _read_part(run: Path, stem: str, kind: str) -> pa.Table:

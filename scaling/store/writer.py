@@ -32,7 +32,6 @@ from scaling.store.parts import (
     check_rows,
     find_parts,
     read_parts,
-    remove_halves,
     write_part,
 )
 from scaling.store.reader import LoadedRun, load_run
@@ -68,7 +67,6 @@ def open_run(
         manifest = read_manifest(run)
         if manifest["status"] == "open":
             (run / FOLDER).mkdir(exist_ok=True)
-            remove_halves(run)
             manifest["sessions"].append(provenance.collect() | {"extra": extra or {}})
             write_manifest(run, manifest)
         return Writer(run, lock, manifest, [problem.id for problem in problems])
