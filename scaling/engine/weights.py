@@ -121,4 +121,64 @@ def _llama(model: Any, shape: Shape, activation: str) -> Weights:
     )  # fmt: skip
 
 
+def _gpt2(model: Any, shape: Shape, activation: str) -> Weights:
+    body, config = model.transformer, model.config
+    if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights:
+        raise Unknown("attention scores that are not scaled by the root of head_dim alone")
+
+    def flipped(layer: Any) -> Linear:  # stored (in, out)
+        return Linear(layer.weight.detach().T.contiguous(), layer.bias.detach())
+
+    blocks = [
+        Block(
+            norm1=_norm(layer.ln_1),
+            qkv=flipped(layer.attn.c_attn),
+            q_norm=None,
+            k_norm=None,
+            out=flipped(layer.attn.c_proj),
+            norm2=_norm(layer.ln_2),
+            up=flipped(layer.mlp.c_fc),
+            down=flipped(layer.mlp.c_proj),
+        )
+        for layer in body.h
+    ]
+    return Weights(
+        shape, body.wte.weight.detach(), body.wpe.weight.detach(), blocks, _norm(body.ln_f),
+        model.lm_head.weight.detach(), config.layer_norm_epsilon, False, activation, False, None, None,
+    )  # fmt: skip
+
+
+def _gpt_neox(model: Any, shape: Shape, activation: str) -> Weights:
+    body, config = model.gpt_neox, model.config
+
+    def unwoven(values: torch.Tensor) -> torch.Tensor:  # stored head by head: q, k, v of each
+        parts = values.detach().view(shape.heads, 3, shape.head_dim, -1).transpose(0, 1)
+        return parts.reshape(values.shape)
+
+    def qkv(layer: Any) -> Linear:
+        bias = None if layer.bias is None else unwoven(layer.bias)
+        return Linear(unwoven(layer.weight), bias)
+
+    blocks = [
+        Block(
+            norm1=_norm(layer.input_layernorm),
+            qkv=qkv(layer.attention.query_key_value),
+            q_norm=None,
+            k_norm=None,
+            out=_linear(layer.attention.dense),
+            norm2=_norm(layer.post_attention_layernorm),
+            up=_linear(layer.mlp.dense_h_to_4h),
+            down=_linear(layer.mlp.dense_4h_to_h),
+        )
+        for layer in body.layers
+    ]
+    cos, sin = _rotary(body.rotary_emb, shape.context)
+    return Weights(
+        shape, body.embed_in.weight.detach(), None, blocks, _norm(body.final_layer_norm),
+        model.embed_out.weight.detach() if hasattr(model, "embed_out") else model.lm_head.weight.detach(),
+        config.layer_norm_eps, False, activation, config.use_parallel_residual, cos, sin,
+    )  # fmt: skip
+
+
 READERS = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _llama)
+READERS |= {"gpt2": _gpt2, "gpt_neox": _gpt_neox}
