@@ -1,0 +1,213 @@
+"""Joint laws of training and test compute: planted parameters, analytic answers, simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from scaling.joint import (
+    JOINT,
+    allocate,
+    exchange_rate,
+    fit_joint,
+    frontier,
+    iso_line,
+    item_response,
+    joint_tournament,
+)
+from scaling.laws import Law
+from scaling.records import Fit
+
+TRAIN = np.repeat(10 ** np.linspace(12, 14.5, 6), 8)
+SAMPLES = np.tile(2.0 ** np.arange(8), 6)
+COST = 10 ** (5 + 0.3 * np.log10(TRAIN))  # FLOPs of one sample: larger models, dearer samples
+TEST = SAMPLES * COST
+CENTRE = float(np.log10(TRAIN).mean())
+PLANTED = {
+    "plane_logit": (-22.0, 1.2, 0.6),
+    "plane_probit": (-14.0, 0.8, 0.4),
+    "plane_loglog": (-18.0, 1.0, 0.5),
+    "jones": (-22.0, 1.2, 0.6, 0.8),
+    "item_response": (-2.0, 1.5, 2.5),
+    "additive": (0.9, 200.0, 20.0, 0.2, 0.2),
+}
+
+
+def law_of(name: str) -> Law:
+    """Return the law; for items with the cost of a sample that the grid above was made with."""
+    if name != "item_response":
+        return JOINT[name]
+    costs = partial(item_response, centre=CENTRE, cost=(5 + 0.3 * CENTRE, 0.3))
+    return replace(JOINT[name], function=costs)
+
+
+def planted(name: str, noise: float = 0.01, replicates: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Return accuracy and replicates, which scatter about it as it scatters about the truth."""
+    y = law_of(name).predict((TRAIN, TEST), np.array(PLANTED[name]))
+    rng = np.random.default_rng(1)
+    seen = y + noise * rng.standard_normal(len(y))
+    return seen, seen + noise * rng.standard_normal((replicates, len(y)))
+
+
+def exact(name: str, spread: float = 0.0) -> Fit:
+    """Return a Fit that holds the planted parameters, and 40 copies `spread` apart."""
+    p, law = np.array(PLANTED[name]), law_of(name)
+    copies = p * (1 + spread * np.random.default_rng(0).standard_normal((40, 1)))
+    params = dict(zip(law.params, p, strict=True))
+    return Fit(name, params, {}, copies, True, "", 0.0, len(TRAIN), 0, law.predict)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_parameters_lie_in_their_intervals(name: str) -> None:
+    """One study per law, wide intervals: each parameter within 1.5 half-widths of the estimate."""
+    y, replicates = planted(name)
+    fitted = fit_joint(name, TRAIN, TEST, y, replicates=replicates)
+    assert fitted.success, fitted.message
+    for parameter, value in zip(JOINT[name].params, PLANTED[name], strict=True):
+        low, high = fitted.interval[parameter]
+        margin = (high - low) / 4
+        assert low - margin <= value <= high + margin, (parameter, low, value, high)
+    error = fitted.predict((TRAIN, TEST)) - law_of(name).predict(
+        (TRAIN, TEST), np.array(PLANTED[name])
+    )
+    assert np.abs(error).max() < 0.015
+
+
+def test_item_response_is_what_problems_and_samples_give() -> None:
+    """60,000 simulated problems, one draw of k samples each: error of a mean below 0.002."""
+    rng = np.random.default_rng(0)
+    p = np.array(PLANTED["item_response"])
+    for c, k in ((1e12, 1), (1e13, 16), (1e14, 128)):
+        ability = p[0] + p[1] * (np.log10(c) - CENTRE)
+        rate = 1 / (1 + np.exp(-(ability - p[2] * rng.standard_normal(60_000))))
+        simulated = (rng.binomial(k, rate) > 0).mean()
+        t = k * 10 ** (5 + 0.3 * np.log10(c))
+        ours = law_of("item_response").predict((np.array([c]), np.array([t])), p)[0]
+        assert ours == pytest.approx(simulated, abs=0.008)
+
+
+def test_the_exchange_rate_of_a_plane_is_one_number_without_end() -> None:
+    rate = exchange_rate(exact("plane_logit", 0.1), 1e13, 1e10)
+    assert rate.rate == pytest.approx(10 ** (1.2 / 0.6), rel=1e-6)
+    assert rate.low == pytest.approx(100) == rate.high  # a common factor cancels
+    assert rate.ends_at == np.inf
+    twice = exchange_rate(exact("plane_logit"), 1e12, 1e9, factor=2)
+    assert twice.rate == pytest.approx(2**2.0, rel=1e-6)
+
+
+def test_the_exchange_ends_where_test_compute_saturates() -> None:
+    """Additive law: unbounded T leaves A/C^alpha = A/(end C)^alpha + B/T^beta, solved by hand."""
+    _, a, b, alpha, beta = PLANTED["additive"]
+    c, t = 1e13, 1e10
+    end = (a / (a * c**-alpha - b * t**-beta)) ** (1 / alpha) / c
+    within, beyond = (exchange_rate(exact("additive"), c, t, end * x) for x in (0.9, 1.1))
+    assert within.ends_at == pytest.approx(end, rel=1e-4)
+    assert np.isfinite(within.rate)
+    assert beyond.rate == np.inf
+
+
+def test_a_saturated_point_has_no_exchange_rate() -> None:
+    rate = exchange_rate(exact("jones"), 1e18, 1e16)
+    assert np.isnan(rate.rate)
+    assert rate.ends_at == 1.0
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_accuracy_is_equal_along_an_iso_line(name: str) -> None:
+    fitted, train = exact(name, 0.005), np.array([1e13, 1e14])
+    line = iso_line(fitted, 0.5, train)
+    here = np.isfinite(line.test_flops)
+    assert here.any()
+    y = fitted.predict((train[here], line.test_flops.to_numpy()[here]))
+    np.testing.assert_allclose(y, 0.5, atol=1e-6)
+    assert (line.low <= line.high).all()
+
+
+def test_an_accuracy_above_the_ceiling_is_never_reached() -> None:
+    line = iso_line(exact("additive", 0.001), 0.95, np.array([1e13, 1e20]))
+    assert np.isinf(line[["test_flops", "low", "high"]].to_numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["plane_loglog", "item_response", "additive"])
+def test_the_best_split_of_a_budget_agrees_with_scipy(name: str) -> None:
+    fitted, queries, budget = exact(name, 0.01), 1e4, 1e15
+
+    def loss(u: float) -> float:
+        train = budget / (1 + np.exp(-u))
+        return -float(
+            fitted.predict((np.array([train]), np.array([(budget - train) / queries])))[0]
+        )
+
+    theirs = minimize_scalar(loss, bounds=(-12, 12), method="bounded")
+    ours = allocate(fitted, budget, queries).iloc[0]
+    assert ours.accuracy == pytest.approx(-theirs.fun, abs=1e-5)
+    assert ours.train_flops + queries * ours.test_flops == pytest.approx(budget)
+    assert ours.low <= ours.accuracy <= ours.high
+    assert not ours.at_edge
+
+
+def test_more_queries_move_compute_from_training_to_cheaper_answers() -> None:
+    few, many = (allocate(exact("additive"), 1e15, q).iloc[0] for q in (1e2, 1e6))
+    assert few.test_flops > many.test_flops
+    assert few.accuracy > many.accuracy
+
+
+def test_the_frontier_is_what_no_cheaper_point_beats() -> None:
+    rng = np.random.default_rng(0)
+    cost, accuracy = rng.integers(1, 9, 60).astype(float), rng.random(60).round(1)
+    accuracy[5] = np.nan
+    on = frontier(cost, accuracy)
+    for i in range(60):
+        beaten = (cost <= cost[i]) & (accuracy >= accuracy[i])
+        strictly = beaten & ((cost < cost[i]) | (accuracy > accuracy[i]))
+        if on[i]:
+            assert not strictly.any()
+        elif not np.isnan(accuracy[i]):
+            assert strictly.any() or on[beaten].any()
+    assert not on[5]
+
+
+def test_the_tournament_trusts_the_planted_law_beyond_both_budgets() -> None:
+    y, replicates = planted("item_response", 0.004, 60)
+    laws = ("item_response", "plane_logit", "jones")
+    table = joint_tournament(TRAIN, TEST, y, replicates=replicates, sample_flops=COST, laws=laws)
+    far = table[table.region == "both"].set_index("law")
+    assert far.index[0] == "item_response"
+    assert far.loc["item_response", "median_error"] < 0.02
+    assert far.loc["item_response", "n_fitted"] == 4 * 4  # a quarter of the compute, k <= 8
+    assert set(table.region) == {"test", "train", "both"}
+
+
+def test_a_law_that_cannot_be_fitted_keeps_its_row_in_the_tournament() -> None:
+    y, _ = planted("plane_logit")
+    table = joint_tournament(TRAIN[-8:], TEST[-8:], y[-8:], laws=("plane_logit",), train_share=0.9)
+    assert not table.success.any()
+    assert "distinct points" in table.message.iloc[0]
+
+
+def test_the_cost_of_a_sample_changes_what_items_say() -> None:
+    y, replicates = planted("item_response", 0.005, 30)
+    as_found = fit_joint("item_response", TRAIN, TEST, y, replicates=replicates)
+    dearer = fit_joint(
+        "item_response", TRAIN, TEST, y, replicates=replicates, sample_flops=COST / 4
+    )
+    assert as_found.params["ability"] > dearer.params["ability"] + 0.5
+
+
+def test_bad_input_is_refused() -> None:
+    y, _ = planted("plane_logit")
+    with pytest.raises(ValueError, match="no joint law 'plane'; known: plane_logit"):
+        fit_joint("plane", TRAIN, TEST, y)
+    for name in ("plane_logit", "item_response"):
+        with pytest.raises(ValueError, match="positive"):
+            fit_joint(name, 0 * TRAIN, TEST, y)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        iso_line(exact("jones"), 1.5, TRAIN)
+    with pytest.raises(ValueError, match="factor > 1"):
+        exchange_rate(exact("jones"), 1e12, 1e9, factor=1)
+    with pytest.raises(ValueError, match="queries > 0"):
+        allocate(exact("jones"), 1e12, 0)
