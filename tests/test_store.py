@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,12 @@ def finish(root: Path, written: list[str] | None = None) -> store.LoadedRun:
                 if written is not None:
                     written.append(unit)
         return writer.seal()
+
+
+@pytest.fixture(autouse=True)
+def _quick_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking git takes longer than all the writing of these tests."""
+    monkeypatch.setattr(store.writer.provenance, "collect", lambda: {"commit": "c0ffee"})
 
 
 @pytest.fixture
@@ -173,7 +179,7 @@ def test_every_session_of_a_run_is_recorded_with_its_settings(half: store.Writer
     half.close()
     with open_run(half.path.parent, extra={"device": "cpu"}) as again:
         sessions = store.load_run(again.path).manifest["sessions"]
-    assert [session["extra"] for session in sessions] == [{}, {"device": "cpu"}]
+    assert sessions == [{"commit": "c0ffee", "extra": e} for e in ({}, {"device": "cpu"})]
 
 
 def test_units_in_any_order_end_in_the_same_bytes(sealed: store.LoadedRun, tmp_path: Path) -> None:
@@ -244,64 +250,82 @@ def crashes_at(step: int, root: Path, patch: pytest.MonkeyPatch, written: list[s
     return False
 
 
-CHILD = f"""
+OTHER = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_store import *
-"""
-KILLER = """
-store.writer.provenance.collect = dict  # asks git, for longer than the writing takes
+store.writer.provenance.collect = dict
 for line in sys.stdin:
+    print(eval(line), flush=True)
+"""
+
+
+def try_open(root: str) -> str:
+    """Return how opening the run ends: in the other process."""
+    try:
+        open_run(Path(root)).close()
+    except ValueError as error:
+        return str(error)
+    return "opened"
+
+
+def kill_while_writing(root: str, delay: float) -> str:
+    """Fork, let the child write, kill it after `delay` seconds: in the other process."""
     ready, tell = os.pipe()
     child = os.fork()
     if not child:
-        finish(Path(sys.argv[1] + " warm-up " + line.strip()))
+        finish(Path(f"{root} warm-up {delay}"))
         os.write(tell, b"!")
-        finish(Path(sys.argv[1]))
+        finish(Path(root))
         os._exit(0)
     os.read(ready, 1)
-    time.sleep(float(line))
+    time.sleep(delay)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    print("killed", flush=True)
-"""
+    return "killed"
 
 
-def start_child(code: str, root: Path) -> subprocess.Popen[str]:
-    """Start a process that imports this file once, then runs `code` on the folder."""
-    command = [sys.executable, "-c", CHILD + code, str(root)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+@pytest.fixture(scope="module")
+def other() -> Iterator[Callable[[str], str]]:
+    """A second process that has imported this file and evaluates what it is sent."""
+    pipe, command = subprocess.PIPE, [sys.executable, "-c", OTHER]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        sent, received = process.stdin, process.stdout
+
+        def call(expression: str) -> str:
+            print(expression, file=sent, flush=True)
+            return received.readline().strip()
+
+        yield call
+        process.stdin.close()
 
 
 def test_kills_at_random_moments_end_in_the_same_bytes_as_an_unbroken_run(
-    sealed: store.LoadedRun, tmp_path: Path
+    sealed: store.LoadedRun, tmp_path: Path, other: Callable[[str], str]
 ) -> None:
     rng, root, seen = random.Random(7), tmp_path / "killed", [0]
-    with start_child(KILLER, root) as killer:
-        assert killer.stdin is not None
-        assert killer.stdout is not None
-        for _ in range(10):
-            print(rng.random() * 0.06, file=killer.stdin, flush=True)
-            assert killer.stdout.readline() == "killed\n"
-            runs = [store.load_run(path.parent) for path in root.glob("*/manifest.json")]
-            seen.append(sum(len(run.frame) for run in runs))
-            assert seen[-1] >= seen[-2], "a finished unit was lost"
-            if runs and runs[0].manifest["status"] == "sealed":
-                assert logged(runs[0]) == logged(sealed)
-                shutil.rmtree(root)
-                seen.append(0)
-        killer.stdin.close()
+    for _ in range(10):
+        delay = rng.random() * 0.06
+        assert other(f"kill_while_writing({str(root)!r}, {delay})") == "killed"
+        runs = [store.load_run(path.parent) for path in root.glob("*/manifest.json")]
+        seen.append(sum(len(run.frame) for run in runs))
+        assert seen[-1] >= seen[-2], "a finished unit was lost"
+        if runs and runs[0].manifest["status"] == "sealed":
+            assert logged(runs[0]) == logged(sealed)
+            shutil.rmtree(root)
+            seen.append(0)
     assert logged(finish(root)) == logged(sealed)
 
 
-def test_a_second_writer_is_refused_and_told_who_holds_the_run(half: store.Writer) -> None:
-    child = start_child("finish(Path(sys.argv[1]))", half.path.parent)
-    message = child.communicate()[1].splitlines()[-1]
-    assert child.returncode != 0
-    assert f"is being written by process {os.getpid()}" in message
+def test_a_second_process_is_refused_and_told_who_holds_the_run(
+    half: store.Writer, other: Callable[[str], str]
+) -> None:
+    expression = f"try_open({str(half.path.parent)!r})"
+    assert f"is being written by process {os.getpid()}" in other(expression)
     half.close()
-    assert finish(half.path.parent).manifest["status"] == "sealed"
+    assert other(expression) == "opened"
 
 
 # ---- a full disk ----
