@@ -6,7 +6,22 @@ Points of one curve share problems and samples, so a replicate is a whole curve:
 Which level to resample. Each problem's estimate already carries the noise of its own samples, so
 resampling problems alone answers "what would other problems and other samples give". Resampling
 both levels counts the samples' noise twice; resampling samples alone answers "what would other
-samples give on just these problems". COVERAGE-TABLE
+samples give on just these problems".
+
+Measured coverage of nominal 95 % intervals, in %: lowest to highest over k = 1, 8, 64 of 64 samples
+and four populations of difficulty (`pytest -m slow tests/test_intervals.py` measures it again).
+
+    problems   score        percentile, t   bca, t       percentile   bca
+    30         94.5-97.8    82.6-96.1       82.7-97.3    82.0-94.8    82.6-96.1
+    100        93.4-95.9    90.3-95.6       93.4-95.6    89.7-95.2    93.1-95.2
+    300        94.6-96.2    94.1-96.5       93.5-96.7    93.9-96.5    93.4-96.3
+
+So "score" is the default for accuracies; the low ends are pools in which most problems stand at 1.
+Paired differences of 30 / 100 / 300 problems: percentile with t 92.8-93.3 / 94.6-95.0 / 93.6-95.1,
+bca with t 90.6-91.9 / 93.3-93.8 / 92.8-95.3, hence percentile there. Both levels, 60 problems of
+4 / 16 / 64 samples: 97-98 / 93-97 / 94-97, too wide where samples are few. Samples alone, of the
+truth for these problems: 91-95 for k <= n / 4, but only 79-83 at k = n. Families of five problems:
+94.8-96.4 clustered, 63-72 where families are ignored.
 """
 
 from __future__ import annotations
@@ -16,8 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
-from scipy.stats import t as student
+from scipy.special import ndtr, ndtri, stdtrit
 
 from scaling.estimates import pass_at_k
 
@@ -99,14 +113,13 @@ def bootstrap_counts(
     replicates: int = 1000,
     seed: int = 0,
     levels: str = "samples",
-    cluster: ArrayLike | None = None,
 ) -> Floats:
     """Return replicates of coverage at k, (replicates, budgets), samples redrawn within problems.
 
     n, c: (problems,); c is redrawn as Binomial(n, c / n). A pool redrawn with replacement repeats
     samples, so its pass@k falls short of the estimate, 1 - (1 - c/n)^k on average, the more the
     nearer k is to n; each replicate is moved back by that. levels: "samples" (these problems),
-    "both" (too wide, see above), "problems" (as `bootstrap_problems`).
+    "both" (problems too: too wide, see above), "problems" (as `bootstrap_problems`).
     """
     if levels not in LEVELS:
         raise ValueError(f"levels is {levels!r}; allowed: {', '.join(LEVELS)}")
@@ -114,18 +127,20 @@ def bootstrap_counts(
     budgets = np.atleast_1d(np.asarray(k))
     value = np.asarray(pass_at_k(drawn[:, None], right[:, None], budgets))
     if levels == "problems":
-        return bootstrap_problems(value, replicates, seed, cluster)
-    weights = np.full((replicates, len(drawn)), 1 / len(drawn))
+        return bootstrap_problems(value, replicates, seed)
+    rng, count = np.random.default_rng([seed, 1]), len(drawn)
+    chosen = np.broadcast_to(np.arange(count), (replicates, count))
     if levels == "both":
-        weights = problem_weights(len(drawn), replicates, seed, cluster)
-    rng = np.random.default_rng([seed, 1])
-    redrawn = rng.binomial(drawn, right / drawn, size=(replicates, len(drawn)))
-    shift = value - (1 - (1 - right / drawn)[:, None] ** budgets)
-    result = weights @ shift
+        chosen = rng.integers(count, size=(replicates, count))
+    rate = right / drawn
+    redrawn = rng.binomial(drawn[chosen], rate[chosen])
     size, row = np.unique(drawn, return_inverse=True)
+    ladder = np.minimum(np.arange(size[-1] + 1), size[:, None])  # (sizes, counts)
+    result = np.empty((replicates, len(budgets)))
     for point, budget in enumerate(budgets):
-        table = [pass_at_k(m, np.arange(size[-1] + 1).clip(max=m), budget) for m in size]
-        result[:, point] += (weights * np.array(table)[row, redrawn]).sum(axis=1)
+        shift = value[:, point] - (1 - (1 - rate) ** budget)
+        table = np.asarray(pass_at_k(size[:, None], ladder, budget))
+        result[:, point] = (table[row[chosen], redrawn] + shift[chosen]).mean(axis=1)
     return result
 
 
@@ -154,7 +169,7 @@ def interval(
         raise ValueError(f"replicates {draws.shape} do not fit an estimate of {centre.shape}")
     z = ndtri(0.5 + level / 2)
     if units is not None and units > 1:
-        z = student.ppf(0.5 + level / 2, units - 1) * np.sqrt(units / (units - 1))
+        z = stdtrit(units - 1, 0.5 + level / 2) * np.sqrt(units / (units - 1))
     columns = zip(draws.reshape(len(draws), -1).T, centre.ravel(), strict=True)
     ends = [_ends(column, here, np.array([-z, z]), method) for column, here in columns]
     low, high = np.array(ends).T.reshape(2, *centre.shape)
@@ -185,18 +200,19 @@ def score_interval(
     ends stay within 0 and 1. It is the default because it covers best, see the table above.
     """
     table = _table(values)
-    if ((table < 0) | (table > 1)).any():
+    if ((table < -1e-9) | (table > 1 + 1e-9)).any():
         raise ValueError("values lie outside 0 to 1: use `difference`, or method percentile or bca")
     group = _groups(len(table), cluster)
-    units, mean = int(group.max()) + 1, table.mean(axis=0)
+    units, mean = int(group.max()) + 1, table.mean(axis=0).clip(0, 1)
     if units == 1:
         return np.full((2, *mean.shape), np.nan)
-    residual = np.zeros((units, *mean.shape))
-    np.add.at(residual, group, (table - mean) / len(table))
+    order = np.argsort(group, kind="stable")
+    start = np.searchsorted(group[order], np.arange(units))
+    residual = np.add.reduceat((table - mean)[order] / len(table), start, axis=0)
     inward = (mean * units + 0.5) / (units + 1)
     variance = ((residual**2).sum(axis=0) * units + inward * (1 - inward) / units) / units
     trials = np.maximum(mean * (1 - mean) / variance, units)
-    return _wilson(mean, trials, student.ppf(0.5 + level / 2, units - 1))
+    return _wilson(mean, trials, stdtrit(units - 1, 0.5 + level / 2))
 
 
 def mean_interval(
@@ -290,7 +306,7 @@ def detectable_effect(
 
 
 def pilot_spread(n: int, a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
-    """Return (between, within) for the planner from a pilot: correct counts a, b of n per problem."""
+    """Return (between, within) from a pilot: correct counts a, b of n samples per problem."""
     rates = np.array([a, b], dtype=float) / n
     if rates.ndim != 2 or n < 2 or rates.shape[1] < 2:
         raise ValueError("a pilot needs two methods, 2 problems or more and 2 samples or more")

@@ -51,6 +51,7 @@ def _draws(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> tuple[Any, Any, Any, NDA
     if (right > drawn).any():
         raise ValueError("c is larger than n; give c correct samples among n drawn, so c <= n")
     defined = (drawn >= draws) & (right >= 0)
+    right = np.where(np.isnan(drawn), 0, right)
     whole = [np.where(np.isnan(a), 0, a).astype(np.int64) for a in (drawn, right, draws)]
     return whole[0], whole[1], whole[2], defined
 

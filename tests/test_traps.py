@@ -1,0 +1,119 @@
+"""Traps that released repositories fell into, one test each, named for the trap."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from scaling.estimates import (
+    best_of_k,
+    grid_at_k,
+    grid_cost,
+    majority_at_k,
+    matched_grid,
+    pass_at_k,
+    read_at_tokens,
+)
+from scaling.intervals import bootstrap_problems, mean_interval
+
+NAN = float("nan")
+
+
+def test_trap_no_success_with_k_above_n_is_not_called_solved() -> None:
+    assert np.isnan(pass_at_k(4, 0, 5))
+    assert np.isnan(best_of_k([0, 0], [0, 0], 3))
+    assert np.isnan(majority_at_k(["a", "a"], [0, 0], 3))
+
+
+def test_trap_draws_are_without_replacement() -> None:
+    assert pass_at_k(4, 1, 4) == 1.0  # with replacement: 1 - (3/4)^4 = 0.684
+    assert best_of_k([1, 0, 0, 0], [9, 1, 2, 3], 4) == pytest.approx(1.0)
+    assert majority_at_k(list("aab"), [1, 1, 0], 3) == pytest.approx(1.0)
+
+
+def test_trap_the_first_k_of_one_order_is_not_accuracy_at_k() -> None:
+    rng = np.random.default_rng(0)
+    correct, score = np.array([1, 0, 0, 1, 0, 0.0]), rng.random(6)
+    answers = np.array([7, 1, 1, 7, 2, 3])
+    for order in itertools.islice(itertools.permutations(range(6)), 0, 720, 97):
+        at = list(order)
+        assert best_of_k(correct[at], score[at], 3) == pytest.approx(best_of_k(correct, score, 3))
+        shuffled = majority_at_k(answers[at], correct[at], 3)
+        assert shuffled == pytest.approx(majority_at_k(answers, correct, 3))
+    heads = [correct[list(order)][:3].max() for order in itertools.permutations(range(6))]
+    assert set(heads) == {0.0, 1.0}  # one order says all or nothing
+    assert best_of_k(correct, correct, 3) == pytest.approx(np.mean(heads))
+
+
+def test_trap_failed_items_neither_leave_the_denominator_nor_vote() -> None:
+    answers = np.array([["a", None, None, "b"]], dtype=object)
+    correct = [[1, 0, 0, 0]]
+    assert majority_at_k(answers, correct, 1)[0] == pytest.approx(0.25)  # dropped: 0.5
+    assert majority_at_k(answers, correct, 4)[0] == pytest.approx(0.5)  # voting: 0
+    values = [[0.5, 0.5], [0.5, NAN]]  # a problem without a large pool
+    assert np.isnan(mean_interval(values).value[1])
+    assert np.isnan(bootstrap_problems(values)[:, 1]).all()
+
+
+def test_trap_a_tie_is_worth_one_over_the_number_of_modes() -> None:
+    assert majority_at_k(list("ab"), [1, 0], 2) == pytest.approx(1 / 2)
+    assert majority_at_k(list("abc"), [0, 0, 1], 3) == pytest.approx(1 / 3)
+    assert best_of_k([1, 0, 0], [5, 5, 5], 2) == pytest.approx(1 / 3)
+
+
+def test_trap_votes_go_by_the_answer_given_so_unnormalised_answers_split() -> None:
+    raw, right = ["1/2", "0.5", " 0.5", "3", "3"], [1, 1, 1, 0, 0]
+    normal = [0.5 if r else 3.0 for r in right]
+    assert majority_at_k(raw, right, 5) == pytest.approx(0)
+    assert majority_at_k(normal, right, 5) == pytest.approx(1)
+
+
+def test_trap_a_missing_score_is_not_a_score_of_zero() -> None:
+    with pytest.raises(ValueError, match="NaN score"):
+        best_of_k([1, 0], [NAN, -1.0], 1)
+
+
+def test_trap_a_token_budget_binds() -> None:
+    length, correct = [[10], [20], [400]], [[1], [1], [1]]
+    solved = read_at_tokens(length, correct, [5, 10, 50, 1000]).sum(axis=0)
+    np.testing.assert_array_equal(solved, [0, 1, 2, 3])
+
+
+def test_trap_a_chain_of_revisions_pays_for_its_longer_prompts() -> None:
+    rng = np.random.default_rng(1)
+    correct = rng.random((4, 12, 3)) < 0.3
+    new = np.full(correct.shape, 50.0)
+    prompt = np.broadcast_to([20.0, 90.0, 160.0], correct.shape)  # drafts return as context
+    assert grid_cost(new + prompt, 1)[0, -1] > 2 * grid_cost(new, 1)[0, -1]
+    charged, free = (matched_grid(correct, cost, [700])[1][0] for cost in (new + prompt, new))
+    assert charged[-1] == 1  # chains of three steps for 700 tokens
+    assert free[-1] == 4
+
+
+def test_trap_token_counters_left_at_zero_are_refused_not_matched() -> None:
+    for counter in (0.0, -1.0):
+        with pytest.raises(ValueError, match="must be positive"):
+            matched_grid(np.ones((2, 3, 2)), np.full((2, 3, 2), counter), [100])
+
+
+def test_trap_repeats_are_not_discarded() -> None:
+    correct = np.array([[1, 0, 0, 0], [1, 1, 1, 0]])
+    assert best_of_k(correct, correct, 1).tolist() == [0.25, 0.75]
+    assert grid_at_k(correct[:, :, None], 1, "last").ravel().tolist() == [0.25, 0.75]
+
+
+def test_trap_every_option_changes_something() -> None:
+    rng = np.random.default_rng(2)
+    answers, correct = rng.integers(0, 3, 30), np.zeros(30)
+    correct[answers == 0] = 1
+    plain = majority_at_k(answers, correct, 9)
+    heavy, _ = majority_at_k(answers, correct, 9, weights=np.where(answers == 0, 9.0, 1.0))
+    assert heavy > plain + 0.1
+    chains, score = rng.random((6, 5, 4)) < 0.3, rng.random((6, 5, 4))
+    results = [
+        grid_at_k(chains, 2, s, score if s == "best" else None) for s in ("any", "last", "best")
+    ]
+    for a, b in itertools.combinations(results, 2):
+        assert np.abs(a - b).max() > 0.01
