@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "tasks": {"records"},
     "models": {"records", "compute"},
     "engine": {"records", "compute"},
-    "methods": {"tasks", "engine", "records"},
+    "methods": {"tasks", "models", "engine", "records"},
     "train": {"tasks", "models", "engine", "compute", "records", "provenance"},
     # the door
     "store": {"records", "provenance"},
@@ -35,13 +35,26 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "joint": {"fits", "laws", "records", "intervals"},
     "published": {"fits", "laws", "records", "estimates", "intervals"},
     "plots": {"records", "provenance", "fits", "joint"},
+    "figures": {"records", "store", "curves", "fits", "joint", "plots"},
     # commands: put the rooms together
+    "notebooks": {"provenance"},
     "study": ANYTHING,
     "bench": ANYTHING,
+    "bench_estimates": {"estimates", "intervals"},
     "__main__": ANYTHING,
     "__init__": ANYTHING,
 }
-RIGHT_ROOM = ("estimates", "intervals", "curves", "laws", "fits", "joint", "published", "plots")
+RIGHT_ROOM = (
+    "estimates",
+    "intervals",
+    "curves",
+    "laws",
+    "fits",
+    "joint",
+    "published",
+    "plots",
+    "figures",
+)
 LEFT_ROOM_ONLY = {"torch", "transformers", "tokenizers", "safetensors"}
 
 
