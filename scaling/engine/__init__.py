@@ -14,7 +14,9 @@ torch for the families that `weights` reads, or `reference` by the model's own f
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,12 +26,17 @@ from scaling.engine.lean import LeanStore
 from scaling.engine.native import NativeStore, NativeWeights, library
 from scaling.engine.reference import ReferenceStore
 from scaling.engine.schedule import Extend, Job, Schedule
-from scaling.engine.weights import Unknown, Weights, read_weights
+from scaling.engine.weights import Unknown, read_weights
 from scaling.records import Completion, Plan
 
 __all__ = ["Engine", "Job"]
 
-TOLERANCE = 1e-4  #: largest accepted difference of lean and reference logits, fp32
+Store = LeanStore | NativeStore | ReferenceStore
+OpenStore = Callable[[int, int], Store]  #: (slots, capacity) -> store
+
+#: largest accepted difference of lean and reference logits, relative to the largest logit above 1
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.1}
+PROMPTS = 128  #: prompts that may wait or be shared at a time
 ROWS = {"cpu": 256, "cuda": 512}  #: rows in flight unless told otherwise
 CPU_MEMORY = 1 << 30  #: bytes of keys and values on a CPU unless told otherwise
 
@@ -51,8 +58,9 @@ class Engine:
     ) -> None:
         """Take a `transformers` causal LM; it is moved to `device` and cast to `dtype`.
 
-        eos_ids: tokens that end a completion. memory_cap: bytes of keys and values. max_rows: rows in
-        flight. reference: use the model's own forward. dtype: float32 unless told otherwise on a CPU.
+        eos_ids: tokens that end a completion; dtype: float32 on a CPU, the model's own on a GPU;
+        memory_cap: bytes of keys and values; max_rows: rows in flight. reference=True runs the
+        model's own forward, native=False the lean forward in torch where C would be faster.
         """
         self.device = _device(device)
         kept = model.dtype if self.device.type == "cuda" else torch.float32
@@ -64,8 +72,7 @@ class Engine:
         self.is_stop[list(self.checked_ids(eos_ids))] = True
         self.memory_cap = memory_cap or _free_memory(self.device)
         self.max_rows = max_rows or ROWS[self.device.type]
-        self.weights: Weights | None = None if reference else self._lean_weights()
-        self.native = self._native_weights() if self.weights and native else None
+        self.open_store = self._reference if reference else self._fastest(native)
 
     def generate(
         self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
@@ -73,8 +80,8 @@ class Engine:
         """Yield (job, step, completion) as steps finish; jobs are pulled when a row falls free.
 
         extend(job, step, completion) returns the token ids to append after the completion (its stop
-        token is not in the context), or None to end the chain. A context that would overflow ends the
-        chain: its next step is yielded empty, with finish "length".
+        token is not in the context), or None to end the chain. A context that would overflow ends
+        the chain: its next step is yielded empty, with finish "length".
         """
         with torch.inference_mode():
             yield from Schedule(self, plan, jobs, extend).run()
@@ -100,58 +107,55 @@ class Engine:
 
     def rows_for(self, capacity: int, most: int) -> tuple[int, int]:
         """Return (rows, prompt slots) of `capacity` positions that the memory cap allows."""
-        config, itemsize = self.model.config, self.dtype.itemsize
+        config, itemsize = self.model.config, 2 if self.dtype.itemsize == 2 else 4
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = (
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
         slot = 2 * config.num_hidden_layers * heads * width * itemsize * capacity
         for rows in range(most, 0, -1):
-            spare = min(rows, 64) + 1
+            spare = min(rows, PROMPTS) + 1
             if (rows + spare) * slot <= self.memory_cap:
                 return rows, spare
         raise ValueError(
-            f"memory_cap is {self.memory_cap} bytes; one row of {capacity} tokens and its prompt need "
-            f"{3 * slot}"
+            f"memory_cap is {self.memory_cap} bytes; one row of {capacity} tokens and its prompts "
+            f"need {3 * slot}"
         )
 
-    def open_store(self, slots: int, capacity: int) -> Any:
-        """Return an empty store for `slots` rows and prompts."""
-        if self.weights is None:
-            return ReferenceStore(self.model, slots, capacity)
-        if self.native is not None:
-            return NativeStore(self.native, slots, capacity)
-        return LeanStore(self.weights, slots, capacity, self.dtype)
+    def _reference(self, slots: int, capacity: int) -> Store:
+        return ReferenceStore(self.model, slots, capacity)
 
-    def _native_weights(self) -> NativeWeights | None:
-        """Return weights for the C forward where it applies: fp32, CPU, a compiler, fitting sizes."""
-        if self.device.type != "cpu" or self.dtype != torch.float32 or library() is None:
-            return None
-        try:
-            return NativeWeights(self.weights)
-        except Unknown:
-            return None
-
-    @torch.inference_mode()
-    def _lean_weights(self) -> Weights | None:
-        """Return the lean weights if their logits match the model's own, else None with a warning."""
+    def _fastest(self, native: bool) -> OpenStore:
+        """Return how to open the fastest store whose logits match the model's; warn if none."""
         try:
             weights = read_weights(self.model)
+            lean: OpenStore = partial(LeanStore, weights, dtype=self.dtype)
+            if native and self.device.type == "cpu" and self.dtype == torch.float32 and library():
+                with suppress(Unknown):
+                    lean = partial(NativeStore, NativeWeights(weights))
+            self._check(lean)
         except Unknown as reason:
             warnings.warn(f"{reason}: sampling by the model's own forward, slower", stacklevel=3)
-            return None
-        ids = [[(7 * i + 3) % self.vocab for i in range(min(12, self.context))]]
-        store = LeanStore(weights, 1, len(ids[0]), self.dtype)
-        ours = store.prefill([0], ids, [0])
-        theirs = ReferenceStore(self.model, 1, len(ids[0])).prefill([0], ids, [0])
-        gap = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
-        if gap > TOLERANCE * (1 if self.dtype == torch.float32 else 1000):
-            warnings.warn(
-                f"lean logits differ from the model's by {gap:.1e}: sampling by its own forward, slower",
-                stacklevel=3,
-            )
-            return None
-        return weights
+            return self._reference
+        return lean
+
+    @torch.inference_mode()
+    def _check(self, open_store: OpenStore) -> None:
+        """Raise `Unknown` if a store's logits differ from the model's, in prefill or decoding."""
+        length = min(20, self.context - 1)
+        ids = [(7 * i * i + 3 * i + 1) % self.vocab for i in range(length)]
+        store = open_store(2, length)
+        store.prefill([1], [ids[: length // 2]], [0])
+        store.adopt(1, 0, length // 2)
+        ours = [store.prefill([0], [ids[length // 2 : -1]], [length // 2])]
+        last, at = torch.tensor([[ids[-1]], [length - 1]], device=self.device)
+        ours.append(store.decode(last, at, length - 1))
+        model = self._reference(1, length)
+        theirs = [model.prefill([0], [ids[:-1]], [0]), model.prefill([0], [ids[-1:]], [length - 1])]
+        ours_all, theirs_all = torch.cat(ours).float(), torch.cat(theirs).float()
+        gap = float((ours_all - theirs_all).abs().max() / theirs_all.abs().max().clamp(min=1))
+        if not gap <= TOLERANCE[self.dtype]:
+            raise Unknown(f"lean logits differ from the model's by {gap:.1e}")
 
 
 def _device(name: str) -> torch.device:
@@ -166,5 +170,5 @@ def _device(name: str) -> torch.device:
 
 
 def _free_memory(device: torch.device) -> int:
-    """Return the bytes that keys and values may take: 60 % of what a GPU has free, 1 GiB of a CPU."""
+    """Return the bytes for keys and values: 60 % of a GPU's free ones, 1 GiB on a CPU."""
     return int(torch.cuda.mem_get_info(device)[0] * 0.6) if device.type == "cuda" else CPU_MEMORY

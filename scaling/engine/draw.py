@@ -1,7 +1,7 @@
-"""From logits to tokens: row-owned uniforms, filters, inverse CDF. Knows neither models nor batches.
+"""From logits to tokens: row-owned uniforms, filters, inverse CDF. Knows no models or batches.
 
-A token is the inverse CDF of one uniform in fixed vocabulary order, and the uniform is a pure function
-of (seed, problem, chain, step, position): so a sample does not depend on who shares its batch.
+A token is the inverse CDF of one uniform in fixed vocabulary order, and the uniform is a pure
+function of (seed, problem, chain, step, position): a sample does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def is_unfiltered(plan: Plan) -> bool:
 def draw(
     logits: torch.Tensor, uniform: torch.Tensor, plan: Plan
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (tokens, log-probability under the model, under the sampling distribution), (rows,) each.
+    """Return (tokens, log-probability under the model, under what was sampled from), (rows,) each.
 
     logits (rows, vocab), uniform (rows,) float64. Nats. Greedy at temperature 0, where the second
     log-probability is 0. A row with NaN or +inf logits comes back with a NaN log-probability.
@@ -76,7 +76,11 @@ def draw(
         tokens = model.argmax(-1, keepdim=True)
         own = model.gather(1, tokens)[:, 0]
         return tokens[:, 0], own, torch.zeros_like(own)
-    sampled = model if plan.temperature == 1 and is_unfiltered(plan) else filtered(model, plan).log_softmax(-1)
+    sampled = (
+        model
+        if plan.temperature == 1 and is_unfiltered(plan)
+        else filtered(model, plan).log_softmax(-1)
+    )
     cdf = sampled.exp().cumsum(-1)
     total = cdf[:, -1:]
     target = (uniform[:, None] * total).to(cdf.dtype)

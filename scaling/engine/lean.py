@@ -33,7 +33,7 @@ def norm(x: torch.Tensor, layer: Linear, weights: Weights) -> torch.Tensor:
 
 
 def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return x (rows, time, heads, head_dim) with its first 2·half channels rotated; cos (.., half)."""
+    """Return x (rows, time, heads, head_dim), its first 2·half channels rotated; cos (.., half)."""
     half = cos.shape[-1]
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
@@ -109,7 +109,7 @@ class LeanStore:
     def prefill(
         self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
     ) -> torch.Tensor:
-        """Return logits (rows, vocab) after ids[i] was appended to slot i from position starts[i]."""
+        """Return logits (rows, vocab) after appending ids[i] at position starts[i] of slots[i]."""
         device, width = self.kv.device, max(len(row) for row in ids)
         padded = torch.tensor([[*row, *[0] * (width - len(row))] for row in ids], device=device)
         first = torch.tensor(starts, device=device)[:, None]
@@ -133,7 +133,7 @@ class LeanStore:
     def _forward(
         self, ids: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor, longest: int
     ) -> torch.Tensor:
-        """Return hidden states (rows, time, hidden) of tokens `ids` at `positions`, both (rows, time)."""
+        """Return hidden states (rows, time, hidden); ids and positions are (rows, time)."""
         w = self.weights
         x = w.embedding[ids].to(self.kv.dtype)
         if w.positions is not None:
@@ -142,7 +142,7 @@ class LeanStore:
         seen = self.range[:length] <= positions[:, :, None]  # (rows, time, length)
         mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill_(~seen, -torch.inf)
         turn = None
-        if w.cos is not None:
+        if w.cos is not None and w.sin is not None:
             at = positions.clamp(max=w.shape.context - 1)
             turn = (w.cos[at][:, :, None], w.sin[at][:, :, None])
         for layer, block in enumerate(w.blocks):
@@ -153,8 +153,8 @@ class LeanStore:
             x = x + linear(up, block.down) + (mixed if w.parallel else 0)
         return x
 
-    def _attention(self, layer, x, positions, slots, mask, turn):  # type: ignore[no-untyped-def]
-        """Return attended values (rows, time, heads·head_dim), keys and values written on the way."""
+    def _attention(self, layer, x, positions, slots, mask, turn):
+        """Return attended values (rows, time, heads·head_dim); files keys and values on the way."""
         w, s, (rows, time, _) = self.weights, self.weights.shape, x.shape
         block = w.blocks[layer]
         split = [s.heads, s.kv_heads, s.kv_heads]

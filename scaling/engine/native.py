@@ -34,8 +34,8 @@ FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC"]
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 LAYER = ("norm1", "norm1_bias", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias", "norm2",
          "norm2_bias", "up", "up_bias", "down", "down_bias")  # fmt: skip
-SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "inner", "vocab", "half", "rms", "gated",
-         "activation", "parallel")  # fmt: skip
+SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "inner", "vocab", "half", "rms",
+         "gated", "activation", "parallel")  # fmt: skip
 TABLES = ("embedding", "positions", "cos", "sin", "norm", "norm_bias", "head")
 
 
@@ -61,10 +61,15 @@ def library() -> ctypes.CDLL | None:
     if compiler is None or platform.system() == "Windows":
         return None
     cpu = Path("/proc/cpuinfo")  # -march=native: a shared home may serve different machines
-    flags = next((x for x in cpu.read_text().splitlines() if x.startswith(("flags", "Features"))), "") \
-        if cpu.exists() else platform.processor()
+    flags = (
+        next((x for x in cpu.read_text().splitlines() if x.startswith(("flags", "Features"))), "")
+        if cpu.exists()
+        else platform.processor()
+    )
     key = hashlib.sha256("\0".join([SOURCE.read_text(), compiler, *FLAGS, flags]).encode())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inference-scaling-kit"
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inference-scaling-kit"
+    )
     target = cache / f"native-{key.hexdigest()[:16]}.so"
     try:
         if not target.exists():
@@ -83,7 +88,7 @@ def library() -> ctypes.CDLL | None:
 
 @functools.cache
 def workers() -> ThreadPoolExecutor:
-    """Return the threads that help the calling one; the C code runs without the interpreter's lock."""
+    """Return the threads that help the calling one; C runs without the interpreter's lock."""
     return ThreadPoolExecutor(os.cpu_count())
 
 
@@ -111,7 +116,7 @@ class NativeWeights:
     def __init__(self, weights: Weights) -> None:
         shape = weights.shape
         if shape.hidden % LANES or shape.head_dim % LANES:
-            raise Unknown(f"hidden {shape.hidden} or head_dim {shape.head_dim} is no multiple of {LANES}")
+            raise Unknown(f"hidden or head_dim is no multiple of {LANES}")
         self.source, self.kept = weights, []  # type: ignore[var-annotated]
         self.layers = (_Layer * shape.layers)(*map(self._layer, weights.blocks))
         self.model = _Model(
@@ -127,7 +132,9 @@ class NativeWeights:
             ]),
         )  # fmt: skip
 
-    def _pointers(self, names: Sequence[str], tensors: Sequence[torch.Tensor | None]) -> dict[str, Any]:
+    def _pointers(
+        self, names: Sequence[str], tensors: Sequence[torch.Tensor | None]
+    ) -> dict[str, Any]:
         self.kept += tensors
         pairs = zip(names, tensors, strict=True)
         return {name: None if t is None else t.data_ptr() for name, t in pairs}
@@ -162,16 +169,18 @@ class NativeStore:
         self.model.blocks, self.model.kv = blocks, self.kv.data_ptr()
         self.model.base, self.model.shared = self.base.ctypes.data, self.shared.ctypes.data
         self.weights = weights  # keeps what the pointers of self.model point to
-        self.code: Any = library()
+        code = library()
+        assert code is not None, "a native store without its library"
+        self.code = code
         self.threads = torch.get_num_threads()
-        floats = self.code.scratch_floats(ctypes.byref(self.model))
+        floats = code.scratch_floats(ctypes.byref(self.model))
         self.logits = [torch.zeros(TILE, self.stride) for _ in range(self.threads)]
         self.scratch = [torch.zeros(floats) for _ in range(self.threads)]
 
     def advance(
         self, state: np.ndarray, plan: Plan, is_stop: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what `lean.advance` does; without filters, STEPS tokens per call, threads apart."""
+        """Return what `lean.advance` does; without filters, STEPS tokens per call and thread."""
         if not is_unfiltered(plan):
             return advance(self, state, plan, is_stop)
         n = len(state)
@@ -186,7 +195,8 @@ class NativeStore:
         def span(i: int) -> None:
             self.code.decode(
                 ctypes.byref(self.model), _long(cuts[i]), _long(cuts[i + 1]), _long(STEPS), *arrays,
-                ctypes.c_double(plan.temperature), *results, _at(self.logits[i]), _at(self.scratch[i]),
+                ctypes.c_double(plan.temperature), *results, _at(self.logits[i]),
+                _at(self.scratch[i]),
             )  # fmt: skip
 
         self._in_threads(span)
@@ -203,7 +213,7 @@ class NativeStore:
     def prefill(
         self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
     ) -> torch.Tensor:
-        """Return logits (rows, vocab) after ids[i] was appended to slot i from position starts[i]."""
+        """Return logits (rows, vocab) after appending ids[i] at position starts[i] of slots[i]."""
         for slot, start in zip(slots, starts, strict=True):
             if not start:
                 self.shared[slot] = 0
@@ -218,7 +228,7 @@ class NativeStore:
         return self._forward(flat, np.repeat(np.array(slots), counts), positions, wanted, cuts)
 
     def adopt(self, source: int, row: int, length: int) -> None:
-        """Let a row start with the first `length` positions of a slot; only its partial block is copied."""
+        """Let a row start with `length` positions of a slot; only a partial block is copied."""
         self.base[row], self.shared[row] = source, length // LANES
         if length % LANES:
             self.kv[row, :, :, length // LANES] = self.kv[source, :, :, length // LANES]
@@ -236,7 +246,10 @@ class NativeStore:
         rows = logits.shape[0]
         if logits.stride(0) != self.stride:
             logits = torch.nn.functional.pad(logits, (0, self.stride - self.vocab))
-        tokens, sums = torch.empty(rows, dtype=torch.int64), torch.zeros(rows, 2, dtype=torch.float64)
+        tokens, sums = (
+            torch.empty(rows, dtype=torch.int64),
+            torch.zeros(rows, 2, dtype=torch.float64),
+        )
         self.code.draw_rows(
             _long(rows), _long(self.vocab), _at(logits), _at(uniform),
             ctypes.c_double(plan.temperature), _at(tokens), _at(sums),
@@ -244,7 +257,12 @@ class NativeStore:
         return tokens, sums[:, 0], sums[:, 1]
 
     def _forward(
-        self, ids: np.ndarray, slots: np.ndarray, positions: np.ndarray, wanted: np.ndarray, cuts: Any
+        self,
+        ids: np.ndarray,
+        slots: np.ndarray,
+        positions: np.ndarray,
+        wanted: np.ndarray,
+        cuts: Any,
     ) -> torch.Tensor:
         """Run tokens in as many threads as there are spans between `cuts`; return wanted logits."""
         ids, slots, positions = (np.ascontiguousarray(a, np.int64) for a in (ids, slots, positions))
@@ -256,7 +274,8 @@ class NativeStore:
             if a < b:
                 self.code.forward(
                     ctypes.byref(self.model), _long(b - a), _at(ids, a), _at(slots, a),
-                    _at(positions, a), _at(wanted, a), _at(logits[firsts[i] :]), _at(self.scratch[i]),
+                    _at(positions, a), _at(wanted, a), _at(logits[firsts[i] :]),
+                    _at(self.scratch[i]),
                 )  # fmt: skip
 
         self._in_threads(span)

@@ -1,7 +1,7 @@
-"""The model's own forward behind the store interface: slow, and right for any causal architecture.
+"""The model's own forward behind the store interface: slow, right for any causal architecture.
 
-Nothing is cached: each call runs the rows' whole contexts, padded on the right, where a causal model
-cannot see. The lean forwards are checked against it; a family they lack runs on it.
+Nothing is cached: each call runs the rows' whole contexts, padded on the right, where a causal
+model cannot see. The lean forwards are checked against it; a family they lack runs on it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ReferenceStore:
     def prefill(
         self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
     ) -> torch.Tensor:
-        """Return logits (rows, vocab) after ids[i] was appended to slot i from position starts[i]."""
+        """Return logits (rows, vocab) after appending ids[i] at position starts[i] of slots[i]."""
         for slot, row, start in zip(slots, ids, starts, strict=True):
             self.contexts[slot][start:] = row
         contexts = [self.contexts[slot] for slot in slots]

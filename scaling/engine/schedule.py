@@ -59,7 +59,7 @@ class Chain:
     cached: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Prompt:
     """A prefilled context: its slot, its next-token logits, and how many still need the slot."""
 
@@ -109,7 +109,7 @@ class Schedule:
         self.current: Prompt | None = None
 
     def _evict(self) -> None:
-        """Put every live chain back in the queue: its step starts again and draws the same tokens."""
+        """Put every live chain back in the queue: its step starts again, to the same tokens."""
         alive = [chain for row, chain in enumerate(self.chains) if row not in self.dead]
         self.waiting.extendleft(reversed(alive))
         self._reset()
@@ -184,7 +184,7 @@ class Schedule:
     # -- admitting ---------------------------------------------------------------------------------
 
     def _progress(self) -> bool:
-        """Refill, then prefill whatever is new, or else decode one token; False when all is done."""
+        """Refill, then prefill whatever is new, or else decode; False when all is done."""
         if not all(self._fits(self.chains[row]) for row in self.appended):
             self._evict()
         self._fill()
@@ -197,7 +197,7 @@ class Schedule:
         return True
 
     def _fill(self) -> None:
-        """Seat waiting chains in dead and unused rows, then move the last rows into what is left."""
+        """Seat waiting chains in dead and unused rows; move the last rows into what is left."""
         self.dead.sort(reverse=True)
         while self.store is None or self.dead or len(self.chains) < self.rows:
             chain = self.waiting.popleft() if self.waiting else next(self.jobs, None)
@@ -214,7 +214,7 @@ class Schedule:
         self.dead = []
 
     def _seat(self, chain: Chain) -> bool:
-        """Give a chain a row, and its context a slot unless it has one; False when no slot is free."""
+        """Give a chain a row, and its context a slot unless it has one; False if none is free."""
         prompt = self.prompts.get(chain.context)
         if self.current is not None and prompt is not self.current:
             self._release(self.current)
@@ -253,23 +253,17 @@ class Schedule:
     def _prefill(self) -> None:
         """Compute new prompts and continued contexts, and draw the first token of their rows."""
         start = time.perf_counter()
-        new = [
-            p
-            for p in {id(p): p for p in map(self.prompt_of.__getitem__, self.fresh)}.values()
-            if p.logits is None
-        ]
-        work = [(p.slot, p.context, 0) for p in new]
+        prompts = [self.prompts[self.chains[row].context] for row in self.fresh]
+        new = [p for p in dict.fromkeys(prompts) if p.logits is None]
+        work: list[Any] = [(p.slot, p.context, 0) for p in new]
         work += [(row, ids, self.chains[row].cached) for row, ids in self.appended.items()]
-        logits = [
-            part
-            for batch in batches(work)
-            for part in self.store.prefill(*zip(*batch, strict=True))
-        ]
-        for prompt, row_logits in zip(new, logits, strict=False):
+        parts = [self.store.prefill(*zip(*batch, strict=True)) for batch in batches(work)]
+        computed = [row for part in parts for row in part]
+        for prompt, row_logits in zip(new, computed, strict=False):
             prompt.logits = row_logits
-        logits = [self.prompt_of[row].logits for row in self.fresh] + logits[len(new) :]
-        for row in self.fresh:
-            self._adopt(row)
+        logits = [p.logits for p in prompts if p.logits is not None] + computed[len(new) :]
+        for row, prompt in zip(self.fresh, prompts, strict=True):
+            self._adopt(row, prompt)
         rows = np.array(self.fresh + list(self.appended))
         self.fresh, self.appended = [], {}
         for row in rows:
@@ -280,9 +274,8 @@ class Schedule:
         self._draw(rows, torch.stack(logits))
         self.state["began"][rows] -= (time.perf_counter() - start) / len(rows)
 
-    def _adopt(self, row: int) -> None:
+    def _adopt(self, row: int, prompt: Prompt) -> None:
         """Give a row its prompt's keys and values; where they were copied, let the prompt go."""
-        prompt = self.prompt_of[row]
         self.store.adopt(prompt.slot, row, len(prompt.context))
         if not self.store.shares_prefixes:
             self._release(prompt)

@@ -31,7 +31,7 @@ class Linear:
 
 @dataclass
 class Block:
-    """One layer; fused projections, `up` holding gate over up when gated. Norms: Linear of (hidden,)."""
+    """One layer; projections fused, `up` holds gate over up when gated; norms are (hidden,)."""
 
     norm1: Linear
     qkv: Linear
@@ -62,7 +62,7 @@ class Weights:
 
 
 def read_weights(model: Any) -> Weights:
-    """Return the weights of a `transformers` causal LM; raises `Unknown` when a feature is missing."""
+    """Return the weights of a `transformers` causal LM; raises `Unknown` for a missing feature."""
     config = model.config
     family = config.model_type
     if family not in READERS:
@@ -92,7 +92,7 @@ def _norm(layer: Any) -> Linear:
 
 
 def _rotary(layer: Any, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cosine and sine tables (context, rotary/2) of a rotary embedding with fixed frequencies."""
+    """Return cosines and sines (context, rotary/2) of an embedding with fixed frequencies."""
     if getattr(layer, "rope_type", "default") not in ("default", "linear", "llama3", "yarn"):
         raise Unknown(f"rotary type {layer.rope_type!r}")
     angles = torch.arange(context, device=layer.inv_freq.device).float()[:, None] * layer.inv_freq
@@ -144,7 +144,8 @@ def _gpt2(model: Any, shape: Shape, activation: str) -> Weights:
     ]
     return Weights(
         shape, body.wte.weight.detach(), body.wpe.weight.detach(), blocks, _norm(body.ln_f),
-        model.lm_head.weight.detach(), config.layer_norm_epsilon, False, activation, False, None, None,
+        model.lm_head.weight.detach(), config.layer_norm_epsilon, False, activation, False,
+        None, None,
     )  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def _gpt_neox(model: Any, shape: Shape, activation: str) -> Weights:
     cos, sin = _rotary(body.rotary_emb, shape.context)
     return Weights(
         shape, body.embed_in.weight.detach(), None, blocks, _norm(body.final_layer_norm),
-        model.embed_out.weight.detach() if hasattr(model, "embed_out") else model.lm_head.weight.detach(),
+        model.get_output_embeddings().weight.detach(),
         config.layer_norm_eps, False, activation, config.use_parallel_residual, cos, sin,
     )  # fmt: skip
 
