@@ -205,7 +205,7 @@ def score_interval(
     group = _groups(len(table), cluster)
     units, mean = int(group.max()) + 1, table.mean(axis=0).clip(0, 1)
     if units == 1:
-        return np.full((2, *mean.shape), np.nan)
+        return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     order = np.argsort(group, kind="stable")
     start = np.searchsorted(group[order], np.arange(units))
     residual = np.add.reduceat((table - mean)[order] / len(table), start, axis=0)

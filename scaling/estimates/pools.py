@@ -62,10 +62,11 @@ def best_of_k(correct: ArrayLike, score: ArrayLike, k: ArrayLike) -> Any:
     pool, scores = pools_of(correct, score, "score")
     present, budgets = ~np.isnan(pool), np.atleast_1d(budgets_of(k))
     scores = scores.astype(float)
-    if np.isnan(scores[present]).any():
+    unscored = int((np.isnan(scores) & present).sum())
+    if unscored:
         raise ValueError(
-            f"{np.isnan(scores[present]).sum()} samples have a NaN score; give each a number "
-            "(-inf ranks it last), or correct = NaN where there is no sample"
+            f"{unscored} samples have a NaN score; give each a number (-inf ranks it last), or "
+            "correct = NaN where there is no sample"
         )
     sizes = present.sum(axis=1)
     if not present.all():  # NaN sorts last, so that the samples of a pool lead its row
