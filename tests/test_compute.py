@@ -91,7 +91,7 @@ def test_causal_attention_counts_each_pair_of_positions_once():
 
 
 def test_a_chain_that_keeps_its_cache_costs_what_one_long_forward_costs():
-    # prompt 10, draft of 6 that stopped, 4 more tokens, revision of 5: 10+5+4+1+4 positions computed
+    # prompt 10, a draft of 6 that stopped, 4 more tokens, a revision of 5
     first = compute.sample_flops(SHAPE, 10, 0, 6)
     second = compute.sample_flops(SHAPE, 10 + 5 + 4, 10 + 5, 5)
     assert first + second == compute.forward_flops(SHAPE, 10 + 5 + 4 + 4, logit_rows=6 + 5)

@@ -34,6 +34,7 @@ __all__ = ["Engine", "Job"]
 Store = LeanStore | NativeStore | ReferenceStore
 OpenStore = Callable[[int, int], Store]  #: (slots, capacity) -> store
 
+DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 #: largest accepted difference of lean and reference logits, relative to the largest logit above 1
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.1}
 PROMPTS = 128  #: prompts that may wait or be shared at a time
@@ -64,7 +65,11 @@ class Engine:
         """
         self.device = _device(device)
         kept = model.dtype if self.device.type == "cuda" else torch.float32
-        self.dtype = getattr(torch, dtype) if dtype else kept
+        if dtype not in (None, *DTYPES):
+            raise ValueError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
+        if max_rows is not None and max_rows < 1:
+            raise ValueError(f"max_rows is {max_rows}; give at least 1")
+        self.dtype = DTYPES[dtype] if dtype else kept
         self.model = model.to(self.device, self.dtype).eval()
         config = model.config
         self.vocab, self.context = config.vocab_size, config.max_position_embeddings
@@ -83,8 +88,7 @@ class Engine:
         token is not in the context), or None to end the chain. A context that would overflow ends
         the chain: its next step is yielded empty, with finish "length".
         """
-        with torch.inference_mode():
-            yield from Schedule(self, plan, jobs, extend).run()
+        return Schedule(self, plan, jobs, extend).run()
 
     def checked_ids(self, ids: Iterable[int]) -> tuple[int, ...]:
         """Return token ids as a tuple; raises ValueError for one outside the vocabulary."""

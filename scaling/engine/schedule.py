@@ -183,6 +183,7 @@ class Schedule:
 
     # -- admitting ---------------------------------------------------------------------------------
 
+    @torch.inference_mode()
     def _progress(self) -> bool:
         """Refill, then prefill whatever is new, or else decode; False when all is done."""
         if not all(self._fits(self.chains[row]) for row in self.appended):

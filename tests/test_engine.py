@@ -1,0 +1,410 @@
+"""The engine: the right distribution, the same samples under every schedule, and clear refusals."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from scaling.engine import Engine, Job
+from scaling.engine.draw import draw, filtered, uniforms
+from scaling.engine.native import NativeStore, library
+from scaling.records import Plan
+
+needs_compiler = pytest.mark.skipif(library() is None, reason="no C compiler")
+SIZES = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 56,
+    "max_position_embeddings": 96,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+GPT2 = {"vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 96}
+GPT2 |= {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+CONFIGS = {
+    "llama": tf.LlamaConfig(**SIZES, num_key_value_heads=1, attention_bias=True, mlp_bias=True),
+    "mistral": tf.MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=None),
+    "qwen2": tf.Qwen2Config(**SIZES, num_key_value_heads=1),
+    "qwen3": tf.Qwen3Config(**SIZES, num_key_value_heads=1, head_dim=32),
+    "gpt2": tf.GPT2Config(**GPT2),
+    "gpt_neox": tf.GPTNeoXConfig(**SIZES),
+    "gpt_neox in series": tf.GPTNeoXConfig(**SIZES, use_parallel_residual=False),
+}
+
+
+def random_model(config):
+    """Return a model with weights far enough from zero that its text is varied."""
+    generator = torch.Generator().manual_seed(7)
+    model = tf.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            gain = "norm" in name or "ln_" in name
+            size = 0.15 if weight.dim() == 1 or "model" in name else 0.5
+            weight.copy_(noise * size + (1 if gain and name.endswith("weight") else 0))
+    return model
+
+
+def prompts(n: int, low: int = 3, high: int = 40) -> list[tuple[int, ...]]:
+    rng = np.random.default_rng(3)
+    return [tuple(rng.integers(2, 61, size=rng.integers(low, high)).tolist()) for _ in range(n)]
+
+
+MODEL = random_model(CONFIGS["llama"])
+JOBS = [Job(f"p{i}", c, p) for i, p in enumerate(prompts(5, high=30)) for c in range(4)]
+PLAN = Plan(steps=3, max_new_tokens=12)
+
+
+def again(job, step, completion):
+    """Continue two thirds of the chains, by as many tokens as their last draft's length says."""
+    stays = step < 2 and (job.chain + step) % 3
+    return [5, *range(2, 3 + completion.completion_tokens % 4)] if stays else None
+
+
+def samples(engine, jobs=JOBS, plan=PLAN, extend=again):
+    """Return {(problem, chain, step): all that a completion says but its seconds}."""
+    rows = {}
+    for job, step, c in engine.generate(jobs, plan, extend):
+        key = (job.problem, job.chain, step)
+        assert key not in rows
+        ledger = (c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.finish)
+        rows[key] = (c.tokens, *ledger, c.logprob, c.sampling_logprob)
+    return rows
+
+
+# -- the model's own text ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_compiler), False])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_text_equals_generate_token_for_token(name, native):
+    model = random_model(CONFIGS[name])
+    engine = Engine(model, eos_ids=[1], device="cpu", native=native, max_rows=3)
+    assert isinstance(engine.open_store(1, 8), NativeStore) is native
+    jobs = [Job(str(i), 0, p) for i, p in enumerate(prompts(5))]
+    plan = Plan(temperature=0, max_new_tokens=30)
+    texts = set()
+    for job, _, completion in engine.generate(jobs, plan):
+        whole = model.generate(torch.tensor([job.prompt]), max_new_tokens=30, do_sample=False)
+        theirs = [t for t in whole[0, len(job.prompt) :].tolist() if t != 1]
+        assert list(completion.tokens) == theirs
+        texts |= set(theirs)
+    assert len(texts) > 5, "a model that repeats one token would prove nothing"
+
+
+def test_logprobs_are_the_models_own_and_those_sampled_from():
+    plan = Plan(temperature=0.7, top_k=20, max_new_tokens=15)
+    for job, _, c in Engine(MODEL, eos_ids=[1], device="cpu").generate(JOBS[:3], plan):
+        end = () if c.finish == "length" else (1,)
+        ids = torch.tensor([job.prompt + c.tokens + end])
+        with torch.no_grad():
+            logits = MODEL(ids).logits[0, len(job.prompt) - 1 : -1].double()
+        new = ids[0, len(job.prompt) :, None]
+        own = logits.log_softmax(-1).gather(1, new).sum()
+        sampled = filtered(logits, plan).log_softmax(-1).gather(1, new).sum()
+        assert c.logprob == pytest.approx(float(own), abs=1e-3)
+        assert c.sampling_logprob == pytest.approx(float(sampled), abs=1e-3)
+
+
+@needs_compiler
+def test_c_and_torch_forwards_draw_the_same_samples():
+    ours = samples(Engine(MODEL, eos_ids=[1], device="cpu"))
+    theirs = samples(Engine(MODEL, eos_ids=[1], device="cpu", native=False))
+    reference = samples(Engine(MODEL, eos_ids=[1], device="cpu", reference=True))
+    assert ours.keys() == theirs.keys() == reference.keys()
+    for key in ours:  # false alarm: a uniform within 1e-5 of a boundary, ~1e-2 for this fixed seed
+        assert ours[key][:5] == theirs[key][:5] == reference[key][:5]
+
+
+class Table(torch.nn.Module):
+    """A model without weights: the next token depends on the last one by a known table."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = torch.tensor(table)
+        self.device, self.dtype = torch.device("cpu"), torch.float32
+        self.config = SimpleNamespace(
+            model_type="table", vocab_size=len(table), max_position_embeddings=50,
+            num_hidden_layers=1, num_attention_heads=1, hidden_size=1, head_dim=1,
+        )  # fmt: skip
+
+    def forward(self, ids, use_cache=False):
+        return SimpleNamespace(logits=self.table[ids].log())
+
+
+TABLE = [[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25] * 4, [0.0, 0.5, 0.45, 0.05]]
+
+
+@pytest.mark.parametrize(
+    ("plan", "second"),
+    [
+        (Plan(max_new_tokens=2), TABLE[3]),
+        (Plan(max_new_tokens=2, temperature=0.5), [0, 0.25, 0.2025, 0.0025]),
+        (Plan(max_new_tokens=2, top_k=2), [0, 0.5, 0.45, 0]),
+        (Plan(max_new_tokens=2, top_p=0.6), [0, 0.5, 0.45, 0]),
+        (Plan(max_new_tokens=2, min_p=0.2), [0, 0.5, 0.45, 0]),
+    ],
+)
+def test_frequencies_follow_the_known_table(plan, second):
+    """Chi-squared over 4000 chains; false alarm 1e-4 per case, at this fixed seed."""
+    engine = Engine(Table(TABLE), eos_ids=[], device="cpu", reference=True)
+    jobs = (Job("p", chain, (2, 3)) for chain in range(4000))
+    pairs = np.array([c.tokens for _, _, c in engine.generate(jobs, plan)])
+    expected = np.array(second) / np.sum(second)
+    counts = np.bincount(pairs[:, 0], minlength=4)
+    assert not counts[expected == 0].any()
+    seen = expected > 0
+    assert stats.chisquare(counts[seen], expected[seen] * len(pairs)).pvalue > 1e-4
+    after_one = np.bincount(pairs[pairs[:, 0] == 1, 1], minlength=4)  # independent of the first
+    if plan.temperature == 1 and not plan.top_k and plan.top_p == 1 and not plan.min_p:
+        assert stats.chisquare(after_one, np.array(TABLE[1]) * after_one.sum()).pvalue > 1e-4
+
+
+@needs_compiler
+@pytest.mark.parametrize("temperature", [0, 0.6, 1, 3])
+def test_drawing_in_c_equals_drawing_in_torch(temperature):
+    store = Engine(MODEL, eos_ids=[1], device="cpu").open_store(1, 8)
+    logits = torch.randn(500, 61, generator=torch.Generator().manual_seed(0)) * 4
+    logits[:, 7] = -torch.inf
+    uniform = torch.from_numpy(uniforms(np.arange(500, dtype=np.uint64), np.zeros(500)))
+    uniform[:2] = torch.tensor([0.0, 1 - 2**-53])
+    plan = Plan(temperature=temperature)
+    ours, theirs = store.draw(logits, uniform, plan), draw(logits, uniform, plan)
+    assert torch.equal(ours[0], theirs[0])
+    for mine, other in zip(ours[1:], theirs[1:], strict=True):
+        assert torch.allclose(mine.double(), other.double(), atol=1e-6)
+
+
+def test_filters_agree_with_transformers():
+    logits = torch.randn(200, 61, generator=torch.Generator().manual_seed(1)) * 3
+    for plan, warper in (
+        (Plan(top_k=5), tf.TopKLogitsWarper(5)),
+        (Plan(top_p=0.8), tf.TopPLogitsWarper(0.8)),
+        (Plan(min_p=0.1), tf.MinPLogitsWarper(0.1)),
+    ):
+        assert torch.equal(filtered(logits, plan), warper(None, logits.clone()))
+
+
+def test_uniforms_are_uniform_and_do_not_repeat_across_keys_or_positions():
+    """Kolmogorov-Smirnov; false alarm 1e-4, at these fixed keys."""
+    values = uniforms(np.arange(300, dtype=np.uint64)[:, None], np.arange(300)[None])
+    assert stats.kstest(values.ravel(), "uniform").pvalue > 1e-4
+    assert len(np.unique(values)) == values.size
+    assert values.min() >= 0
+    assert values.max() < 1
+
+
+# -- the same samples under every schedule -------------------------------------------------------
+
+BASELINE = samples(Engine(MODEL, eos_ids=[1], device="cpu")) if library() else {}
+
+
+@needs_compiler
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    order=st.permutations(range(len(JOBS))),
+    kept=st.integers(1, len(JOBS)),
+    rows=st.integers(1, 30),
+    threads=st.integers(1, 3),
+)
+def test_any_schedule_draws_identical_samples_to_the_last_bit(order, kept, rows, threads):
+    """Orders, batch sizes, threads, and runs that resume with only some of the jobs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        engine = Engine(MODEL, eos_ids=[1], device="cpu", max_rows=rows)
+        found = samples(engine, [JOBS[i] for i in order[:kept]])
+    finally:
+        torch.set_num_threads(before)
+    chosen = {JOBS[i][:2] for i in order[:kept]}
+    assert found == {key: row for key, row in BASELINE.items() if key[:2] in chosen}
+
+
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_compiler), False])
+def test_extending_a_cache_equals_computing_the_history_again(native):
+    engine = Engine(MODEL, eos_ids=[1], device="cpu", native=native)
+    plan = Plan(temperature=0, steps=3, max_new_tokens=9)
+    contexts = {job[:2]: job.prompt for job in JOBS[:8]}
+    for job, step, kept in engine.generate(JOBS[:8], plan, again):
+        context = contexts[job[:2]]
+        assert kept.prompt_tokens == len(context)
+        assert (kept.cached_tokens == 0) == (step == 0)
+        [(_, _, fresh)] = engine.generate([Job(job.problem, job.chain, context)], plan)
+        assert kept.tokens == fresh.tokens
+        assert kept.logprob == pytest.approx(fresh.logprob, abs=0 if native else 1e-4)
+        more = again(job, step, kept)
+        contexts[job[:2]] = context + kept.tokens + tuple(more or ())
+
+
+def test_a_prompt_is_prefilled_once_and_a_history_never_again():
+    engine = Engine(MODEL, eos_ids=[1], device="cpu", max_rows=3)
+    lengths, opened = [], engine.open_store
+
+    def watched(slots, capacity):
+        store = opened(slots, capacity)
+        prefill = store.prefill
+        store.prefill = lambda slots, ids, starts: (
+            lengths.extend(map(len, ids)) or prefill(slots, ids, starts)
+        )
+        return store
+
+    engine.open_store = watched
+    plan = Plan(steps=8, max_new_tokens=10)  # room for all: no slot is outgrown
+    rows = samples(engine, plan=plan)
+    first = sum(len(prompt) for prompt in {job.prompt for job in JOBS})
+    later = sum(row[1] - row[2] for key, row in rows.items() if key[2])
+    assert sum(lengths) == first + later
+
+
+@needs_compiler
+def test_running_out_of_memory_halves_the_batch_and_loses_no_row():
+    engine = Engine(MODEL, eos_ids=[1], device="cpu")
+    whole, tried, opened = samples(engine), [], engine.open_store
+
+    def cramped(slots, capacity):
+        store = opened(slots, capacity)
+        advance = store.advance
+
+        def limited(state, *rest):
+            tried.append(len(state))
+            if len(state) > 4:
+                raise torch.OutOfMemoryError("planted")
+            return advance(state, *rest)
+
+        store.advance = limited
+        return store
+
+    engine.open_store = cramped
+    assert samples(engine) == whole
+    assert max(tried) > 4
+
+
+@needs_compiler
+def test_a_chain_that_outgrows_its_slot_starts_its_step_again_in_a_larger_one():
+    def far(job, step, completion):
+        return [3] * 25 if step == 0 else None
+
+    plan = Plan(steps=1, max_new_tokens=6)  # one step is planned, two are taken
+    many = samples(Engine(MODEL, eos_ids=[], device="cpu", max_rows=7), plan=plan, extend=far)
+    alone = {}
+    for job in JOBS:
+        alone |= samples(Engine(MODEL, eos_ids=[], device="cpu"), [job], plan, far)
+    assert many == alone
+
+
+def test_a_context_that_overflows_ends_its_chain_with_an_empty_step():
+    engine = Engine(MODEL, eos_ids=[], device="cpu")
+    job = Job("p", 0, JOBS[0].prompt)
+    room = engine.context - len(job.prompt)
+    steps = samples(engine, [job], Plan(max_new_tokens=200), lambda *_: [3])
+    assert len(steps["p", 0, 0][0]) == room
+    assert steps["p", 0, 1][:5] == ((), engine.context + 1, engine.context + 1, 0, "length")
+
+
+def test_jobs_are_pulled_only_when_a_row_is_free():
+    pulled = []
+    jobs = (pulled.append(i) or Job("p", i, (3, 4)) for i in range(100))
+    stream = Engine(MODEL, eos_ids=[1], device="cpu", max_rows=5).generate(jobs, Plan())
+    next(stream)
+    assert len(pulled) == 5
+
+
+@needs_compiler
+def test_the_memory_cap_sets_the_number_of_rows():
+    roomy, tight = (Engine(MODEL, eos_ids=[1], device="cpu", memory_cap=c) for c in (2**30, 2**17))
+    assert tight.rows_for(48, 256)[0] < roomy.rows_for(48, 256)[0] == 256
+    assert samples(tight) == samples(roomy)
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ((), "the prompt of 'p' is empty"),
+        ((3,) * 96, "has 96 tokens; the model's context of 96 leaves room for 95"),
+        ((3, 61), "token id 61 is outside the vocabulary of 61"),
+        ((-1,), "token id -1 is outside"),
+    ],
+)
+def test_a_bad_prompt_is_named(prompt, message):
+    with pytest.raises(ValueError, match=message):
+        list(Engine(MODEL, eos_ids=[1], device="cpu").generate([Job("p", 0, prompt)], Plan()))
+
+
+def test_logits_that_are_not_finite_name_their_row_and_token():
+    table = Table([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [np.nan] * 3])
+    engine = Engine(table, eos_ids=[], device="cpu", reference=True)
+    with pytest.raises(ValueError, match=r"problem 'p', chain 4, step 0, token 2"):
+        list(engine.generate([Job("p", 4, (0,))], Plan(max_new_tokens=5)))
+
+
+@needs_compiler
+def test_native_logits_that_are_not_finite_name_their_row_and_token():
+    model = random_model(CONFIGS["gpt2"])
+    engine = Engine(model, eos_ids=[], device="cpu")
+    model.transformer.wpe.weight.data[6:] = torch.nan  # memory that the engine shares
+    with pytest.raises(ValueError, match=r"problem 'p', chain 2, step 0, token 4"):
+        list(engine.generate([Job("p", 2, (5, 6, 7))], Plan(max_new_tokens=9)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory_cap": 1000}, "memory_cap is 1000 bytes; one row of"),
+        ({"eos_ids": [99]}, "token id 99 is outside the vocabulary"),
+        ({"device": "tpu"}, "device is 'tpu'; allowed: auto, cpu, cuda"),
+        ({"max_rows": 0}, "max_rows is 0; give at least 1"),
+        ({"dtype": "float7"}, "dtype is 'float7'; allowed: float32"),
+    ],
+)
+def test_a_bad_option_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        samples(Engine(MODEL, **{"eos_ids": [1], "device": "cpu", **options}))
+
+
+def test_an_extension_without_tokens_after_a_stop_is_refused():
+    engine = Engine(MODEL, eos_ids=range(61), device="cpu")
+    with pytest.raises(ValueError, match="appends no token; give one"):
+        samples(engine, extend=lambda *_: [])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="finds no CUDA device"):
+        Engine(MODEL, eos_ids=[1], device="cuda")
+
+
+def test_an_unknown_family_falls_back_to_its_own_forward_with_one_warning():
+    with pytest.warns(UserWarning, match="no lean forward for model type 'table'") as caught:
+        engine = Engine(Table(TABLE), eos_ids=[], device="cpu")
+    assert len(caught) == 1
+    assert len(samples(engine, [Job("p", 0, (2,))])) > 0
+
+
+def test_a_lean_forward_whose_logits_differ_is_not_used():
+    model = random_model(CONFIGS["llama"])
+    model.config.rms_norm_eps = 0.5  # read by the lean forwards; the model's own norms keep theirs
+    with pytest.warns(UserWarning, match="lean logits differ from the model's by"):
+        engine = Engine(model, eos_ids=[1], device="cpu")
+    reference = Engine(model, eos_ids=[1], device="cpu", reference=True)
+    assert samples(engine, JOBS[:4]) == samples(reference, JOBS[:4])
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_nearly_the_same_samples_in_fp32():
+    ours = samples(Engine(MODEL, eos_ids=[1], device="cuda", dtype="float32"))
+    theirs = samples(Engine(MODEL, eos_ids=[1], device="cpu"))
+    MODEL.to("cpu")
+    assert np.mean([ours[key][0] == theirs[key][0] for key in theirs if not key[2]]) > 0.9
