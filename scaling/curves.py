@@ -45,7 +45,7 @@ SELECTORS = {  #: method -> what may be read from its pool
 LEDGER = ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds", "logprob")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pool:
     """A run as arrays; NaN (None for answers) where a chain rested, was not drawn, or failed."""
 

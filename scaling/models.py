@@ -13,7 +13,7 @@ from scaling.records import ModelCard
 
 ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
 HEAD_DIM = 32  #: inference servers refuse smaller heads
-SIZES = {"0.1M": (64, 2), "0.3M": (96, 3), "1.2M": (160, 4), "4.7M": (256, 6)}  #: (hidden, layers)
+SIZES = {"0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6)}  #: (hidden, layers)
 CARD = "card.json"
 
 
@@ -102,14 +102,26 @@ def weights_hash(model) -> str:
 
 
 def save_lm(lm: LM, folder: Path, **notes: Any) -> None:
-    """Write weights (bfloat16 safetensors), tokenizer and card; `notes` go into the card's file."""
+    """Write weights (bfloat16 safetensors), tokenizer and card; `notes` go into the card's file.
+
+    The card's identity is that of the rounded weights, which are what anybody will load.
+    """
     import torch
 
+    quiet()
     folder.mkdir(parents=True, exist_ok=True)
-    lm.model.to(torch.bfloat16).save_pretrained(folder)
+    model = lm.model.to(torch.bfloat16)
+    model.save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
-    card = asdict(lm.card) | notes
+    card = asdict(lm.card) | {"identity": weights_hash(model)} | notes
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def quiet() -> None:
+    """Turn off transformers' bars for loading and saving: ours show the progress that matters."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def load_lm(where: str | Path) -> LM:
@@ -117,8 +129,10 @@ def load_lm(where: str | Path) -> LM:
 
     Errors: ValueError when there is no such folder or it holds no model.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    quiet()
     folder = Path(where)
     if not folder.is_dir():
         raise ValueError(f"no model folder {folder}; give one that holds config.json and weights")
@@ -127,7 +141,7 @@ def load_lm(where: str | Path) -> LM:
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{folder} holds no readable model: {reason}") from error
     return LM(model, tokenizer, _read_card(folder, model))

@@ -39,11 +39,11 @@ MIXTURE = {  #: share of training examples by task and level
 REVISIONS = 0.1  #: share of examples that show drafts first
 DECAY = 0.2  #: share of a checkpoint's tokens over which its rate falls to zero
 WIDTHS = (32, 48, 64, 96, 144, 208)  #: padded lengths; an example that is longer is left out
-LADDER = {  #: size -> train FLOPs of its checkpoints
-    "0.1M": (3e11, 1e12, 3e12, 1e13, 3e13),
-    "0.3M": (3e11, 1e12, 3e12, 1e13, 3e13),
-    "1.2M": (1e12, 3e12, 1e13, 3e13, 1e14),
-    "4.7M": (3e12, 1e13, 3e13, 1e14, 3e14),
+LADDER = {  #: size -> train FLOPs of its checkpoints, closer where sums are being learnt
+    "0.1M": (3e11, 1e12, 3e12, 5.6e12, 1e13, 3e13),
+    "0.3M": (1e12, 3e12, 5.6e12, 1e13, 3e13),
+    "1.3M": (1e12, 3e12, 1e13, 3e13, 1e14),
+    "4.8M": (3e12, 1e13, 3e13, 1e14, 3e14),
 }
 
 
@@ -56,6 +56,14 @@ class Recipe:
     warmup_steps: int = 20
     seed: int = 0
     compiled: bool = False  #: torch.compile: three times faster for the smallest, slower to start
+
+
+RECIPES = {  #: compiling pays for the smallest; the larger see fewer tokens and need more steps
+    "0.1M": Recipe(compiled=True),
+    "0.3M": Recipe(),
+    "1.3M": Recipe(batch_tokens=4096),
+    "4.8M": Recipe(batch_tokens=4096),
+}
 
 
 def examples(seed: int) -> Iterator[tuple[str, str]]:
@@ -187,6 +195,12 @@ class Trainer:
         return LM(model, self.tokenizer, make_card(model, name, self.flops, self.tokens))
 
 
+def flops_name(flops: float) -> str:
+    """Return FLOPs as folders are named: 3e12."""
+    digits, _, exponent = f"{flops:.3g}".partition("e") if flops >= 1e6 else (f"{flops:g}", "", "")
+    return f"{digits}e{int(exponent)}" if exponent else digits
+
+
 def train_rung(
     size: str, budgets: tuple[float, ...], folder: Path, recipe: Recipe | None = None
 ) -> list[Path]:
@@ -202,15 +216,14 @@ def train_rung(
         trunk = trainer.state()
         for _ in trainer.branch(budget):
             pass
-        name = f"ladder/{size}/{budget:.0e}".replace("e+", "e")
-        path = folder / size / f"{budget:.0e}".replace("e+", "e")
+        path = folder / size / flops_name(budget)
         notes = {
             "recipe": recipe.__dict__,
             "mixture": {"/".join(key): share for key, share in MIXTURE.items()},
             "final_loss": float(np.mean(trainer.losses[-20:])),
             "seconds": time.time() - started,
         }
-        save_lm(trainer.lm(name), path, **notes)
+        save_lm(trainer.lm(f"ladder/{size}/{path.name}"), path, **notes)
         saved.append(path)
         trainer.restore(trunk)
     bar.close()

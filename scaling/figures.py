@@ -1,0 +1,211 @@
+"""The figures of the study, each a function of the pools: `FIGURES` is the list, `draw_all` redraws it.
+
+Reads logs only: no torch, no model. Every number drawn or fitted goes into the figure's sidecar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling import plots
+from scaling.curves import Pool, curve, read_pool
+from scaling.fits import fit
+from scaling.joint import Exchange, exchange_rate, fit_joint
+from scaling.records import Curve, Fit
+from scaling.store import load_runs
+
+HEADLINE = {"countdown": "oracle", "sums": "majority"}  #: what a task's panels show by default
+ISO = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The pools of a ladder, looked up by what they hold; curves are computed once."""
+
+    pools: tuple[Pool, ...]
+
+    @classmethod
+    def load(cls, root: Path) -> Study:
+        """Read every sealed run under a folder."""
+        pools = tuple(read_pool(run) for run in load_runs(root))
+        if not pools:
+            raise ValueError(f"no runs under {root}; `make study` makes them")
+        return cls(pools)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Return the tasks that were sampled."""
+        return sorted({pool.run.task for pool in self.pools})
+
+    def select(self, task: str, method: str = "best_of_n") -> list[Pool]:
+        """Return the pools of a task and method, small models and short training first."""
+        found = [p for p in self.pools if p.run.task == task and p.label == method]
+        return sorted(found, key=lambda p: (p.run.card.n_params, p.run.card.train_flops))
+
+    def sizes(self, task: str) -> dict[str, list[Pool]]:
+        """Return best-of-N pools by model size, each from least to most training."""
+        sizes: dict[str, list[Pool]] = {}
+        for pool in self.select(task):
+            sizes.setdefault(size_name(pool), []).append(pool)
+        return sizes
+
+    @cache  # noqa: B019 - a study lives as long as its process
+    def curve(self, pool: Pool, selector: str, unit: str, level: str) -> Curve:
+        """Return a curve of the study."""
+        return curve(pool, selector, unit, level)
+
+
+def size_name(pool: Pool) -> str:
+    """Return a model's size as legends name it."""
+    return f"{pool.run.card.n_params / 1e6:.2g} M"
+
+
+def train_curve(study: Study, pools: Sequence[Pool], selector: str, k: int, level: str) -> Curve:
+    """Return accuracy at k samples against training compute, over the checkpoints of one size."""
+    curves = [study.curve(pool, selector, "samples", level) for pool in pools]
+    at = int(np.flatnonzero(pools[0].budgets() == k)[0])
+    columns = {name: np.array([getattr(c, name)[at] for c in curves]) for name in ("y", "low", "high")}
+    return Curve(
+        x=np.array([pool.run.card.train_flops for pool in pools]),
+        **columns,
+        replicates=np.stack([c.replicates[:, at] for c in curves], axis=1),
+        x_unit="flops",
+        estimator=f"{selector} at {k}",
+        n_problems=curves[0].n_problems,
+        n_missing=sum(c.n_missing for c in curves),
+        label=size_name(pools[0]),
+    )
+
+
+def plane_fit(study: Study, task: str, selector: str, level: str, law: str = "plane_logit"):
+    """Return (joint fit, exchange rate at the middle of the plane, points) of a task."""
+    pools = study.select(task)
+    curves = [study.curve(pool, selector, "flops", level) for pool in pools]
+    train = np.concatenate([np.full(len(c.x), p.run.card.train_flops) for p, c in zip(pools, curves)])
+    test, accuracy = (np.concatenate([getattr(c, name) for c in curves]) for name in ("x", "y"))
+    replicates = np.concatenate([c.replicates for c in curves], axis=1)
+    fitted = fit_joint(law, train, test, accuracy, replicates=replicates)
+    middle = np.exp(np.log(train).mean()), np.exp(np.log(test).mean())
+    return fitted, exchange_rate(fitted, *middle), (train, test, accuracy)
+
+
+def summary(fitted: Fit) -> dict[str, Any]:
+    """Return a fit as a sidecar keeps it."""
+    kept = ("law", "params", "interval", "success", "message", "rmse", "n_points", "n_failed")
+    return {name: getattr(fitted, name) for name in kept}
+
+
+def exchange_text(exchange: Exchange) -> str:
+    """Return the exchange rate as one line, interval included."""
+    rate, low, high = (f"{value:.3g}" for value in (exchange.rate, exchange.low, exchange.high))
+    return f"10× training = {rate}× inference\n(95 % interval {low} to {high})"
+
+
+# ---------------------------------------------------------------- the figures
+def coverage(study: Study) -> tuple[Any, dict]:
+    """Coverage against samples, one line per model: the most trained of each size, and one law."""
+    facts: dict[str, Any] = {}
+    panels = [(task, level) for task in study.tasks for level in study.select(task)[0].levels]
+    panels = [(task, level) for task, level in panels if level != "all"]
+    fig, axes = plots.figure(1, len(panels), height=2.3, sharey=True, squeeze=False)
+    for ax, (task, level) in zip(axes[0], panels, strict=True):
+        for index, pools in enumerate(study.sizes(task).values()):
+            shown = study.curve(pools[-1], "oracle", "samples", level)
+            style = plots.look(index)
+            plots.draw_curve(ax, shown, **style | {"linestyle": "none", "label": size_name(pools[-1])})
+            if np.nanmin(shown.y) > 0:
+                fitted = fit("exp_power", shown)
+                plots.draw_fit(ax, fitted, shown.x, color=style["color"], band=False)
+                facts[f"{task} {level} {pools[-1].run.card.name}"] = summary(fitted)
+        ax.set(title=f"{task} {level}  ($n$={shown.n_problems})", ylim=(0, 1.02))
+        ax.set_ylabel("coverage" if ax is axes[0][0] else "")
+    axes[0][0].legend(title="parameters", title_fontsize=6.5)
+    return fig, facts
+
+
+def methods(study: Study) -> tuple[Any, dict]:
+    """Accuracy against test FLOPs: every selector and method of the most trained largest model."""
+    facts: dict[str, Any] = {}
+    fig, axes = plots.figure(1, len(study.tasks), height=2.7, squeeze=False)
+    for ax, task in zip(axes[0], study.tasks, strict=True):
+        top = study.select(task)[-1]
+        series = [(top, selector) for selector in ("oracle", "majority", "logprob")]
+        for method in ("revision", "revision+verdict"):
+            same = [p for p in study.select(task, method) if p.run.card == top.run.card]
+            series += [(pool, selector) for pool in same for selector in ("oracle", "last")]
+        for index, (pool, selector) in enumerate(series):
+            shown = study.curve(pool, selector, "flops", "all")
+            plots.draw_curve(ax, shown, **plots.look(index) | {"label": f"{pool.label}: {selector}"})
+            facts[f"{task} {shown.estimator}"] = dict(x=shown.x.tolist(), y=shown.y.tolist())
+        ax.set(title=f"{task}, {size_name(top)} model  ($n$={shown.n_problems})", ylim=(0, 1.02))
+        ax.legend()
+    return fig, facts
+
+
+def two_panels(study: Study) -> tuple[Any, dict]:
+    """Accuracy against training compute (one sample) and against test compute, per task."""
+    facts: dict[str, Any] = {}
+    fig, axes = plots.figure(2, 2, height=4.4, sharey="row", squeeze=False)
+    for (left, right), task in zip(axes, study.tasks, strict=True):
+        selector = HEADLINE.get(task, "oracle")
+        for index, (size, pools) in enumerate(study.sizes(task).items()):
+            style = plots.look(index)
+            trained = train_curve(study, pools, "oracle", 1, "all")
+            plots.draw_points(
+                left, trained.x, trained.y, trained.low, trained.high,
+                color=style["color"], marker=style["marker"], label=size,
+            )  # fmt: skip
+            fitted = fit("sigmoid", trained) if len(trained.x) >= 4 else None
+            if fitted is not None and fitted.success:
+                grid = np.geomspace(trained.x[0], trained.x[-1], 60)
+                plots.draw_fit(left, fitted, grid, color=style["color"], band=False)
+            if fitted is not None:
+                facts[f"{task} {size} train"] = summary(fitted)
+            tested = study.curve(pools[-1], selector, "flops", "all")
+            plots.draw_curve(right, tested, **style | {"label": size})
+        name = {"oracle": "coverage", "majority": "majority vote"}[selector]
+        plots.accuracy_axes(left, "flops").set(xlabel="train FLOPs", ylabel=f"{task}: pass@1")
+        right.set(ylabel=f"{task}: {name}")
+        left.set_ylim(0, 1.02)
+    axes[0][0].set_title("one sample, more training")
+    axes[0][1].set_title("most trained of each size, more samples")
+    axes[0][0].legend(title="parameters", title_fontsize=6.5)
+    return fig, facts
+
+
+def plane(study: Study) -> tuple[Any, dict]:
+    """Iso-accuracy lines over train and test compute, and what ten times the training is worth."""
+    facts: dict[str, Any] = {}
+    fig, axes = plots.figure(1, len(study.tasks), height=2.9, squeeze=False)
+    for ax, task in zip(axes[0], study.tasks, strict=True):
+        selector = HEADLINE.get(task, "oracle")
+        fitted, exchange, (train, test, accuracy) = plane_fit(study, task, selector, "all")
+        points = plots.draw_plane(ax, fitted, train, test, accuracy, ISO)
+        ax.set_title(f"{task}, {selector}: {exchange_text(exchange)}", fontsize=7)
+        facts[task] = summary(fitted) | {"exchange": asdict(exchange)}
+    bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
+    bar.set_label("measured accuracy")
+    return fig, facts
+
+
+FIGURES: dict[str, Callable[[Study], tuple[Any, dict]]] = {
+    "coverage": coverage,
+    "methods": methods,
+    "two_panels": two_panels,
+    "plane": plane,
+}
+
+
+def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> list[Path]:
+    """Draw and save figures by name; return the files written."""
+    written = []
+    for name in names:
+        fig, facts = FIGURES[name](study)
+        written += plots.save(fig, name, folder, [pool.run for pool in study.pools], facts)
+    return written

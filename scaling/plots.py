@@ -1,0 +1,148 @@
+"""Axes in, axes out: how curves, fits and planes look. Nothing is estimated or fitted here.
+
+Each draw function takes `ax` and returns it. `save` writes a figure with a sidecar that says what it
+was drawn from. Colours follow Okabe and Ito; marker and line style repeat what colour says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling import provenance
+from scaling.joint import iso_line
+from scaling.records import Curve, Fit
+
+STYLE = Path(__file__).with_name("paper.mplstyle")
+COLUMN, PAGE = 3.25, 6.75  #: widths in inches
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), "-", "--", ":")
+UNIT_LABELS = {
+    "samples": "samples per problem, $k$",
+    "tokens": "test tokens per problem",
+    "flops": "test FLOPs per problem",
+    "kv_bytes": "cache traffic per problem (bytes)",
+    "seconds": "seconds per problem",
+}
+
+
+def figure(rows: int = 1, columns: int = 1, width: float = PAGE, height: float = 2.4, **options: Any):
+    """Return (figure, axes) in the paper's style; nothing global is changed."""
+    import matplotlib.pyplot as plt
+
+    with plt.style.context(STYLE):
+        return plt.subplots(rows, columns, figsize=(width, height), **options)
+
+
+def look(index: int) -> dict[str, Any]:
+    """Return the colour, marker and line style of the index-th series."""
+    turn = index % len(COLORS)
+    return {"color": COLORS[turn], "marker": MARKERS[turn], "linestyle": DASHES[turn]}
+
+
+def draw_curve(ax, curve: Curve, *, band: bool = True, **style: Any):
+    """Draw accuracy against budget with its 95 % interval as a band."""
+    style = {"label": curve.label, **style}
+    (line,) = ax.plot(curve.x, curve.y, **style)
+    if band:
+        ax.fill_between(curve.x, curve.low, curve.high, color=line.get_color(), alpha=0.15, lw=0)
+    return accuracy_axes(ax, curve.x_unit)
+
+
+def draw_fit(ax, fitted: Fit, x, *, band: bool = True, **style: Any):
+    """Draw a fitted law over `x`, with the interval of its replicates as a band."""
+    style = {"linestyle": "--", "linewidth": 0.8, **style}
+    (line,) = ax.plot(x, fitted.predict(x), **style)
+    if band:
+        low, high = fitted.band(x)
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=0.08, lw=0)
+    return ax
+
+
+def draw_points(ax, x, y, low, high, **style: Any):
+    """Draw estimates with error bars; `mfc="none"` marks points held out of a fit."""
+    style = {"linestyle": "none", "capsize": 1.5, "elinewidth": 0.7, **style}
+    spread = np.clip([np.subtract(y, low), np.subtract(high, y)], 0, None)
+    ax.errorbar(x, y, yerr=spread, **style)
+    return ax
+
+
+def draw_plane(ax, fitted: Fit, train, test, accuracy, levels, limits=(0.0, 1.0)):
+    """Draw measured accuracies over (train, test) FLOPs, and the law's iso-accuracy lines."""
+    points = ax.scatter(
+        train, test, c=accuracy, cmap="viridis", vmin=limits[0], vmax=limits[1], s=14, lw=0, zorder=3
+    )
+    grid = np.geomspace(np.min(train), np.max(train), 60)
+    bottom, top = np.min(test) / 1.6, np.max(test) * 1.6
+    for level in levels:
+        line = iso_line(fitted, level, grid)
+        inside = (line.test_flops > bottom) & (line.test_flops < top)
+        if inside.sum() < 2:
+            continue
+        ax.plot(grid[inside], line.test_flops[inside], color="0.25", lw=0.9, zorder=2)
+        ax.fill_between(
+            grid, line.low.clip(bottom, top), line.high.clip(bottom, top), color="0.25", alpha=0.12, lw=0
+        )
+        at = np.flatnonzero(inside)[inside.sum() // 2]
+        ax.text(
+            grid[at],
+            line.test_flops[at],
+            f"{level:.0%}",
+            fontsize=6,
+            ha="center",
+            va="center",
+            bbox={"fc": "white", "ec": "none", "pad": 0.6},
+            zorder=4,
+        )
+    ax.set(xscale="log", yscale="log", ylim=(bottom, top))
+    ax.set(xlabel="train FLOPs", ylabel=UNIT_LABELS["flops"])
+    return points
+
+
+def accuracy_axes(ax, unit: str):
+    """Label and scale axes of accuracy against a budget."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+
+    if unit == "samples":
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_locator(LogLocator(base=4, numticks=12))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+    else:
+        ax.set_xscale("log")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.set(xlabel=UNIT_LABELS[unit], ylabel="accuracy")
+    return ax
+
+
+def save(
+    fig, name: str, folder: Path, runs: Iterable[Any] = (), facts: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Write figure as PDF, SVG and PNG, and a JSON sidecar; return the paths.
+
+    The sidecar holds the runs drawn from with their hashes, the fitted numbers in `facts`, and what
+    drew it. Redrawing from the same runs with the same packages gives the same bytes.
+    """
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with plt.style.context(STYLE):
+        for suffix in ("pdf", "svg", "png"):
+            dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}[suffix]
+            fig.savefig(folder / f"{name}.{suffix}", metadata=dates)
+    plt.close(fig)
+    sidecar = {
+        "figure": name,
+        "redraw": "python -m scaling figures",
+        "runs": {run.path.name: run.sha256 for run in runs},
+        "packages": provenance.versions(),
+        "facts": dict(facts or {}),
+    }
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(sidecar, indent=1, default=float) + "\n", encoding="utf-8")
+    return [folder / f"{name}.{suffix}" for suffix in ("pdf", "svg", "png", "json")]

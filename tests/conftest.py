@@ -1,0 +1,24 @@
+"""What the tests share: a tiny model with random weights, and one trained enough to have opinions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """Return a folder that holds a random two-layer model of the ladder's family, with its card."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from scaling.models import LM, character_tokenizer, make_card, save_lm, tiny_config
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config(32, 1))
+    folder = tmp_path_factory.mktemp("models") / "tiny" / "1e9"
+    save_lm(LM(model, character_tokenizer(), make_card(model, "tiny/1e9", 1e9, 10)), folder)
+    return folder

@@ -1,0 +1,162 @@
+"""Methods on a scripted engine whose right behaviour is known exactly, and on a real tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scaling.methods import METHODS, draw, get_method
+from scaling.models import character_tokenizer
+from scaling.records import Completion, Plan
+from scaling.tasks import get_task
+
+
+class Words:
+    """An LM without weights: characters in, characters out."""
+
+    tokenizer = character_tokenizer()
+
+    def encode(self, text):
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, tokens):
+        return self.tokenizer.decode(list(tokens))
+
+
+class Scripted:
+    """An engine that says what `script(problem, chain, step, context)` says; one chain at a time."""
+
+    def __init__(self, script):
+        self.script, self.words, self.contexts = script, Words(), []
+
+    def generate(self, jobs, plan, extend):
+        for job in jobs:
+            context, cached = list(job.prompt), 0
+            for step in range(100):
+                text = self.script(job.problem, job.chain, step, self.words.decode(context))
+                self.contexts.append(self.words.decode(context))
+                tokens = self.words.encode(text)
+                done = Completion(
+                    tokens, -1.0, -1.0, "stop", len(context), cached, len(tokens) + 1, 0.01
+                )
+                yield job, step, done
+                more = extend(job, step, done)
+                if more is None:
+                    break
+                cached = len(context) + len(tokens)
+                context += [*tokens, *more]
+
+
+def pools(script, plan, n=3, levels=("2x99",)):
+    task = get_task("sums", levels)
+    problems = task.problems(n)
+    engine = Scripted(script)
+    return dict(draw(Words(), task, problems, plan, engine)), engine
+
+
+def right(problem, *_):
+    return f"x={sum(map(int, problem.split('+')))}"
+
+
+def test_best_of_n_draws_every_chain_once():
+    found, _ = pools(right, Plan(chains=5))
+    assert len(found) == 3
+    for samples in found.values():
+        assert [(s.chain, s.step) for s in samples] == [(chain, 0) for chain in range(5)]
+        assert all(s.correct for s in samples)
+
+
+def test_a_revision_sees_its_drafts_and_pays_for_its_longer_prompt():
+    plan = Plan(method="revision", chains=1, steps=3)
+    found, engine = pools(lambda *_: "7=7", plan, n=1)
+    (problem, samples), *_ = found.items()
+    assert engine.contexts == [problem.prompt + "7=7~" * step for step in range(3)]
+    grown = [s.prompt_tokens - len(problem.prompt) for s in samples]
+    assert grown == [0, 4, 8]
+    assert [s.cached_tokens for s in samples][1:] == [s.prompt_tokens - 1 for s in samples][1:]
+
+
+def test_told_of_a_right_draft_a_chain_rests_and_untold_it_goes_on():
+    def fixes_on_step_2(problem, chain, step, context):
+        return right(problem) if step == 2 else "7=7"
+
+    told = Plan(method="revision", chains=2, steps=6, feedback="verdict")
+    found, engine = pools(fixes_on_step_2, told, n=1)
+    (samples,) = found.values()
+    assert [s.correct for s in samples] == [False, False, True] * 2
+    assert engine.contexts[1].endswith("7=7x")
+    found, _ = pools(fixes_on_step_2, replace(told, feedback="none"), n=1)
+    assert [len(samples) for samples in found.values()] == [12]
+
+
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_stop_after_correct_starts_no_chain_after_the_rth_success(r):
+    def every_third(problem, chain, step, context):
+        return right(problem) if chain % 3 == 2 else "7=7"
+
+    found, _ = pools(every_third, Plan(chains=20, stop_after_correct=r))
+    assert [len(samples) for samples in found.values()] == [3 * r] * 3
+
+
+def test_stop_after_correct_runs_to_the_cap_where_success_never_comes():
+    found, _ = pools(lambda *_: "7=7", Plan(chains=20, stop_after_correct=1))
+    assert [len(samples) for samples in found.values()] == [20] * 3
+
+
+def test_a_failed_completion_is_a_row_with_its_reason():
+    engine = Scripted(right)
+
+    def broken(jobs, plan, extend):
+        for job in jobs:
+            yield job, 0, Completion((), 0.0, 0.0, "error: no answer", len(job.prompt), 0, 0, 0.0)
+            extend(job, 0, None)
+
+    engine.generate = broken
+    task = get_task("sums")
+    ((_, samples),) = draw(Words(), task, task.problems(2)[:1], Plan(chains=1), engine)
+    assert (samples[0].finish, samples[0].correct, samples[0].answer) == (
+        "error: no answer",
+        False,
+        None,
+    )
+
+
+def test_a_new_method_is_one_function(monkeypatch):
+    monkeypatch.setitem(METHODS, "twice", lambda plan, step, verdict: "~" if step == 0 else None)
+    found, _ = pools(right, Plan(method="twice", chains=2, steps=2), n=1)
+    assert [len(samples) for samples in found.values()] == [4]
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        (Plan(method="best_of_m"), "did you mean 'best_of_n'"),
+        (Plan(steps=3), "best_of_n has one step"),
+    ],
+)
+def test_plans_that_do_not_fit_are_one_clear_line(plan, says):
+    with pytest.raises(ValueError, match=says):
+        get_method(plan)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"chains": 0},
+        {"steps": -1},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"feedback": "truth"},
+        {"max_new_tokens": 0},
+        {"stop_after_correct": -1},
+    ],
+)
+def test_plans_refuse_values_that_mean_nothing(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Plan(**wrong)
+
+
+def test_a_plan_refuses_an_unknown_key():
+    with pytest.raises(ValueError, match="unknown plan keys: chians"):
+        Plan.from_dict({"chians": 3})

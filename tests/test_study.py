@@ -1,0 +1,220 @@
+"""The main job end to end: resumed runs equal unbroken ones, the table has its columns, figures draw."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.__main__ import main
+from scaling.curves import COLUMNS, accuracy_table, curve, read_pool
+from scaling.estimates import pass_at_k
+from scaling.models import load_lm
+from scaling.records import Plan
+from scaling.store import load_run
+from scaling.study import sample_run
+from scaling.tasks import get_task
+
+PLAN = Plan(chains=8, max_new_tokens=12)
+REVISE = Plan(method="revision", chains=2, steps=3, max_new_tokens=12)
+DRAWN = ["problem", "chain", "step", "answer", "correct", "logprob", "completion_tokens", "text"]
+
+KILLED = """
+import sys; from pathlib import Path
+from tests.test_study import PLAN, draw_one
+draw_one(Path(sys.argv[1]), Path(sys.argv[2]), 40, chains=64)
+"""
+
+
+def draw_one(model: Path, root: Path, problems: int = 12, task: str = "sums", **changes):
+    """Return a sealed run of a plan like PLAN."""
+    task = get_task(task)
+    plan = replace(PLAN, **changes)
+    return sample_run(load_lm(model), task, task.problems(problems), plan, root, progress=False)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_folder, tmp_path_factory) -> Path:
+    """Return a folder of four small sealed runs."""
+    root = tmp_path_factory.mktemp("runs")
+    for task in ("sums", "countdown"):
+        draw_one(tiny_folder, root, task=task)
+        draw_one(tiny_folder, root, task=task, method="revision", chains=2, steps=3)
+    return root
+
+
+@pytest.fixture
+def pools(runs):
+    return [read_pool(load_run(path)) for path in sorted(runs.iterdir())]
+
+
+def test_a_run_killed_again_and_again_ends_in_the_samples_of_an_unbroken_one(tiny_folder, tmp_path):
+    whole = draw_one(tiny_folder, tmp_path / "whole", 40, chains=64)
+    command = [sys.executable, "-c", KILLED, str(tiny_folder), str(tmp_path / "broken")]
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    for _ in range(2):
+        child = subprocess.Popen(command, env=environment, cwd=root)
+        until = time.time() + 60
+        parts = len(list((tmp_path / "broken").glob("*/parts/*.parquet")))
+        while time.time() < until and child.poll() is None:
+            if len(list((tmp_path / "broken").glob("*/parts/*.parquet"))) > parts:
+                break  # a unit has just been written: the next is being drawn
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    resumed = draw_one(tiny_folder, tmp_path / "broken", 40, chains=64)
+    names = {run.path.name for run in (whole, resumed)}
+    assert len(names) == 1
+    first, second = (load_run(run.path, text=True).frame[DRAWN] for run in (whole, resumed))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_samples_do_not_depend_on_the_batch(tiny_folder, tmp_path):
+    task = get_task("sums")
+    frames = []
+    for rows in (3, 64):
+        run = sample_run(
+            load_lm(tiny_folder), task, task.problems(6), PLAN, tmp_path / str(rows),
+            progress=False, max_rows=rows,
+        )  # fmt: skip
+        frames.append(load_run(run.path, text=True).frame[DRAWN])
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_another_seed_draws_other_samples(tiny_folder, tmp_path):
+    texts = [
+        load_run(draw_one(tiny_folder, tmp_path, seed=seed).path, text=True).frame["text"]
+        for seed in (42, 43)
+    ]
+    assert (texts[0] == texts[1]).mean() < 0.1
+
+
+def test_the_table_has_its_columns_first_and_a_row_per_budget(pools):
+    table = accuracy_table(pools, replicates=50)
+    assert list(table.columns[: len(COLUMNS)]) == COLUMNS
+    best = table.query("method == 'best_of_n' and selector == 'oracle' and level == 'all'")
+    assert set(best["k"]) == {1, 2, 4, 8}
+    assert (table["low"] <= table["accuracy"]).all()
+    assert (table["accuracy"] <= table["high"]).all()
+    assert not table.duplicated(["task", "level", "model", "method", "selector", "k"]).any()
+
+
+def test_coverage_is_the_unbiased_estimate_in_plain_pandas(pools):
+    for pool in pools:
+        if pool.run.plan.method == "best_of_n":
+            frame = pool.run.frame.groupby("problem")["correct"]
+            n, c = frame.size().to_numpy(), frame.sum().to_numpy()
+            plain = pass_at_k(n, c, 4).mean()
+            found = curve(pool, "oracle", replicates=20)
+            assert found.y[2] == pytest.approx(plain)
+
+
+def test_a_budget_pays_for_its_prompt_once_and_for_every_sample(pools):
+    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "best_of_n"]
+    frame = pool.run.frame
+    tokens = pool.cost("tokens", np.array([1, 8])).mean(axis=0)
+    prompt = frame.groupby("problem")["prompt_tokens"].first().mean()
+    new = frame.groupby("problem")["completion_tokens"].sum().mean()
+    assert tokens[1] == pytest.approx(prompt + new)
+    assert tokens[0] == pytest.approx(prompt + new / 8)
+    each = pool.cost("tokens", np.array([8]), shared_prompt=False).mean()
+    assert each == pytest.approx(8 * prompt + new)
+    flops = pool.cost("flops", np.array([1, 8])).mean(axis=0)
+    assert flops[1] < 8 * flops[0]
+
+
+def test_a_revision_step_costs_more_flops_than_the_first_draft(pools):
+    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "revision"]
+    own = np.nanmean(pool.costs["flops"][1], axis=(0, 1))
+    per_token = own / np.nanmean(pool.costs["tokens"][1], axis=(0, 1))
+    assert (np.diff(per_token) > 0).all()
+
+
+def test_budgets_beyond_the_pool_are_refused(pools):
+    for k in ([0], [-1], [9]):
+        with pytest.raises(ValueError, match="the pool's size"):
+            pools[0].values("oracle", np.array(k))
+    with pytest.raises(ValueError, match="selector is 'orcale'"):
+        pools[0].values("orcale", np.array([1]))
+
+
+def test_seconds_tokens_and_bytes_grow_with_the_budget(pools):
+    for pool in pools:
+        for unit in ("tokens", "flops", "kv_bytes", "seconds"):
+            assert (np.diff(pool.cost(unit, pool.budgets()).mean(axis=0)) > 0).all()
+
+
+def run_main(*arguments) -> int:
+    """Return the exit code of a command line."""
+    try:
+        return main([str(a) for a in arguments])
+    except SystemExit as leave:
+        return int(leave.code or 0)
+
+
+def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, capsys):
+    where = ["--runs", tmp_path / "runs", "--derived", tmp_path, "--figures", tmp_path / "figures"]
+    models = ["--models", tiny_folder.parents[1]]
+    assert run_main("study", "--preset", "tiny", "--workers", 1, *models, *where) == 0
+    table = pd.read_csv(tmp_path / "accuracy.csv")
+    assert list(table.columns) == COLUMNS
+    assert set(table["method"]) == {"best_of_n", "revision", "revision+verdict"}
+    for name in ("coverage", "methods", "two_panels", "plane"):
+        for suffix in ("png", "pdf", "svg", "json"):
+            assert (tmp_path / "figures" / f"{name}.{suffix}").stat().st_size > 100
+
+
+def test_figures_are_byte_identical_when_redrawn(runs, tmp_path):
+    for folder in ("a", "b"):
+        assert run_main("figures", "methods", "--runs", runs, "--figures", tmp_path / folder) == 0
+    for path in sorted((tmp_path / "a").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["sample", "--model", "/none", "--task", "sums"], 1, "no model folder /none"),
+        (["sample", "--model", "/none", "--task", "smus"], 1, "did you mean 'sums'"),
+        (["sample", "--model", "/none", "--task", "sums", "--chians", "3"], 2, "did you mean --chains"),
+        (["sample", "--model", "/none", "--task", "sums", "--chains", "0"], 1, "chains is 0"),
+        (["sample", "--model", "/none", "--task", "sums", "--chains", "-4"], 1, "chains is -4"),
+        (["sample", "--model", "/", "--task", "sums", "--method", "revison"], 1, "'revision'"),
+        (["fit", "--law", "exp_powr"], 1, "did you mean 'exp_power'"),
+        (["figures", "covrage"], 1, "did you mean 'coverage'"),
+        (["figures", "--runs", "/none"], 1, "/none"),
+        (["study", "--preset", "defualt"], 2, "did you mean default"),
+        (["train", "--size", "0.2M"], 1, "unknown size '0.2M'"),
+        (["stdy"], 2, "did you mean study"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_a_non_zero_exit(arguments, code, says, capsys):
+    assert run_main(*arguments) == code
+    shown = capsys.readouterr().err.strip()
+    assert says in shown
+    assert "\n" not in shown
+
+
+def test_cuda_that_is_not_there_is_one_line(tiny_folder, tmp_path, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    asked = ["--model", tiny_folder, "--task", "sums", "--device", "cuda", "--runs", tmp_path]
+    assert run_main("sample", *asked) == 1
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+def test_help_version_and_import_need_no_torch():
+    for argument in ("--help", "--version"):
+        code = f"import sys; from scaling.__main__ import main\ntry: main(['{argument}'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,75 @@
+"""Training lowers the loss, counts its compute exactly, and a branch leaves the trunk as it was."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from scaling import compute
+from scaling.models import load_lm
+from scaling.tasks import REVISE, WRONG, content_split
+from scaling.train import Recipe, Trainer, batches, examples, train_rung
+
+SMALL = Recipe(batch_tokens=1024, warmup_steps=2)
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    return Trainer((32, 1), SMALL)
+
+
+def test_the_loss_falls(trainer):
+    losses = [trainer.step() for _ in range(40)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.5
+
+
+def test_flops_are_those_of_the_tokens_that_were_computed(trainer):
+    trainer.data = iter([[(torch.ones(4, 32, dtype=int), torch.ones(4, 32, dtype=int))]])
+    trainer.step()
+    assert trainer.tokens == 128
+    assert trainer.flops == float(compute.train_flops(trainer.shape, 128, 33 / 2))
+
+
+def test_a_branch_leaves_the_trunk_as_it_was(trainer):
+    trainer.step()
+    trunk = trainer.state()
+    before = [p.clone() for p in trainer.model.parameters()]
+    for _ in trainer.branch(trainer.flops * 4):
+        pass
+    assert any((a != b).any() for a, b in zip(before, trainer.model.parameters(), strict=True))
+    trainer.restore(trunk)
+    assert all((a == b).all() for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_examples_are_of_the_train_split_and_only_the_answer_is_learnt():
+    stream = examples(0)
+    pairs = [next(stream) for _ in range(500)]
+    assert all(content_split(context.split(":")[0]) == "train" for context, _ in pairs)
+    shown = [context.split(":", 1)[1] for context, _ in pairs]
+    revisions = [drafts for drafts in shown if drafts]
+    assert 20 < len(revisions) < 90  # 50 expected; outside by chance less than once in 10^5
+    assert all(drafts[-1] in (REVISE, WRONG) for drafts in revisions)
+
+
+def test_labels_are_the_ids_moved_by_one_where_they_count(trainer):
+    step = next(batches(trainer.tokenizer, 0, 1024))
+    for ids, labels in step:
+        assert ids.shape == labels.shape
+        counted = labels[:, :-1] >= 0
+        assert (labels[:, :-1][counted] == ids[:, 1:][counted]).all()
+        assert (labels >= 0).any(dim=1).all()
+
+
+def test_a_rung_saves_checkpoints_that_record_their_own_path(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("scaling.train").train.SIZES, "mini", (32, 1))
+    folders = train_rung("mini", (2e9, 6e9), tmp_path, SMALL)
+    cards = [json.loads((folder / "card.json").read_text()) for folder in folders]
+    assert [folder.name for folder in folders] == ["2e9", "6e9"]
+    for card, budget in zip(cards, (2e9, 6e9), strict=True):
+        assert budget <= card["train_flops"] < budget * 1.4
+        assert card["train_tokens"] > 0
+        assert card["recipe"]["seed"] == 0
+    assert load_lm(folders[1]).card.identity == cards[1]["identity"]
