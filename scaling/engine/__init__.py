@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scaling.engine.graphs import GraphStore
 from scaling.engine.lean import LeanStore
 from scaling.engine.native import NativeStore, NativeWeights, library
 from scaling.engine.reference import ReferenceStore
@@ -133,7 +134,8 @@ class Engine:
         """Return how to open the fastest store whose logits match the model's; warn if none."""
         try:
             weights = read_weights(self.model)
-            lean: OpenStore = partial(LeanStore, weights, dtype=self.dtype)
+            kind = GraphStore if self.device.type == "cuda" else LeanStore
+            lean: OpenStore = partial(kind, weights, dtype=self.dtype)
             if native and self.device.type == "cpu" and self.dtype == torch.float32 and library():
                 with suppress(Unknown):
                     lean = partial(NativeStore, NativeWeights(weights))

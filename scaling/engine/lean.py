@@ -50,14 +50,14 @@ def activated(x: torch.Tensor, weights: Weights) -> torch.Tensor:
 
 
 def advance(
-    store: Any, state: np.ndarray, plan: Plan, is_stop: np.ndarray, steps: int = 1
+    store: Any, state: np.ndarray, plan: Plan, is_stop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Decode `steps` tokens for each row of `state`, without a look at them in between.
+    """Decode `store.steps` tokens for each row of `state`, without a look at them in between.
 
     Returns tokens (rows, steps), how many of them count (up to a stop token, or the row's cap), and
     the sums of their log-probabilities (rows, 2): the model's, and of the sampling distribution.
     """
-    device = store.device
+    device, steps = store.device, store.steps
     first = state["length"] + state["count"] - 1
     ages = state["count"][:, None] + np.arange(steps)
     uniform = torch.from_numpy(uniforms(state["key"][:, None], ages)).to(device)
@@ -80,6 +80,7 @@ class LeanStore:
     """Keys and values of `slots` rows of `capacity` positions, with the forward that fills them."""
 
     shares_prefixes = False
+    steps = 1  #: tokens per call of `advance`
     draw = staticmethod(draw)
     advance = advance
 

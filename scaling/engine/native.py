@@ -156,6 +156,7 @@ class NativeStore:
     """Keys and values of `slots` rows; rows read the full blocks of their prompt where they lie."""
 
     shares_prefixes = True
+    steps = 1  #: of `advance` with filters
     device = torch.device("cpu")
 
     def __init__(self, weights: NativeWeights, slots: int, capacity: int) -> None:

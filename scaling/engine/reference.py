@@ -19,6 +19,7 @@ class ReferenceStore:
     """Contexts of `slots` rows as token lists."""
 
     shares_prefixes = False
+    steps = 1
     draw = staticmethod(draw)
     advance = advance
 
