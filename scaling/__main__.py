@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from scaling.records import FEEDBACKS, Plan
 
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit code. A user's mistake is one line on stderr, not a traceback."""
+    """Run one verb; return the exit code. A user's mistake is one line on stderr, no traceback."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -83,13 +83,19 @@ def build_parser() -> Parser:
 
 def add_engine_options(verb: argparse.ArgumentParser) -> None:
     """Add what decides where and how fast samples are drawn, not which."""
-    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto: a GPU if any)")
-    verb.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on a CPU")
-    verb.add_argument("--memory-gb", type=positive(float), help="cap on keys and values; sets the batch")
+    verb.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto: a GPU if any)"
+    )
+    verb.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on a CPU"
+    )
+    verb.add_argument(
+        "--memory-gb", type=positive(float), help="cap on keys and values; sets the batch"
+    )
     verb.add_argument("--max-rows", type=positive(int), help="cap on rows in flight")
 
 
-def engine_options(options: argparse.Namespace) -> dict[str, object]:
+def engine_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the engine's keyword arguments."""
     cap = options.memory_gb and int(options.memory_gb * 2**30)
     return {
@@ -104,9 +110,13 @@ def add_study(verbs) -> None:
     """The main job."""
     verb = verbs.add_parser("study", help="the main job: sample, table, fit, figures")
     verb.add_argument("--preset", choices=("default", "tiny"), default="default")
-    verb.add_argument("--models", type=Path, default=MODELS, help="folder of checkpoints with cards")
+    verb.add_argument(
+        "--models", type=Path, default=MODELS, help="folder of checkpoints with cards"
+    )
     verb.add_argument("--tasks", nargs="+", default=["countdown", "sums"])
-    verb.add_argument("--runs", type=Path, default=STUDY, help="where the logs go (resumed if there)")
+    verb.add_argument(
+        "--runs", type=Path, default=STUDY, help="where the logs go (resumed if there)"
+    )
     verb.add_argument("--derived", type=Path, default=DERIVED, help="where tables go")
     verb.add_argument("--figures", type=Path, default=FIGURES, help="where figures go")
     verb.add_argument("--seed", type=int, default=0)
@@ -138,7 +148,9 @@ def run_study(options: argparse.Namespace) -> None:
 def add_sample(verbs) -> None:
     """One run of one model."""
     verb = verbs.add_parser("sample", help="draw one pool: a model, a task, a plan")
-    verb.add_argument("--model", type=Path, required=True, help="folder of a Hugging Face causal LM")
+    verb.add_argument(
+        "--model", type=Path, required=True, help="folder of a Hugging Face causal LM"
+    )
     verb.add_argument("--task", required=True, help="a name in scaling.tasks.TASKS")
     verb.add_argument("--levels", nargs="+", help="e.g. 4x20 5x20; default: the task's own")
     verb.add_argument("--problems", type=positive(int), default=100)
@@ -174,7 +186,9 @@ def run_sample(options: argparse.Namespace) -> None:
     from scaling.curves import accuracy_table, read_pool
 
     table = accuracy_table([read_pool(run)])
-    shown = table[["level", "selector", "k", "test_tokens", "test_flops", "accuracy", "low", "high"]]
+    shown = table[
+        ["level", "selector", "k", "test_tokens", "test_flops", "accuracy", "low", "high"]
+    ]
     print(f"{run.path}: {len(run.frame):,} samples")
     print(shown.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
 

@@ -1,7 +1,7 @@
 """From a run's log to accuracy per budget: pools, costs, curves, and the table `accuracy.csv`.
 
-A pool holds a run as arrays over (problem, chain, step); every budget, selector and price is read from
-it. Prices follow `compute`: a prompt is prefilled once per problem and shared by its chains
+A pool holds a run as arrays over (problem, chain, step); every budget, selector and price is read
+from it. Prices follow `compute`: a prompt is prefilled once per problem and shared by its chains
 (`shared_prompt=False` charges it to every chain, as an endpoint without a prefix cache does).
 """
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from scaling import compute
 from scaling.estimates import best_of_k, chain_prefix, grid_at_k, majority_at_k, pass_at_k
-from scaling.intervals import bootstrap_problems, interval
+from scaling.intervals import mean_interval
 from scaling.records import Curve
 from scaling.store import LoadedRun
 
@@ -195,15 +195,13 @@ def curve(
         raise ValueError(f"level is {level!r}; the run has {', '.join(pool.levels)}")
     rows, k = pool.levels[level], pool.budgets() if k is None else np.asarray(k)
     table = (pool.values(selector, k) if values is None else values)[rows]
-    drawn = bootstrap_problems(table, replicates, seed)
-    estimate = table.mean(axis=0)
-    low, high = interval(drawn, estimate, units=len(rows))
+    found = mean_interval(table, replicates, seed)
     return Curve(
         x=pool.cost(unit, k, shared_prompt)[rows].mean(axis=0),
-        y=estimate,
-        low=low,
-        high=high,
-        replicates=drawn,
+        y=found.value,
+        low=found.low,
+        high=found.high,
+        replicates=found.replicates,
         x_unit=unit,
         estimator=f"{pool.label} {selector}",
         n_problems=len(rows),

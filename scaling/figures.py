@@ -1,4 +1,4 @@
-"""The figures of the study, each a function of the pools: `FIGURES` is the list, `draw_all` redraws it.
+"""The figures of the study, each a function of the pools: `FIGURES` lists, `draw_all` redraws them.
 
 Reads logs only: no torch, no model. Every number drawn or fitted goes into the figure's sidecar.
 """
@@ -21,7 +21,13 @@ from scaling.records import Curve, Fit
 from scaling.store import load_runs
 
 HEADLINE = {"countdown": "oracle", "sums": "majority"}  #: what a task's panels show by default
-ISO = (0.1, 0.25, 0.5, 0.75, 0.9)
+SELECTOR_NAMES = {
+    "oracle": "coverage",
+    "majority": "majority vote",
+    "logprob": "best log-probability",
+    "first": "first draft",
+    "last": "last draft",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +72,19 @@ def size_name(pool: Pool) -> str:
     return f"{pool.run.card.n_params / 1e6:.2g} M"
 
 
+def series_name(pool: Pool, selector: str) -> str:
+    """Return what a legend calls a method and selector; told of its errors, it says so."""
+    name = {"best_of_n": "samples", "revision": "revision", "revision+verdict": "revision, told"}
+    return f"{name[pool.label]}: {SELECTOR_NAMES[selector]}"
+
+
 def train_curve(study: Study, pools: Sequence[Pool], selector: str, k: int, level: str) -> Curve:
     """Return accuracy at k samples against training compute, over the checkpoints of one size."""
     curves = [study.curve(pool, selector, "samples", level) for pool in pools]
     at = int(np.flatnonzero(pools[0].budgets() == k)[0])
-    columns = {name: np.array([getattr(c, name)[at] for c in curves]) for name in ("y", "low", "high")}
+    columns = {
+        name: np.array([getattr(c, name)[at] for c in curves]) for name in ("y", "low", "high")
+    }
     return Curve(
         x=np.array([pool.run.card.train_flops for pool in pools]),
         **columns,
@@ -83,16 +97,42 @@ def train_curve(study: Study, pools: Sequence[Pool], selector: str, k: int, leve
     )
 
 
-def plane_fit(study: Study, task: str, selector: str, level: str, law: str = "plane_logit"):
-    """Return (joint fit, exchange rate at the middle of the plane, points) of a task."""
+@dataclass(frozen=True)
+class Plane:
+    """A joint law over (train, test) FLOPs, and the points of the ladder it was fitted to."""
+
+    fitted: Fit
+    exchange: Exchange  #: at the geometric middle of the fitted points
+    train: np.ndarray  #: (points,)
+    test: np.ndarray  #: (points,)
+    accuracy: np.ndarray  #: (points,)
+    used: np.ndarray  #: (points,) bool: on the frontier
+
+
+def joint_points(study: Study, task: str, selector: str, level: str = "all"):
+    """Return (train, test, accuracy, replicates (R, points)) of every checkpoint and budget."""
     pools = study.select(task)
     curves = [study.curve(pool, selector, "flops", level) for pool in pools]
-    train = np.concatenate([np.full(len(c.x), p.run.card.train_flops) for p, c in zip(pools, curves)])
+    train = [np.full(len(c.x), p.run.card.train_flops) for p, c in zip(pools, curves, strict=True)]
     test, accuracy = (np.concatenate([getattr(c, name) for c in curves]) for name in ("x", "y"))
     replicates = np.concatenate([c.replicates for c in curves], axis=1)
-    fitted = fit_joint(law, train, test, accuracy, replicates=replicates)
-    middle = np.exp(np.log(train).mean()), np.exp(np.log(test).mean())
-    return fitted, exchange_rate(fitted, *middle), (train, test, accuracy)
+    return np.concatenate(train), test, accuracy, replicates
+
+
+def plane_fit(
+    study: Study, task: str, selector: str, level: str = "all", law: str = "plane_logit"
+) -> Plane:
+    """Return a joint law of the frontier: what the best model size reaches at each pair of budgets.
+
+    A point that another reaches or beats with no more of either compute says that its size was the
+    wrong one for its budget, and is left out.
+    """
+    train, test, accuracy, replicates = joint_points(study, task, selector, level)
+    cheaper = (train[:, None] <= train * 1.01) & (test[:, None] <= test)
+    used = ~(cheaper & (accuracy[:, None] > accuracy)).any(axis=0)
+    fitted = fit_joint(law, train[used], test[used], accuracy[used], replicates=replicates[:, used])
+    middle = (float(np.exp(np.log(axis[used]).mean())) for axis in (train, test))
+    return Plane(fitted, exchange_rate(fitted, *middle), train, test, accuracy, used)
 
 
 def summary(fitted: Fit) -> dict[str, Any]:
@@ -102,9 +142,11 @@ def summary(fitted: Fit) -> dict[str, Any]:
 
 
 def exchange_text(exchange: Exchange) -> str:
-    """Return the exchange rate as one line, interval included."""
-    rate, low, high = (f"{value:.3g}" for value in (exchange.rate, exchange.low, exchange.high))
-    return f"10× training = {rate}× inference\n(95 % interval {low} to {high})"
+    """Return the exchange rate as two lines, interval included."""
+    if not np.isfinite(exchange.rate):
+        return "10× the training: no amount of\ninference replaces it"
+    rate, low, high = (f"{value:.2g}" for value in (exchange.rate, exchange.low, exchange.high))
+    return f"10× the training = {rate}× the inference\n(95 % interval {low} to {high})"
 
 
 # ---------------------------------------------------------------- the figures
@@ -113,12 +155,14 @@ def coverage(study: Study) -> tuple[Any, dict]:
     facts: dict[str, Any] = {}
     panels = [(task, level) for task in study.tasks for level in study.select(task)[0].levels]
     panels = [(task, level) for task, level in panels if level != "all"]
-    fig, axes = plots.figure(1, len(panels), height=2.3, sharey=True, squeeze=False)
+    fig, axes = plots.figure(1, len(panels), height=2.3, sharey=True)
     for ax, (task, level) in zip(axes[0], panels, strict=True):
         for index, pools in enumerate(study.sizes(task).values()):
             shown = study.curve(pools[-1], "oracle", "samples", level)
             style = plots.look(index)
-            plots.draw_curve(ax, shown, **style | {"linestyle": "none", "label": size_name(pools[-1])})
+            plots.draw_curve(
+                ax, shown, **style | {"linestyle": "none", "label": size_name(pools[-1])}
+            )
             if np.nanmin(shown.y) > 0:
                 fitted = fit("exp_power", shown)
                 plots.draw_fit(ax, fitted, shown.x, color=style["color"], band=False)
@@ -132,7 +176,7 @@ def coverage(study: Study) -> tuple[Any, dict]:
 def methods(study: Study) -> tuple[Any, dict]:
     """Accuracy against test FLOPs: every selector and method of the most trained largest model."""
     facts: dict[str, Any] = {}
-    fig, axes = plots.figure(1, len(study.tasks), height=2.7, squeeze=False)
+    fig, axes = plots.figure(1, len(study.tasks), height=2.7)
     for ax, task in zip(axes[0], study.tasks, strict=True):
         top = study.select(task)[-1]
         series = [(top, selector) for selector in ("oracle", "majority", "logprob")]
@@ -141,17 +185,21 @@ def methods(study: Study) -> tuple[Any, dict]:
             series += [(pool, selector) for pool in same for selector in ("oracle", "last")]
         for index, (pool, selector) in enumerate(series):
             shown = study.curve(pool, selector, "flops", "all")
-            plots.draw_curve(ax, shown, **plots.look(index) | {"label": f"{pool.label}: {selector}"})
+            plots.draw_curve(
+                ax, shown, **plots.look(index) | {"label": f"{pool.label}: {selector}"}
+            )
             facts[f"{task} {shown.estimator}"] = dict(x=shown.x.tolist(), y=shown.y.tolist())
         ax.set(title=f"{task}, {size_name(top)} model  ($n$={shown.n_problems})", ylim=(0, 1.02))
-        ax.legend()
+        ax.set_ylabel("accuracy" if ax is axes[0][0] else "")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside right center")
     return fig, facts
 
 
 def two_panels(study: Study) -> tuple[Any, dict]:
     """Accuracy against training compute (one sample) and against test compute, per task."""
     facts: dict[str, Any] = {}
-    fig, axes = plots.figure(2, 2, height=4.4, sharey="row", squeeze=False)
+    fig, axes = plots.figure(2, 2, height=4.4, sharey="row")
     for (left, right), task in zip(axes, study.tasks, strict=True):
         selector = HEADLINE.get(task, "oracle")
         for index, (size, pools) in enumerate(study.sizes(task).items()):
@@ -169,12 +217,11 @@ def two_panels(study: Study) -> tuple[Any, dict]:
                 facts[f"{task} {size} train"] = summary(fitted)
             tested = study.curve(pools[-1], selector, "flops", "all")
             plots.draw_curve(right, tested, **style | {"label": size})
-        name = {"oracle": "coverage", "majority": "majority vote"}[selector]
         plots.accuracy_axes(left, "flops").set(xlabel="train FLOPs", ylabel=f"{task}: pass@1")
-        right.set(ylabel=f"{task}: {name}")
+        right.set(ylabel=f"{task}: {SELECTOR_NAMES[selector]}")
         left.set_ylim(0, 1.02)
     axes[0][0].set_title("one sample, more training")
-    axes[0][1].set_title("most trained of each size, more samples")
+    axes[0][1].set_title("each size fully trained, more samples")
     axes[0][0].legend(title="parameters", title_fontsize=6.5)
     return fig, facts
 
@@ -182,13 +229,16 @@ def two_panels(study: Study) -> tuple[Any, dict]:
 def plane(study: Study) -> tuple[Any, dict]:
     """Iso-accuracy lines over train and test compute, and what ten times the training is worth."""
     facts: dict[str, Any] = {}
-    fig, axes = plots.figure(1, len(study.tasks), height=2.9, squeeze=False)
+    fig, axes = plots.figure(1, len(study.tasks), height=2.9)
     for ax, task in zip(axes[0], study.tasks, strict=True):
         selector = HEADLINE.get(task, "oracle")
-        fitted, exchange, (train, test, accuracy) = plane_fit(study, task, selector, "all")
-        points = plots.draw_plane(ax, fitted, train, test, accuracy, ISO)
-        ax.set_title(f"{task}, {selector}: {exchange_text(exchange)}", fontsize=7)
-        facts[task] = summary(fitted) | {"exchange": asdict(exchange)}
+        found = plane_fit(study, task, selector)
+        points = plots.draw_plane(
+            ax, found.fitted, found.train, found.test, found.accuracy, found.used
+        )
+        name = SELECTOR_NAMES[selector]
+        ax.set_title(f"{task}, {name}\n{exchange_text(found.exchange)}")
+        facts[task] = summary(found.fitted) | {"exchange": asdict(found.exchange)}
     bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
     bar.set_label("measured accuracy")
     return fig, facts
@@ -206,6 +256,7 @@ def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) 
     """Draw and save figures by name; return the files written."""
     written = []
     for name in names:
-        fig, facts = FIGURES[name](study)
+        with plots.style():
+            fig, facts = FIGURES[name](study)
         written += plots.save(fig, name, folder, [pool.run for pool in study.pools], facts)
     return written

@@ -1,7 +1,7 @@
 """Ways of spending inference compute, as settings of one sampler over (problem, chain, step).
 
-Best-of-N is N chains of one step, sequential revision one chain of N steps; a method only says what is
-appended to a chain after a step. Not here: batching (the engine), the log (the store).
+Best-of-N is N chains of one step, sequential revision one chain of N steps; a method only says what
+is appended to a chain after a step. Not here: batching (the engine), the log (the store).
 """
 
 from __future__ import annotations

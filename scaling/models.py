@@ -1,4 +1,4 @@
-"""A language model is weights, a tokenizer and a card. Tiny models are Hugging Face configs like any other."""
+"""A language model is weights, a tokenizer and a card. Tiny ones are Hugging Face configs too."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def tiny_config(hidden: int, layers: int, context: int = 512):
     )
 
 
-def make_card(model, name: str, train_flops: float = float("nan"), train_tokens: int = 0) -> ModelCard:
+def make_card(
+    model, name: str, train_flops: float = float("nan"), train_tokens: int = 0
+) -> ModelCard:
     """Return the card of a model in memory."""
     shape = Shape.from_config(model.config)
     groups = parameters(shape)
@@ -157,7 +159,7 @@ def _read_card(folder: Path, model: Any) -> ModelCard:
 
 
 def find_models(root: str | Path) -> list[Path]:
-    """Return every model folder with a card under `root`, smallest model and least training first."""
+    """Return every model folder with a card under `root`: smallest first, then least trained."""
     cards = [(json.loads(path.read_text()), path.parent) for path in Path(root).rglob(CARD)]
     cards.sort(key=lambda item: (item[0]["n_params"], item[0]["train_flops"]))
     if not cards:

@@ -1,7 +1,7 @@
 """Axes in, axes out: how curves, fits and planes look. Nothing is estimated or fitted here.
 
-Each draw function takes `ax` and returns it. `save` writes a figure with a sidecar that says what it
-was drawn from. Colours follow Okabe and Ito; marker and line style repeat what colour says.
+Each draw function takes `ax` and returns it. `save` writes a figure with a sidecar that says what
+it was drawn from. Colours follow Okabe and Ito; marker and line style repeat what colour says.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ COLUMN, PAGE = 3.25, 6.75  #: widths in inches
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), "-", "--", ":")
+ISO = (0.1, 0.25, 0.5, 0.75, 0.9)  #: iso-accuracy lines drawn
 UNIT_LABELS = {
     "samples": "samples per problem, $k$",
     "tokens": "test tokens per problem",
@@ -31,12 +32,20 @@ UNIT_LABELS = {
 }
 
 
-def figure(rows: int = 1, columns: int = 1, width: float = PAGE, height: float = 2.4, **options: Any):
-    """Return (figure, axes) in the paper's style; nothing global is changed."""
+def style():
+    """Return a context in which everything is drawn in the paper's style; nothing global changes."""
     import matplotlib.pyplot as plt
 
-    with plt.style.context(STYLE):
-        return plt.subplots(rows, columns, figsize=(width, height), **options)
+    return plt.style.context(STYLE)
+
+
+def figure(
+    rows: int = 1, columns: int = 1, width: float = PAGE, height: float = 2.4, **options: Any
+):
+    """Return (figure, axes array); call it, and draw, inside `style()`."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
 
 
 def look(index: int) -> dict[str, Any]:
@@ -72,34 +81,30 @@ def draw_points(ax, x, y, low, high, **style: Any):
     return ax
 
 
-def draw_plane(ax, fitted: Fit, train, test, accuracy, levels, limits=(0.0, 1.0)):
-    """Draw measured accuracies over (train, test) FLOPs, and the law's iso-accuracy lines."""
-    points = ax.scatter(
-        train, test, c=accuracy, cmap="viridis", vmin=limits[0], vmax=limits[1], s=14, lw=0, zorder=3
-    )
-    grid = np.geomspace(np.min(train), np.max(train), 60)
-    bottom, top = np.min(test) / 1.6, np.max(test) * 1.6
+def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
+    """Draw measured accuracies over (train, test) FLOPs, and the law's iso-accuracy lines.
+
+    used: (points,) bool; points the law was not fitted to are drawn open.
+    """
+    colors = {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0, "zorder": 3}
+    points = ax.scatter(train[used], test[used], c=accuracy[used], s=16, lw=0, **colors)
+    open_ones = ax.scatter(train[~used], test[~used], c=accuracy[~used], s=9, lw=0.7, **colors)
+    open_ones.set_facecolor("none")
+    grid = np.geomspace(train.min(), train.max(), 60)
+    bottom, top = test.min() / 1.6, test.max() * 1.6
+    ax.set(xscale="log", yscale="log", ylim=(bottom, top))
     for level in levels:
         line = iso_line(fitted, level, grid)
         inside = (line.test_flops > bottom) & (line.test_flops < top)
         if inside.sum() < 2:
             continue
         ax.plot(grid[inside], line.test_flops[inside], color="0.25", lw=0.9, zorder=2)
-        ax.fill_between(
-            grid, line.low.clip(bottom, top), line.high.clip(bottom, top), color="0.25", alpha=0.12, lw=0
-        )
+        band = (values.clip(bottom, top) for values in (line.low, line.high))
+        ax.fill_between(grid, *band, color="0.25", alpha=0.12, lw=0)
         at = np.flatnonzero(inside)[inside.sum() // 2]
-        ax.text(
-            grid[at],
-            line.test_flops[at],
-            f"{level:.0%}",
-            fontsize=6,
-            ha="center",
-            va="center",
-            bbox={"fc": "white", "ec": "none", "pad": 0.6},
-            zorder=4,
-        )
-    ax.set(xscale="log", yscale="log", ylim=(bottom, top))
+        box = {"fc": "white", "ec": "none", "pad": 0.6}
+        where = {"ha": "center", "va": "center", "fontsize": 6, "bbox": box, "zorder": 4}
+        ax.text(grid[at], line.test_flops[at], f"{level:.0%}", **where)
     ax.set(xlabel="train FLOPs", ylabel=UNIT_LABELS["flops"])
     return points
 
@@ -131,7 +136,7 @@ def save(
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    with plt.style.context(STYLE):
+    with style():
         for suffix in ("pdf", "svg", "png"):
             dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}[suffix]
             fig.savefig(folder / f"{name}.{suffix}", metadata=dates)

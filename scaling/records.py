@@ -1,7 +1,7 @@
-"""The nouns of the kit: what flows from the samplers to the figures. Data only, no behaviour that computes.
+"""The nouns of the kit: what flows from the samplers to the figures. Data only, nothing computes.
 
-A sample sits at (problem, chain, step): best-of-N is N chains of one step, sequential revision is one
-chain of N steps, and everything between is a grid. Imports nothing of ours, and no torch.
+A sample sits at (problem, chain, step): best-of-N is N chains of one step, sequential revision is
+one chain of N steps, and everything between is a grid. Imports nothing of ours, and no torch.
 """
 
 from __future__ import annotations
@@ -45,20 +45,24 @@ class Plan:
     top_p: float = 1.0  #: 1 keeps the whole vocabulary
     min_p: float = 0.0  #: 0 keeps the whole vocabulary
     max_new_tokens: int = 64  #: cap per step
-    feedback: str = "none"  #: "verdict" tells the model that its draft was wrong: it leaks the truth
+    feedback: str = "none"  #: "verdict" tells the model that its draft was wrong: a leak of truth
     stop_after_correct: int = 0  #: stop a problem at its r-th correct sample; 0 never stops early
     seed: int = 0  #: run seed, hashed with (problem, chain, step) for each row
 
     def __post_init__(self) -> None:
         for name, low in (("chains", 1), ("steps", 1), ("max_new_tokens", 1), ("top_k", 0)):
             if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}; give an integer of at least {low}")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; give an integer of at least {low}"
+                )
         if self.stop_after_correct < 0:
             raise ValueError(f"stop_after_correct is {self.stop_after_correct}; give 0 or more")
         if not self.temperature >= 0:
             raise ValueError(f"temperature is {self.temperature}; give 0 (greedy) or more")
         if not 0 < self.top_p <= 1 or not 0 <= self.min_p < 1:
-            raise ValueError(f"top_p {self.top_p}, min_p {self.min_p}: give 0 < top_p <= 1, 0 <= min_p < 1")
+            raise ValueError(
+                f"top_p {self.top_p}, min_p {self.min_p}: give 0 < top_p <= 1, 0 <= min_p < 1"
+            )
         if self.feedback not in FEEDBACKS:
             raise ValueError(f"feedback is {self.feedback!r}; allowed: {', '.join(FEEDBACKS)}")
 
@@ -121,7 +125,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy against budget, with what is needed to refit it: `replicates` are bootstrap curves."""
+    """Accuracy against budget, with what a refit needs: `replicates` are bootstrap curves."""
 
     x: np.ndarray  #: (points,) budget, in `x_unit`
     y: np.ndarray  #: (points,) estimate; NaN where undefined
@@ -151,11 +155,11 @@ class Fit:
     function: Callable[..., np.ndarray] = field(repr=False, compare=False)  #: (x, parameters) -> y
 
     def predict(self, x: Any) -> np.ndarray:
-        """Return the law at `x` (a tuple of arrays for several axes), in the unit of the fitted y."""
+        """Return the law at `x` (a tuple of arrays for several axes), in the unit of y."""
         return self.function(x, np.array(list(self.params.values())))
 
     def band(self, x: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the pointwise interval of the law at `x`, from the refitted replicates.
+        """Return the ends of the law's pointwise interval at `x`, from the refitted replicates.
 
         NaN when fewer than 20 replicates could be fitted.
         """

@@ -1,4 +1,4 @@
-"""The main job: sample a ladder, table its accuracy per budget, fit, draw. Each part is a call of its own.
+"""The main job: sample a ladder, table its accuracy per budget, fit, draw; each a call of its own.
 
 This is where the two rooms meet; nothing here samples, estimates, fits or draws by itself.
 """
@@ -74,7 +74,7 @@ class Work:
 def work_of(
     preset: Preset, models: Sequence[Path], tasks: Sequence[str], root: Path, **options: Any
 ) -> list[Work]:
-    """Return every run of a preset: all models best-of-N, the most trained of each size revising."""
+    """Return every run of a preset: all models best-of-N, the most trained of a size revising."""
     models = list(models)[-preset.models :]
     last = {path.parent: path for path in models}.values()
     plans = [(path, preset.plan) for path in models]

@@ -1,12 +1,13 @@
 """Train tiny language models from scratch, with checkpoints at log-spaced training FLOPs.
 
-Schedule: warm-up, then a constant rate (the trunk); each checkpoint is a branch of the trunk whose rate
-falls linearly to zero over its last `DECAY` of tokens. So each checkpoint *is* a finished run of its own
-budget (Hägele et al. 2024, arXiv:2405.18392), unlike points along one cosine, and the trunk is shared.
-A checkpoint's `train_flops` are those of its own path: trunk up to the branch, plus the branch.
+Schedule: warm-up, then a constant rate (the trunk); each checkpoint is a branch of the trunk whose
+rate falls linearly to zero over its last `DECAY` of tokens. So each checkpoint *is* a finished run
+of its own budget (Hägele et al. 2024, arXiv:2405.18392), unlike points along one cosine, and the
+trunk is shared. A checkpoint's `train_flops` are those of its own path: trunk up to the branch,
+plus the branch.
 
-Data: solutions of generated train-split problems, and revisions (drafts, then a right answer). Only the
-last answer is learnt from. Not here: reward training.
+Data: solutions of generated train-split problems, and revisions (drafts, then a right answer). Only
+the last answer is learnt from. Not here: reward training.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ RECIPES = {  #: compiling pays for the smallest; the larger see fewer tokens and
 
 
 def examples(seed: int) -> Iterator[tuple[str, str]]:
-    """Yield (context, answer) pairs of the train split without end; loss falls on the answer only."""
+    """Yield (context, answer) pairs of the train split without end; loss is on the answer only."""
     rng = stream("train", seed)
     names, weights = list(MIXTURE), list(MIXTURE.values())
     tasks = {key: TASKS[key[0]]((key[1],)) for key in names}
@@ -89,10 +90,15 @@ def _drafts(task, problem, rng: Random) -> str:
     return "".join(draft + revision_suffix(feedback) for draft in drafts)
 
 
-def batches(tokenizer, seed: int, batch_tokens: int) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Yield steps; a step is a list of (ids, labels) of shape (rows, width), like lengths together."""
-    ids_of = {character: tokenizer.convert_tokens_to_ids(character) for character in tokenizer.get_vocab()}
-    eos, waiting = tokenizer.eos_token_id, {width: [] for width in WIDTHS}
+def batches(
+    tokenizer, seed: int, batch_tokens: int
+) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Yield steps: lists of (ids, labels) of shape (rows, width), like lengths together."""
+    ids_of = {
+        character: tokenizer.convert_tokens_to_ids(character) for character in tokenizer.get_vocab()
+    }
+    eos = tokenizer.eos_token_id
+    waiting: dict[int, list[tuple[list[int], list[int]]]] = {width: [] for width in WIDTHS}
     step: list[tuple[torch.Tensor, torch.Tensor]] = []
     rows_of = {width: max(1, batch_tokens // 4 // width) for width in WIDTHS}
     for context, answer in examples(seed):
@@ -145,11 +151,16 @@ class Trainer:
         self.shape = compute.Shape.from_config(self.model.config)
         self.optimisers = optimisers(self.model, recipe.rate)
         self.data = batches(self.tokenizer, recipe.seed, recipe.batch_tokens)
-        self.forward = torch.compile(self.model.forward, dynamic=False) if recipe.compiled else self.model.forward
-        self.steps, self.tokens, self.flops, self.losses = 0, 0, 0.0, []
+        self.forward = (
+            torch.compile(self.model.forward, dynamic=False)
+            if recipe.compiled
+            else self.model.forward
+        )
+        self.steps, self.tokens, self.flops = 0, 0, 0.0
+        self.losses: list[float] = []
 
     def step(self, decay: float = 1.0) -> float:
-        """Take one step at `decay` times the trunk's rate; return the mean loss per answer token."""
+        """Take one step at `decay` times the trunk's rate; return the loss per answer token."""
         warm = min(1.0, (self.steps + 1) / self.recipe.warmup_steps)
         micro = next(self.data)
         count = sum(int((labels >= 0).sum()) for _, labels in micro)
@@ -159,7 +170,9 @@ class Trainer:
             loss.backward()
             total += loss.item()
             self.tokens += ids.numel()
-            self.flops += float(compute.train_flops(self.shape, ids.numel(), (ids.shape[1] + 1) / 2))
+            self.flops += float(
+                compute.train_flops(self.shape, ids.numel(), (ids.shape[1] + 1) / 2)
+            )
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:

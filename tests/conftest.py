@@ -1,4 +1,4 @@
-"""What the tests share: a tiny model with random weights, and one trained enough to have opinions."""
+"""What the tests share: a tiny model with random weights, and one trained enough for opinions."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Words:
 
 
 class Scripted:
-    """An engine that says what `script(problem, chain, step, context)` says; one chain at a time."""
+    """An engine that says what `script(problem, chain, step, context)` says, chain by chain."""
 
     def __init__(self, script):
         self.script, self.words, self.contexts = script, Words(), []

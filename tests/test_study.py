@@ -1,4 +1,4 @@
-"""The main job end to end: resumed runs equal unbroken ones, the table has its columns, figures draw."""
+"""The main job end to end: resumed runs equal unbroken ones, the table has its columns, figures."""
 
 from __future__ import annotations
 
@@ -185,7 +185,11 @@ def test_figures_are_byte_identical_when_redrawn(runs, tmp_path):
     [
         (["sample", "--model", "/none", "--task", "sums"], 1, "no model folder /none"),
         (["sample", "--model", "/none", "--task", "smus"], 1, "did you mean 'sums'"),
-        (["sample", "--model", "/none", "--task", "sums", "--chians", "3"], 2, "did you mean --chains"),
+        (
+            ["sample", "--model", "/none", "--task", "sums", "--chians", "3"],
+            2,
+            "did you mean --chains",
+        ),
         (["sample", "--model", "/none", "--task", "sums", "--chains", "0"], 1, "chains is 0"),
         (["sample", "--model", "/none", "--task", "sums", "--chains", "-4"], 1, "chains is -4"),
         (["sample", "--model", "/", "--task", "sums", "--method", "revison"], 1, "'revision'"),
@@ -214,7 +218,17 @@ def test_cuda_that_is_not_there_is_one_line(tiny_folder, tmp_path, capsys):
     assert "no CUDA device" in capsys.readouterr().err
 
 
-def test_help_version_and_import_need_no_torch():
-    for argument in ("--help", "--version"):
-        code = f"import sys; from scaling.__main__ import main\ntry: main(['{argument}'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'pandas' not in sys.modules"
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+LIGHT = """
+import sys
+from scaling.__main__ import main
+try:
+    main([sys.argv[1]])
+except SystemExit:
+    pass
+assert "torch" not in sys.modules and "pandas" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_and_version_need_no_torch(argument):
+    subprocess.run([sys.executable, "-c", LIGHT, argument], check=True, capture_output=True)

@@ -1,7 +1,7 @@
-"""Families of problems with exact verifiers. A task is one small class; adding one to `TASKS` is all it takes.
+"""Families of problems with exact verifiers. A task is one small class, added by a row in `TASKS`.
 
-Items are pure functions of (seed, split, content): a problem belongs to the test split or to the train
-split by a hash of its canonical content, so the two are disjoint whatever the seeds.
+Items are pure functions of (seed, split, content): a problem belongs to the test split or to the
+train split by a hash of its canonical content, so the two are disjoint whatever the seeds.
 """
 
 from __future__ import annotations

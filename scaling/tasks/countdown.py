@@ -1,6 +1,7 @@
-"""Countdown: reach a target from given numbers with + - * /, each number used once, steps written out.
+"""Countdown: reach a target from given numbers with + - * /, each used once, steps written out.
 
-Prompt `3,7,12=33:`, solution `7*3=21;21+12=33`. Many answers are right; one verifier checks every step.
+Prompt `3,7,12=33:`, solution `7*3=21;21+12=33`. Many answers are right; one verifier checks every
+step.
 """
 
 from __future__ import annotations
@@ -76,23 +77,27 @@ class Countdown:
         return problem.prompt
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Return whether every step is true, uses what is there, and the last one gives the target."""
+        """Return whether every step is true, uses what is there, and the last gives the target."""
         given, _, target = problem.id.partition("=")
-        steps = [STEP.fullmatch(part) for part in text.strip().split(";")] if len(text) < 400 else [None]
-        if not all(steps):
+        parts = text.strip().split(";")
+        steps = [match for part in parts if (match := STEP.fullmatch(part))]
+        if len(text) >= 400 or len(steps) < len(parts):
             return Verdict(None, False)
         pool = Counter(map(int, given.split(",")))
         result = -1
         for step in steps:
             left, op, right, result = int(step[1]), step[2], int(step[3]), int(step[4])
             used = Counter((left, right))
-            if any(pool[number] < times for number, times in used.items()) or apply(left, op, right) != result:
+            if (
+                any(pool[number] < times for number, times in used.items())
+                or apply(left, op, right) != result
+            ):
                 return Verdict(text.strip(), False)
             pool = pool - used + Counter((result,))
         return Verdict(text.strip(), pool == Counter((int(target),)))
 
     def wrong(self, problem: Problem, rng: Random) -> str:
-        """Return a plausible wrong draft: valid steps that miss the target, half of them claiming it."""
+        """Return a plausible wrong draft: valid steps that miss the target, half claiming it."""
         given, _, target = problem.id.partition("=")
         while True:
             steps = random_steps([int(number) for number in given.split(",")], rng)

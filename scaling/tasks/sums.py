@@ -1,6 +1,7 @@
-"""Running sums: add several numbers, every partial sum written out. One right answer, so votes mean something.
+"""Running sums: add several numbers, every partial sum written out.
 
-Prompt `12+45+33=`, solution `12+45=57;57+33=90`. The answer is what follows the last `=`.
+Prompt `12+45+33=`, solution `12+45=57;57+33=90`. The answer is what follows the last `=`; there is
+one right answer, so votes mean something.
 """
 
 from __future__ import annotations
