@@ -206,14 +206,18 @@ static void attend(const Model *m, long layer, const float *q, long slot, long p
         }
         float part = 1.0f / total(sum);
         for (long i = 0; i < d; i += LANES) {
-            vec o[4] = {splat(0), splat(0), splat(0), splat(0)};
-            for (long b = 0; b < blocks; b++) {
+            vec o0 = splat(0), o1 = o0, o2 = o0, o3 = o0;
+            for (long b = 0; b < blocks; b++) { /* behind pos: weight 0 times what is finite */
                 const float *v = block_at(m, slot, layer, h / group, b) + LANES * d + i;
                 const float *e = score + b * LANES;
-                long last = b == blocks - 1 ? pos % LANES + 1 : LANES;
-                for (long j = 0; j < last; j++) o[j % 4] += e[j] * load(v + j * d);
+                for (long j = 0; j < LANES; j += 4) {
+                    o0 += e[j] * load(v + j * d);
+                    o1 += e[j + 1] * load(v + (j + 1) * d);
+                    o2 += e[j + 2] * load(v + (j + 2) * d);
+                    o3 += e[j + 3] * load(v + (j + 3) * d);
+                }
             }
-            store(out + i, ((o[0] + o[1]) + (o[2] + o[3])) * part);
+            store(out + i, ((o0 + o1) + (o2 + o3)) * part);
         }
     }
 }
