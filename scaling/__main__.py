@@ -16,6 +16,7 @@ from scaling.records import FEEDBACKS, Plan
 
 MODELS, RUNS, FIGURES = Path("data/models/ladder"), Path("data/runs"), Path("figures")
 STUDY, DERIVED = Path("data/study"), Path("data/derived")
+EXTERNAL = Path("data/external")
 EPILOG = """
 typical use:
   python -m scaling study                     sample the shipped ladder, table, fit, figures
@@ -78,6 +79,7 @@ def build_parser() -> Parser:
     add_sample(verbs)
     add_readers(verbs)
     add_train(verbs)
+    add_others(verbs)
     return parser
 
 
@@ -302,6 +304,30 @@ def run_train(options: argparse.Namespace) -> None:
         budgets = tuple(options.budgets or LADDER[size])
         for path in train_rung(size, budgets, options.out, recipe):
             print(path)
+
+
+def add_others(verbs) -> None:
+    """What other people have published, and what a study of one's own would cost."""
+    verb = verbs.add_parser("external", help="fetch the third-party files behind published numbers")
+    verb.add_argument("--to", type=Path, default=EXTERNAL, help=f"folder; default {EXTERNAL}")
+    verb.add_argument("--from", type=Path, dest="held", help="a folder that holds them already")
+    verb.add_argument("--dry-run", action="store_true", help="say what would be done")
+    verb.set_defaults(run=run_external)
+
+
+def run_external(options: argparse.Namespace) -> None:
+    """Fetch (or copy) what is not there yet, checked by sha256."""
+    from functools import partial
+
+    from scaling.external import check, copy, fetch, fetch_all, sources
+
+    files = sources()
+    if options.held:
+        check(options.held, files)
+    get = partial(copy, held=options.held) if options.held else fetch
+    for done, file in fetch_all(options.to, files, None if options.dry_run else get):
+        where = options.held / file.file if options.held else file.url()
+        print(f"{done:8}{file.file}  {file.bytes:,} bytes, {file.licence}, {where}")
 
 
 def check_names(what: str, names: Sequence[str], known) -> None:

@@ -141,11 +141,15 @@ def summary(fitted: Fit) -> dict[str, Any]:
     return {name: getattr(fitted, name) for name in kept}
 
 
-def exchange_text(exchange: Exchange) -> str:
-    """Return the exchange rate as two lines, interval included."""
-    if not np.isfinite(exchange.rate):
-        return "10× the training: no amount of\ninference replaces it"
-    rate, low, high = (f"{value:.2g}" for value in (exchange.rate, exchange.low, exchange.high))
+def exchange_text(found: Plane) -> str:
+    """Return the exchange rate as two lines, with its interval, or that it leaves the data."""
+    exchange, measured = found.exchange, found.test.max() / found.test.min()
+    if not exchange.low < measured:
+        return f"10× the training beats all the\ninference measured ({measured:.0f}×)"
+    rate, low, high = (
+        f"{x:,.2g}" if x < 100 else f"{x:,.0f}"
+        for x in (exchange.rate, exchange.low, exchange.high)
+    )
     return f"10× the training = {rate}× the inference\n(95 % interval {low} to {high})"
 
 
@@ -186,7 +190,7 @@ def methods(study: Study) -> tuple[Any, dict]:
         for index, (pool, selector) in enumerate(series):
             shown = study.curve(pool, selector, "flops", "all")
             plots.draw_curve(
-                ax, shown, **plots.look(index) | {"label": f"{pool.label}: {selector}"}
+                ax, shown, **plots.look(index) | {"label": series_name(pool, selector)}
             )
             facts[f"{task} {shown.estimator}"] = dict(x=shown.x.tolist(), y=shown.y.tolist())
         ax.set(title=f"{task}, {size_name(top)} model  ($n$={shown.n_problems})", ylim=(0, 1.02))
@@ -237,7 +241,7 @@ def plane(study: Study) -> tuple[Any, dict]:
             ax, found.fitted, found.train, found.test, found.accuracy, found.used
         )
         name = SELECTOR_NAMES[selector]
-        ax.set_title(f"{task}, {name}\n{exchange_text(found.exchange)}")
+        ax.set_title(f"{task}, {name}\n{exchange_text(found)}")
         facts[task] = summary(found.fitted) | {"exchange": asdict(found.exchange)}
     bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
     bar.set_label("measured accuracy")

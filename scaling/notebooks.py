@@ -16,8 +16,8 @@ def code_hash(notebook) -> str:
     return blake2b("\0".join(code).encode(), digest_size=12).hexdigest()
 
 
-def execute(path: Path) -> float:
-    """Run every cell from the repository's root, in order, and save outputs; return the seconds.
+def execute(path: Path, save: bool = True) -> float:
+    """Run every cell from the repository's root, in order; save outputs; return the seconds.
 
     A failing cell raises ValueError with its error's last line, and leaves the file as it was.
     """
@@ -37,5 +37,6 @@ def execute(path: Path) -> float:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times would differ in every run
     notebook.metadata[MARK] = code_hash(notebook)
-    nbformat.write(notebook, path)
+    if save:
+        nbformat.write(notebook, path)
     return time.perf_counter() - started

@@ -1,0 +1,133 @@
+"""Fetch the third-party files that `published` refits, from their origin, checked by sha256.
+
+data/published/external.csv is the list: for each file its repository, the pinned commit, the path
+there, the sha256, the size and the licence under which its owners give it. Nothing is kept that
+does not match. Not here: what the files say (`published`).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+DATA = Path(__file__).parents[1] / "data"
+ORIGIN = "https://raw.githubusercontent.com"
+SECONDS = 60  #: without a byte before a connection is given up
+
+
+@dataclass(frozen=True)
+class Source:
+    """One third-party file, as its owners published it."""
+
+    file: str  #: where it goes, under the folder of external files
+    repository: str  #: owner/name
+    commit: str  #: the pinned version
+    path: str  #: within the repository
+    sha256: str  #: of the bytes
+    bytes: int  #: their number
+    licence: str  #: SPDX name, of the repository
+
+    def url(self, origin: str = ORIGIN) -> str:
+        """Return where the pinned bytes lie."""
+        return f"{origin}/{quote(f'{self.repository}/{self.commit}/{self.path}')}"
+
+
+def sources(table: Path = DATA / "published" / "external.csv") -> list[Source]:
+    """Return the list of files."""
+    with table.open(newline="", encoding="utf-8") as lines:
+        return [Source(**row | {"bytes": int(row["bytes"])}) for row in csv.DictReader(lines)]
+
+
+def fault(source: Source, folder: Path) -> str:
+    """Return what is wrong with a file under `folder`: "missing", "changed", or "" for nothing."""
+    path = folder / source.file
+    if not path.is_file():
+        return "missing"
+    return "" if _sha256(path) == source.sha256 else "changed"
+
+
+def fetch(source: Source, folder: Path, origin: str = ORIGIN) -> None:
+    """Download one file into `folder`, going on from a part that an earlier call left there.
+
+    The file takes its name only when its sha256 is right. ValueError when the origin cannot be
+    reached or breaks off (the part stays), and when its bytes are not those pinned (it goes).
+    """
+    part = _part(source, folder)
+    done = part.stat().st_size if part.exists() else 0
+    url = source.url(origin)
+    try:
+        if done < source.bytes:
+            _download(url, part, done)
+    except HTTPError as error:
+        raise ValueError(f"{url}: the origin answers {error.code} {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        raise ValueError(
+            f"cannot reach {url} ({getattr(error, 'reason', error)}): try again with a network, "
+            "or give a folder that holds the files with --from"
+        ) from error
+    if (size := part.stat().st_size) < source.bytes:
+        raise ValueError(f"{url} broke off at {size} of {source.bytes} bytes; fetch again")
+    _keep(source, folder, part, url)
+
+
+def copy(source: Source, folder: Path, held: Path) -> None:
+    """Copy one file into `folder` from a folder that holds it."""
+    part = _part(source, folder)
+    shutil.copyfile(held / source.file, part)
+    _keep(source, folder, part, str(held / source.file))
+
+
+def check(folder: Path, files: Sequence[Source]) -> None:
+    """Raise a ValueError that names every file which `folder` lacks or holds changed."""
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}; give the one that holds {files[0].file}")
+    faults = [f"{s.file} ({what})" for s in files if (what := fault(s, folder))]
+    if faults:
+        raise ValueError(f"{folder}: {len(faults)} of {len(files)} files: {', '.join(faults)}")
+
+
+def fetch_all(
+    folder: Path, files: Sequence[Source], get: Callable[[Source, Path], None] | None = fetch
+) -> Iterator[tuple[str, Source]]:
+    """Yield ("kept" or "fetched", file) for each; "wanted" where `get` is None: nothing is done."""
+    for source in files:
+        wanted = bool(fault(source, folder))
+        if wanted and get:
+            get(source, folder)
+        yield ("kept" if not wanted else "fetched" if get else "wanted"), source
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _part(source: Source, folder: Path) -> Path:
+    path = folder / (source.file + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _download(url: str, part: Path, done: int) -> None:
+    """Append what is left of a file to `part`; an origin that cannot skip sends it anew."""
+    request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urlopen(request, timeout=SECONDS) as answer:
+        resumed = getattr(answer, "status", None) == 206
+        with part.open("ab" if resumed else "wb") as file:
+            shutil.copyfileobj(answer, file)
+
+
+def _keep(source: Source, folder: Path, part: Path, where: str) -> None:
+    """Give a complete part its name, or remove it and raise."""
+    if (found := _sha256(part)) != source.sha256:
+        part.unlink()
+        raise ValueError(f"{where} has sha256 {found}, pinned is {source.sha256}: it is not kept")
+    part.replace(folder / source.file)

@@ -1,0 +1,49 @@
+"""Notebooks are committed as the runner executed them, and run headless from top to bottom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from scaling.notebooks import MARK, code_hash, execute
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_is_committed_executed_in_order_without_an_error(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert not [o for o in outputs if o.get("name") == "stderr"]
+    assert any("image/png" in o.get("data", {}) for o in outputs), "a notebook shows a figure"
+    assert notebook.metadata[MARK] == code_hash(notebook), "run `make notebooks`"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_opens_with_what_it_asks_reads_writes_and_needs(path):
+    opening = nbformat.read(path, as_version=4).cells[0].source
+    assert all(f"**{word}**" in opening for word in ("Question", "Reads", "Writes", "Needs"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_headless(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    before = path.read_bytes()
+    execute(path, save=False)
+    assert path.read_bytes() == before
+
+
+def test_a_failing_cell_is_one_line_and_leaves_the_file_as_it_was(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    path = tmp_path / "bad.ipynb"
+    nbformat.write(notebook, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"bad\.ipynb: ZeroDivisionError: division by zero"):
+        execute(path)
+    assert path.read_bytes() == before
