@@ -20,7 +20,6 @@ from urllib.request import Request, urlopen
 
 DATA = Path(__file__).parents[1] / "data"
 ORIGIN = "https://raw.githubusercontent.com"
-SECONDS = 60  #: without a byte before a connection is given up
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,6 @@ def copy(source: Source, folder: Path, held: Path) -> None:
 
 def check(folder: Path, files: Sequence[Source]) -> None:
     """Raise a ValueError that names every file which `folder` lacks or holds changed."""
-    if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; give the one that holds {files[0].file}")
     faults = [f"{s.file} ({what})" for s in files if (what := fault(s, folder))]
     if faults:
         raise ValueError(f"{folder}: {len(faults)} of {len(files)} files: {', '.join(faults)}")
@@ -119,7 +116,7 @@ def _part(source: Source, folder: Path) -> Path:
 def _download(url: str, part: Path, done: int) -> None:
     """Append what is left of a file to `part`; an origin that cannot skip sends it anew."""
     request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    with urlopen(request, timeout=SECONDS) as answer:
+    with urlopen(request, timeout=60) as answer:
         resumed = getattr(answer, "status", None) == 206
         with part.open("ab" if resumed else "wb") as file:
             shutil.copyfileobj(answer, file)
