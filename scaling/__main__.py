@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from scaling.records import FEEDBACKS, Plan
+from scaling.records import FEEDBACKS, Plan, look_up
 
 MODELS, RUNS, FIGURES = Path("data/models/ladder"), Path("data/runs"), Path("figures")
 STUDY, DERIVED = Path("data/study"), Path("data/derived")
@@ -240,7 +240,8 @@ def run_figures(options: argparse.Namespace) -> None:
     from scaling.figures import Study, draw_all
 
     names = getattr(options, "names", None) or list(KNOWN)
-    check_names("figure", names, KNOWN)
+    for name in names:
+        look_up(KNOWN, name, "figure")
     study = getattr(options, "study", None) or Study.load(options.runs)
     for path in draw_all(study, options.figures, names):
         print(path)
@@ -255,7 +256,7 @@ def run_fit(options: argparse.Namespace) -> None:
     from scaling.fits import fit
     from scaling.laws import LAWS
 
-    check_names("law", [options.law], LAWS)
+    look_up(LAWS, options.law, "law")
     rows = []
     for pool in Study.load(options.runs).pools:
         if pool.run.plan.method == "best_of_n":
@@ -298,8 +299,8 @@ def run_train(options: argparse.Namespace) -> None:
     from scaling.train import LADDER, RECIPES, train_rung
 
     sizes = [options.size] if options.size else list(LADDER)
-    check_names("size", sizes, LADDER)
     for size in sizes:
+        look_up(LADDER, size, "size")
         recipe = replace(RECIPES[size], seed=options.seed)
         budgets = tuple(options.budgets or LADDER[size])
         for path in train_rung(size, budgets, options.out, recipe):
@@ -328,15 +329,6 @@ def run_external(options: argparse.Namespace) -> None:
     for done, file in fetch_all(options.to, files, None if options.dry_run else get):
         where = options.held / file.file if options.held else file.url()
         print(f"{done:8}{file.file}  {file.bytes:,} bytes, {file.licence}, {where}")
-
-
-def check_names(what: str, names: Sequence[str], known) -> None:
-    """Raise ValueError for a name that is not known, naming the nearest that is."""
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"unknown {what} {name!r}; {hint}allowed: {', '.join(known)}")
 
 
 def positive(kind: type):

@@ -17,7 +17,7 @@ from scipy.special import expit, ndtr
 
 from scaling.fits import fit, score
 from scaling.laws import Array, Law, Terms, scaled, spread
-from scaling.records import Fit
+from scaling.records import Fit, look_up
 
 NODES = np.linspace(-6.0, 6.0, 81)  # standard normal difficulties
 MASS = np.exp(-(NODES**2) / 2) / np.exp(-(NODES**2) / 2).sum()
@@ -137,10 +137,8 @@ def fit_joint(
     train_flops. It is summarised as a power law of train_flops, so that the law speaks of the two
     axes only; `ability` is at C0, the geometric mean of train_flops.
     """
-    if law not in JOINT:
-        raise ValueError(f"there is no joint law {law!r}; known: {', '.join(JOINT)}")
     train, test = (np.asarray(axis, float).ravel() for axis in (train_flops, test_flops))
-    row = JOINT[law]
+    row = look_up(JOINT, law, "joint law")
     if law == "item_response":
         row, test = _with_costs(row, train, test, sample_flops)
     return fit(

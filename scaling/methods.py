@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from scaling.engine import Engine, Job
-from scaling.records import Completion, Plan, Problem, Sample, Verdict
+from scaling.records import Completion, Plan, Problem, Sample, Verdict, look_up
 from scaling.tasks import Task, revision_suffix
 
 if TYPE_CHECKING:
@@ -37,13 +36,10 @@ METHODS: dict[str, Append] = {"best_of_n": answer_once, "revision": revise}
 
 def get_method(plan: Plan) -> Append:
     """Return what a plan's method appends after a step; raises ValueError where they do not fit."""
-    if plan.method not in METHODS:
-        near = get_close_matches(plan.method, METHODS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown method {plan.method!r}; {hint}allowed: {', '.join(METHODS)}")
+    append = look_up(METHODS, plan.method, "method")
     if plan.method == "best_of_n" and plan.steps > 1:
         raise ValueError(f"best_of_n has one step, not {plan.steps}; use method='revision'")
-    return METHODS[plan.method]
+    return append
 
 
 def draw(

@@ -6,13 +6,24 @@ one chain of N steps, and everything between is a grid. Imports nothing of ours,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 FEEDBACKS = ("none", "verdict")
+
+
+def look_up(table: Mapping[str, T], name: str, what: str) -> T:
+    """Return table[name]; raises ValueError naming the nearest valid name and all of them."""
+    if name not in table:
+        near = get_close_matches(name, table, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown {what} {name!r}; {hint}allowed: {', '.join(table)}")
+    return table[name]
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ def test_points_without_an_estimate_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "says"),
     [
-        (("nonsense", K, K), {}, "there is no law 'nonsense'; known: power"),
+        (("nonsense", K, K), {}, "unknown law 'nonsense'; allowed: power"),
         (("sigmoid", K[:3], K[:3]), {}, "sigmoid has 4 parameters and the curve 3 .*power"),
         (("sigmoid", np.ones(9), np.linspace(0, 1, 9)), {}, "1 distinct points"),
         (("power", np.arange(5.0), np.ones(5)), {}, "log axis"),

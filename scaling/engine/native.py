@@ -110,6 +110,17 @@ def _vector(values: torch.Tensor | None) -> torch.Tensor | None:
     return None if values is None else values.float().contiguous()
 
 
+def _zeros(size: tuple[int, ...]) -> torch.Tensor:
+    """Return zeros that start at a cache line and become resident only where they are used.
+
+    `torch.zeros` writes to all of its memory: opening a store took longer than sampling from it.
+    """
+    count = int(np.prod(size))
+    room = np.zeros(count + LANES, np.float32)
+    skip = -room.ctypes.data % (4 * LANES) // 4
+    return torch.from_numpy(room[skip : skip + count]).view(size)
+
+
 class NativeWeights:
     """Weights packed for native.c. Raises `Unknown` for sizes that do not fill its vectors."""
 
@@ -164,7 +175,7 @@ class NativeStore:
         self.vocab, self.stride = shape.vocab, -(-shape.vocab // COLS) * COLS
         blocks = -(-capacity // LANES)
         size = (slots, shape.layers, shape.kv_heads, blocks, 2 * LANES * shape.head_dim)
-        self.kv = torch.zeros(size)  # touched, and so resident, only where used
+        self.kv = _zeros(size)
         self.base, self.shared = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self.model = _Model.from_buffer_copy(weights.model)
         self.model.blocks, self.model.kv = blocks, self.kv.data_ptr()

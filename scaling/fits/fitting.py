@@ -12,7 +12,7 @@ from scipy.special import gammaln
 from scaling.fits.losses import likelihood, residuals, squares
 from scaling.fits.minimise import Array, Minimum, Objective, minimise
 from scaling.laws import LAWS, Axes, Law
-from scaling.records import Curve, Fit
+from scaling.records import Curve, Fit, look_up
 
 FEWEST = 20  # replicates that it takes for an interval
 FAILED = 0.1  # share of replicates that may fail before the interval is not believed
@@ -168,9 +168,7 @@ def _row(law: str | Law) -> Law:
     """Return the law of a name."""
     if isinstance(law, Law):
         return law
-    if law not in LAWS:
-        raise ValueError(f"there is no law {law!r}; known: {', '.join(LAWS)}")
-    return LAWS[law]
+    return look_up(LAWS, law, "law")
 
 
 def _checked(

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from random import Random
 from typing import ClassVar, Protocol
 
-from scaling.records import Problem, Verdict
+from scaling.records import Problem, Verdict, look_up
 
 REVISE, WRONG = "~", "x"  #: what follows a draft: revise it; it was wrong, revise it
 TEST_SHARE = 0.1  #: share of all contents that only the test split may use
@@ -88,10 +88,5 @@ TASKS: dict[str, type] = {"countdown": Countdown, "sums": Sums}
 
 def get_task(name: str, levels: Sequence[str] | None = None):
     """Return a task by name, at its default levels or at those given."""
-    if name not in TASKS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown task {name!r}; {hint}allowed: {', '.join(sorted(TASKS))}")
-    return TASKS[name](tuple(levels)) if levels else TASKS[name]()
+    task = look_up(TASKS, name, "task")
+    return task(tuple(levels)) if levels else task()
