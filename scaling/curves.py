@@ -102,13 +102,21 @@ class Pool:
             return np.arange(1, size + 1)
         return np.unique(np.append(2 ** np.arange(int(np.log2(size)) + 1), size))
 
-    def values(self, selector: str, k: np.ndarray) -> np.ndarray:
-        """Return the estimate per problem and budget, (problems, budgets); no bias, NaN beyond."""
+    def values(self, selector: str, k: np.ndarray, chains: int = 1) -> np.ndarray:
+        """Return the estimate per problem and budget, (problems, budgets); no bias, NaN beyond.
+
+        k: samples of best-of-N, steps of a revision chain; `chains` of them side by side make a
+        grid, whose coverage alone is read ("oracle").
+        """
         allowed = SELECTORS[self.run.plan.method]
         if selector not in allowed:
             raise ValueError(f"selector is {selector!r}; {self.label} has {', '.join(allowed)}")
         if np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
             raise ValueError(f"budgets {list(k)}: give 1 to {self.budgets()[-1]}, the pool's size")
+        if chains > 1 and (selector != "oracle" or chains > self.run.plan.chains):
+            raise ValueError(f"{chains} chains: give up to {self.run.plan.chains}, selector oracle")
+        if chains > 1:
+            return grid_at_k(self.correct, chains, "any")[:, k - 1]
         if self.run.plan.method == "best_of_n":
             return self._parallel(selector, k)
         return self._sequential(selector, k)
@@ -144,7 +152,9 @@ class Pool:
         value = np.where(rested[:, -1], chain_prefix(correct[:, None])[0][:, 0, -1], votes[:, 0])
         return value.reshape(self.correct.shape[:2]).mean(axis=1)
 
-    def cost(self, unit: str, k: np.ndarray, shared_prompt: bool = True) -> np.ndarray:
+    def cost(
+        self, unit: str, k: np.ndarray, chains: int = 1, shared_prompt: bool = True
+    ) -> np.ndarray:
         """Return the mean cost per problem of each budget, (problems, budgets), in `unit`."""
         if unit not in UNITS:
             raise ValueError(f"unit is {unit!r}; allowed: {', '.join(UNITS)}")
@@ -153,7 +163,7 @@ class Pool:
             spent = np.nanmean(own[:, :, 0], axis=1)[:, None] * k
             return spent + shared[:, None] * (1 if shared_prompt else k)
         spent = np.nanmean(np.cumsum(np.nan_to_num(own), axis=2), axis=1)
-        return spent[:, k - 1] + shared[:, None]
+        return chains * spent[:, k - 1] + shared[:, None] * (1 if shared_prompt else chains)
 
 
 def read_pool(run: LoadedRun) -> Pool:
@@ -184,20 +194,18 @@ def curve(
     replicates: int = 1000,
     seed: int = 0,
     shared_prompt: bool = True,
-    values: np.ndarray | None = None,
 ) -> Curve:
     """Return accuracy against budget with its interval over problems and samples.
 
-    x is the mean cost per problem in `unit`. `values`: (problems, budgets) where they are known.
+    x is the mean cost per problem in `unit`.
     """
     level = next(iter(pool.levels)) if len(pool.levels) == 1 else level
     if level not in pool.levels:
         raise ValueError(f"level is {level!r}; the run has {', '.join(pool.levels)}")
     rows, k = pool.levels[level], pool.budgets() if k is None else np.asarray(k)
-    table = (pool.values(selector, k) if values is None else values)[rows]
-    found = mean_interval(table, replicates, seed)
+    found = mean_interval(pool.values(selector, k)[rows], replicates, seed)
     return Curve(
-        x=pool.cost(unit, k, shared_prompt)[rows].mean(axis=0),
+        x=pool.cost(unit, k, shared_prompt=shared_prompt)[rows].mean(axis=0),
         y=found.value,
         low=found.low,
         high=found.high,
@@ -211,13 +219,17 @@ def curve(
 
 
 def accuracy_rows(pool: Pool, replicates: int = 1000) -> Iterator[dict[str, object]]:
-    """Yield the rows of `accuracy.csv` that one run gives."""
+    """Yield the rows of `accuracy.csv` that one run gives; a grid's method says its chains."""
     k, run = pool.budgets(), pool.run
-    for selector in SELECTORS[run.plan.method]:
-        values = pool.values(selector, k)
+    series = [(selector, 1) for selector in SELECTORS[run.plan.method]]
+    if run.plan.method == "revision":
+        series += [("oracle", 2**i) for i in range(1, run.plan.chains.bit_length())]
+    for selector, chains in series:
+        values = pool.values(selector, k, chains)
+        costs = [pool.cost(unit, k, chains) for unit in ("tokens", "flops")]
         for level, rows in pool.levels.items():
-            found = curve(pool, selector, level=level, replicates=replicates, values=values)
-            tokens, flops = (pool.cost(unit, k)[rows].mean(axis=0) for unit in ("tokens", "flops"))
+            found = mean_interval(values[rows], replicates)
+            tokens, flops = (cost[rows].mean(axis=0) for cost in costs)
             for point, budget in enumerate(k):
                 yield {
                     "task": run.task,
@@ -225,12 +237,12 @@ def accuracy_rows(pool: Pool, replicates: int = 1000) -> Iterator[dict[str, obje
                     "model": run.card.name,
                     "n_params": run.card.n_params,
                     "train_flops": run.card.train_flops,
-                    "method": pool.label,
+                    "method": pool.label + (f" x{chains}" if chains > 1 else ""),
                     "selector": selector,
-                    "k": int(budget),
+                    "k": int(budget) * chains,
                     "test_tokens": tokens[point],
                     "test_flops": flops[point],
-                    "accuracy": found.y[point],
+                    "accuracy": found.value[point],
                     "low": found.low[point],
                     "high": found.high[point],
                     "n_problems": len(rows),

@@ -147,6 +147,17 @@ def test_budgets_beyond_the_pool_are_refused(pools):
         pools[0].values("orcale", np.array([1]))
 
 
+def test_a_grid_of_c_chains_costs_c_chains_and_covers_no_less(pools):
+    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "revision"]
+    k = pool.budgets()
+    one, two = (pool.cost("tokens", k, chains).mean(axis=0) for chains in (1, 2))
+    prompt = np.nanmax(pool.ledger["prompt_tokens"][:, :, 0], axis=1).mean()
+    np.testing.assert_allclose(two - prompt, 2 * (one - prompt))
+    assert (pool.values("oracle", k, 2) >= pool.values("oracle", k) - 1e-12).all()
+    rows = accuracy_table([pool], replicates=20).query("method == 'revision x2'")
+    assert set(rows["k"]) == {2, 4, 6}
+
+
 def test_seconds_tokens_and_bytes_grow_with_the_budget(pools):
     for pool in pools:
         for unit in ("tokens", "flops", "kv_bytes", "seconds"):
@@ -167,7 +178,7 @@ def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, capsys):
     assert run_main("study", "--preset", "tiny", "--workers", 1, *models, *where) == 0
     table = pd.read_csv(tmp_path / "accuracy.csv")
     assert list(table.columns) == COLUMNS
-    assert set(table["method"]) == {"best_of_n", "revision", "revision+verdict"}
+    assert {"best_of_n", "revision", "revision+verdict"} <= set(table["method"])
     for name in ("coverage", "methods", "two_panels", "plane"):
         for suffix in ("png", "pdf", "svg", "json"):
             assert (tmp_path / "figures" / f"{name}.{suffix}").stat().st_size > 100
