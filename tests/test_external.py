@@ -136,8 +136,10 @@ def test_the_list_is_all_that_the_refits_read(tmp_path):
     for _ in fetch_all(tmp_path, sources(), partial(copy, held=root)):
         pass
     assert len(published.chinchilla_points(tmp_path)[1]) == 240
-    for name in ("game24", "cruxeval_input", "tau_bench", "gsm8k", "obs_scaling", "reflexion"):
+    for name in ("cruxeval_input", "cruxeval_output", "tau_bench", "obs_scaling", "reflexion"):
         assert len(published.refit(name, tmp_path))
+    assert (tmp_path / "gsm8k" / "example_model_solutions.jsonl").exists()
+    assert len(list((tmp_path / "tree-of-thoughts").rglob("*cot_sample_100*.json"))) == 1
     for dataset in ("c4_original", "rpj"):
         assert len(published.gadre_points(tmp_path, dataset)[1]) == 5
     for which in published.GEMSTONES:
