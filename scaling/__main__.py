@@ -17,6 +17,7 @@ from scaling.records import FEEDBACKS, Plan, look_up
 MODELS, RUNS, FIGURES = Path("data/models/ladder"), Path("data/runs"), Path("figures")
 STUDY, DERIVED = Path("data/study"), Path("data/derived")
 EXTERNAL = Path("data/external")
+IMPORTS = ("human-eval", "lm-eval", "inspect", "monkeys", "csv")
 EPILOG = """
 typical use:
   python -m scaling study                     sample the shipped ladder, table, fit, figures
@@ -314,6 +315,10 @@ def add_others(verbs) -> None:
     verb.add_argument("--from", type=Path, dest="held", help="a folder that holds them already")
     verb.add_argument("--dry-run", action="store_true", help="say what would be done")
     verb.set_defaults(run=run_external)
+    verb = verbs.add_parser("import", help="pass@k of samples that another tool has drawn")
+    verb.add_argument("file", type=Path, help="a file, or a folder of YAML files")
+    verb.add_argument("--format", required=True, choices=IMPORTS)
+    verb.set_defaults(run=run_import)
 
 
 def run_external(options: argparse.Namespace) -> None:
@@ -329,6 +334,31 @@ def run_external(options: argparse.Namespace) -> None:
     for done, file in fetch_all(options.to, files, None if options.dry_run else get):
         where = options.held / file.file if options.held else file.url()
         print(f"{done:8}{file.file}  {file.bytes:,} bytes, {file.licence}, {where}")
+
+
+def run_import(options: argparse.Namespace) -> None:
+    """Print pass@k with its interval; name what could not be used on stderr."""
+    import numpy as np
+
+    from scaling.estimates import pass_at_k
+    from scaling.intervals import mean_interval
+    from scaling.readers import counts, read_samples
+
+    table, rejected = read_samples(options.file, options.format)
+    for where, why in rejected[:20]:
+        print(f"{options.file}, {where}: {why}", file=sys.stderr)
+    n, c = counts(table)
+    judged = n > 0
+    n, c = n[judged], c[judged]
+    if not len(n):
+        raise ValueError(f"{options.file} holds no sample with a verdict")
+    print(f"{n.sum():,} samples of {len(n)} problems", end="; ")
+    print(f"{(~judged).sum()} problems without a verdict, {len(rejected)} places rejected")
+    k = np.unique(np.append(2 ** np.arange(int(np.log2(n.min())) + 1), n.min()))
+    found = mean_interval(pass_at_k(n[:, None], c[:, None], k))
+    print(f"{'k':>5}{'pass@k':>10}{'low':>10}{'high':>10}")
+    for row in zip(k, found.value, found.low, found.high, strict=True):
+        print("{:>5}{:>10.4f}{:>10.4f}{:>10.4f}".format(*row))
 
 
 def positive(kind: type):

@@ -42,7 +42,8 @@ class Source:
 def sources(table: Path = DATA / "published" / "external.csv") -> list[Source]:
     """Return the list of files."""
     with table.open(newline="", encoding="utf-8") as lines:
-        return [Source(**row | {"bytes": int(row["bytes"])}) for row in csv.DictReader(lines)]
+        _, *rows = csv.reader(lines)
+    return [Source(*row[:5], int(row[5]), row[6]) for row in rows]
 
 
 def fault(source: Source, folder: Path) -> str:
@@ -86,8 +87,7 @@ def copy(source: Source, folder: Path, held: Path) -> None:
 
 def check(folder: Path, files: Sequence[Source]) -> None:
     """Raise a ValueError that names every file which `folder` lacks or holds changed."""
-    faults = [f"{s.file} ({what})" for s in files if (what := fault(s, folder))]
-    if faults:
+    if faults := [f"{s.file} ({what})" for s in files if (what := fault(s, folder))]:
         raise ValueError(f"{folder}: {len(faults)} of {len(files)} files: {', '.join(faults)}")
 
 

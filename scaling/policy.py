@@ -88,8 +88,7 @@ def policy_gain(
     whole, less = (np.stack([_at(t, points, c) for t in tables]) for c in (0 * charge, charge))
     family = np.arange(len(marks)) if cluster is None else np.asarray(cluster)
     parts = [_folds(family, folds, seed, i) for i in range(repeats)]
-    same = np.zeros(len(marks))
-    scored = [(whole, same, 1), (whole, marks, bins), (less, marks, bins)]
+    scored = [(whole, 0 * marks, 1), (whole, marks, bins), (less, marks, bins)]
     single, free, paid = (
         np.mean([_cross_fit(value, mark, n, part) for part in parts], axis=0)
         for value, mark, n in scored
@@ -99,8 +98,11 @@ def policy_gain(
     best = _choose(less, np.searchsorted(edges, marks, side="right"), len(edges) + 1)
     return PolicyGain(
         points,
-        *(side.mean(axis=0) for side in (single, free, paid)),
-        *(difference(side, single, replicates, seed, cluster) for side in (free, paid)),
+        single.mean(axis=0),
+        free.mean(axis=0),
+        paid.mean(axis=0),
+        difference(free, single, replicates, seed, cluster),
+        difference(paid, single, replicates, seed, cluster),
         edges,
         np.array(list(strategies))[best].tolist(),
     )
@@ -157,10 +159,7 @@ def _choose(value: Floats, group: NDArray[np.int64], bins: int) -> NDArray[np.in
 
 
 def _cross_fit(value: Floats, marks: Floats, bins: int, fold: NDArray[np.int64]) -> Floats:
-    """Return the policy's value, (problems, points), each problem's choice made on other folds.
-
-    value: (strategies, problems, points).
-    """
+    """Return the policy's value, (problems, points), each problem's choice made on other folds."""
     got = np.empty(value.shape[1:])
     for held in (fold == f for f in np.unique(fold)):
         edges = _edges(marks[~held], bins)

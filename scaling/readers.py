@@ -1,0 +1,200 @@
+"""Other people's samples as one tidy table: a row per sample, what a file does not tell left open.
+
+`read_samples(path, format)` returns the table and the list of what was rejected, by line or entry
+and with the reason: nothing is dropped in silence. Columns: `COLUMNS`. Nothing is graded here: a
+sample that its tool did not judge keeps its row, with `correct` NaN, and is named.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = {  #: column -> type
+    "problem": str,  # the tool's own name for it
+    "chain": int,  # which of the problem's samples, from 0
+    "answer": object,  # what was graded; None when unknown
+    "correct": float,  # 1 or 0, NaN without a verdict
+    "score": float,  # the tool's number, where it gave one
+    "completion_tokens": float,  # NaN when unknown
+}
+Rows = list[dict[str, Any]]
+Rejected = list[tuple[str, str]]
+
+
+class Format(NamedTuple):
+    """How a tool writes samples."""
+
+    texts: Callable[[Path], Iterator[tuple[str, Any]]]  #: (line or entry, its content)
+    load: Callable[[Any], Any]  #: content -> record
+    rows: Callable[[Any], Rows]  #: record -> samples
+    what: str  #: for the help text
+
+
+def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]:
+    """Return (table, rejected) of a file, or a folder of them, written in one of `FORMATS`.
+
+    A sample that comes a second time (lm-evaluation-harness writes one line per filter) is
+    rejected: the first counts. ValueError for an unknown format or an unreadable file.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
+    if not Path(path).exists():
+        raise ValueError(f"no file {path}")
+    how, kept, rejected = FORMATS[format], [], []
+    seen: set[tuple[str, int]] = set()
+    next_chain: Counter[str] = Counter()
+    for where, text in how.texts(Path(path)):
+        try:
+            rows = how.rows(how.load(text))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            missing = isinstance(error, KeyError)
+            rejected.append(
+                (where, f"no field {error}" if missing else " ".join(str(error).split()))
+            )
+            continue
+        for row in rows:
+            row.setdefault("chain", next_chain[row["problem"]])
+            key = (row["problem"], row["chain"])
+            if key in seen:
+                rejected.append((where, f"sample {key[1]} of problem {key[0]!r} came before"))
+                continue
+            seen.add(key)
+            next_chain[key[0]] += 1
+            kept.append(row)
+        if open_ := sum(math.isnan(row["correct"]) for row in rows):
+            rejected.append((where, f"{open_} of {len(rows)} samples have no verdict of their own"))
+    columns = {name: [row.get(name) for row in kept] for name in COLUMNS}
+    return pd.DataFrame(columns).astype(COLUMNS), rejected
+
+
+def counts(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, c) per problem, in order of appearance: samples with a verdict, correct ones."""
+    groups = table.groupby("problem", sort=False)["correct"]
+    return groups.count().to_numpy(), groups.sum().to_numpy().astype(int)
+
+
+def _verdict(value: Any) -> float:
+    """Return 1, 0, or NaN for what is neither (partial credit, several numbers, nothing)."""
+    if isinstance(value, str):
+        value = {"C": 1, "I": 0, "N": 0}.get(value)
+    return float(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else math.nan
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (bool, int, float)) else math.nan
+
+
+# ---------------------------------------------------------------- formats
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        yield from ((f"line {i}", line) for i, line in enumerate(file, 1) if line.strip())
+
+
+def _human_eval(record: Any) -> Rows:
+    row = {"problem": str(record["task_id"]), "answer": record.get("completion")}
+    row["correct"] = _verdict(record["passed"])
+    return [row | ({"chain": record["completion_id"]} if "completion_id" in record else {})]
+
+
+def _lm_eval(record: Any) -> Rows:
+    """Read all repeats: one verdict is the first's; with a filter, no one's (it may be a vote)."""
+    names = record.get("metrics") or [n for n in ("exact_match", "acc", "pass@1") if n in record]
+    repeats = record["resps"][0]
+    value, first = record[names[0]], record.get("filter", "none") == "none" or len(repeats) == 1
+    verdicts = value if isinstance(value, list) else [value if first else None]
+    if len(verdicts) > len(repeats):
+        raise ValueError(f"{len(verdicts)} verdicts for {len(repeats)} repeats")
+    verdicts = [*verdicts, *[None] * (len(repeats) - len(verdicts))]
+    shared = {"problem": str(record["doc_id"])}
+    return [
+        shared | {"chain": i, "answer": answer, "correct": _verdict(v), "score": _number(v)}
+        for i, (answer, v) in enumerate(zip(repeats, verdicts, strict=True))
+    ]
+
+
+def _inspect_samples(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the samples of an .eval archive, or of the JSON log."""
+    if path.suffix == ".json":
+        for i, sample in enumerate(json.loads(path.read_text(encoding="utf-8"))["samples"], 1):
+            yield f"sample {i}", json.dumps(sample)
+        return
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no whole .eval archive; was it cut off?")
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.startswith("samples/") and name.endswith(".json"):
+                try:
+                    yield name, archive.read(name)
+                except NotImplementedError as error:
+                    raise ValueError(
+                        f"{path} is compressed with Zstandard, which this Python cannot read: "
+                        "convert it with `inspect log convert --to json`, or use Python 3.14"
+                    ) from error
+
+
+def _inspect(record: Any) -> Rows:
+    """The first scorer's verdict; tokens summed over the models that were called."""
+    score: Any = next(iter((record.get("scores") or {}).values()), {})
+    usage = (record.get("model_usage") or {}).values()
+    row = {"problem": str(record["id"]), "chain": int(record["epoch"]) - 1}
+    row |= {"answer": score.get("answer"), "correct": _verdict(score.get("value"))}
+    row |= {"score": _number(score.get("value"))}
+    return [row | ({"completion_tokens": sum(u["output_tokens"] for u in usage)} if usage else {})]
+
+
+def _yaml_files(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    for file in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
+        yield file.name, (file.stem, file.read_text(encoding="utf-8"))
+
+
+def _load_yaml(named: tuple[str, str]) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise OSError("no YAML parser is installed: pip install pyyaml") from error
+    try:
+        return named[0], yaml.load(named[1], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(error) from error
+
+
+def _monkeys(named: Any) -> Rows:
+    problem, record = named
+    verdicts = record["is_corrects"] if "is_corrects" in record else record["is_correct"]
+    pairs = zip(record["samples"], verdicts, strict=True)
+    return [{"problem": problem, "answer": a, "correct": _verdict(v)} for a, v in pairs]
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if missing := {"problem", "n", "c"} - set(rows.fieldnames or ()):
+            raise ValueError(f"{path} has no column {', '.join(sorted(missing))}")
+        yield from ((f"line {rows.line_num}", row) for row in rows)
+
+
+def _counted(record: Any) -> Rows:
+    n, c = int(record["n"]), int(record["c"])
+    if not 0 <= c <= n:
+        raise ValueError(f"c is {c}, n is {n}; needed is 0 <= c <= n")
+    return [{"problem": record["problem"], "correct": float(i < c)} for i in range(n)]
+
+
+FORMATS = {
+    "human-eval": Format(_lines, json.loads, _human_eval, "*_results.jsonl of human-eval"),
+    "lm-eval": Format(_lines, json.loads, _lm_eval, "samples_*.jsonl of lm-evaluation-harness"),
+    "inspect": Format(_inspect_samples, json.loads, _inspect, ".eval or .json log of inspect_ai"),
+    "monkeys": Format(_yaml_files, _load_yaml, _monkeys, "YAML of large_language_monkeys"),
+    "csv": Format(_csv_rows, dict, _counted, "columns problem, n, c"),
+}

@@ -1,0 +1,209 @@
+"""Other people's samples: small files in each tool's format, and what is wrong in them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from scaling.__main__ import IMPORTS, main
+from scaling.estimates import pass_at_k
+from scaling.readers import COLUMNS, FORMATS, counts, read_samples
+
+
+def write_lines(path, records):
+    path.write_text("".join(r if isinstance(r, str) else json.dumps(r) + "\n" for r in records))
+    return path
+
+
+def lm_eval(doc, texts, value, **more):
+    """Return one line as `--log_samples` writes it; `value` is its exact_match."""
+    return {
+        "doc_id": doc,
+        "doc": {"question": "1+1"},
+        "target": "2",
+        "arguments": {"gen_args_0": {"arg_0": "1+1", "arg_1": {"until": []}}},
+        "resps": [texts],
+        "filtered_resps": texts[:1],
+        "filter": "none",
+        "metrics": ["exact_match"],
+        "doc_hash": "0",
+        "exact_match": value,
+    } | more
+
+
+def inspect_sample(problem, epoch, value, **more):
+    usage = {"a/b": {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}}
+    return {
+        "id": problem,
+        "epoch": epoch,
+        "input": "1+1",
+        "target": "2",
+        "output": {"model": "a/b", "choices": []},
+        "scores": {"match": {"value": value, "answer": "2", "explanation": "..."}},
+        "model_usage": usage,
+    } | more
+
+
+def write_eval(path, samples, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("header.json", json.dumps({"version": 2, "status": "success"}))
+        for s in samples:
+            archive.writestr(f"samples/{s['id']}_epoch_{s['epoch']}.json", json.dumps(s))
+    return path
+
+
+def test_human_eval_samples_are_numbered_within_their_problem(tmp_path):
+    rows = [("HumanEval/0", True), ("HumanEval/1", False), ("HumanEval/0", False)]
+    records = [
+        {"task_id": t, "completion": f"x{i}", "result": "passed" if p else "failed", "passed": p}
+        for i, (t, p) in enumerate(rows)
+    ]
+    table, rejected = read_samples(write_lines(tmp_path / "r.jsonl", records), "human-eval")
+    assert list(table.columns) == list(COLUMNS)
+    assert table.problem.tolist() == ["HumanEval/0", "HumanEval/1", "HumanEval/0"]
+    assert table.chain.tolist() == [0, 0, 1]
+    assert table.correct.tolist() == [1, 0, 0]
+    assert table.answer.tolist() == ["x0", "x1", "x2"]
+    assert table.completion_tokens.isna().all()
+    assert not rejected
+
+
+def test_malformed_lines_are_named_by_number_and_the_others_read(tmp_path):
+    good = {"task_id": "a", "completion": "x", "passed": True}
+    lines = [good, "{half\n", "\n", "[1]\n", {"task_id": "a"}, good | {"passed": None}, good]
+    table, rejected = read_samples(write_lines(tmp_path / "r.jsonl", lines), "human-eval")
+    assert [where for where, _ in rejected] == ["line 2", "line 4", "line 5", "line 6"]
+    assert rejected[2][1] == "no field 'passed'"
+    assert rejected[3][1] == "1 of 1 samples have no verdict of their own"
+    assert table.correct.tolist() == pytest.approx([1, np.nan, 1], nan_ok=True)
+    assert [int(x[0]) for x in counts(table)] == [2, 2]
+
+
+def test_lm_eval_keeps_every_repeat_each_with_its_verdict(tmp_path):
+    lines = [lm_eval(0, ["2", "3", "2"], [1.0, 0.0, 1.0]), lm_eval(1, ["2", "2", "4"], [1, 1, 0])]
+    table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", lines), "lm-eval")
+    assert len(table) == 6
+    assert table.answer.tolist()[:3] == ["2", "3", "2"]
+    n, c = counts(table)
+    assert n.tolist() == [3, 3]
+    assert c.tolist() == [2, 2]
+    assert not rejected
+
+
+def test_lm_eval_gives_one_verdict_to_no_repeat_that_was_not_judged(tmp_path):
+    lines = [
+        lm_eval(0, ["2", "3"], 1.0),
+        lm_eval(1, ["2", "3", "2"], 1.0, filter="maj@3"),
+        lm_eval(2, ["5"], 0.0, filter="strict-match"),
+    ]
+    table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", lines), "lm-eval")
+    assert table[table.problem == "0"].correct.tolist() == pytest.approx([1, np.nan], nan_ok=True)
+    assert table[table.problem == "1"].correct.isna().all()
+    assert table[table.problem == "2"].correct.tolist() == [0]
+    assert rejected == [
+        ("line 1", "1 of 2 samples have no verdict of their own"),
+        ("line 2", "3 of 3 samples have no verdict of their own"),
+    ]
+
+
+def test_lm_eval_lines_of_a_second_filter_do_not_count_the_samples_twice(tmp_path):
+    lines = [lm_eval(0, ["2"], 0.0, filter="strict"), lm_eval(0, ["2"], 1.0, filter="flexible")]
+    table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", lines), "lm-eval")
+    assert table.correct.tolist() == [0]
+    assert rejected == [("line 2", "sample 0 of problem '0' came before")]
+
+
+def test_inspect_epochs_are_chains_and_tokens_are_read(tmp_path):
+    samples = [inspect_sample(p, e, v) for p, e, v in [(1, 2, "I"), (1, 1, "C"), ("b", 1, 1)]]
+    table, rejected = read_samples(write_eval(tmp_path / "log.eval", samples), "inspect")
+    assert table.problem.tolist() == ["1", "1", "b"]
+    assert table.chain.tolist() == [1, 0, 0]
+    assert table.correct.tolist() == [0, 1, 1]
+    assert (table.completion_tokens == 7).all()
+    assert not rejected
+    (tmp_path / "log.json").write_text(json.dumps({"version": 2, "samples": samples}))
+    assert read_samples(tmp_path / "log.json", "inspect")[0].equals(table)
+
+
+def test_inspect_partial_credit_and_crashed_samples_are_kept_without_a_verdict(tmp_path):
+    crashed = inspect_sample("b", 1, "C", scores=None, error={"message": "timeout"})
+    path = write_eval(tmp_path / "log.eval", [inspect_sample("a", 1, 0.5), crashed])
+    table, rejected = read_samples(path, "inspect")
+    assert table.correct.isna().all()
+    assert table.score.tolist() == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert [where for where, _ in rejected] == ["samples/a_epoch_1.json", "samples/b_epoch_1.json"]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python reads Zstandard")
+def test_a_zstandard_archive_says_what_to_do(tmp_path):
+    path = write_eval(tmp_path / "log.eval", [inspect_sample("a", 1, "C")], zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):  # the method of each entry
+        at = -1
+        while (at := data.find(mark, at + 1)) >= 0:
+            data[at + offset : at + offset + 2] = (93).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"Zstandard.*inspect log convert --to json"):
+        read_samples(path, "inspect")
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"no whole \.eval archive"):
+        read_samples(path, "inspect")
+
+
+def test_monkeys_files_are_one_problem_each(tmp_path):
+    pytest.importorskip("yaml")
+    for name, key in (("0", "is_corrects"), ("1", "is_correct")):
+        text = f"prompt: p\nquestion: q\ngt_answer: '2'\nsamples: [a, b]\n{key}: [true, false]\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "2.yaml").write_text("samples: [a, b]\nis_corrects: [true]\n")
+    (tmp_path / "3.yaml").write_text("samples: [a\n")
+    table, rejected = read_samples(tmp_path, "monkeys")
+    assert table.problem.tolist() == ["0", "0", "1", "1"]
+    assert table.correct.tolist() == [1, 0, 1, 0]
+    assert [where for where, _ in rejected] == ["2.yaml", "3.yaml"]
+
+
+def test_without_a_yaml_parser_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    (tmp_path / "0.yaml").write_text("samples: []")
+    assert main(["import", str(tmp_path), "--format", "monkeys"]) == 1
+    assert capsys.readouterr().err == "scaling: no YAML parser is installed: pip install pyyaml\n"
+
+
+def test_counts_come_back_from_a_csv_and_impossible_ones_are_named(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text("problem,n,c\na,4,1\nb,4,5\nc,4,x\nd,2,2\na,4,1\n")
+    table, rejected = read_samples(path, "csv")
+    assert [x.tolist() for x in counts(table)] == [[8, 2], [2, 2]]
+    assert [where for where, _ in rejected] == ["line 3", "line 4"]
+    assert "0 <= c <= n" in rejected[0][1]
+    path.write_text("problem,n\na,4\n")
+    with pytest.raises(ValueError, match="no column c"):
+        read_samples(path, "csv")
+
+
+def test_unknown_formats_and_files_are_refused(tmp_path):
+    assert tuple(FORMATS) == IMPORTS
+    with pytest.raises(ValueError, match="allowed: human-eval, lm-eval"):
+        read_samples(tmp_path, "parquet")
+    for name in FORMATS:
+        with pytest.raises(ValueError, match="no file"):
+            read_samples(tmp_path / "none", name)
+
+
+def test_the_command_prints_pass_at_k_of_the_judged_samples_and_names_the_rest(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    right = rng.uniform(size=(20, 8)) < 0.3
+    lines = [lm_eval(i, ["x"] * 8, row.astype(float).tolist()) for i, row in enumerate(right)]
+    write_lines(tmp_path / "s.jsonl", [*lines, "{broken\n"])
+    assert main(["import", str(tmp_path / "s.jsonl"), "--format", "lm-eval"]) == 0
+    out, err = capsys.readouterr()
+    for k in (1, 2, 4, 8):
+        value = pass_at_k(8, right.sum(axis=1), k).mean()
+        assert f"{k:>5}{value:>10.4f}" in out
+    assert "160 samples of 20 problems" in out
+    assert "line 21" in err
