@@ -319,6 +319,13 @@ def add_others(verbs) -> None:
     verb.add_argument("file", type=Path, help="a file, or a folder of YAML files")
     verb.add_argument("--format", required=True, choices=IMPORTS)
     verb.set_defaults(run=run_import)
+    verb = verbs.add_parser("plan", help="what telling two methods apart would cost")
+    verb.add_argument("--effect", type=positive(float), required=True, help="difference, e.g. 0.03")
+    verb.add_argument("--power", type=positive(float), default=0.8, help="default 0.8")
+    verb.add_argument("--pilot", type=Path, nargs="+", default=[], help="run folders, one or two")
+    verb.add_argument("--between", type=positive(float), help="paired spread; default: the pilot's")
+    verb.add_argument("--max-problems", type=positive(int), help="what the benchmark holds")
+    verb.set_defaults(run=run_plan)
 
 
 def run_external(options: argparse.Namespace) -> None:
@@ -359,6 +366,24 @@ def run_import(options: argparse.Namespace) -> None:
     print(f"{'k':>5}{'pass@k':>10}{'low':>10}{'high':>10}")
     for row in zip(k, found.value, found.low, found.high, strict=True):
         print("{:>5}{:>10.4f}{:>10.4f}{:>10.4f}".format(*row))
+
+
+def run_plan(options: argparse.Namespace) -> None:
+    """Print the cheapest study that tells the difference, and its price at the pilot's costs."""
+    from scaling.curves import read_pool
+    from scaling.planner import plan, read_pilot
+    from scaling.store import load_run
+
+    pools = [read_pool(load_run(path)) for path in options.pilot]
+    pilot = read_pilot(pools) if pools else None
+    study, cost = plan(options.effect, options.power, pilot, options.between, options.max_problems)
+    print(
+        f"{study.problems:,} problems x {study.samples:,} samples x 2 methods: {study.draws:,} "
+        f"samples tell a difference of {study.detectable:.3g} with power {options.power:g}"
+    )
+    if cost:
+        hours = f"{cost['seconds'] / 3600:.3g} hours on the pilot's machine"
+        print(f"{cost['tokens']:.3g} tokens, {cost['flops']:.3g} FLOPs, {hours}")
 
 
 def positive(kind: type):

@@ -94,14 +94,15 @@ def sample_all(work: Sequence[Work], workers: int = 0) -> list[LoadedRun]:
     Progress counts samples, those of runs that were sealed before included.
     """
     from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+    from multiprocessing import active_children, get_context
+    from signal import SIG_IGN, SIGINT, signal
 
     workers = min(workers or len(os.sched_getaffinity(0)), len(work))
     total = sum(w.problems * w.plan.chains * w.plan.steps for w in work)
     samples, tokens, started = 0, 0, time.perf_counter()
     runs: dict[int, LoadedRun] = {}
     with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn"), signal, (SIGINT, SIG_IGN)) as pool,
         tqdm(total=total, unit="sample", unit_scale=True, desc="sampling") as bar,
     ):
         futures = {pool.submit(w): i for i, w in enumerate(work)}
@@ -117,6 +118,8 @@ def sample_all(work: Sequence[Work], workers: int = 0) -> list[LoadedRun]:
                 bar.set_postfix_str(f"{tokens / passed:,.0f} tokens/s, {run.task} {run.card.name}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():  # what they had written stays; the rest is drawn anew
+                child.terminate()
             raise
     return [runs[index] for index in sorted(runs)]
 

@@ -42,7 +42,7 @@ DECAY = 0.2  #: share of a checkpoint's tokens over which its rate falls to zero
 WIDTHS = (32, 48, 64, 96, 144, 208)  #: padded lengths; an example that is longer is left out
 LADDER = {  #: size -> train FLOPs of its checkpoints, closer where sums are being learnt
     "0.1M": (3e11, 1e12, 3e12, 5.6e12, 1e13, 3e13),
-    "0.3M": (1e12, 3e12, 5.6e12, 1e13, 3e13, 1e14),
+    "0.3M": (1e12, 3e12, 5.6e12, 1e13, 3e13),
     "1.3M": (1e12, 3e12, 1e13, 3e13, 1e14),
     "4.8M": (3e12, 1e13, 3e13, 1e14, 3e14),
 }

@@ -1,0 +1,81 @@
+"""What a study would cost before it is run: from a pilot's log to problems, samples, FLOPs, hours.
+
+`intervals.plan_study` says how many problems and samples tell a difference of a given size; a pilot
+says how noisy the problems are and what one sample costs on the machine that drew it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.curves import Pool
+from scaling.intervals import Study, pilot_spread, plan_study
+
+UNITS = ("tokens", "flops", "seconds")
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What small runs of one or two methods, on the same problems, say of a larger study."""
+
+    between: float | None  #: spread over problems of the paired difference; None for one run
+    within: float  #: mean of p (1 - p)
+    per_problem: dict[str, float]  #: unit -> cost of one problem, both methods: the prompts
+    per_draw: dict[str, float]  #: unit -> cost of one sample, mean of the methods
+
+
+def read_pilot(pools: Sequence[Pool]) -> Pilot:
+    """Return what one or two best-of-N runs say. ValueError where they cannot be paired."""
+    if not 1 <= len(pools) <= 2 or any(p.run.plan.method != "best_of_n" for p in pools):
+        raise ValueError("a pilot is one best-of-N run, or two on the same problems")
+    first, last = pools[0], pools[-1]
+    if list(first.run.problems["id"]) != list(last.run.problems["id"]):
+        raise ValueError(
+            "the two pilot runs were drawn on different problems; draw them on one set"
+        )
+    drawn = [np.isfinite(pool.correct[:, :, 0]).sum(axis=1) for pool in (first, last)]
+    n = int(drawn[0][0])
+    if any((count != n).any() for count in drawn):
+        raise ValueError(
+            "a pilot needs as many samples of every problem in both runs: draw it without "
+            "stop_after_correct, and again if samples failed"
+        )
+    between, within = pilot_spread(
+        n, *(np.nansum(p.correct[:, :, 0], axis=1) for p in (first, last))
+    )
+    costs = [pool.costs for pool in (first, last)]
+    return Pilot(
+        between if len(pools) == 2 else None,
+        within,
+        {unit: float(sum(cost[unit][0].mean() for cost in costs)) for unit in UNITS},
+        {unit: float(np.mean([np.nanmean(cost[unit][1]) for cost in costs])) for unit in UNITS},
+    )
+
+
+def plan(
+    effect: float,
+    power: float = 0.8,
+    pilot: Pilot | None = None,
+    between: float | None = None,
+    max_problems: int | None = None,
+) -> tuple[Study, dict[str, float]]:
+    """Return the cheapest study in FLOPs that finds `effect`, and its cost per unit (no pilot: {}).
+
+    between: the paired spread, where it is not the pilot's; 0.15 where neither tells it.
+    """
+    known = {"within": pilot.within} if pilot else {}
+    spread = between if between is not None else pilot.between if pilot else None
+    if spread is not None:
+        known["between"] = spread
+    if pilot:  # both methods' prompts, in draws
+        known["problem_cost"] = pilot.per_problem["flops"] / pilot.per_draw["flops"]
+    study = plan_study(effect, power, max_problems=max_problems, **known)
+    if pilot is None:
+        return study, {}
+    return study, {
+        unit: study.problems * pilot.per_problem[unit] + study.draws * pilot.per_draw[unit]
+        for unit in UNITS
+    }
