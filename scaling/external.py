@@ -43,7 +43,7 @@ def sources(table: Path = DATA / "published" / "external.csv") -> list[Source]:
     """Return the list of files."""
     with table.open(newline="", encoding="utf-8") as lines:
         _, *rows = csv.reader(lines)
-    return [Source(*row[:5], int(row[5]), row[6]) for row in rows]
+    return [Source(f, r, c, p, h, int(size), spdx) for f, r, c, p, h, size, spdx in rows]
 
 
 def fault(source: Source, folder: Path) -> str:

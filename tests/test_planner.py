@@ -1,0 +1,98 @@
+"""What a study would cost: a plan from a planted pilot, against its own arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from scaling.__main__ import main
+from scaling.compute import Shape, forward_flops, sample_flops
+from scaling.curves import read_pool
+from scaling.intervals import detectable_effect
+from scaling.planner import plan, read_pilot
+from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.store import open_run
+
+SHAPE = Shape("llama", 32, 16, 2, 2, 2, 8, 32, 64, True, True, False, False, False, False, 1, False)
+CARD = ModelCard("tiny", 1000, 500, 1e9, 10, asdict(SHAPE), "w")
+PROMPT, COMPLETION, SECONDS = 12, 8, 0.25
+
+
+def write_pilot(root, rate, seed=0, problems=60, chains=16, **changes):
+    """Write a run in which problem i is right at `rate[i]`; return its folder."""
+    rng = np.random.default_rng(seed)
+    asked = [Problem(f"p{i}", "1+1=", "2", "2") for i in range(problems)]
+    planned = replace(Plan(chains=chains, seed=seed), **changes)
+    with open_run(root, task="sums", card=CARD, plan=planned, problems=asked) as writer:
+        for i, problem in enumerate(asked):
+            right = rng.uniform(size=chains) < rate[i]
+            cost = (PROMPT, 0, COMPLETION, SECONDS, "stop")
+            samples = [
+                Sample(problem.id, j, 0, "2", "2", bool(r), -1.0, -1.0, *cost)
+                for j, r in enumerate(right)
+            ]
+            writer.write(f"{i:06d}", samples)
+        return writer.seal()
+
+
+@pytest.fixture(scope="module")
+def pilots(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pilots")
+    rate = np.random.default_rng(5).uniform(0.1, 0.8, size=60)
+    return [write_pilot(root, rate + 0.1 * i, seed=i) for i in (0, 1)]
+
+
+def test_a_pilot_tells_what_a_prompt_and_a_sample_cost(pilots):
+    found = read_pilot([read_pool(run) for run in pilots])
+    assert found.per_problem["tokens"] == 2 * PROMPT
+    assert found.per_draw["tokens"] == COMPLETION
+    assert found.per_draw["seconds"] == pytest.approx(SECONDS)
+    assert found.per_problem["flops"] == pytest.approx(2 * forward_flops(SHAPE, PROMPT, 0, 0))
+    assert found.per_draw["flops"] == pytest.approx(sample_flops(SHAPE, PROMPT, PROMPT, COMPLETION))
+    assert found.between < 0.12  # planted: the same 0.1 on every problem, spread 0
+
+
+def test_a_plan_tells_the_effect_with_the_wanted_power_and_prices_every_draw(pilots):
+    pilot = read_pilot([read_pool(pilots[0])])
+    study, cost = plan(0.03, 0.9, pilot)
+    assert study.detectable <= 0.03
+    reached = detectable_effect(study.problems, study.samples, 0.15, pilot.within, 0.9)
+    assert study.detectable == pytest.approx(float(reached))
+    assert study.draws == 2 * study.problems * study.samples
+    assert cost["tokens"] == 2 * study.problems * (PROMPT + study.samples * COMPLETION)
+    assert cost["seconds"] == pytest.approx(study.draws * SECONDS)
+
+
+def test_dear_prompts_move_the_plan_from_problems_to_samples(pilots):
+    pilot = read_pilot([read_pool(pilots[0])])
+    dear = replace(pilot, per_problem={unit: 1e3 * c for unit, c in pilot.per_problem.items()})
+    assert plan(0.03, 0.8, dear)[0].samples > plan(0.03, 0.8, pilot)[0].samples
+    assert plan(0.03, between=0.3)[0].problems > plan(0.03, between=0.1)[0].problems
+    assert plan(0.03)[1] == {}
+
+
+def test_pilots_that_cannot_tell_are_refused(pilots, tmp_path):
+    other = write_pilot(tmp_path, np.full(30, 0.5), problems=30)
+    revised = write_pilot(tmp_path, np.full(60, 0.5), method="revision", steps=2)
+    with pytest.raises(ValueError, match="different problems"):
+        read_pilot([read_pool(pilots[0]), read_pool(other)])
+    for pools in ([read_pool(revised)], []):
+        with pytest.raises(ValueError, match="one best-of-N run, or two"):
+            read_pilot(pools)
+    pool = read_pool(pilots[0])
+    pool.correct[3, 2, 0] = np.nan
+    with pytest.raises(ValueError, match="as many samples of every problem"):
+        read_pilot([pool])
+
+
+def test_the_command_prints_problems_samples_flops_and_hours(pilots, capsys):
+    assert main(["plan", "--effect", "0.03", "--pilot", str(pilots[0].path)]) == 0
+    study, cost = plan(0.03, 0.8, read_pilot([read_pool(pilots[0])]))
+    out = capsys.readouterr().out
+    assert f"{study.problems:,} problems x {study.samples:,} samples x 2 methods" in out
+    assert f"{cost['flops']:.3g} FLOPs" in out
+    assert f"{cost['seconds'] / 3600:.3g} hours" in out
+    assert main(["plan", "--effect", "0.001", "--max-problems", "50"]) == 1
+    assert "50 problems cannot tell a difference of 0.001" in capsys.readouterr().err
