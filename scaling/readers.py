@@ -59,9 +59,8 @@ def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]
             rows = how.rows(how.load(text))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             missing = isinstance(error, KeyError)
-            rejected.append(
-                (where, f"no field {error}" if missing else " ".join(str(error).split()))
-            )
+            reason = f"no field {error}" if missing else " ".join(str(error).split())
+            rejected.append((where, reason))
             continue
         for row in rows:
             row.setdefault("chain", next_chain[row["problem"]])
@@ -109,7 +108,8 @@ def _human_eval(record: Any) -> Rows:
 
 def _lm_eval(record: Any) -> Rows:
     """Read all repeats: one verdict is the first's; with a filter, no one's (it may be a vote)."""
-    names = record.get("metrics") or [n for n in ("exact_match", "acc", "pass@1") if n in record]
+    known = [name for name in ("exact_match", "acc", "pass@1") if name in record]
+    names = record.get("metrics") or known or ["metrics"]
     repeats = record["resps"][0]
     value, first = record[names[0]], record.get("filter", "none") == "none" or len(repeats) == 1
     verdicts = value if isinstance(value, list) else [value if first else None]

@@ -117,6 +117,16 @@ def test_lm_eval_lines_of_a_second_filter_do_not_count_the_samples_twice(tmp_pat
     assert rejected == [("line 2", "sample 0 of problem '0' came before")]
 
 
+def test_lm_eval_logs_of_before_metrics_were_listed_are_read_or_named(tmp_path):
+    old = lm_eval(0, ["2"], 1.0)
+    del old["metrics"]
+    bare = old | {"doc_id": 1}
+    del bare["exact_match"]
+    table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", [old, bare]), "lm-eval")
+    assert table.correct.tolist() == [1]
+    assert rejected == [("line 2", "no field 'metrics'")]
+
+
 def test_inspect_epochs_are_chains_and_tokens_are_read(tmp_path):
     samples = [inspect_sample(p, e, v) for p, e, v in [(1, 2, "I"), (1, 1, "C"), ("b", 1, 1)]]
     table, rejected = read_samples(write_eval(tmp_path / "log.eval", samples), "inspect")
