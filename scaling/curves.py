@@ -165,6 +165,25 @@ class Pool:
         spent = np.nanmean(np.cumsum(np.nan_to_num(own), axis=2), axis=1)
         return chains * spent[:, k - 1] + shared[:, None] * (1 if shared_prompt else chains)
 
+    def stopping_cost(self, unit: str, k: np.ndarray) -> np.ndarray:
+        """Return the mean cost of drawing up to k samples, stopping at the first right one.
+
+        (problems, budgets), for best-of-N: what a sampler pays that is told the verdict, as told
+        revision is. Without bias: of the min(T, k) draws, sum over j < k of (1 - pass@j) on
+        average, pass@k are right, and draws of either kind are exchangeable.
+        """
+        own, shared = self.costs[unit][1][:, :, 0], self.costs[unit][0]
+        every = np.arange(1, int(np.max(k)) + 1)
+        coverage = self.values("oracle", every)
+        draws = np.cumsum(np.hstack([np.ones((len(coverage), 1)), 1 - coverage[:, :-1]]), axis=1)
+        right = self.correct[:, :, 0] == 1
+        mean = [
+            np.where(kind, own, 0).sum(axis=1) / np.maximum(kind.sum(axis=1), 1)
+            for kind in (right, ~right & np.isfinite(own))
+        ]
+        spent = mean[0][:, None] * coverage + mean[1][:, None] * (draws - coverage)
+        return (shared[:, None] + spent)[:, np.asarray(k) - 1]
+
 
 def read_pool(run: LoadedRun) -> Pool:
     """Return a run's log as arrays over (problem, chain, step)."""

@@ -72,6 +72,17 @@ def size_name(pool: Pool) -> str:
     return f"{pool.run.card.n_params / 1e6:.2g} M"
 
 
+def nearest(pools: Sequence[Pool], share: float) -> Pool:
+    """Return the pool whose accuracy with one sample is nearest to `share`."""
+    return min(pools, key=lambda pool: abs(np.nanmean(pool.correct[:, :, 0]) - share))
+
+
+def model_name(pool: Pool) -> str:
+    """Return a checkpoint as legends name it: parameters, training compute."""
+    mantissa, exponent = f"{pool.run.card.train_flops:.1e}".split("e+")
+    return f"{size_name(pool)}, {float(mantissa):g}e{int(exponent)}"
+
+
 def series_name(pool: Pool, selector: str) -> str:
     """Return what a legend calls a method and selector; told of its errors, it says so."""
     name = {"best_of_n": "samples", "revision": "revision", "revision+verdict": "revision, told"}
@@ -155,25 +166,23 @@ def exchange_text(found: Plane) -> str:
 
 # ---------------------------------------------------------------- the figures
 def coverage(study: Study) -> tuple[Any, dict]:
-    """Coverage against samples, one line per model: the most trained of each size, and one law."""
+    """Coverage against samples and one law: the checkpoint of each size nearest to 10 % right."""
     facts: dict[str, Any] = {}
     panels = [(task, level) for task in study.tasks for level in study.select(task)[0].levels]
     panels = [(task, level) for task, level in panels if level != "all"]
     fig, axes = plots.figure(1, len(panels), height=2.3, sharey=True)
     for ax, (task, level) in zip(axes[0], panels, strict=True):
         for index, pools in enumerate(study.sizes(task).values()):
-            shown = study.curve(pools[-1], "oracle", "samples", level)
-            style = plots.look(index)
-            plots.draw_curve(
-                ax, shown, **style | {"linestyle": "none", "label": size_name(pools[-1])}
-            )
+            pool, style = nearest(pools, 0.1), plots.look(index)
+            shown = study.curve(pool, "oracle", "samples", level)
+            plots.draw_curve(ax, shown, **style | {"linestyle": "none", "label": model_name(pool)})
             if np.nanmin(shown.y) > 0:
                 fitted = fit("exp_power", shown)
                 plots.draw_fit(ax, fitted, shown.x, color=style["color"], band=False)
-                facts[f"{task} {level} {pools[-1].run.card.name}"] = summary(fitted)
+                facts[f"{task} {level} {pool.run.card.name}"] = summary(fitted)
         ax.set(title=f"{task} {level}  ($n$={shown.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("coverage" if ax is axes[0][0] else "")
-    axes[0][0].legend(title="parameters", title_fontsize=6.5)
+        ax.legend(title="parameters, train FLOPs", title_fontsize=6)
     return fig, facts
 
 
@@ -182,7 +191,8 @@ def methods(study: Study) -> tuple[Any, dict]:
     facts: dict[str, Any] = {}
     fig, axes = plots.figure(1, len(study.tasks), height=2.7)
     for ax, task in zip(axes[0], study.tasks, strict=True):
-        top = study.select(task)[-1]
+        revisers = [p.run.card for p in study.select(task, "revision")]
+        top = nearest([p for p in study.select(task) if p.run.card in revisers], 0.5)
         series = [(top, selector) for selector in ("oracle", "majority", "logprob")]
         for method in ("revision", "revision+verdict"):
             same = [p for p in study.select(task, method) if p.run.card == top.run.card]
@@ -193,7 +203,10 @@ def methods(study: Study) -> tuple[Any, dict]:
                 ax, shown, **plots.look(index) | {"label": series_name(pool, selector)}
             )
             facts[f"{task} {shown.estimator}"] = dict(x=shown.x.tolist(), y=shown.y.tolist())
-        ax.set(title=f"{task}, {size_name(top)} model  ($n$={shown.n_problems})", ylim=(0, 1.02))
+        fresh = study.curve(top, "oracle", "flops", "all")
+        stopped = top.stopping_cost("flops", top.budgets()).mean(axis=0)
+        ax.plot(stopped, fresh.y, color="0.5", linestyle=":", label="samples, told: coverage")
+        ax.set(title=f"{task}, {model_name(top)}  ($n$={fresh.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("accuracy" if ax is axes[0][0] else "")
     handles, names = axes[0][0].get_legend_handles_labels()
     fig.legend(handles, names, loc="outside right center")
@@ -219,13 +232,15 @@ def two_panels(study: Study) -> tuple[Any, dict]:
                 plots.draw_fit(left, fitted, grid, color=style["color"], band=False)
             if fitted is not None:
                 facts[f"{task} {size} train"] = summary(fitted)
-            tested = study.curve(pools[-1], selector, "flops", "all")
-            plots.draw_curve(right, tested, **style | {"label": size})
+            half = nearest(pools, 0.5)
+            tested = study.curve(half, selector, "flops", "all")
+            plots.draw_curve(right, tested, **style | {"label": model_name(half)})
         plots.accuracy_axes(left, "flops").set(xlabel="train FLOPs", ylabel=f"{task}: pass@1")
         right.set(ylabel=f"{task}: {SELECTOR_NAMES[selector]}")
         left.set_ylim(0, 1.02)
+        right.legend(title="parameters, train FLOPs", title_fontsize=6.5)
     axes[0][0].set_title("one sample, more training")
-    axes[0][1].set_title("each size fully trained, more samples")
+    axes[0][1].set_title("the checkpoint nearest to half right, more samples")
     axes[0][0].legend(title="parameters", title_fontsize=6.5)
     return fig, facts
 

@@ -101,7 +101,7 @@ def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
         ax.plot(grid[inside], line.test_flops[inside], color="0.25", lw=0.9, zorder=2)
         band = (values.clip(bottom, top) for values in (line.low, line.high))
         ax.fill_between(grid, *band, color="0.25", alpha=0.12, lw=0)
-        at = np.flatnonzero(inside)[int(inside.sum() * (0.25 + 0.5 * (turn % 3) / 2))]
+        at = np.flatnonzero(inside)[int(inside.sum() * (0.1 + 0.8 * turn / len(levels)))]
         box = {"fc": "white", "ec": "none", "pad": 0.6}
         where = {"ha": "center", "va": "center", "fontsize": 6, "bbox": box, "zorder": 4}
         ax.text(grid[at], line.test_flops[at], f"{level:.0%}", **where)

@@ -29,7 +29,7 @@ class Preset:
 
     problems: int = 100  #: per task, over its levels
     plan: Plan = PLAIN  #: every model
-    revision: Plan = REVISE  #: the most trained of each size, with and without the verdict
+    revision: Plan = REVISE  #: the two most trained of each size, with and without the verdict
     models: int = 0  #: the most trained ones only; 0 takes all
 
 
@@ -74,9 +74,10 @@ class Work:
 def work_of(
     preset: Preset, models: Sequence[Path], tasks: Sequence[str], root: Path, **options: Any
 ) -> list[Work]:
-    """Return every run of a preset: all models best-of-N, the most trained of a size revising."""
+    """Return every run of a preset: all models best-of-N, the last two of each size revising."""
     models = list(models)[-preset.models :]
-    last = {path.parent: path for path in models}.values()
+    sizes = [path.parent for path in models]
+    last = [path for i, path in enumerate(models) if sizes[i + 1 :].count(path.parent) < 2]
     plans = [(path, preset.plan) for path in models]
     for feedback in FEEDBACKS:
         plans += [(path, replace(preset.revision, feedback=feedback)) for path in last]
