@@ -164,13 +164,22 @@ def exchange_text(found: Plane) -> str:
     return f"10× the training = {rate}× the inference\n(95 % interval {low} to {high})"
 
 
+def legend_below(fig, axes, **options: Any) -> None:
+    """Put one legend of all the axes' series under the figure, each name once."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        handles, names = ax.get_legend_handles_labels()
+        named |= dict(zip(names, handles, strict=True))
+    fig.legend(named.values(), named, loc="outside lower center", ncols=4, **options)
+
+
 # ---------------------------------------------------------------- the figures
 def coverage(study: Study) -> tuple[Any, dict]:
     """Coverage against samples and one law: the checkpoint of each size nearest to 10 % right."""
     facts: dict[str, Any] = {}
     panels = [(task, level) for task in study.tasks for level in study.select(task)[0].levels]
     panels = [(task, level) for task, level in panels if level != "all"]
-    fig, axes = plots.figure(1, len(panels), height=2.3, sharey=True)
+    fig, axes = plots.figure(1, len(panels), height=2.6, sharey=True)
     for ax, (task, level) in zip(axes[0], panels, strict=True):
         for index, pools in enumerate(study.sizes(task).values()):
             pool, style = nearest(pools, 0.1), plots.look(index)
@@ -182,14 +191,14 @@ def coverage(study: Study) -> tuple[Any, dict]:
                 facts[f"{task} {level} {pool.run.card.name}"] = summary(fitted)
         ax.set(title=f"{task} {level}  ($n$={shown.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("coverage" if ax is axes[0][0] else "")
-        ax.legend(title="parameters, train FLOPs", title_fontsize=6)
+    legend_below(fig, axes[0], title="parameters, train FLOPs")
     return fig, facts
 
 
 def methods(study: Study) -> tuple[Any, dict]:
     """Accuracy against test FLOPs: every selector and method of the most trained largest model."""
     facts: dict[str, Any] = {}
-    fig, axes = plots.figure(1, len(study.tasks), height=2.7)
+    fig, axes = plots.figure(1, len(study.tasks), height=3.1)
     for ax, task in zip(axes[0], study.tasks, strict=True):
         revisers = [p.run.card for p in study.select(task, "revision")]
         top = nearest([p for p in study.select(task) if p.run.card in revisers], 0.5)
@@ -208,8 +217,7 @@ def methods(study: Study) -> tuple[Any, dict]:
         ax.plot(stopped, fresh.y, color="0.5", linestyle=":", label="samples, told: coverage")
         ax.set(title=f"{task}, {model_name(top)}  ($n$={fresh.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("accuracy" if ax is axes[0][0] else "")
-    handles, names = axes[0][0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside right center")
+    legend_below(fig, axes[0][:1])
     return fig, facts
 
 

@@ -33,7 +33,7 @@ def execute(path: Path, save: bool = True) -> float:
     try:
         client.execute()
     except CellExecutionError as error:
-        raise ValueError(f"{path}: {str(error).strip().splitlines()[-1]}") from error
+        raise ValueError(f"{path}: {error.ename}: {error.evalue}") from error
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times would differ in every run
     notebook.metadata[MARK] = code_hash(notebook)

@@ -88,9 +88,9 @@ def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
     """
     colors = {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0, "zorder": 3}
     points = ax.scatter(train[used], test[used], c=accuracy[used], s=16, lw=0, **colors)
-    open_ones = ax.scatter(train[~used], test[~used], c=accuracy[~used], s=9, lw=0.7, **colors)
-    open_ones.set_facecolor("none")
-    grid = np.geomspace(train.min(), train.max(), 60)
+    edges = points.to_rgba(accuracy[~used])
+    ax.scatter(train[~used], test[~used], s=9, lw=0.7, facecolors="none", edgecolors=edges)
+    grid = np.geomspace(train.min(), train.max(), 600)
     bottom, top = test.min() / 1.6, test.max() * 1.6
     ax.set(xscale="log", yscale="log", ylim=(bottom, top))
     for turn, level in enumerate(levels):

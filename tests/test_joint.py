@@ -200,7 +200,7 @@ def test_the_cost_of_a_sample_changes_what_items_say() -> None:
 
 def test_bad_input_is_refused() -> None:
     y, _ = planted("plane_logit")
-    with pytest.raises(ValueError, match="no joint law 'plane'; known: plane_logit"):
+    with pytest.raises(ValueError, match="unknown joint law 'plane'; did you mean 'plane_logit'"):
         fit_joint("plane", TRAIN, TEST, y)
     for name in ("plane_logit", "item_response"):
         with pytest.raises(ValueError, match="positive"):

@@ -184,6 +184,28 @@ def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, capsys):
             assert (tmp_path / "figures" / f"{name}.{suffix}").stat().st_size > 100
 
 
+def test_an_interrupted_main_job_says_so_and_keeps_what_it_had(tiny_folder, tmp_path):
+    command = [sys.executable, "-m", "scaling", "study", "--models", str(tiny_folder.parents[1])]
+    command += ["--workers", "1"]
+    for option in ("runs", "derived", "figures"):
+        command += [f"--{option}", str(tmp_path / option)]
+    child = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    until = time.time() + 120
+    while time.time() < until and not list((tmp_path / "runs").glob("*/parts/*facts*")):
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, shown = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "interrupted; the same command goes on" in shown
+    assert "Traceback" not in shown
+    assert list((tmp_path / "runs").glob("*/*/*.parquet"))
+
+
 def test_figures_are_byte_identical_when_redrawn(runs, tmp_path):
     for folder in ("a", "b"):
         assert run_main("figures", "methods", "--runs", runs, "--figures", tmp_path / folder) == 0

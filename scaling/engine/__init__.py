@@ -40,7 +40,7 @@ DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat1
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.1}
 PROMPTS = 128  #: prompts that may wait or be shared at a time
 ROWS = {"cpu": 256, "cuda": 512}  #: rows in flight unless told otherwise
-CPU_MEMORY = 1 << 30  #: bytes of keys and values on a CPU unless told otherwise
+CPU_MEMORY = 1 << 28  #: bytes of keys and values on a CPU unless told otherwise
 
 
 class Engine:
@@ -176,5 +176,5 @@ def _device(name: str) -> torch.device:
 
 
 def _free_memory(device: torch.device) -> int:
-    """Return the bytes for keys and values: 60 % of a GPU's free ones, 1 GiB on a CPU."""
+    """Return the bytes for keys and values: 60 % of a GPU's free ones, 256 MiB on a CPU."""
     return int(torch.cuda.mem_get_info(device)[0] * 0.6) if device.type == "cuda" else CPU_MEMORY
