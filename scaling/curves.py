@@ -15,7 +15,14 @@ import numpy as np
 import pandas as pd
 
 from scaling import compute
-from scaling.estimates import best_of_k, chain_prefix, grid_at_k, majority_at_k, pass_at_k
+from scaling.estimates import (
+    best_of_k,
+    chain_prefix,
+    grid_at_k,
+    inverse_pass_at_k,
+    majority_at_k,
+    pass_at_k,
+)
 from scaling.intervals import mean_interval
 from scaling.records import Curve
 from scaling.store import LoadedRun
@@ -124,12 +131,27 @@ class Pool:
     def _parallel(self, selector: str, k: np.ndarray) -> np.ndarray:
         """Chains are exchangeable: average over all subsets of k."""
         correct, score = self.correct[:, :, 0], self.ledger["logprob"][:, :, 0]
+        if self.run.plan.stop_after_correct:
+            return self._stopped(selector, k)
         if selector == "oracle":
             drawn = np.isfinite(correct).sum(axis=1)
             return pass_at_k(drawn[:, None], np.nansum(correct, axis=1)[:, None], k)
         if selector == "majority":
             return majority_at_k(self.answers[:, :, 0], correct, k)
         return best_of_k(correct, score, k)
+
+    def _stopped(self, selector: str, k: np.ndarray) -> np.ndarray:
+        """Sampling that stopped at a success is no plain pool: its plain pass@k is too high."""
+        if selector != "oracle":
+            raise ValueError(
+                f"selector is {selector!r}, but the run stopped at correct samples: only oracle can "
+                "be read without bias; sample with stop_after_correct=0"
+            )
+        r, correct = self.run.plan.stop_after_correct, self.correct[:, :, 0]
+        sofar = np.cumsum(np.nan_to_num(correct), axis=1)
+        counted = np.isfinite(correct) & (sofar - np.nan_to_num(correct) < r)  # up to the r-th
+        n, c = counted.sum(axis=1)[:, None], np.minimum(sofar[:, -1:], r).astype(int)
+        return inverse_pass_at_k(n, c, r, k, cap=self.run.plan.chains)
 
     def _sequential(self, selector: str, k: np.ndarray) -> np.ndarray:
         """Steps are ordered: read prefixes, and average over chains."""
@@ -243,6 +265,8 @@ def accuracy_rows(pool: Pool, replicates: int = 1000) -> Iterator[dict[str, obje
     series = [(selector, 1) for selector in SELECTORS[run.plan.method]]
     if run.plan.method == "revision":
         series += [("oracle", 2**i) for i in range(1, run.plan.chains.bit_length())]
+    if run.plan.stop_after_correct:
+        series = [("oracle", 1)]
     for selector, chains in series:
         values = pool.values(selector, k, chains)
         costs = [pool.cost(unit, k, chains) for unit in ("tokens", "flops")]

@@ -139,6 +139,45 @@ def test_a_revision_step_costs_more_flops_than_the_first_draft(pools):
     assert (np.diff(per_token) > 0).all()
 
 
+def test_a_pool_stopped_at_successes_is_read_without_bias(pools):
+    """Cut whole pools as a stopped sampler would have: on average the whole pool's own pass@k."""
+    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "best_of_n"]
+    rng, k, r = np.random.default_rng(0), np.array([1, 2, 4, 8]), 2
+    whole = (rng.random((400, 8, 1)) < rng.beta(0.5, 2, (400, 1, 1))).astype(float)
+    cut = whole.copy()
+    cut[np.cumsum(whole, axis=1) - whole >= r] = np.nan
+    cut[::3] = whole[::3]  # some rows were in flight and finished: they must not count
+    run = replace(pool.run, plan=replace(pool.run.plan, stop_after_correct=r))
+    stopped = replace(pool, run=run, correct=cut)
+    found = stopped.values("oracle", k).mean(axis=0)
+    expected = pass_at_k(8, whole[:, :, 0].sum(axis=1)[:, None], k).mean(axis=0)
+    # standard error of the difference is below 0.013: four of them, odds 1 in 15,000 per point
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    naive = pass_at_k(
+        np.isfinite(cut[1::3, :, 0]).sum(1), np.nansum(cut[1::3, :, 0], axis=1), 1
+    ).mean()
+    assert naive > stopped.values("oracle", k)[1::3, 0].mean() + 0.02
+    with pytest.raises(ValueError, match="only oracle"):
+        stopped.values("majority", k)
+
+
+def test_stopping_at_the_first_success_costs_what_a_replay_costs(pools):
+    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "best_of_n"]
+    rng, k = np.random.default_rng(1), np.array([1, 3, 8])
+    right = (rng.random(pool.correct.shape) < 0.3).astype(float)
+    planted = replace(pool, correct=right)
+    own, shared = planted.costs["tokens"][1][:, :, 0], planted.costs["tokens"][0]
+    replay = np.zeros((len(own), 3))
+    for _ in range(400):
+        order = rng.permuted(np.tile(np.arange(8), (len(own), 1)), axis=1)
+        hit = np.take_along_axis(right[:, :, 0], order, axis=1)
+        price = np.take_along_axis(own, order, axis=1)
+        alive = np.cumsum(hit, axis=1) - hit == 0
+        replay += (shared[:, None] + np.cumsum(price * alive, axis=1)[:, k - 1]) / 400
+    exact = planted.stopping_cost("tokens", k)
+    np.testing.assert_allclose(exact.mean(axis=0), replay.mean(axis=0), rtol=0.01)
+
+
 def test_budgets_beyond_the_pool_are_refused(pools):
     for k in ([0], [-1], [9]):
         with pytest.raises(ValueError, match="the pool's size"):
