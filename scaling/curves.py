@@ -141,11 +141,11 @@ class Pool:
         return best_of_k(correct, score, k)
 
     def _stopped(self, selector: str, k: np.ndarray) -> np.ndarray:
-        """Sampling that stopped at a success is no plain pool: its plain pass@k is too high."""
+        """Sampling that stopped at a success is no plain pool: plain pass@k is too high."""
         if selector != "oracle":
             raise ValueError(
-                f"selector is {selector!r}, but the run stopped at correct samples: only oracle can "
-                "be read without bias; sample with stop_after_correct=0"
+                f"selector is {selector!r}, but the run stopped at correct samples: only oracle "
+                "can be read without bias; sample with stop_after_correct=0"
             )
         r, correct = self.run.plan.stop_after_correct, self.correct[:, :, 0]
         sofar = np.cumsum(np.nan_to_num(correct), axis=1)

@@ -17,6 +17,7 @@ from scaling.tasks import Task, revision_suffix
 if TYPE_CHECKING:
     from scaling.models import LM
 
+TOGETHER = 64  #: problems that take turns where sampling stops at successes
 Append = Callable[[Plan, int, Verdict], str | None]
 
 
@@ -47,25 +48,36 @@ def draw(
 ) -> Iterator[tuple[Problem, list[Sample]]]:
     """Yield each problem with all its verified samples, as its last chain ends; in no fixed order.
 
-    With `stop_after_correct=r` no chain is started once r samples of its problem were right; those
-    in flight still finish, so chains 0..m-1 are always complete and m is read from the log.
+    With `stop_after_correct=r`, `TOGETHER` problems take turns, r chains each, and no chain is
+    started once r samples of its problem were right; those in flight still finish, so chains
+    0..m-1 are always complete and m is read from the log.
     """
     append, by_id = get_method(plan), {problem.id: problem for problem in problems}
     samples: dict[str, list[Sample]] = defaultdict(list)
-    open_chains, right = Counter[str](), Counter[str]()  # a problem's own issuing counts as one
+    unfinished, right = Counter[str](), Counter[str]()
+    ready: list[Problem] = []
+
+    def finish(problem: Problem) -> None:
+        unfinished[problem.id] -= 1
+        if not unfinished[problem.id]:
+            ready.append(problem)
 
     def jobs() -> Iterator[Job]:
-        for problem in problems:
-            prompt = lm.encode(task.prompt(problem))
-            open_chains[problem.id] += 1
-            for chain in range(plan.chains):
-                if plan.stop_after_correct and right[problem.id] >= plan.stop_after_correct:
-                    break
-                open_chains[problem.id] += chain < plan.chains - 1  # the last one takes over
-                yield Job(problem.id, chain, prompt)
-            else:
-                continue
-            open_chains[problem.id] -= 1
+        stop = plan.stop_after_correct
+        block, together = (stop, TOGETHER) if stop else (plan.chains, 1)
+        for start in range(0, len(problems), together):
+            group = problems[start : start + together]
+            unfinished.update(problem.id for problem in group)  # one for chains still to come
+            for first in range(0, plan.chains, block):
+                for problem in group:
+                    if stop and right[problem.id] >= stop:
+                        continue
+                    prompt = lm.encode(task.prompt(problem))
+                    for chain in range(first, min(first + block, plan.chains)):
+                        unfinished[problem.id] += 1
+                        yield Job(problem.id, chain, prompt)
+            for problem in group:
+                finish(problem)
 
     def suffix_of(sample: Sample) -> str | None:
         return append(plan, sample.step, Verdict(sample.answer, sample.correct))
@@ -81,12 +93,12 @@ def draw(
         samples[problem.id].append(sample)
         right[problem.id] += sample.correct
         if suffix_of(sample) is None or not completion.completion_tokens:
-            open_chains[problem.id] -= 1
-        if not open_chains[problem.id]:
-            yield problem, samples.pop(problem.id)
-    for problem in problems:  # stopped early while nothing of theirs was in flight
-        if problem.id in samples:
-            yield problem, samples[problem.id]
+            finish(problem)
+        while ready:
+            done = ready.pop()
+            yield done, samples.pop(done.id)
+    for done in ready:
+        yield done, samples.pop(done.id)
 
 
 def verified(

@@ -20,7 +20,7 @@ from scaling.store import LoadedRun, open_run
 
 UNIT = 10  #: problems per unit of work, one part of the log
 PLAIN = Plan(chains=64, max_new_tokens=64)
-REVISE = Plan(method="revision", chains=8, steps=6, max_new_tokens=64)
+REVISE = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from scaling.methods import METHODS, draw, get_method
 from scaling.models import character_tokenizer
-from scaling.records import Completion, Plan
+from scaling.records import Completion, Plan, Verdict
 from scaling.tasks import get_task
 
 
@@ -97,6 +97,23 @@ def test_stop_after_correct_starts_no_chain_after_the_rth_success(r):
 
     found, _ = pools(every_third, Plan(chains=20, stop_after_correct=r))
     assert [len(samples) for samples in found.values()] == [3 * r] * 3
+
+
+def test_stopping_saves_samples_on_the_real_engine(tiny_folder):
+    """With all chains in flight at once nothing would be saved; problems take turns instead."""
+    from scaling.engine import Engine
+    from scaling.models import load_lm
+
+    class Easy:
+        prompt = staticmethod(lambda problem: problem.prompt)
+        verify = staticmethod(lambda problem, text: Verdict(text, True))
+
+    lm, problems = load_lm(tiny_folder), get_task("sums").problems(20)
+    engine = Engine(lm.model, eos_ids=lm.eos_ids)
+    plan = Plan(chains=64, max_new_tokens=4, stop_after_correct=2)
+    found = dict(draw(lm, Easy, problems, plan, engine))
+    assert len(found) == 20
+    assert sum(map(len, found.values())) < 20 * 64 / 4
 
 
 def test_stop_after_correct_runs_to_the_cap_where_success_never_comes():
