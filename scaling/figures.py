@@ -131,16 +131,22 @@ def joint_points(study: Study, task: str, selector: str, level: str = "all"):
 
 
 def plane_fit(
-    study: Study, task: str, selector: str, level: str = "all", law: str = "plane_logit"
+    study: Study,
+    task: str,
+    selector: str,
+    level: str = "all",
+    law: str = "plane_logit",
+    frontier: bool = True,
 ) -> Plane:
     """Return a joint law of the frontier: what the best model size reaches at each pair of budgets.
 
     A point that another reaches or beats with no more of either compute says that its size was the
-    wrong one for its budget, and is left out.
+    wrong one for its budget, and is left out; `frontier=False` keeps all. Intervals are of problems
+    resampled, given this law and these points: they hold neither choice.
     """
     train, test, accuracy, replicates = joint_points(study, task, selector, level)
     cheaper = (train[:, None] <= train * 1.01) & (test[:, None] <= test)
-    used = ~(cheaper & (accuracy[:, None] > accuracy)).any(axis=0)
+    used = ~(cheaper & (accuracy[:, None] > accuracy)).any(axis=0) | (not frontier)
     fitted = fit_joint(law, train[used], test[used], accuracy[used], replicates=replicates[:, used])
     middle = (float(np.exp(np.log(axis[used]).mean())) for axis in (train, test))
     return Plane(fitted, exchange_rate(fitted, *middle), train, test, accuracy, used)
@@ -161,7 +167,7 @@ def exchange_text(found: Plane) -> str:
         f"{x:,.2g}" if x < 100 else f"{x:,.0f}"
         for x in (exchange.rate, exchange.low, exchange.high)
     )
-    return f"10× the training = {rate}× the inference\n(95 % interval {low} to {high})"
+    return f"10× the training = {rate}× the inference\n({low} to {high}, given this law)"
 
 
 def legend_below(fig, axes, **options: Any) -> None:
@@ -264,7 +270,7 @@ def plane(study: Study) -> tuple[Any, dict]:
             ax, found.fitted, found.train, found.test, found.accuracy, found.used
         )
         name = SELECTOR_NAMES[selector]
-        ax.set_title(f"{task}, {name}\n{exchange_text(found)}")
+        ax.set_title(f"{task}, {name}: logit plane of the frontier\n{exchange_text(found)}")
         facts[task] = summary(found.fitted) | {"exchange": asdict(found.exchange)}
     bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
     bar.set_label("measured accuracy")
