@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from scaling import external, published
-from scaling.__main__ import main
+from scaling.cli import main
 from scaling.external import Source, check, copy, fault, fetch, fetch_all, sources
 
 BODY = bytes(range(256)) * 40

@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "study": ANYTHING,
     "bench": ANYTHING,
     "bench_estimates": {"estimates", "intervals"},
-    "__main__": ANYTHING,
+    "cli": ANYTHING,
+    "__main__": {"cli"},
     "__init__": ANYTHING,
 }
 RIGHT_ROOM = (

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from scaling.__main__ import main
+from scaling.cli import main
 from scaling.compute import Shape, forward_flops, sample_flops
 from scaling.curves import read_pool
 from scaling.intervals import detectable_effect

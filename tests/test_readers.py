@@ -9,7 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from scaling.__main__ import IMPORTS, main
+from scaling.cli import main
+from scaling.cli.reading import IMPORTS
 from scaling.estimates import pass_at_k
 from scaling.readers import COLUMNS, FORMATS, counts, read_samples
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.__main__ import main
+from scaling.cli import main
 from scaling.curves import COLUMNS, accuracy_table, curve, read_pool
 from scaling.estimates import pass_at_k
 from scaling.models import load_lm
@@ -292,7 +292,7 @@ def test_cuda_that_is_not_there_is_one_line(tiny_folder, tmp_path, capsys):
 
 LIGHT = """
 import sys
-from scaling.__main__ import main
+from scaling.cli import main
 try:
     main([sys.argv[1]])
 except SystemExit:

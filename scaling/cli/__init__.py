@@ -1,0 +1,77 @@
+"""The command line: each verb is a thin call of the package. `python -m scaling --help`.
+
+A file of this folder holds related verbs; its `add(verbs)` declares them, `MODULES` lists it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import version
+from typing import NoReturn
+
+MODULES = ("sampling", "reading", "working")  #: in the order of `--help`
+EPILOG = """
+typical use:
+  python -m scaling study                     sample the shipped ladder, table, fit, figures
+  python -m scaling figures                   redraw the figures from the committed logs, no torch
+  python -m scaling sample --model data/models/ladder/1.3M/1e14 --task sums --chains 256
+  python -m scaling train --size 0.1M         train one rung of the ladder anew
+
+exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage, 130 interrupted.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors name the nearest valid option or value."""
+
+    def words(self) -> list[str]:
+        """Return every option and choice, those of the verbs included."""
+        found = []
+        for action in self._actions:
+            found += [*action.option_strings, *map(str, action.choices or ())]
+            if isinstance(action, argparse._SubParsersAction):
+                found += [word for verb in action.choices.values() for word in verb.words()]
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and leave with exit code 2."""
+        valid = self.words()
+        wrong = [w.strip("'\",:").split("=")[0] for w in message.split()]
+        near = [m for w in wrong if w not in valid for m in get_close_matches(w, valid, 1, 0.7)]
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self.exit(2, f"scaling: {message}{hint} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit code. A user's mistake is one line on stderr, no traceback."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("\nscaling: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"scaling: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def build_parser() -> Parser:
+    """Return the parser of every verb."""
+    parser = Parser(
+        prog="scaling",
+        description="Study how accuracy grows with test-time and train-time compute.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    name = "inference-scaling-kit"
+    parser.add_argument("--version", action="version", version=f"{name} {version(name)}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    for module in MODULES:
+        import_module(f"scaling.cli.{module}").add(verbs)
+    return parser
