@@ -13,14 +13,19 @@ the last answer is learnt from. Not here: reward training.
 from __future__ import annotations
 
 import copy
+import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
@@ -157,12 +162,13 @@ class Trainer:
             else self.model.forward
         )
         self.steps, self.tokens, self.flops = 0, 0, 0.0
+        self.drawn = 0  #: steps of data, those of branches included
         self.losses: list[float] = []
 
     def step(self, decay: float = 1.0) -> float:
         """Take one step at `decay` times the trunk's rate; return the loss per answer token."""
         warm = min(1.0, (self.steps + 1) / self.recipe.warmup_steps)
-        micro = next(self.data)
+        micro = self.draw()
         count = sum(int((labels >= 0).sum()) for _, labels in micro)
         total = 0.0
         for ids, labels in micro:
@@ -195,6 +201,49 @@ class Trainer:
         weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         return weights, optimisers, self.steps, self.tokens, self.flops, list(self.losses)
 
+    def save(self, path: Path) -> None:
+        """Write all that training goes on from (safetensors), whole or not at all."""
+        tensors = {f"weights/{name}": t.clone() for name, t in self.model.state_dict().items()}
+        for i, optimiser in enumerate(self.optimisers):
+            for index, slots in optimiser.state_dict()["state"].items():
+                tensors |= {f"{i}/{index}/{name}": t.clone() for name, t in slots.items()}
+        counts = {"steps": self.steps, "tokens": self.tokens, "flops": self.flops}
+        notes = counts | {"drawn": self.drawn, "recipe": asdict(self.recipe)}
+        aside = path.with_suffix(".tmp")
+        save_file(tensors, aside, {"trunk": json.dumps(notes)})
+        os.replace(aside, path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from what `save` wrote; the data stream is drawn again up to there.
+
+        Errors: ValueError where the file is unreadable or of another recipe.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                notes = json.loads(file.metadata()["trunk"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); delete it to start anew") from error
+        if notes["recipe"] != asdict(self.recipe):
+            raise ValueError(f"{path} is of another recipe; delete it to start anew")
+        weights, states = {}, [o.state_dict() for o in self.optimisers]
+        for name, tensor in tensors.items():
+            where, _, rest = name.partition("/")
+            if where == "weights":
+                weights[rest] = tensor
+            else:
+                index, slot = rest.split("/")
+                states[int(where)]["state"].setdefault(int(index), {})[slot] = tensor
+        counts = notes["steps"], notes["tokens"], notes["flops"]
+        self.restore((weights, states, *counts, self.losses))
+        for _ in range(notes["drawn"]):
+            self.draw()
+
+    def draw(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the next step's data."""
+        self.drawn += 1
+        return next(self.data)
+
     def restore(self, state: tuple) -> None:
         """Go back to a copied state; the data stream goes on."""
         weights, states, self.steps, self.tokens, self.flops, self.losses = state
@@ -217,27 +266,44 @@ def flops_name(flops: float) -> str:
 def train_rung(
     size: str, budgets: tuple[float, ...], folder: Path, recipe: Recipe | None = None
 ) -> list[Path]:
-    """Train one size through its budgets (train FLOPs, rising); return the checkpoint folders."""
-    recipe, started, saved = recipe or Recipe(), time.time(), []
-    trainer = Trainer(size, recipe)
+    """Train one size through its budgets (train FLOPs, rising); return the checkpoint folders.
+
+    A checkpoint is complete or absent. After a crash the same call goes on from the last one.
+    """
+    trainer, started = Trainer(size, recipe or Recipe()), time.time()
+    trunk = folder / size / "trunk.safetensors"
+    paths = [folder / size / flops_name(budget) for budget in budgets]
+    if trunk.exists():
+        trainer.resume(trunk)
     bar = tqdm(total=budgets[-1], unit="FLOP", unit_scale=True, desc=f"train {size}")
-    for budget in budgets:
+    bar.update(trainer.flops)
+    for budget, path in zip(budgets, paths, strict=True):
+        if trainer.flops >= budget * (1 - DECAY) and trunk.exists() and path.exists():
+            continue
         while trainer.flops < budget * (1 - DECAY):
             before, loss = trainer.flops, trainer.step()
             bar.update(trainer.flops - before)
             bar.set_postfix(loss=f"{loss:.3f}")
-        trunk = trainer.state()
+        state = trainer.state()
         for _ in trainer.branch(budget):
             pass
-        path = folder / size / flops_name(budget)
-        notes = {
-            "recipe": recipe.__dict__,
-            "mixture": {"/".join(key): share for key, share in MIXTURE.items()},
-            "final_loss": float(np.mean(trainer.losses[-20:])),
-            "seconds": time.time() - started,
-        }
-        save_lm(trainer.lm(f"ladder/{size}/{path.name}"), path, **notes)
-        saved.append(path)
-        trainer.restore(trunk)
+        _save_checkpoint(trainer, path, time.time() - started)
+        trainer.restore(state)
+        trainer.save(trunk)
     bar.close()
-    return saved
+    trunk.unlink(missing_ok=True)
+    return paths
+
+
+def _save_checkpoint(trainer: Trainer, path: Path, seconds: float) -> None:
+    """Write a checkpoint aside and move it into place; an older one of its name is replaced."""
+    aside = path.with_name(f".{path.name}.tmp")
+    notes = {
+        "recipe": asdict(trainer.recipe),
+        "mixture": {"/".join(key): share for key, share in MIXTURE.items()},
+        "final_loss": float(np.mean(trainer.losses[-20:])),
+        "seconds": seconds,
+    }
+    save_lm(trainer.lm(f"ladder/{path.parent.name}/{path.name}"), aside, **notes)
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(aside, path)

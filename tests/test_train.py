@@ -73,3 +73,35 @@ def test_a_rung_saves_checkpoints_that_record_their_own_path(tmp_path, monkeypat
         assert card["train_tokens"] > 0
         assert card["recipe"]["seed"] == 0
     assert load_lm(folders[1]).card.identity == cards[1]["identity"]
+
+
+def test_training_goes_on_after_a_kill_and_ends_in_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("scaling.train").train.SIZES, "mini", (32, 1))
+    whole = train_rung("mini", (2e9, 6e9), tmp_path / "whole", SMALL)
+    branch, killed = Trainer.branch, tmp_path / "killed"
+
+    def dies_in_the_second_branch(self, flops):
+        yield from (
+            loss for i, loss in enumerate(branch(self, flops)) if flops < 3e9 or 1 / (3 - i)
+        )
+
+    monkeypatch.setattr(Trainer, "branch", dies_in_the_second_branch)
+    with pytest.raises(ZeroDivisionError):
+        train_rung("mini", (2e9, 6e9), killed, SMALL)
+    assert [path.name for path in (killed / "mini").iterdir() if path.is_dir()] == ["2e9"]
+    monkeypatch.setattr(Trainer, "branch", branch)
+    resumed = train_rung("mini", (2e9, 6e9), killed, SMALL)
+    for a, b in zip(whole, resumed, strict=True):
+        assert load_lm(a).card.identity == load_lm(b).card.identity
+    assert not list(killed.rglob("trunk*"))
+
+
+def test_a_trunk_of_another_recipe_or_cut_short_is_refused(tmp_path, trainer):
+    path = tmp_path / "trunk.safetensors"
+    trainer.step()
+    trainer.save(path)
+    with pytest.raises(ValueError, match="another recipe"):
+        Trainer((32, 1), Recipe(batch_tokens=2048)).resume(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be read"):
+        trainer.resume(path)
