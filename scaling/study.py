@@ -16,9 +16,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from scaling.records import FEEDBACKS, Plan, Problem, Sample
-from scaling.store import LoadedRun, open_run
+from scaling.store import LoadedRun, load_run, open_run
 
 UNIT = 10  #: problems per unit of work, one part of the log
+FAILED = "~failed"  #: ends the name of a unit with failed samples
 PLAIN = Plan(chains=64, max_new_tokens=64)
 REVISE = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
 
@@ -139,12 +140,42 @@ def sample_run(
     """Draw a plan's pool into a run folder under `root`, resuming what is there; return the run.
 
     `engine_options`: device, dtype, memory_cap, max_rows of `engine.Engine`. A crash loses at most
-    the units in flight; the same call then goes on, and ends in the same samples.
+    the units in flight; the same call then goes on, and ends in the same samples. Samples that
+    failed are rows with their reason: the run stays open, and the same call draws them again.
     """
-    with open_run(root, task=task.name, card=lm.card, plan=plan, problems=problems) as writer:
+    notes = getattr(task, "notes", None)  # of a benchmark: its file, prompt and scorer
+    with open_run(
+        root, task=task.name, card=lm.card, plan=plan, problems=problems, extra=notes
+    ) as writer:
         if not writer.sealed:
             _fill(writer, lm, task, problems, plan, engine, engine_options, progress)
-        return writer.seal()
+        whole = {unit_name(i) for i in range(len(problems))} <= writer.done
+        return writer.seal() if whole or writer.sealed else load_run(writer.path)
+
+
+def unit_name(index: int) -> str:
+    """Return the unit of work that the problem at `index` belongs to."""
+    return f"{index // UNIT:06d}"
+
+
+def good_samples(writer, unit: str) -> dict[str, list[Sample]]:
+    """Return by problem what a unit that failed in part can keep."""
+    kept: dict[str, list[Sample]] = defaultdict(list)
+    if unit + FAILED in writer.done:
+        rows = writer.read(unit + FAILED)
+        bad = {row.problem for row in rows if row.finish.startswith("error")}
+        for row in rows:
+            if row.problem not in bad:
+                kept[row.problem].append(row)
+    return kept
+
+
+def write_unit(writer, unit: str, samples: Sequence[Sample]) -> None:
+    """Log a unit; one with failed samples under a name of its own, until it is drawn again."""
+    if unit + FAILED in writer.done:
+        writer.discard(unit + FAILED)
+    failed = any(sample.finish.startswith("error") for sample in samples)
+    writer.write(unit + FAILED * failed, samples)
 
 
 def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) -> None:
@@ -153,10 +184,12 @@ def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) ->
     from scaling.methods import draw
 
     engine = engine or Engine(lm.model, eos_ids=lm.eos_ids, **engine_options)
-    unit_of = {problem.id: f"{i // UNIT:06d}" for i, problem in enumerate(problems)}
+    unit_of = {problem.id: unit_name(i) for i, problem in enumerate(problems)}
     left = [problem for problem in problems if unit_of[problem.id] not in writer.done]
+    kept = {unit: good_samples(writer, unit) for unit in {unit_of[p.id] for p in left}}
+    waiting = {unit: [row for rows in good.values() for row in rows] for unit, good in kept.items()}
+    left = [problem for problem in left if problem.id not in kept[unit_of[problem.id]]]
     missing = Counter(unit_of[problem.id] for problem in left)
-    waiting: dict[str, list[Sample]] = defaultdict(list)
     bar = tqdm(total=len(left), unit="problem", disable=not progress, leave=False)
     bar.set_description(f"{task.name} {lm.card.name} {plan.method}")
     tokens, right, drawn, started = 0, 0, 0, time.perf_counter()
@@ -166,7 +199,7 @@ def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) ->
             waiting[unit] += samples
             missing[unit] -= 1
             if not missing[unit]:
-                writer.write(unit, waiting.pop(unit))
+                write_unit(writer, unit, waiting.pop(unit))
             drawn += len(samples)
             right += sum(sample.correct for sample in samples)
             tokens += sum(sample.completion_tokens for sample in samples)

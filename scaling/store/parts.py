@@ -40,7 +40,8 @@ def find_parts(run: Path) -> dict[str, str]:
     return {unquote(stem.rsplit(".", 2)[0]): stem for stem in whole}
 
 
-def _read_part(run: Path, stem: str, kind: str) -> pa.Table:
+def read_part(run: Path, stem: str, kind: str) -> pa.Table:
+    """Return one file of a part, checked against the hash in its name."""
     path = run / FOLDER / f"{stem}.{kind}.parquet"
     data, (_, text, facts) = read_bytes(path), stem.rsplit(".", 2)
     if not sha256(data).startswith(text if kind == "text" else facts):
@@ -52,7 +53,7 @@ def _read_part(run: Path, stem: str, kind: str) -> pa.Table:
 def read_parts(run: Path, kinds: Iterable[str], ids: Sequence[str]) -> dict[str, pa.Table]:
     """Return all parts as one table per kind, sorted by problem (as in `ids`), chain, step."""
     stems = find_parts(run).values()
-    parts = {k: [_read_part(run, stem, k) for stem in stems] for k in {"facts", *kinds}}
+    parts = {k: [read_part(run, stem, k) for stem in stems] for k in {"facts", *kinds}}
     tables = {k: pa.concat_tables([SCHEMAS[k].empty_table(), *parts[k]]) for k in parts}
     facts = tables["facts"]
     place = pc.index_in(facts["problem"], pa.array(ids, pa.string())).to_numpy()

@@ -31,6 +31,7 @@ from scaling.store.parts import (
     FOLDER,
     check_rows,
     find_parts,
+    read_part,
     read_parts,
     write_part,
 )
@@ -159,6 +160,21 @@ class Writer:
         check_rows(tables["facts"], self._ids, f"unit {unit!r}")
         write_part(self.path, unit, tables)
         self.done.add(unit)
+
+    def read(self, unit: str) -> list[Sample]:
+        """Return the samples of a unit that is on the disk."""
+        tables = {kind: read_part(self.path, find_parts(self.path)[unit], kind) for kind in SCHEMAS}
+        texts = tables["text"]["text"].to_pylist()
+        rows = zip(tables["facts"].to_pylist(), texts, strict=True)
+        return [Sample(**row, text=text) for row, text in rows]
+
+    def discard(self, unit: str) -> None:
+        """Remove a unit from the log, so that it can be drawn again."""
+        self._check_open()
+        stem = find_parts(self.path)[unit]
+        for kind in ("facts", "text"):
+            (self.path / FOLDER / f"{stem}.{kind}.parquet").unlink()
+        self.done.discard(unit)
 
     def seal(self) -> LoadedRun:
         """Merge the parts, hash, close for good; return the run. Repeating it changes nothing.
