@@ -11,11 +11,12 @@ import csv
 import gzip
 import json
 import math
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ COLUMNS = {  #: column -> type
     "score": float,  # the tool's number, where it gave one
     "completion_tokens": float,  # NaN when unknown
 }
+ZSTANDARD = 93  # how a zip archive names it
 Rows = list[dict[str, Any]]
 Rejected = list[tuple[str, str]]
 
@@ -51,9 +53,10 @@ def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]
         raise ValueError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")
     if not Path(path).exists():
         raise ValueError(f"no file {path}")
-    how, kept, rejected = FORMATS[format], [], []
-    seen: set[tuple[str, int]] = set()
-    next_chain: Counter[str] = Counter()
+    how = FORMATS[format]
+    samples: Rows = []
+    places: list[str] = []  # one per sample
+    rejected = []
     for where, text in how.texts(Path(path)):
         try:
             rows = how.rows(how.load(text))
@@ -62,19 +65,22 @@ def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]
             reason = f"no field {error}" if missing else " ".join(str(error).split())
             rejected.append((where, reason))
             continue
-        for row in rows:
-            row.setdefault("chain", next_chain[row["problem"]])
-            key = (row["problem"], row["chain"])
-            if key in seen:
-                rejected.append((where, f"sample {key[1]} of problem {key[0]!r} came before"))
-                continue
-            seen.add(key)
-            next_chain[key[0]] += 1
-            kept.append(row)
-        if open_ := sum(math.isnan(row["correct"]) for row in rows):
-            rejected.append((where, f"{open_} of {len(rows)} samples have no verdict of their own"))
-    columns = {name: [row.get(name) for row in kept] for name in COLUMNS}
-    return pd.DataFrame(columns).astype(COLUMNS), rejected
+        samples += rows
+        places += [where] * len(rows)
+    table = pd.DataFrame({name: [row.get(name) for row in samples] for name in COLUMNS})
+    order = table.groupby("problem", sort=False).cumcount()
+    table = table.fillna({"chain": order}).astype(COLUMNS)
+    again = table.duplicated(["problem", "chain"])
+    rejected += _faults(places, again, "came before: the first counts")
+    rejected += _faults(places, table["correct"].isna() & ~again, "have no verdict of their own")
+    return table[~again].reset_index(drop=True), rejected
+
+
+def _faults(places: list[str], fault: pd.Series, what: str) -> Rejected:
+    """Return one sentence per line or entry that holds a sample with the fault."""
+    found = Counter(places[i] for i in np.flatnonzero(fault))
+    size = Counter(where for where in places if where in found)
+    return [(where, f"{n} of {size[where]} samples {what}") for where, n in found.items()]
 
 
 def counts(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -107,12 +113,11 @@ def _human_eval(record: Any) -> Rows:
 
 
 def _lm_eval(record: Any) -> Rows:
-    """Read all repeats: one verdict is the first's; with a filter, no one's (it may be a vote)."""
+    """Read all repeats, each with its verdict where the line holds one, see `_judged`."""
     known = [name for name in ("exact_match", "acc", "pass@1") if name in record]
     names = record.get("metrics") or known or ["metrics"]
     repeats = record["resps"][0]
-    value, first = record[names[0]], record.get("filter", "none") == "none" or len(repeats) == 1
-    verdicts = value if isinstance(value, list) else [value if first else None]
+    verdicts = _judged(record, repeats, record[names[0]])
     if len(verdicts) > len(repeats):
         raise ValueError(f"{len(verdicts)} verdicts for {len(repeats)} repeats")
     verdicts = [*verdicts, *[None] * (len(repeats) - len(verdicts))]
@@ -123,6 +128,21 @@ def _lm_eval(record: Any) -> Rows:
     ]
 
 
+def _judged(record: Any, repeats: list[Any], value: Any) -> list[Any]:
+    """Return the verdicts of the first repeats that the tool's number settles.
+
+    Without a filter the number is the first repeat's. A filter that keeps all of them
+    (`take_first_k`) gives their mean: where equality with the target has that mean, it was the
+    rule. After any other filter it is no repeat's own: it may be a vote's.
+    """
+    if isinstance(value, list):
+        return value
+    if isinstance(texts := record["filtered_resps"][0], list):
+        equal = [float(text == record["target"]) for text in texts]
+        return equal if math.isclose(sum(equal), value * len(equal)) else []
+    return [value] if record.get("filter", "none") == "none" or len(repeats) == 1 else []
+
+
 def _inspect_samples(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the samples of an .eval archive, or of the JSON log."""
     if path.suffix == ".json":
@@ -131,16 +151,23 @@ def _inspect_samples(path: Path) -> Iterator[tuple[str, Any]]:
         return
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no whole .eval archive; was it cut off?")
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.startswith("samples/") and name.endswith(".json"):
-                try:
-                    yield name, archive.read(name)
-                except NotImplementedError as error:
-                    raise ValueError(
-                        f"{path} is compressed with Zstandard, which this Python cannot read: "
-                        "convert it with `inspect log convert --to json`, or use Python 3.14"
-                    ) from error
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for entry in archive.infolist():
+            if entry.filename.startswith("samples/") and entry.filename.endswith(".json"):
+                zstandard = entry.compress_type == ZSTANDARD
+                yield entry.filename, _unzip(file, entry) if zstandard else archive.read(entry)
+
+
+def _unzip(file: BinaryIO, entry: zipfile.ZipInfo) -> bytes:
+    """Return an entry compressed with Zstandard, which zipfile reads from Python 3.14 on only."""
+    import pyarrow
+
+    file.seek(entry.header_offset + 26)  # the entry's own lengths of name and extra field
+    lengths = struct.unpack("<HH", file.read(4))
+    file.seek(sum(lengths), 1)
+    packed = pyarrow.BufferReader(file.read(entry.compress_size))
+    with pyarrow.CompressedInputStream(packed, "zstd") as stream:
+        return stream.read()
 
 
 def _inspect(record: Any) -> Rows:
@@ -188,7 +215,8 @@ def _counted(record: Any) -> Rows:
     n, c = int(record["n"]), int(record["c"])
     if not 0 <= c <= n:
         raise ValueError(f"c is {c}, n is {n}; needed is 0 <= c <= n")
-    return [{"problem": record["problem"], "correct": float(i < c)} for i in range(n)]
+    right, wrong = ({"problem": record["problem"], "correct": verdict} for verdict in (1.0, 0.0))
+    return [right] * c + [wrong] * (n - c)
 
 
 FORMATS = {
