@@ -8,7 +8,7 @@ from it. Prices follow `compute`: a prompt is prefilled once per problem and sha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -44,7 +44,8 @@ COLUMNS = [
     "n_problems",
     "n_missing",
 ]
-UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds")
+UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
+PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
 SELECTORS = {  #: method -> what may be read from its pool
     "best_of_n": ("oracle", "majority", "logprob"),
     "revision": ("oracle", "majority", "logprob", "first", "last"),
@@ -61,6 +62,11 @@ class Pool:
     answers: np.ndarray  #: (problems, chains, steps) answer ids, -1 = unanswered or absent
     ledger: dict[str, np.ndarray]  #: (problems, chains, steps) per column of `LEDGER`
     n_missing: int  #: samples that failed and were left out
+    prices: tuple[float, float] = PRICES  #: per million input and output tokens, any currency
+
+    def _repr_html_(self) -> str:
+        """Return the card of the pool's coverage."""
+        return replace(curve(self), label=f"{self.run.task}: {self.run.card.name}")._repr_html_()
 
     @property
     def label(self) -> str:
@@ -100,6 +106,10 @@ class Pool:
                 compute.sample_kv_traffic(shape, prompt, known, new),
             ),
             "seconds": (zero, self.ledger["seconds"]),
+            "price": (
+                compute.price(shared, 0, 0, *self.prices),
+                compute.price(prompt, known, new, *self.prices),
+            ),
         }
 
     def budgets(self) -> np.ndarray:

@@ -7,7 +7,9 @@ it was drawn from. Colours follow Okabe and Ito; marker and line style repeat wh
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from scaling import provenance
 from scaling.joint import iso_line
 from scaling.records import Curve, Fit
 
+REDRAW = "python -m scaling figures"
 STYLE = Path(__file__).with_name("paper.mplstyle")
 COLUMN, PAGE = 3.25, 6.75  #: widths in inches
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -29,6 +32,7 @@ UNIT_LABELS = {
     "flops": "test FLOPs per problem",
     "kv_bytes": "cache traffic per problem (bytes)",
     "seconds": "seconds per problem",
+    "price": "price per problem",
 }
 
 
@@ -81,6 +85,50 @@ def draw_points(ax, x, y, low, high, **style: Any):
     return ax
 
 
+def draw_forecast(ax, curve: Curve, fitted: Fit, **style: Any):
+    """Draw a curve's points with error bars and the law fitted to its first `n_points`.
+
+    Points beyond them are open, and the law reaches them dashed, with its band: a forecast.
+    """
+    style = {"color": COLORS[0], "marker": MARKERS[0], "label": fitted.law} | style
+    ends = {name: getattr(curve, name)[np.isfinite(curve.y)] for name in ("x", "y", "low", "high")}
+    seen = {name: values[: fitted.n_points] for name, values in ends.items()}
+    held = {name: values[fitted.n_points :] for name, values in ends.items()}
+    draw_points(ax, **seen, **style | {"label": f"fitted, $n$={curve.n_problems} problems"})
+    draw_fit(ax, fitted, np.geomspace(seen["x"][0], seen["x"][-1], 60), linestyle="-", **style
+             | {"marker": ""})  # fmt: skip
+    if len(held["x"]):
+        draw_points(ax, **held, **style | {"mfc": "none", "label": "held out"})
+        beyond = np.geomspace(seen["x"][-1], held["x"][-1], 60)
+        draw_fit(ax, fitted, beyond, **style | {"marker": "", "label": "forecast"})
+    accuracy_axes(ax, curve.x_unit).legend()
+    return ax
+
+
+def draw_residuals(ax, curve: Curve, fitted: Fit, **style: Any):
+    """Draw measured minus law in points of accuracy, held-out points open, the curve's interval."""
+    style = {"color": COLORS[0], "marker": MARKERS[0]} | style
+    x, y, low, high = (getattr(curve, n)[np.isfinite(curve.y)] for n in ("x", "y", "low", "high"))
+    law = fitted.predict(x)
+    for part, fill in (
+        (slice(fitted.n_points), {}),
+        (slice(fitted.n_points, None), {"mfc": "none"}),
+    ):
+        off = (100 * (values - law)[part] for values in (y, low, high))
+        draw_points(ax, x[part], *off, **style | fill)
+    ax.axhline(0, color="0.5", linewidth=0.8)
+    accuracy_axes(ax, curve.x_unit)
+    ax.yaxis.set_major_formatter(_plain())
+    ax.set_ylabel("measured − law (points)")
+    return ax
+
+
+def _plain():
+    from matplotlib.ticker import StrMethodFormatter
+
+    return StrMethodFormatter("{x:g}")
+
+
 def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
     """Draw measured accuracies over (train, test) FLOPs, and the law's iso-accuracy lines.
 
@@ -109,12 +157,19 @@ def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
     return points
 
 
+def _between_decades(ax, value: float, _: int) -> str:
+    """Return the label of a minor tick: 2 and 5 where less than 1.3 decades are shown."""
+    low, high = ax.get_xlim()
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    first = round(value / 10.0**exponent)
+    return rf"${first}{{\times}}10^{{{exponent}}}$" if high < 20 * low and first in (2, 5) else ""
+
+
 def accuracy_axes(ax, unit: str):
     """Label and scale axes of accuracy against a budget."""
     from matplotlib.ticker import (
         FuncFormatter,
         LogLocator,
-        NullFormatter,
         NullLocator,
         PercentFormatter,
     )
@@ -126,35 +181,57 @@ def accuracy_axes(ax, unit: str):
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         ax.set_xscale("log")
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.xaxis.set_minor_formatter(FuncFormatter(partial(_between_decades, ax)))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.set(xlabel=UNIT_LABELS[unit], ylabel="accuracy")
     return ax
 
 
 def save(
-    fig, name: str, folder: Path, runs: Iterable[Any] = (), facts: Mapping[str, Any] | None = None
+    fig,
+    name: str,
+    folder: Path,
+    runs: Iterable[Any] = (),
+    facts: Mapping[str, Any] | None = None,
+    redraw: str = REDRAW,
+    code: str = "figures",
 ) -> list[Path]:
     """Write figure as PDF, SVG and PNG, and a JSON sidecar; return the paths.
 
-    The sidecar holds the runs drawn from with their hashes, the fitted numbers in `facts`, and what
-    drew it. Redrawing from the same runs with the same packages gives the same bytes.
+    The sidecar holds the runs drawn from with their hashes, the fitted numbers in `facts`, how to
+    redraw it, and hashes of the files, of the packages' versions and of the part `code` of the kit
+    with all that it leans on: `check` compares them. The same inputs give the same bytes.
     """
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
+    drawn = [folder / f"{name}.{suffix}" for suffix in ("pdf", "svg", "png")]
+    dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
     with style():
-        for suffix in ("pdf", "svg", "png"):
-            dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}[suffix]
-            fig.savefig(folder / f"{name}.{suffix}", metadata=dates)
+        for path in drawn:
+            fig.savefig(path, metadata=dates[path.suffix])
     plt.close(fig)
     sidecar = {
         "figure": name,
-        "redraw": "python -m scaling figures",
+        "redraw": redraw,
         "runs": {run.path.name: run.sha256 for run in runs},
-        "packages": provenance.versions(),
+        "files": {path.name: provenance.sha256(path) for path in drawn},
+        "packages": drawing_packages(),
+        "drawn_by": code,
+        "code": drawing_code(code),
         "facts": dict(facts or {}),
     }
     path = folder / f"{name}.json"
     path.write_text(json.dumps(sidecar, indent=1, default=float) + "\n", encoding="utf-8")
-    return [folder / f"{name}.{suffix}" for suffix in ("pdf", "svg", "png", "json")]
+    return [*drawn, path]
+
+
+def drawing_packages() -> dict[str, str]:
+    """Return the versions of what a figure's bytes depend on."""
+    names = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib")
+    return {"python": platform.python_version()} | provenance.versions(names)
+
+
+def drawing_code(start: str) -> dict[str, str]:
+    """Return hashes of the code that draws, from the part `start` of the kit on, and the style."""
+    return provenance.code_hashes(start) | {STYLE.name: provenance.sha256(STYLE)[:16]}

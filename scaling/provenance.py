@@ -6,6 +6,7 @@ GPU only when something else has already loaded it.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import platform
@@ -85,6 +86,46 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_hashes(start: str) -> dict[str, str]:
+    """Return a hash of each part of the package that `start` leans on, itself included.
+
+    A part is a module, or a folder of them. Comments, docstrings and layout do not count: what
+    they say changes no number.
+    """
+    found: dict[str, str] = {}
+    waiting = [start]
+    while waiting:
+        part = waiting.pop()
+        if part in found:
+            continue
+        files = sorted((PACKAGE / part).rglob("*.py")) or [PACKAGE / f"{part}.py"]
+        trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+        waiting += [name for tree in trees for name in _imported(tree)]
+        code = "\0".join(ast.unparse(_without_docstrings(tree)) for tree in trees)
+        found[part] = hashlib.sha256(code.encode()).hexdigest()[:16]
+    return dict(sorted(found.items()))
+
+
+def _imported(tree: ast.AST) -> list[str]:
+    """Return the parts of the package that a module imports, at any depth."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE.name:
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
+            names.append(str(node.module).split(".")[1])
+    return names
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body[0] = ast.copy_location(ast.Pass(), first)
+    return tree
 
 
 def collect() -> dict[str, Any]:

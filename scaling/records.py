@@ -1,7 +1,8 @@
 """The nouns of the kit: what flows from the samplers to the figures. Data only, nothing computes.
 
 A sample sits at (problem, chain, step): best-of-N is N chains of one step, sequential revision is
-one chain of N steps, and everything between is a grid. Imports nothing of ours, and no torch.
+one chain of N steps, and everything between is a grid. Imports no torch, and of ours only `show`:
+a curve and a fit show themselves in a notebook, and give a tidy table by `.frame`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from scaling import show
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 FEEDBACKS = ("none", "verdict")
@@ -149,6 +155,23 @@ class Curve:
     n_missing: int = 0  #: samples or problems that could not be counted
     label: str = ""  #: for legends
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return one row per budget: its unit's name, accuracy, low, high, n_problems."""
+        import pandas as pd
+
+        columns = {self.x_unit: self.x, "accuracy": self.y, "low": self.low, "high": self.high}
+        return pd.DataFrame(columns | {"n_problems": self.n_problems})
+
+    def _repr_html_(self) -> str:
+        """Return the curve's card: what, n, its ends with intervals, a picture."""
+        facts: dict[str, Any] = {"problems": self.n_problems, "missing": self.n_missing}
+        for at in sorted({0, len(self.x) - 1}):
+            name = f"accuracy at {show.number(float(self.x[at]))} {self.x_unit}"
+            facts[name] = show.with_interval(self.y[at], self.low[at], self.high[at])
+        title = f"{self.label}: {self.estimator}" if self.label else self.estimator
+        return show.card(title, facts, show.picture(self.x, self.y, self.low, self.high))
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -164,6 +187,34 @@ class Fit:
     n_points: int
     n_failed: int  #: replicates that could not be fitted
     function: Callable[..., np.ndarray] = field(repr=False, compare=False)  #: (x, parameters) -> y
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return one row per parameter: estimate, low, high."""
+        import pandas as pd
+
+        return pd.DataFrame(self._rows())
+
+    def _rows(self) -> list[dict[str, Any]]:
+        ends = self.interval
+        return [
+            {"parameter": name, "estimate": value, "low": ends[name][0], "high": ends[name][1]}
+            for name, value in self.params.items()
+        ]
+
+    def _facts(self) -> dict[str, Any]:
+        facts = {"success": self.success, "message": self.message, "rmse": self.rmse}
+        refits = f"{len(self.replicates) - self.n_failed} of {len(self.replicates)}"
+        return facts | {"points": self.n_points, "refits": refits}
+
+    def __str__(self) -> str:
+        facts = "\n".join(f"{name}: {show.number(v)}" for name, v in self._facts().items())
+        return f"{self.law}, 95 % intervals\n{show.table_text(self._rows())}\n{facts}"
+
+    def _repr_html_(self) -> str:
+        """Return the parameters like a results table, and whether to believe them."""
+        title = f"{self.law}, 95 % intervals"
+        return show.card(title, self._facts(), show.table_html(self._rows()))
 
     def predict(self, x: Any) -> np.ndarray:
         """Return the law at `x` (a tuple of arrays for several axes), in the unit of y."""

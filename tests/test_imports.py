@@ -15,7 +15,8 @@ ANYTHING = None
 
 MAY_IMPORT: dict[str, set[str] | None] = {
     # foundation
-    "records": set(),
+    "show": set(),
+    "records": {"show"},
     "compute": {"records"},
     "provenance": set(),
     # left room: make samples
@@ -25,7 +26,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "methods": {"tasks", "models", "engine", "records"},
     "train": {"tasks", "models", "engine", "compute", "records", "provenance"},
     # the door
-    "store": {"records", "provenance"},
+    "store": {"records", "provenance", "show", "intervals"},
     # right room: read samples
     "estimates": set(),
     "intervals": {"estimates"},
@@ -40,6 +41,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "published": {"fits", "laws", "records", "estimates", "intervals"},
     "plots": {"records", "provenance", "fits", "joint"},
     "figures": {"records", "store", "curves", "fits", "joint", "plots"},
+    "check": {"plots", "provenance", "store"},
+    "report": {"records", "show", "store", "curves", "fits", "plots", "figures"},
+    "explore": {"records", "show", "curves", "fits", "laws", "plots", "figures"},
+    "viewer": {"show", "store"},
     # commands: put the rooms together
     "notebooks": {"provenance"},
     "study": ANYTHING,
@@ -63,6 +68,10 @@ RIGHT_ROOM = (
     "published",
     "plots",
     "figures",
+    "check",
+    "report",
+    "explore",
+    "viewer",
 )
 LEFT_ROOM_ONLY = {"torch", "transformers", "tokenizers", "safetensors"}
 

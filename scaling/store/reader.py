@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from scaling import show
 from scaling.records import ModelCard, Plan
 from scaling.store.files import PROBLEMS, SCHEMAS, checked_bytes, from_parquet
 from scaling.store.manifest import card_from_json, read_manifest
@@ -29,6 +31,21 @@ class LoadedRun:
     problems: pd.DataFrame  #: columns of `records.Problem`, in the order asked
     frame: pd.DataFrame  #: columns of `records.Sample`, sorted by problem, chain, step
     sha256: str  #: of the manifest, which holds the files' hashes; "" while the run is open
+
+    def _repr_html_(self) -> str:
+        """Return the run's card; its picture: problems from hard to easy, the accuracy of each."""
+        from scaling.intervals import mean_interval
+
+        rate = np.sort(self.frame.groupby("problem")["correct"].mean().to_numpy(float))
+        facts = {"samples": len(self.frame), "problems": len(self.problems)}
+        facts |= {"plan": f"{self.plan.method}, {self.plan.chains} chains x {self.plan.steps}"}
+        facts |= {"seed": self.plan.seed, "train FLOPs": self.card.train_flops}
+        if len(rate) > 1:
+            found = mean_interval(rate)
+            ends = (float(found.value), float(found.low), float(found.high))
+            facts["accuracy of a sample"] = show.with_interval(*ends)
+        profile = show.picture(range(len(rate)), rate, np.zeros(len(rate)), rate, log=False)
+        return show.card(f"{self.task}: {self.card.name}", facts, profile)
 
 
 def load_run(path: Path, columns: Iterable[str] | None = None, text: bool = False) -> LoadedRun:

@@ -1,0 +1,52 @@
+"""Whether what was drawn and written still follows from its runs, code and packages.
+
+Reads sidecars and manifests only; redraws nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scaling import plots, provenance
+from scaling.store.manifest import read_manifest
+
+
+def stale(figures: Path, runs: Path) -> dict[str, list[str]]:
+    """Return the figures of a folder with the reasons why each is stale; no reason: up to date."""
+    sidecars = sorted(figures.glob("*.json"))
+    if not sidecars:
+        raise ValueError(f"{figures} holds no figure with a sidecar; `make figures` draws them")
+    sealed = {path.parent.name: path.parent for path in runs.glob("*/manifest.json")}
+    hashes = {name: read_manifest(path).get("sha256", "") for name, path in sealed.items()}
+    found = {}
+    for path in sidecars:
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
+        found[sidecar.get("figure", path.stem)] = list(_reasons(sidecar, figures, hashes))
+    return found
+
+
+def _reasons(sidecar: dict[str, Any], figures: Path, runs: dict[str, str]) -> Iterator[str]:
+    """Yield what has changed since a figure was drawn."""
+    missing = [key for key in ("runs", "files", "packages", "code") if key not in sidecar]
+    if missing:
+        yield f"its sidecar lacks {', '.join(missing)}"
+        return
+    files = {name: provenance.sha256(figures / name) for name in sidecar["files"]
+             if (figures / name).exists()}  # fmt: skip
+    every = sidecar["redraw"] == plots.REDRAW  # a figure of the study is drawn from all of its runs
+    now = runs if every else {name: runs[name] for name in sidecar["runs"] if name in runs}
+    yield from _differences("run", sidecar["runs"], now)
+    yield from _differences("file", sidecar["files"], files)
+    yield from _differences("package", sidecar["packages"], plots.drawing_packages())
+    yield from _differences("code", sidecar["code"], plots.drawing_code(sidecar["drawn_by"]))
+
+
+def _differences(what: str, then: dict[str, str], now: dict[str, str]) -> Iterator[str]:
+    """Yield one reason for all the names of a kind that are new, gone or changed."""
+    changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        yield f"{what} changed: {', '.join(changed[:3])}{more}"

@@ -1,0 +1,255 @@
+"""Look around in logged runs from a notebook: curves, fits, residuals and forecasts at a click.
+
+`explore(root)` returns a widget; what it shows is made by plain functions, which tests and scripts
+can call. Nothing is estimated or fitted here by other means than the package's own.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling import plots, show
+from scaling.curves import PRICES, SELECTORS, UNITS, Pool
+from scaling.figures import SELECTOR_NAMES, Study, summary
+from scaling.fits import fit, forecast, score
+from scaling.laws import LAWS
+from scaling.records import Curve, Fit
+
+CODE = """\
+from dataclasses import replace
+
+from scaling import plots
+from scaling.curves import curve, read_pool
+from scaling.fits import fit, forecast
+from scaling.store import load_run
+
+pool = replace(read_pool(load_run({path!r})), prices={prices})
+points = curve(pool, {selector!r}, {unit!r}, {level!r})
+{fitting}
+with plots.style():
+    fig, axes = plots.figure(1, 2, height=2.6)
+    plots.draw_forecast(axes[0][0], points, fitted)
+    plots.draw_residuals(axes[0][1], points, fitted)
+"""
+MARGINS = (0.08, 0.17, 0.985, 0.96, 0.22)  #: left, bottom, right, top, between: of a quick figure
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the explorer shows."""
+
+    run: str  #: name of the run's folder
+    selector: str = "oracle"
+    unit: str = "samples"  #: one of `curves.UNITS`
+    level: str = "all"
+    law: str = "exp_power"
+    share: float = 1.0  #: the law is fitted to budgets up to this share of the largest
+    prices: tuple[float, float] = PRICES  #: per million input and output tokens
+
+
+@dataclass(frozen=True)
+class View:
+    """What a choice gives."""
+
+    curve: Curve
+    fitted: Fit | None  #: None: `message` says why there is no fit
+    held_out: pd.DataFrame  #: measured, predicted and error at the budgets not fitted
+    message: str = ""
+
+
+def find(study: Study, name: str) -> Pool:
+    """Return the pool of a run's folder."""
+    return next(pool for pool in study.pools if pool.run.path.name == name)
+
+
+def view(study: Study, choice: Choice) -> View:
+    """Return curve, fit and forecast of a choice; a change of unit re-prices the same curve."""
+    pool = find(study, choice.run)
+    found = study.curve(pool, choice.selector, "samples", choice.level)
+    if choice.unit != "samples":
+        priced = replace(pool, prices=choice.prices) if choice.unit == "price" else pool
+        cost = priced.cost(choice.unit, pool.budgets())[pool.levels[choice.level]]
+        found = replace(found, x=cost.mean(axis=0), x_unit=choice.unit)
+    try:
+        if choice.share < 1:
+            return View(found, *forecast(choice.law, found, choice.share))
+        fitted = fit(choice.law, found)
+    except ValueError as reason:
+        return View(found, None, pd.DataFrame(), str(reason))
+    return View(found, fitted, score(fitted, np.array([]), np.array([])))
+
+
+def draw(seen: View, quick: bool = False):
+    """Return a figure of a view: curve with law and forecast, and residuals.
+
+    quick: fixed margins; finding those that fit is half of the time it takes.
+    """
+    from matplotlib.figure import Figure
+
+    with plots.style():
+        fig = Figure(figsize=(plots.PAGE, 2.6), layout="none" if quick else "constrained")
+        if quick:
+            fig.subplots_adjust(*MARGINS)
+        left, right = fig.subplots(1, 2)
+        if seen.fitted is None:
+            plots.draw_curve(left, seen.curve, **plots.look(0))
+            right.axis("off")
+        else:
+            plots.draw_forecast(left, seen.curve, seen.fitted)
+            plots.draw_residuals(right, seen.curve, seen.fitted)
+    return fig
+
+
+def code(study: Study, choice: Choice) -> str:
+    """Return Python that draws a choice's figure from the log."""
+    fitting = f"fitted = fit({choice.law!r}, points)"
+    if choice.share < 1:
+        fitting = f"fitted, held_out = forecast({choice.law!r}, points, share={choice.share:.6g})"
+    parts = vars(choice) | {"path": str(find(study, choice.run).run.path), "fitting": fitting}
+    return CODE.format(**parts)
+
+
+def report(seen: View) -> str:
+    """Return the fit's table and the forecast's errors as HTML."""
+    if seen.fitted is None:
+        return f"<p>no fit: {escape(seen.message)}</p>"
+    html = seen.fitted._repr_html_()
+    if len(seen.held_out):
+        columns = ["x", "y", "predicted", "low", "high", "error"]
+        rows = [dict(zip(columns, r, strict=True)) for r in seen.held_out[columns].to_numpy()]
+        html += f"<p>held out</p>{show.table_html(rows)}"
+    return html
+
+
+def png(fig) -> bytes:
+    """Return a figure as a picture for the screen."""
+    with plots.style(), io.BytesIO() as buffer:
+        fig.savefig(buffer, format="png", dpi=110)
+        return buffer.getvalue()
+
+
+# ---------------------------------------------------------------- the explorer
+def explore(root: str | Path | Study = "data/runs", figures: str | Path = "figures"):
+    """Return a widget: choose run, selector, unit, level, law and the budgets fitted.
+
+    root: a folder of runs, or a `Study` that is loaded. "save figure" writes into `figures`.
+    """
+    return Explorer(root if isinstance(root, Study) else Study.load(Path(root)), Path(figures)).box
+
+
+class Explorer:
+    """The widgets and what ties them to `view`; `choice` is what they stand at."""
+
+    def __init__(self, study: Study, figures: Path) -> None:
+        import ipywidgets as w
+
+        self.study, self.figures, self.busy = study, figures, False
+        runs = {f"{p.run.task} · {p.run.card.name} · {p.label}": p.run.path.name
+                for p in study.pools}  # fmt: skip
+        laws = [name for name, law in LAWS.items() if law.axes == 1]
+        wide = {"layout": w.Layout(width="23em"), "style": {"description_width": "5em"}}
+        self.run = w.Dropdown(options=runs, description="run", **wide)
+        self.selector = w.Dropdown(description="selector", **wide)
+        self.level = w.Dropdown(description="level", **wide)
+        self.unit = w.Dropdown(options=UNITS, description="budget in", **wide)
+        self.law = w.Dropdown(options=laws, value="exp_power", description="law", **wide)
+        self.upto = w.SelectionSlider(options=[1], description="fit up to", **wide)
+        self.upto.continuous_update = False
+        self.prices = [w.BoundedFloatText(p, min=0, max=1e9, description=f"{what} / M", **wide)
+                       for p, what in zip(PRICES, ("input", "output"), strict=True)]  # fmt: skip
+        self.picture = w.Image(format="png", layout=w.Layout(max_width="100%"))
+        self.table, self.said, self.text = w.HTML(), w.HTML(), w.Textarea(disabled=True)
+        self.text.layout = w.Layout(width="100%", height="16em", display="none")
+        self.copier = w.Output()
+        buttons = [w.Button(description=what) for what in ("save figure", "copy code")]
+        for button, act in zip(buttons, (self.save, self.copy), strict=True):
+            button.on_click(act)
+        self.money = w.HBox(self.prices)
+        self.box = w.VBox([
+            w.HBox([self.run, self.selector, self.level], layout=w.Layout(flex_flow="wrap")),
+            w.HBox([self.unit, self.law, self.upto], layout=w.Layout(flex_flow="wrap")),
+            self.money, self.picture, self.table, w.HBox(buttons), self.said, self.text,
+            self.copier,
+        ])  # fmt: skip
+        self.box.add_class("scaling-explorer")
+        self.fill()
+        for widget in (self.run, self.selector, self.level, self.unit, self.law, self.upto,
+                       *self.prices):  # fmt: skip
+            widget.observe(self.changed, "value")
+
+    @property
+    def choice(self) -> Choice:
+        """Return what the widgets stand at."""
+        x = find(self.study, self.run.value).budgets()
+        share = 1.0 if self.upto.value >= x[-1] else self._share(self.upto.value)
+        return Choice(self.run.value, self.selector.value, self.unit.value, self.level.value,
+                      self.law.value, share, tuple(p.value for p in self.prices))  # fmt: skip
+
+    def _share(self, k: int) -> float:
+        """Return the share of the largest cost at which k samples (or steps) stand."""
+        pool = find(self.study, self.run.value)
+        priced = replace(pool, prices=tuple(p.value for p in self.prices))
+        cost = priced.cost(self.unit.value, pool.budgets())[pool.levels[self.level.value]]
+        cost = cost.mean(axis=0)
+        return float(cost[list(pool.budgets()).index(k)] / cost[-1])
+
+    def fill(self) -> None:
+        """Offer what the chosen run holds, keeping what was chosen where it still can be; draw."""
+        pool = find(self.study, self.run.value)
+        selectors = SELECTORS[pool.run.plan.method][
+            : 1 if pool.run.plan.stop_after_correct else None
+        ]
+        named = {SELECTOR_NAMES[name]: name for name in selectors}
+        budgets = [int(k) for k in pool.budgets()]
+        offers = ((self.selector, named), (self.level, list(pool.levels)), (self.upto, budgets[1:]))
+        self.busy = True
+        for widget, options in offers:
+            kept = widget.value
+            widget.options = options
+            values = list(options.values()) if isinstance(options, dict) else options
+            first = values[0] if widget is self.selector else values[-1]
+            widget.value = kept if kept in values else first
+        self.busy = False
+        self.show()
+
+    def changed(self, change: dict[str, Any]) -> None:
+        """Answer a widget."""
+        if not self.busy:
+            self.fill() if change["owner"] is self.run else self.show()
+
+    def show(self) -> None:
+        """Draw the choice."""
+        seen = view(self.study, self.choice)
+        self.picture.value, self.table.value = png(draw(seen, quick=True)), report(seen)
+        self.money.layout.display = "" if self.unit.value == "price" else "none"
+        self.text.layout.display, self.said.value = "none", ""
+
+    def save(self, _: Any = None) -> None:
+        """Write the figure as PDF, SVG and PNG with its sidecar."""
+        seen, choice = view(self.study, self.choice), self.choice
+        run = find(self.study, choice.run).run
+        name = (
+            f"explored_{run.path.name}_{choice.selector}_{choice.unit}_{choice.level}_{choice.law}"
+        )
+        facts = vars(choice) | {"fit": seen.fitted and summary(seen.fitted)}
+        paths = plots.save(draw(seen), name, self.figures, [run], facts, code(self.study, choice))
+        self.said.value = "saved " + escape(", ".join(map(str, paths)))
+
+    def copy(self, _: Any = None) -> None:
+        """Show the code, and put it on the clipboard where the browser lets us."""
+        from IPython.display import Javascript, display
+
+        self.text.value = code(self.study, self.choice)
+        self.text.layout.display = ""
+        self.copier.clear_output()
+        with self.copier:
+            text = json.dumps(self.text.value)
+            display(Javascript(f"navigator.clipboard?.writeText({text}).catch(() => null)"))

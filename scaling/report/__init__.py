@@ -1,0 +1,135 @@
+"""Runs to a report: a self-contained HTML page, a LaTeX fragment, BibTeX, and `results.csv`.
+
+Every number and name in the text is a row of `results.csv` (`numbers`), printed by one function and
+marked with the row's id (`languages`); the sentences (`words`) hold no digit. `differences` reads a
+report back, and says where page, fragment, results and runs no longer agree. Whatever comes from a
+run is escaped: it is hostile.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+
+from scaling import plots
+from scaling.report.drawings import FIGURES, draw
+from scaling.report.languages import HTML, LATEX, Writer, unbound
+from scaling.report.numbers import Part, Rows, from_csv, parts_of, results, selectors, to_csv
+from scaling.report.words import CONVENTIONS, FOUND, SAMPLED, SOURCES
+
+STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:0 auto;padding:1rem}
+img{max-width:100%;height:auto}figure{margin:1.5rem 0}figcaption,caption{font-size:.9em;color:#555;
+text-align:left;padding:.4rem 0}.wide{overflow-x:auto}
+table{border-collapse:collapse;font-size:.85em;border-top:2px solid;border-bottom:2px solid}
+th{border-bottom:1px solid;text-align:left}
+th,td{padding:.2rem .7rem;white-space:nowrap}p,li{overflow-wrap:anywhere}h2{margin-top:2rem}"""
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write(paths: Sequence[Path], out: Path) -> list[Path]:
+    """Write the report of some run folders into `out`; return its files."""
+    parts = parts_of(paths)
+    out.mkdir(parents=True, exist_ok=True)
+    redraw = "python -m scaling report " + " ".join(map(str, paths)) + f" -o {out}"
+    runs, written = [part.pool.run for part in parts], []
+    for name, fig in draw(parts).items():
+        written += plots.save(fig, name, out, runs, {}, redraw, "report")
+    rows = results(parts)
+    texts = {"results.csv": to_csv(rows), "report.bib": bibliography()}
+    texts |= {"report.html": page(parts, rows, out), "report.tex": fragment(parts, rows)}
+    for file, text in texts.items():
+        (out / file).write_bytes(text.encode())
+    return [*written, *(out / file for file in texts)]
+
+
+def body(writer: Writer, parts: Sequence[Part], figures: dict[str, str], source: Callable) -> str:
+    """Return the report in the writer's language; `source(name)` is what shows a figure."""
+    say, text = writer.say, []
+    text.append(say.heading.format("Results"))
+    text += [say.paragraph.format(writer.fill(FOUND, f"{part.name}.")) for part in parts]
+    text += [say.figure.format(name=name, source=source(name), caption=writer.fill(caption))
+             for name, caption in figures.items()]  # fmt: skip
+    head = ("task", "model", "method", "selector", "smallest", "middle", "largest", "its FLOPs")
+    lines = []
+    for part in parts:
+        p = part.name
+        lines.append([f"{p}.task", f"{p}.model", f"{p}.method-name", "", f"{p}.k.low",
+                      f"{p}.k.middle", f"{p}.k.high", f"{p}.flops.high"])  # fmt: skip
+        for selector in selectors(part.pool):
+            ends = [f"{p}.{selector}.{at}" for at in ("low", "middle", "high")]
+            lines.append(["", "", "", f"name.{selector}", *ends, ""])
+    caption = "Accuracy by selector at three budgets (first line of a run: samples or steps)."
+    text.append(writer.table(caption, head, lines))
+    fits = [p for p in parts if p.fitted]
+    if fits:
+        names = list(fits[0].fitted.params)  # type: ignore[union-attr]
+        lines = [[f"{p.name}.{key}" for key in ("task", "model", "method-name", "upto",
+                  *(f"fit.{n}" for n in names), "rmse", "error")] for p in fits]  # fmt: skip
+        head = ("task", "model", "method", "fitted up to", *names, "RMSE", "forecast error")
+        text.append(writer.table("The law of coverage.", head, lines))
+    lines = [[f"{p.name}.{key}" for key in ("task", "model", "example.prompt", "example.right",
+              "example.wrong")] for p in parts]  # fmt: skip
+    head = ("task", "model", "prompt", "a right draft", "a wrong draft")
+    text.append(writer.table("One problem per run, of middle difficulty.", head, lines))
+    text.append(say.heading.format("Methods"))
+    text += [say.paragraph.format(writer.fill(SAMPLED, f"{part.name}.")) for part in parts]
+    text.append(say.paragraph.format(writer.fill(CONVENTIONS)))
+    return "".join(text)
+
+
+def page(parts: Sequence[Part], rows: Rows, out: Path) -> str:
+    """Return the HTML page, whole in itself: no script, no address, figures inside."""
+
+    def source(name: str) -> str:
+        return base64.b64encode((out / f"{name}.svg").read_bytes()).decode()
+
+    text = body(Writer(HTML, rows), parts, FIGURES, source)
+    cited = "".join(
+        f'<li id="{key}">[{key}] {escape(who)}. {escape(title)}. arXiv:{eprint}, {year}.</li>\n'
+        for key, (who, title, year, eprint) in SOURCES.items()
+    )
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f"<title>Inference scaling report</title><style>{STYLE}</style></head>\n<body>"
+        f"<h1>Inference scaling report</h1>\n{text}<h2>References</h2>\n<ul>{cited}</ul>\n"
+        "</body></html>\n"
+    )
+
+
+def fragment(parts: Sequence[Part], rows: Rows) -> str:
+    r"""Return the LaTeX fragment, for \input; it needs booktabs and graphicx."""
+    head = (
+        "% \\usepackage{booktabs,graphicx}, \\usepackage[T1]{fontenc}; \\input this file.\n"
+        "% Each value is bound to the row of results.csv whose id stands before it.\n"
+        "\\providecommand{\\bound}[2]{#2}\n"
+    )
+    return head + body(Writer(LATEX, rows), parts, FIGURES, str)
+
+
+def bibliography() -> str:
+    """Return the cited works as BibTeX."""
+    return "".join(
+        f"@misc{{{key},\n  author = {{{who}}},\n  title = {{{{{title}}}}},\n  year = {{{year}}},\n"
+        f"  eprint = {{{eprint}}},\n  archivePrefix = {{arXiv}},\n}}\n"
+        for key, (who, title, year, eprint) in SOURCES.items()
+    )
+
+
+def differences(out: Path) -> list[str]:
+    """Return where a report's texts, its results and its runs disagree; [] when they agree."""
+    rows = from_csv((out / "results.csv").read_bytes().decode())
+    found = []
+    for file, say in (("report.html", HTML), ("report.tex", LATEX)):
+        text = (out / file).read_bytes().decode()
+        found += [f"{file}: {why}" for why in unbound(text, rows, say)]
+    paths = [Path(r["value"]) for name, r in rows.items() if name.endswith(".path")]
+    gone = [str(path) for path in paths if not path.is_dir()]
+    if gone:
+        return [*found, f"results.csv: its runs are not there: {', '.join(gone)}"]
+    fresh = from_csv(to_csv(results(parts_of(paths))))
+    changed = [n for n in rows.keys() | fresh.keys() if str(rows.get(n)) != str(fresh.get(n))]
+    return found + [f"results.csv: {name} is not what its run gives" for name in sorted(changed)]

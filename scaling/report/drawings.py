@@ -1,0 +1,59 @@
+"""The figures of a report, a panel per run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from scaling import plots
+from scaling.curves import curve
+from scaling.figures import SELECTOR_NAMES, legend_below, model_name
+from scaling.report.numbers import Part, selectors
+
+FIGURES = {
+    "coverage_and_law": "Coverage against samples (steps, for revision) with its law; bars and "
+    "bands are intervals, open points were held out.",
+    "accuracy_by_flops": "Accuracy by selector against test FLOPs; bands are intervals.",
+}
+
+
+def draw(parts: Sequence[Part]) -> dict[str, Any]:
+    """Return the report's figures by name, a panel per run."""
+    across = min(2, len(parts))
+    down = -(-len(parts) // across)
+    size = {"width": plots.PAGE if across > 1 else 4.5, "height": 2.3 * down + 0.3}
+    drawn = {}
+    for name in FIGURES:
+        with plots.style():
+            fig, axes = plots.figure(down, across, **size)
+            for ax, part in zip(axes.flat, parts, strict=False):
+                _panel(ax, part, name)
+            for ax in axes.flat[len(parts) :]:
+                ax.axis("off")
+            if name == "accuracy_by_flops":
+                legend_below(fig, axes.flat)
+        drawn[name] = fig
+    return drawn
+
+
+def _panel(ax, part: Part, name: str) -> None:
+    """Draw one run's panel."""
+    title = f"{part.pool.run.task}, {model_name(part.pool)}, {part.pool.label}"
+    ax.set_title(f"{_plain(title)}  ($n$={part.coverage.n_problems})")
+    if name == "accuracy_by_flops":
+        for index, selector in enumerate(selectors(part.pool)):
+            found = replace(curve(part.pool, selector, "flops"), label=SELECTOR_NAMES[selector])
+            plots.draw_curve(ax, found, **plots.look(index))
+    elif part.fitted is None:
+        plots.draw_curve(ax, part.coverage, **plots.look(0))
+    else:
+        plots.draw_forecast(ax, part.coverage, part.fitted)
+    if part.pool.run.plan.method != "best_of_n" and name != "accuracy_by_flops":
+        ax.set(xticks=part.coverage.x, xlabel="steps of a chain")
+    ax.set_ylim(0, 1.02)
+
+
+def _plain(text: str) -> str:
+    """Return text that matplotlib prints as it is, in a font that has its characters."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text).replace("$", r"\$")

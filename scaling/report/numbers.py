@@ -1,0 +1,185 @@
+"""The numbers of a report: one row of `results.csv` each, bound to nothing but its run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scaling import show
+from scaling.curves import SELECTORS, Pool, curve, read_pool
+from scaling.figures import SELECTOR_NAMES
+from scaling.fits import fit, forecast
+from scaling.records import Curve, Fit
+from scaling.store import LoadedRun, load_run
+
+LAW, SHARES = (
+    "exp_power",
+    (1 / 4, 1 / 2),
+)  #: of coverage; share of budgets fitted: first that will do
+MOST = 12  #: runs in one report
+EXAMPLE = 160  #: characters shown of a text
+COLUMNS = ("id", "kind", "value", "low", "high", "n")  #: of `results.csv`
+Rows = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one run gives to a report."""
+
+    name: str  #: prefix of its rows: run.a, run.b, …
+    pool: Pool
+    coverage: Curve
+    fitted: Fit | None  #: None: too few points for the law
+    rows: list[dict[str, Any]]  #: of `results.csv`
+
+
+def row(name: str, value: Any, low: float = np.nan, high: float = np.nan, n: int = 0) -> dict:
+    """Return one row of the results: a number with its interval, or a text."""
+    kind = "text" if isinstance(value, str) else "number"
+    return dict(zip(COLUMNS, (name, kind, value, low, high, n), strict=True))
+
+
+def printed(found: dict[str, Any]) -> str:
+    """Return a row of the results as the report prints it."""
+    value = found["value"]
+    if found["kind"] == "text":
+        return value[:EXAMPLE] + ("…" if len(value) > EXAMPLE else "")
+    if np.isfinite(found["low"]):
+        return show.with_interval(value, found["low"], found["high"])
+    return show.number(value)
+
+
+def part_of(run: LoadedRun, name: str) -> Part:
+    """Return the numbers of a run: what was sampled, accuracy per selector and budget, the law."""
+    pool = read_pool(run)
+    coverage = replace(curve(pool), x=pool.budgets().astype(float))
+    fitted, held, upto = _law(coverage)
+    rows = [*_sampled(pool), *_accuracies(pool), *_example(run)]
+    rows.append(row("first", *_point(coverage, 0), coverage.n_problems))
+    rows.append(row("last", *_point(coverage, -1), coverage.n_problems))
+    unit = "samples" if run.plan.method == "best_of_n" else "steps"
+    rows.append(row("k", f"{coverage.x[-1]:g} {unit}"))
+    rows.append(row("law", fitted.law if fitted else LAW))
+    rows.append(row("upto", f"{upto:g} {unit}"))
+    rows.append(row("message", fitted.message if fitted else "too few points"))
+    error = np.full(3, np.nan)
+    if len(held):
+        end = held.iloc[-1]
+        error = np.array([end.error, end.low - end.y, end.high - end.y])
+    rows.append(row("error", *map(float, error), len(held)))
+    for parameter, value in (fitted.params if fitted else {}).items():
+        ends = fitted.interval[parameter] if fitted else ()
+        rows.append(row(f"fit.{parameter}", value, *ends, fitted.n_points if fitted else 0))
+    rows.append(row("rmse", fitted.rmse if fitted else np.nan))
+    return Part(name, pool, coverage, fitted, [r | {"id": f"{name}.{r['id']}"} for r in rows])
+
+
+def _law(coverage: Curve) -> tuple[Fit | None, pd.DataFrame, float]:
+    """Return the law of a coverage curve, its held-out score, and the budget fitted up to."""
+    for share in SHARES:
+        try:
+            fitted, held = forecast(LAW, coverage, share)
+            return fitted, held, float(coverage.x[fitted.n_points - 1])
+        except ValueError:
+            continue
+    try:
+        return fit(LAW, coverage), pd.DataFrame(), float(coverage.x[-1])
+    except ValueError:
+        return None, pd.DataFrame(), float(coverage.x[-1])
+
+
+def _point(found: Curve, at: int) -> tuple[float, float, float]:
+    return float(found.y[at]), float(found.low[at]), float(found.high[at])
+
+
+def _sampled(pool: Pool) -> Iterator[dict[str, Any]]:
+    """Yield what was sampled, by which model, plan, code and machine."""
+    run, card = pool.run, pool.run.card
+    session = (run.manifest["sessions"] or [{}])[-1]
+    device, packages = session.get("device") or {}, session.get("packages") or {}
+    facts = {"task": run.task, "model": card.name, "run": run.path.name, "sha256": run.sha256}
+    facts |= {"path": str(run.path), "method-name": pool.label, "parameters": card.n_params}
+    facts |= {"train-flops": card.train_flops, "problems": len(run.problems)}
+    facts |= {"samples": len(run.frame), "missing": pool.n_missing}
+    facts |= {name.replace("_", "-"): value for name, value in run.plan.to_dict().items()}
+    facts |= {"cpu": device.get("cpu") or "an unknown machine", "cores": device.get("cores") or "?"}
+    facts |= {"gpus": ", ".join(device.get("gpus") or []) or "none"}
+    facts |= {"kit": packages.get("inference-scaling-kit", "?")}
+    facts |= {"torch": packages.get("torch", "?"), "commit": (session.get("commit") or "?")[:12]}
+    yield from (row(name, value) for name, value in facts.items())
+
+
+def _accuracies(pool: Pool) -> Iterator[dict[str, Any]]:
+    """Yield accuracy per selector at the smallest, a middle and the largest budget."""
+    k = pool.budgets()
+    chosen = k[[0, len(k) // 2, -1]]
+    flops = pool.cost("flops", chosen).mean(axis=0)
+    for name, budget, cost in zip(("low", "middle", "high"), chosen, flops, strict=True):
+        yield row(f"k.{name}", int(budget))
+        yield row(f"flops.{name}", float(cost))
+    for selector in selectors(pool):
+        found = curve(pool, selector, k=chosen)
+        for at, name in enumerate(("low", "middle", "high")):
+            yield row(f"{selector}.{name}", *_point(found, at), found.n_problems)
+
+
+def _example(run: LoadedRun) -> Iterator[dict[str, Any]]:
+    """Yield one problem that the model solves about half of the time, a right and a wrong draft."""
+    frame = load_run(run.path, text=True).frame
+    rate = frame.groupby("problem")["correct"].mean()
+    problem = (rate - 0.5).abs().sort_values(kind="stable").index[0]
+    asked = run.problems.set_index("id").loc[problem]
+    yield row("example.prompt", str(asked["prompt"]))
+    for name, verdict in (("right", True), ("wrong", False)):
+        drafts = frame["text"][(frame["problem"] == problem) & (frame["correct"] == verdict)]
+        yield row(f"example.{name}", str(drafts.iloc[0]) if len(drafts) else "none")
+
+
+def selectors(pool: Pool) -> tuple[str, ...]:
+    """Return what may be read from a pool."""
+    return SELECTORS[pool.run.plan.method][: 1 if pool.run.plan.stop_after_correct else None]
+
+
+def results(parts: Sequence[Part]) -> Rows:
+    """Return every row that the text may be bound to, by id."""
+    common: dict[str, Any] = {"all.flops": 2, "all.training": 3, "all.level": 95}
+    common |= {"all.replicates": len(parts[0].coverage.replicates)}
+    common |= {f"name.{selector}": name for selector, name in SELECTOR_NAMES.items()}
+    rows = [row(name, value) for name, value in common.items()]
+    return {r["id"]: r for r in [*rows, *(r for part in parts for r in part.rows)]}
+
+
+def to_csv(rows: Rows) -> str:
+    """Return the text of `results.csv`."""
+    with io.StringIO() as text:
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows.values())
+        return text.getvalue()
+
+
+def from_csv(text: str) -> Rows:
+    """Return the rows of `results.csv`, numbers as numbers."""
+    found = {}
+    for r in csv.DictReader(io.StringIO(text, newline="")):
+        value: Any = float(r["value"]) if r["kind"] == "number" else r["value"]
+        found[r["id"]] = r | {"value": value, "low": float(r["low"]), "high": float(r["high"])}
+    return found
+
+
+def parts_of(paths: Sequence[Path]) -> list[Part]:
+    """Return the numbers of each run; ValueError for none, too many, or an open one."""
+    if not 0 < len(paths) <= MOST:
+        raise ValueError(f"{len(paths)} runs: give 1 to {MOST} run folders")
+    runs = [load_run(path) for path in paths]
+    for run in runs:
+        if not run.sha256:
+            raise ValueError(f"{run.path} is still open; finish it with the command that began it")
+    return [part_of(run, f"run.{chr(97 + at)}") for at, run in enumerate(runs)]

@@ -1,0 +1,79 @@
+"""One problem of a run, with all its drafts side by side: what was right, and where it went wrong.
+
+`problems(run)` is a widget, `problem_html` what it shows. Everything a run holds is escaped.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from scaling import show
+from scaling.store import LoadedRun, load_run
+
+
+def problems(run: LoadedRun | str | Path):
+    """Return a widget that shows one problem of a run with all its drafts, hard problems first."""
+    import ipywidgets as w
+
+    run = load_run(run.path if isinstance(run, LoadedRun) else run, text=True)
+    rate = run.frame.groupby("problem")["correct"].mean().sort_values(kind="stable")
+    options = {f"{share:.0%} right: {name}": name for name, share in rate.items()}
+    chosen = w.Dropdown(options=options, description="problem", layout=w.Layout(width="40em"))
+    page = w.HTML(problem_html(run, chosen.value))
+    chosen.observe(lambda _: setattr(page, "value", problem_html(run, chosen.value)), "value")
+    return w.VBox([chosen, page])
+
+
+def problem_html(run: LoadedRun, problem: str, chains: int = 64) -> str:
+    """Return one problem's drafts as HTML: a column per chain, its steps downwards.
+
+    Green with ✓ is right, red with ✗ wrong; in a wrong draft, what follows the longest beginning
+    that it shares with a right one is marked: there it went wrong. A heavy edge says that a step
+    turned wrong to right or right to wrong. `run` must be loaded with `text=True`.
+    """
+    if problem not in set(run.problems["id"]):
+        raise ValueError(f"no problem {problem!r} in {run.path.name}; try run.problems['id']")
+    if "text" not in run.frame:
+        raise ValueError("the run was loaded without its texts; use load_run(path, text=True)")
+    asked = run.problems.set_index("id").loc[problem]
+    frame = run.frame[run.frame["problem"] == problem]
+    right = list(dict.fromkeys(frame["text"][frame["correct"]]))
+    columns = [_chain_html(rows, right) for _, rows in list(frame.groupby("chain"))[:chains]]
+    facts = {"prompt": asked["prompt"], "a right answer": asked["answer"], "level": asked["level"]}
+    facts |= {"right": f"{int(frame['correct'].sum())} of {len(frame)} drafts"}
+    if len(columns) < frame["chain"].nunique():
+        facts["shown"] = f"{len(columns)} of {frame['chain'].nunique()} chains"
+    grid = "display:flex;flex-wrap:wrap;gap:6px;align-items:flex-start"
+    return f'{show.card(problem, facts)}<div style="{grid}">{"".join(columns)}</div>'
+
+
+def _chain_html(rows: pd.DataFrame, right: list[str]) -> str:
+    """Return one chain as a column of drafts."""
+    cells, before = [], None
+    for row in rows.itertuples():
+        color, sign = ("#009E73", "✓") if row.correct else ("#D55E00", "✗")
+        edge = 4 if before is not None and before != row.correct else 1
+        before = row.correct
+        kept = len(row.text)
+        if not row.correct and right:
+            kept = max(_shared(row.text, other) for other in right)
+        text = escape(row.text[:kept])
+        if row.text[kept:]:
+            text += f'<u style="text-decoration-color:{color}"><b>{escape(row.text[kept:])}</b></u>'
+        note = "" if row.finish == "stop" else f" <i>{escape(str(row.finish))}</i>"
+        cells.append(
+            f'<div style="border-left:{edge}px solid {color};background:{color}22;padding:2px 6px;'
+            'margin-bottom:3px;font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere">'
+            f'<span style="color:{color}">{sign}</span> {text}{note}</div>'
+        )
+    head = f'<small style="color:#666">chain {rows["chain"].iloc[0]}</small>'
+    return f'<div style="max-width:16em">{head}{"".join(cells)}</div>'
+
+
+def _shared(text: str, other: str) -> int:
+    """Return how many characters two texts have in common from the start."""
+    pairs = enumerate(zip(text, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(text), len(other)))
