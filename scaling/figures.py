@@ -211,7 +211,8 @@ def methods(study: Study) -> tuple[Any, dict]:
         series = [(top, selector) for selector in ("oracle", "majority", "logprob")]
         for method in ("revision", "revision+verdict"):
             same = [p for p in study.select(task, method) if p.run.card == top.run.card]
-            series += [(pool, selector) for pool in same for selector in ("oracle", "last")]
+            shown = ("oracle", "last") if method == "revision" else ("last",)  # told: they are one
+            series += [(pool, selector) for pool in same for selector in shown]
         for index, (pool, selector) in enumerate(series):
             shown = study.curve(pool, selector, "flops", "all")
             plots.draw_curve(
@@ -250,10 +251,10 @@ def two_panels(study: Study) -> tuple[Any, dict]:
             tested = study.curve(half, selector, "flops", "all")
             plots.draw_curve(right, tested, **style | {"label": model_name(half)})
         plots.accuracy_axes(left, "flops").set(xlabel="train FLOPs", ylabel=f"{task}: pass@1")
-        right.set(ylabel=f"{task}: {SELECTOR_NAMES[selector]}")
+        right.set_ylabel(f"{task}: {SELECTOR_NAMES[selector]}", labelpad=6)
         left.set_ylim(0, 1.02)
         right.legend(title="parameters, train FLOPs", title_fontsize=6.5)
-    axes[0][0].set_title("one sample, more training")
+    axes[0][0].set_title(f"one sample, more training  ($n$={trained.n_problems} problems each)")
     axes[0][1].set_title("the checkpoint nearest to half right, more samples")
     axes[0][0].legend(title="parameters", title_fontsize=6.5)
     return fig, facts
@@ -270,10 +271,15 @@ def plane(study: Study) -> tuple[Any, dict]:
             ax, found.fitted, found.train, found.test, found.accuracy, found.used
         )
         name = SELECTOR_NAMES[selector]
-        ax.set_title(f"{task}, {name}: logit plane of the frontier\n{exchange_text(found)}")
+        count = len(study.select(task)[0].run.problems)
+        ax.set_title(f"{task}, {name} ($n$={count}): logit plane\n{exchange_text(found)}")
         facts[task] = summary(found.fitted) | {"exchange": asdict(found.exchange)}
     bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
     bar.set_label("measured accuracy")
+    kinds = (("on the frontier: fitted", "0.25"), ("beaten by another size: left out", "none"))
+    for label, face in kinds:
+        axes[0][0].scatter([], [], s=14, lw=0.7, facecolors=face, edgecolors="0.25", label=label)
+    legend_below(fig, axes[0][:1])
     return fig, facts
 
 
