@@ -1,33 +1,89 @@
-"""A language model is weights, a tokenizer and a card. Tiny ones are Hugging Face configs too."""
+"""A language model is weights, a tokenizer and a card. Tiny ones are Hugging Face configs too.
+
+`load_lm` takes a folder or a hub name with a revision (`hub`); a server is no model in memory, and
+is opened by whoever samples (`study.open_model`).
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from hashlib import blake2b
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
-from scaling.compute import Shape, parameters
+from scaling import known
+from scaling.compute import Shape, parameters, train_flops
+from scaling.hub import Files, is_endpoint, locate
 from scaling.records import ModelCard
 
 ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
 HEAD_DIM = 32  #: inference servers refuse smaller heads
 SIZES = {"0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6)}  #: (hidden, layers)
 CARD = "card.json"
+BITS = {"8bit": "load_in_8bit", "4bit": "load_in_4bit"}  #: --quantize -> bitsandbytes' option
+DEFAULTS = ("temperature", "top_k", "top_p", "min_p")  #: what a model may suggest of a Plan
+
+
+@dataclass(frozen=True)
+class Chat:
+    """How a prompt becomes a conversation, by the tokenizer's template."""
+
+    system: str = ""  #: system prompt; "" has none
+    thinking: bool | None = None  #: templates' `enable_thinking`; None leaves it to them
 
 
 @dataclass(frozen=True)
 class LM:
     """Weights, tokenizer, and what a curve needs to know of them."""
 
-    model: Any  #: transformers.PreTrainedModel
+    model: Any  #: transformers.PreTrainedModel; None where only the rest was asked for
     tokenizer: Any  #: transformers.PreTrainedTokenizerBase
     card: ModelCard
+    chat: Chat | None = None  #: None: prompts are plain text
+    defaults: Mapping[str, float] = field(default_factory=dict)  #: the model's own sampling options
+    where: str = ""  #: what loads the same bytes again: a folder, or a hub name at its commit
+    skills: tuple[str, ...] = ()  #: methods it was trained for, as its card says
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return token ids, without special tokens."""
+        """Return token ids; no special token is added, one that is spelt out is read as such."""
+        if self.bos and text.startswith(self.bos):  # the rest as if alone: what training had
+            return (self.tokenizer.bos_token_id, *self.encode(text[len(self.bos) :]))
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    @cached_property
+    def bos(self) -> str:
+        """Return what plain text began with in training; "" where nothing, or a template tells."""
+        begins = self.chat is None and self.tokenizer.bos_token_id in self.tokenizer.encode("")
+        return self.tokenizer.bos_token if begins else ""
+
+    def asked(self, prompt: str) -> str:
+        """Return a prompt as the model is given it: a conversation up to its turn, or plain text.
+
+        Errors: ValueError where the template refuses, as some do a system prompt.
+        """
+        if self.chat is None:
+            return self.bos + prompt
+        from jinja2.exceptions import TemplateError
+
+        messages = [{"role": "system", "content": self.chat.system}] if self.chat.system else []
+        messages.append({"role": "user", "content": prompt})
+        chosen = {} if self.chat.thinking is None else {"enable_thinking": self.chat.thinking}
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **chosen
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template of {self.card.name} refuses: {error}") from error
+
+    @cached_property
+    def opens_thinking(self) -> bool:
+        """Return whether the template itself opens the thinking that a completion then ends."""
+        return self.chat is not None and self.asked("").rstrip().endswith("<think>")
 
     def decode(self, tokens) -> str:
         """Return text, special tokens left out."""
@@ -35,10 +91,10 @@ class LM:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Token ids that end a completion."""
-        eos = self.model.generation_config.eos_token_id
-        eos = self.tokenizer.eos_token_id if eos is None else eos
-        return tuple(eos) if isinstance(eos, list) else (eos,)
+        """Token ids that end a completion: those of the generation config, and the tokenizer's."""
+        eos = self.model.generation_config.eos_token_id if self.model else None
+        found = [*(eos if isinstance(eos, list) else [eos]), self.tokenizer.eos_token_id]
+        return tuple(dict.fromkeys(i for i in found if i is not None))
 
 
 def character_tokenizer():
@@ -76,21 +132,23 @@ def tiny_config(hidden: int, layers: int, context: int = 512):
     )
 
 
-def make_card(
-    model, name: str, train_flops: float = float("nan"), train_tokens: int = 0
-) -> ModelCard:
+def make_card(model, name: str, train_flops: float = math.nan, train_tokens: int = 0) -> ModelCard:
     """Return the card of a model in memory."""
     shape = Shape.from_config(model.config)
+    return _card(shape, name, train_flops, train_tokens, weights_hash(model))
+
+
+def _card(shape: Shape, name: str, flops: float, tokens: int, identity: str) -> ModelCard:
     groups = parameters(shape)
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(groups.values())
     return ModelCard(
         name=name,
         n_params=total,
-        n_params_no_embedding=total - groups["embedding"] - groups.get("head", 0),
-        train_flops=train_flops,
-        train_tokens=train_tokens,
+        n_params_no_embedding=total - groups["embedding"] - groups["head"],
+        train_flops=flops,
+        train_tokens=tokens,
         shape=asdict(shape),
-        identity=weights_hash(model),
+        identity=identity,
     )
 
 
@@ -126,36 +184,138 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def load_lm(where: str | Path) -> LM:
-    """Return the LM in a folder (weights, tokenizer, and a card where the kit wrote one).
+def load_lm(
+    where: str | Path,
+    *,
+    weights: bool = True,
+    dtype: str | None = None,
+    device_map: str | None = None,
+    quantize: str | None = None,
+    remote_code: bool = False,
+    chat: bool | None = None,
+    system: str = "",
+    thinking: bool | None = None,
+    train_tokens: float | None = None,
+) -> LM:
+    """Return the LM of a folder or of a hub name, "org/name@revision".
 
-    Errors: ValueError when there is no such folder or it holds no model.
+    weights=False leaves them out (who only plans or collects needs the rest); dtype, device_map
+    ("auto": over all GPUs) and quantize ("8bit", "4bit") are what `transformers` makes of them;
+    remote_code lets this one model run Python files of its own. chat: wrap prompts by the chat
+    template (None: where there is one); system, thinking: see `Chat`. train_tokens: trained on,
+    where neither a card nor `known` tells. Errors: ValueError, one line.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    if is_endpoint(where):
+        raise ValueError(f"{where} is a server: it holds the weights, and is sampled from there")
     quiet()
-    folder = Path(where)
-    if not folder.is_dir():
-        raise ValueError(f"no model folder {folder}; give one that holds config.json and weights")
-    if not (folder / "config.json").exists() or not list(folder.glob("*.safetensors")):
-        raise ValueError(f"{folder} holds no model: config.json and *.safetensors are needed")
+    files = locate(where, remote_code)
+    chosen = {"local_files_only": True, "trust_remote_code": remote_code}
+    with readable(files):
+        from transformers import AutoConfig, AutoTokenizer
+
+        config = AutoConfig.from_pretrained(files.folder, **chosen)
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, **chosen)
+        placed = {"dtype": dtype, "device_map": device_map, **_quantization(quantize)}
+        model = _weights(files, **chosen, **placed) if weights else None
+    talk = _chat(tokenizer, files.title, chat, system, thinking)
+    card = _read_card(files, config, train_tokens)
+    if talk:
+        told = json.dumps([tokenizer.chat_template, asdict(talk)], sort_keys=True).encode()
+        card = replace(card, identity=f"{card.identity}+chat:{_hash(told)}")
+    return LM(
+        model, tokenizer, card, talk, _defaults(files.folder), files.exact, _skills(files.folder)
+    )
+
+
+@contextmanager
+def readable(files: Files) -> Iterator[None]:
+    """Turn what `transformers` says of a model that it cannot read into one line."""
+    from safetensors import SafetensorError
+
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        yield
+    except ImportError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{files.title} needs a package that is not there: {reason}") from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{folder} holds no readable model: {reason}") from error
-    return LM(model, tokenizer, _read_card(folder, model))
+        hint = "; if you trust it, --remote-code" if "trust_remote_code" in str(error) else ""
+        raise ValueError(f"{files.title} holds no readable model: {reason}{hint}") from error
 
 
-def _read_card(folder: Path, model: Any) -> ModelCard:
-    """Return the card beside the weights; where there is none, what the weights tell."""
-    path = folder / CARD
-    if not path.exists():
-        return make_card(model, folder.name)
-    names = {f.name for f in fields(ModelCard)}
-    return ModelCard(**{k: v for k, v in json.loads(path.read_text()).items() if k in names})
+def _weights(files: Files, **options: Any) -> Any:
+    """Return the model; options that are None are left to `transformers`."""
+    from transformers import AutoModelForCausalLM
+
+    given = {name: value for name, value in options.items() if value is not None}
+    return AutoModelForCausalLM.from_pretrained(files.folder, use_safetensors=True, **given)
+
+
+def _quantization(bits: str | None) -> dict[str, Any]:
+    """Return the option that quantises weights while loading; none where bits is None."""
+    from transformers import BitsAndBytesConfig
+
+    if bits is None:
+        return {}
+    if bits not in BITS:
+        raise ValueError(f"quantize is {bits!r}; allowed: {', '.join(BITS)}")
+    return {"quantization_config": BitsAndBytesConfig(**{BITS[bits]: True})}
+
+
+def _chat(
+    tokenizer: Any, name: str, chat: bool | None, system: str, thinking: bool | None
+) -> Chat | None:
+    """Return how prompts are wrapped; ValueError where the model knows no conversation."""
+    if chat is None:
+        chat = bool(tokenizer.chat_template)
+    if chat and not tokenizer.chat_template:
+        raise ValueError(f"{name} has no chat template; sample it with --no-chat, as a base model")
+    if not chat and (system or thinking is not None):
+        raise ValueError(f"{name} is given plain text: a system prompt or thinking needs --chat")
+    return Chat(system, thinking) if chat else None
+
+
+def _defaults(folder: Path) -> dict[str, float]:
+    """Return the sampling options that a model's makers suggest; {} where they suggest none."""
+    path = folder / "generation_config.json"
+    suggested = json.loads(path.read_text()) if path.exists() else {}
+    return {name: suggested[name] for name in DEFAULTS if suggested.get(name) is not None}
+
+
+def _skills(folder: Path) -> tuple[str, ...]:
+    """Return the methods a card says its model was trained for; the ladder's recipe has drafts."""
+    notes = json.loads((folder / CARD).read_text()) if (folder / CARD).exists() else {}
+    return tuple(notes.get("skills", ("revision",) if "mixture" in notes else ()))
+
+
+def _read_card(files: Files, config: Any, train_tokens: float | None) -> ModelCard:
+    """Return the card beside the weights; where there is none, what files and table tell."""
+    path = files.folder / CARD
+    if path.exists():
+        names = {f.name for f in fields(ModelCard)}
+        return ModelCard(**{k: v for k, v in json.loads(path.read_text()).items() if k in names})
+    shape = Shape.from_config(config)
+    row = known.look_up(files.name)
+    if row and row.n_params != sum(parameters(shape).values()):
+        row = None  # named like it, but another model
+    tokens = train_tokens or (row.tokens_at(files.revision) if row else math.nan)
+    context = row.train_context if row else 1  # unknown: attention is left out of the cost
+    flops = float(train_flops(shape, tokens, (context + 1) / 2))
+    identity = files.commit or _files_hash(files.folder)
+    return _card(shape, files.title, flops, 0 if math.isnan(tokens) else int(tokens), identity)
+
+
+def _files_hash(folder: Path) -> str:
+    """Return a hash of a folder's weights, read as bytes."""
+    digests = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests.append(file_digest(file, "blake2b").hexdigest())
+    return _hash("".join(digests).encode())
+
+
+def _hash(data: bytes) -> str:
+    return blake2b(data, digest_size=12).hexdigest()
 
 
 def find_models(root: str | Path) -> list[Path]:

@@ -5,23 +5,32 @@ This is where the two rooms meet; nothing here samples, estimates, fits or draws
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, Future, as_completed
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from scaling.executors import open_executor
+from scaling.models import LM, load_lm
 from scaling.records import FEEDBACKS, Plan, Problem, Sample
 from scaling.store import LoadedRun, load_run, open_run
+from scaling.store.writer import Writer
+from scaling.tasks import get_task
+from scaling.tasks.asked import Asked
 
-UNIT = 10  #: problems per unit of work, one part of the log
+UNIT, UNIT_SAMPLES = 10, 1024  #: most problems, and samples, of a unit of work: a part of the log
 FAILED = "~failed"  #: ends the name of a unit with failed samples
 PLAIN = Plan(chains=64, max_new_tokens=64)
 REVISE = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
+LOADED: dict[Any, tuple[Any, Any]] = {}  #: in a worker: the model and engine of its last unit
+TURN = Lock()
 
 
 @dataclass(frozen=True)
@@ -47,29 +56,54 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Work:
-    """One run to sample, by names alone, so that another process can do it."""
+    """One run to sample."""
 
-    model: str  #: folder
-    task: str
-    problems: int
+    model: str  #: folder or hub name
+    task: Any
+    problems: tuple[Problem, ...]
     plan: Plan
-    root: str  #: folder of the runs
-    options: dict[str, Any]  #: of `engine.Engine`
+    root: Path  #: folder of the runs
+    loading: tuple[tuple[str, Any], ...] = ()  #: options of `models.load_lm`
+    options: tuple[tuple[str, Any], ...] = ()  #: options of `engine.Engine`
 
-    def __call__(self) -> LoadedRun:
-        """Load the model, sample, return the run."""
-        import torch
+    @property
+    def size(self) -> int:
+        """Return the samples asked for."""
+        return len(self.problems) * self.plan.chains * self.plan.steps
 
-        from scaling.models import load_lm
-        from scaling.tasks import get_task
 
-        torch.set_num_threads(1)
-        task = get_task(self.task)
-        problems = task.problems(self.problems)
-        lm = load_lm(self.model)
-        return sample_run(
-            lm, task, problems, self.plan, Path(self.root), progress=False, **self.options
-        )
+@dataclass(frozen=True)
+class Unit:
+    """A part of a run, as it is sent to whoever samples it: called, it returns the samples."""
+
+    work: Work  #: with the problems of the unit only
+    identity: str  #: of the model, as the run's log has it
+
+    def __call__(self) -> list[Sample]:
+        """Return the samples of the unit; the model stays loaded for the next one."""
+        from scaling.methods import draw
+
+        work = self.work
+        with TURN:  # of the threads of one worker
+            lm, engine = loaded(work.model, work.loading, work.options)
+            if lm.card.identity != self.identity:
+                raise ValueError(
+                    f"{work.model} is another model here: {lm.card.identity}, not {self.identity}"
+                )
+            drawn = draw(lm, asked(work.task, lm), work.problems, work.plan, engine)
+            return [sample for _, samples in drawn for sample in samples]
+
+
+def loaded(model: str, loading: tuple, options: tuple) -> tuple[Any, Any]:
+    """Return (lm, engine), those of the last call where it asked for the same."""
+    from scaling.engine import Engine
+
+    key = (model, loading, options)
+    if key not in LOADED:
+        LOADED.clear()  # first, so that two models are never in memory together
+        lm = load_lm(model, **dict(loading))
+        LOADED[key] = lm, Engine(lm.model, eos_ids=lm.eos_ids, **dict(options))
+    return LOADED[key]
 
 
 def work_of(
@@ -82,48 +116,89 @@ def work_of(
     plans = [(path, preset.plan) for path in models]
     for feedback in FEEDBACKS:
         plans += [(path, replace(preset.revision, feedback=feedback)) for path in last]
+    asks = [(task, tuple(task.problems(preset.problems))) for task in map(get_task, tasks)]
     work = [
-        Work(str(path), task, preset.problems, plan, str(root), options)
+        Work(str(path), task, problems, plan, root, options=tuple(options.items()))
         for path, plan in plans
-        for task in tasks
+        for task, problems in asks
     ]
     return work[::-1]  # the largest models first, so that no core waits for the last one
 
 
-def sample_all(work: Sequence[Work], workers: int = 0) -> list[LoadedRun]:
-    """Sample every run, one process per core (or `workers`); return them in the order given.
+def sample_all(
+    work: Sequence[Work], workers: int = 0, executor: str | Executor = "local"
+) -> list[LoadedRun]:
+    """Sample every run, unit by unit on an executor (`executors`); return them in the order given.
 
-    Progress counts samples, those of runs that were sealed before included.
+    This process holds the runs' locks and writes each unit as it arrives, so a worker that dies
+    loses at most its unit, which another draws again to the same samples. Progress counts samples,
+    those that were on the disk before included.
     """
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import active_children, get_context
-    from signal import SIG_IGN, SIGINT, signal
+    waiting: dict[Future, tuple[int, str]] = {}
+    described = {
+        key: load_lm(key[0], weights=False, **dict(key[1]))
+        for key in dict.fromkeys((w.model, w.loading) for w in work)
+    }
+    lms = [described[w.model, w.loading] for w in work]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(open_log(*pair)) for pair in zip(lms, work, strict=True)]
+        bar = stack.enter_context(tqdm(total=sum(w.size for w in work), unit="sample"))
+        left = [units_left(*pair) for pair in zip(writers, work, strict=True)]
+        bar.update(bar.total - sum(part.size for parts in left for part in parts.values()))
+        if any(left):
+            pool = executor
+            if isinstance(executor, str):
+                pool = stack.enter_context(open_executor(executor, workers))
+            for index, (lm, parts) in enumerate(zip(lms, left, strict=True)):
+                for name, part in parts.items():
+                    unit = Unit(replace(part, model=anywhere(lm.where)), lm.card.identity)
+                    waiting[pool.submit(unit)] = index, name
+            collect(waiting, writers, bar)
+        return [close_log(*pair) for pair in zip(writers, work, strict=True)]
 
-    workers = min(workers or len(os.sched_getaffinity(0)), len(work))
-    total = sum(w.problems * w.plan.chains * w.plan.steps for w in work)
-    samples, tokens, started = 0, 0, time.perf_counter()
-    runs: dict[int, LoadedRun] = {}
-    with (
-        ProcessPoolExecutor(workers, get_context("spawn"), signal, (SIGINT, SIG_IGN)) as pool,
-        tqdm(total=total, unit="sample", unit_scale=True, desc="sampling") as bar,
-    ):
-        futures = {pool.submit(w): i for i, w in enumerate(work)}
-        try:
-            for future in as_completed(futures):
-                index = futures[future]
-                runs[index] = run = future.result()
-                samples += len(run.frame)
-                tokens += int(run.frame["completion_tokens"].sum())
-                passed = time.perf_counter() - started
-                plan = work[index].plan
-                bar.update(work[index].problems * plan.chains * plan.steps)
-                bar.set_postfix_str(f"{tokens / passed:,.0f} tokens/s, {run.task} {run.card.name}")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in active_children():  # what they had written stays; the rest is drawn anew
-                child.terminate()
-            raise
-    return [runs[index] for index in sorted(runs)]
+
+def anywhere(model: str) -> str:
+    """Return what names a model in whatever folder a worker runs."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def collect(waiting: dict[Future, tuple[int, str]], writers: Sequence[Writer], bar: tqdm) -> None:
+    """Log each unit as it arrives."""
+    tokens, started = 0, time.perf_counter()
+    for future in as_completed(waiting):
+        index, name = waiting.pop(future)
+        samples = future.result()
+        write_unit(writers[index], name, samples)
+        tokens += sum(sample.completion_tokens for sample in samples)
+        bar.update(len(samples))
+        bar.set_postfix_str(f"{tokens / (time.perf_counter() - started):,.0f} tokens/s")
+
+
+def asked(task: Any, lm: Any) -> Any:
+    """Return a task as a model is asked it; a server puts prompts to its model by itself."""
+    return Asked(task, lm) if isinstance(lm, LM) else task
+
+
+def open_log(lm: Any, work: Work) -> Writer:
+    """Return the writer of a run; its log tells where the model lay and how it was asked."""
+    notes = getattr(work.task, "notes", None) or {}  # of a benchmark: its file, prompt and scorer
+    if isinstance(lm, LM):
+        how = {"model": lm.where, "chat": lm.chat and asdict(lm.chat)}
+        notes = notes | how | {"loading": dict(work.loading), "engine": dict(work.options)}
+    plan, problems = work.plan, work.problems
+    if plan.scorer:
+        from scaling.scorers import scorer_notes
+
+        notes = notes | scorer_notes(plan)
+    return open_run(
+        work.root, task=work.task.name, card=lm.card, plan=plan, problems=problems, extra=notes
+    )
+
+
+def close_log(writer: Writer, work: Work) -> LoadedRun:
+    """Return the run, sealed unless samples of it have failed: those can be drawn again."""
+    whole = set(units_of(work.problems, work.plan).values()) <= writer.done
+    return writer.seal() if whole or writer.sealed else load_run(writer.path)
 
 
 def sample_run(
@@ -143,19 +218,28 @@ def sample_run(
     the units in flight; the same call then goes on, and ends in the same samples. Samples that
     failed are rows with their reason: the run stays open, and the same call draws them again.
     """
-    notes = getattr(task, "notes", None)  # of a benchmark: its file, prompt and scorer
-    with open_run(
-        root, task=task.name, card=lm.card, plan=plan, problems=problems, extra=notes
-    ) as writer:
+    work = Work("", task, tuple(problems), plan, root, options=tuple(engine_options.items()))
+    with open_log(lm, work) as writer:
         if not writer.sealed:
             _fill(writer, lm, task, problems, plan, engine, engine_options, progress)
-        whole = {unit_name(i) for i in range(len(problems))} <= writer.done
-        return writer.seal() if whole or writer.sealed else load_run(writer.path)
+        return close_log(writer, work)
 
 
-def unit_name(index: int) -> str:
-    """Return the unit of work that the problem at `index` belongs to."""
-    return f"{index // UNIT:06d}"
+def units_of(problems: Sequence[Problem], plan: Plan) -> dict[str, str]:
+    """Return the unit of work that each problem belongs to, by the problem's id."""
+    size = max(1, min(UNIT, UNIT_SAMPLES // (plan.chains * plan.steps)))
+    return {problem.id: f"{i // size:06d}" for i, problem in enumerate(problems)}
+
+
+def units_left(writer: Writer, work: Work) -> dict[str, Work]:
+    """Return what is still to be sampled of a run: by unit, the same work on fewer problems."""
+    parts: dict[str, list[Problem]] = defaultdict(list)
+    if not writer.sealed:
+        of = units_of(work.problems, work.plan)
+        for problem in work.problems:
+            if of[problem.id] not in writer.done:
+                parts[of[problem.id]].append(problem)
+    return {name: replace(work, problems=tuple(part)) for name, part in parts.items()}
 
 
 def good_samples(writer, unit: str) -> dict[str, list[Sample]]:
@@ -184,7 +268,8 @@ def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) ->
     from scaling.methods import draw
 
     engine = engine or Engine(lm.model, eos_ids=lm.eos_ids, **engine_options)
-    unit_of = {problem.id: unit_name(i) for i, problem in enumerate(problems)}
+    writer.note(engine=getattr(engine, "setting", {}))
+    unit_of = units_of(problems, plan)
     left = [problem for problem in problems if unit_of[problem.id] not in writer.done]
     kept = {unit: good_samples(writer, unit) for unit in {unit_of[p.id] for p in left}}
     waiting = {unit: [row for rows in good.values() for row in rows] for unit, good in kept.items()}
@@ -194,7 +279,7 @@ def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) ->
     bar.set_description(f"{task.name} {lm.card.name} {plan.method}")
     tokens, right, drawn, started = 0, 0, 0, time.perf_counter()
     with bar:
-        for problem, samples in draw(lm, task, left, plan, engine):
+        for problem, samples in draw(lm, asked(task, lm), left, plan, engine):
             unit = unit_of[problem.id]
             waiting[unit] += samples
             missing[unit] -= 1

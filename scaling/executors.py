@@ -1,0 +1,142 @@
+"""Where units of sampling run: processes of this machine, workers of a Dask scheduler, SLURM jobs.
+
+Each is an executor as `concurrent.futures` knows them; whoever submits collects and logs, so that a
+run has one writer. Not here: servers that hold the model themselves (`serving`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing import active_children, get_context
+from multiprocessing.queues import Queue
+from urllib.parse import parse_qsl, urlsplit
+
+GPUS = "CUDA_VISIBLE_DEVICES"
+FOLDER = "data/slurm"  #: scripts and output of SLURM jobs
+AGAIN = "what was done is kept; run the same command again"
+
+
+def open_executor(where: str = "local", workers: int = 0) -> AbstractContextManager[Executor]:
+    """Return a context whose value is an executor.
+
+    local: `workers` processes, by default one per GPU, or per core without one; dask://HOST:PORT:
+    the workers of a running scheduler; slurm://?timeout_min=60&slurm_partition=NAME...: `workers`
+    jobs, each a Dask worker, with what `submitit` may be told. Errors: ValueError, one line.
+    """
+    kinds = {"local": _local, "dask": _dask, "slurm": _slurm}
+    kind = urlsplit(where).scheme or where
+    if kind not in kinds:
+        raise ValueError(f"executor is {where!r}; allowed: local, dask://HOST:PORT, slurm")
+    return kinds[kind](where, workers)
+
+
+@contextmanager
+def _local(where: str, workers: int) -> Iterator[Executor]:
+    import torch
+
+    gpus = visible_gpus(torch.cuda.device_count())
+    workers = workers or len(gpus) or len(os.sched_getaffinity(0))
+    context = get_context("spawn")
+    turns: Queue[str | None] = context.Queue()
+    for i in range(workers):
+        turns.put(gpus[i % len(gpus)] if gpus else None)
+    with ProcessPoolExecutor(workers, context, _begin, (turns,)) as pool:
+        try:
+            yield pool
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():  # what is logged stays; the rest is drawn anew
+                child.terminate()
+            if isinstance(error, BrokenProcessPool):
+                reason = "a process died, perhaps of too little memory"
+                raise ValueError(f"{reason}; {AGAIN}") from error
+            raise
+
+
+def visible_gpus(count: int) -> list[str]:
+    """Return the names by which `count` GPUs of this process can be handed to its children."""
+    named = os.environ.get(GPUS)
+    return (named.split(",") if named else [str(i) for i in range(count)])[:count]
+
+
+def _begin(turns: Queue[str | None]) -> None:
+    """Prepare a local worker: a GPU of its own where there are any, one core else."""
+    from signal import SIG_IGN, SIGINT, signal
+
+    signal(SIGINT, SIG_IGN)
+    gpu = turns.get()
+    if gpu is not None:
+        os.environ[GPUS] = gpu  # before torch looks
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _dask(where: str, workers: int) -> Iterator[Executor]:
+    distributed = _distributed()
+    address = where.replace("dask://", "tcp://")
+    try:
+        client = distributed.Client(address, timeout=10, set_as_default=False)
+    except OSError as error:
+        raise ValueError(
+            f"no Dask scheduler answers at {address}; `dask scheduler --port 8786` starts one"
+        ) from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            print(f"waiting for workers: dask worker {address} --nthreads 1", file=sys.stderr)
+        try:
+            yield client.get_executor()
+        except distributed.KilledWorker as error:
+            raise ValueError(
+                f"a unit took {error.allowed_failures + 1} workers with it, perhaps for too little "
+                f"memory; {AGAIN}, with --max-rows or --memory-gb"
+            ) from error
+        except CancelledError as error:
+            raise ValueError(f"the scheduler at {address} is gone; {AGAIN}") from error
+
+
+@contextmanager
+def _slurm(where: str, workers: int) -> Iterator[Executor]:
+    """Start a scheduler here and jobs that work for it; both end with the context."""
+    distributed = _distributed()
+    try:
+        import submitit
+    except ImportError as error:
+        raise ValueError("SLURM needs: pip install 'inference-scaling-kit[slurm]'") from error
+    told = dict(parse_qsl(urlsplit(where).query))
+    starter = submitit.AutoExecutor(told.pop("folder", FOLDER), cluster=told.pop("cluster", None))
+    starter.update_parameters(**{k: int(v) if v.isdigit() else v for k, v in told.items()})
+    host = distributed.utils.get_ip()
+    with distributed.LocalCluster(
+        n_workers=0, host=host, dashboard_address=None, set_as_default=False
+    ) as cluster:
+        jobs = [starter.submit(serve, cluster.scheduler_address) for _ in range(workers or 1)]
+        try:
+            with _dask(cluster.scheduler_address, workers) as executor:
+                yield executor
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+def serve(scheduler: str) -> None:
+    """Work for a Dask scheduler until it goes, in a process that is started anew if it dies."""
+    options = ["--nthreads", "1", "--no-dashboard", "--death-timeout", "60"]
+    subprocess.run(
+        [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, *options], check=True
+    )
+
+
+def _distributed():
+    try:
+        import distributed
+    except ImportError as error:
+        raise ValueError("Dask needs: pip install 'inference-scaling-kit[dask]'") from error
+    return distributed

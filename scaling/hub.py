@@ -1,0 +1,99 @@
+"""Where a model's files are: a folder, or a hub name with a revision brought to a folder. No torch.
+
+Only safetensors, tokenizers and configurations are fetched or read: pickles can run code. Honours
+HF_HOME, HF_HUB_OFFLINE and HF_TOKEN, and goes to the network only for a name that is no folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+UNWANTED = ["*/*", "consolidated*"]  #: subfolders and second copies in other layouts
+HUB_NAME = re.compile(r"([\w.-]+/)?[\w-][\w.-]*(@[\w./-]+)?")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+class Files(NamedTuple):
+    """A model on disk."""
+
+    folder: Path
+    name: str  #: "org/name", or the folder's own
+    revision: str  #: as asked: a branch, tag or commit; "" for a folder
+    commit: str  #: resolved; "" for a folder
+
+    @property
+    def title(self) -> str:
+        """Return the name with the revision, where one was asked for."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    @property
+    def exact(self) -> str:
+        """Return what finds the same bytes again, on any machine that has or can fetch them."""
+        return f"{self.name}@{self.commit}" if self.commit else str(self.folder)
+
+
+def is_endpoint(where: str | Path) -> bool:
+    """Return whether a model is named by the address of a server."""
+    return str(where).startswith(("http://", "https://"))
+
+
+def locate(where: str | Path, code: bool = False) -> Files:
+    """Return the files of a model; `code` also fetches the Python files that some models bring.
+
+    Errors: ValueError for a folder that is not there or holds no model, a name the hub does not
+    know, a gated or pickled model, no network: one line each, with what to do.
+    """
+    folder = Path(where)
+    if folder.is_dir():
+        files = Files(folder, folder.name, "", "")
+    elif HUB_NAME.fullmatch(str(where)):
+        name, _, revision = str(where).partition("@")
+        folder = _fetch(name, revision, code)
+        files = Files(folder, name, revision, folder.name)
+    else:
+        raise ValueError(f"no model folder {folder}; give one that holds config.json and weights")
+    if (folder / "config.json").exists() and list(folder.glob("*.safetensors")):
+        return files
+    if any(list(folder.glob(pattern)) for pattern in PICKLES):
+        raise ValueError(f"{where} has pickled weights, which can run code; {_advice()}")
+    reason = f"config.json and *.safetensors are needed; if its weights are pickles, {_advice()}"
+    raise ValueError(f"{where} holds no model: {reason}")
+
+
+def _advice() -> str:
+    return "save it anew as safetensors (model.save_pretrained) where you trust it"
+
+
+def _fetch(name: str, revision: str, code: bool) -> Path:
+    """Return the folder of a snapshot, from the cache or the hub; its name is the commit."""
+    from huggingface_hub import constants, errors, snapshot_download
+
+    shown = f"{name}@{revision}" if revision else name
+    advice = f"put it into the cache ({constants.HF_HUB_CACHE}) from a machine that has a network"
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=[*WANTED, *["*.py"] * code],
+            ignore_patterns=UNWANTED,
+        )
+    except errors.GatedRepoError as error:
+        how = "accept its terms on its page, then set HF_TOKEN"
+        raise ValueError(f"{name} is gated: {how}") from error
+    except errors.RepositoryNotFoundError as error:
+        hint = "check the spelling, or set HF_TOKEN if it is private"
+        raise ValueError(f"no folder {name} here and no model {name} on the hub: {hint}") from error
+    except errors.RevisionNotFoundError as error:
+        raise ValueError(f"{name} has no revision {revision}; its page lists them") from error
+    except errors.LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "the hub did not answer"
+        raise ValueError(
+            f"no folder {name} here, {shown} not cached, and {why}: {advice}"
+        ) from error
+    except (errors.HTTPError, errors.HFValidationError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{shown} could not be fetched: {reason}") from error
+    return Path(folder)

@@ -1,0 +1,44 @@
+"""A task as one model is asked and answers: prompts as it is given them, verdicts after thinking.
+
+Here the text of a task meets a chat template; samplers and tasks know of neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scaling.records import Problem, Verdict
+
+OPEN, CLOSE = "<think>", "</think>"
+
+
+def split_thinking(text: str, opened: bool = False) -> tuple[str, str]:
+    """Return (thinking, answer) of a completion; thinking that never ended leaves no answer.
+
+    opened: the prompt had opened the thinking already, as some templates do.
+    """
+    thinking, closed, answer = text.rpartition(CLOSE)
+    if closed:
+        return thinking.strip().removeprefix(OPEN).strip(), answer.strip()
+    if opened or text.lstrip().startswith(OPEN):
+        return text.strip().removeprefix(OPEN).strip(), ""
+    return "", text
+
+
+class Asked:
+    """A task between whose texts and one model's stands what the model is used to."""
+
+    def __init__(self, task: Any, lm: Any) -> None:
+        """lm: has `asked`, how a prompt is put, and `opens_thinking` (`models.LM`)."""
+        self.task, self.lm = task, lm
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def prompt(self, problem: Problem) -> str:
+        """Return what the model is given."""
+        return self.lm.asked(self.task.prompt(problem))
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """Return the verdict on what follows the thinking."""
+        return self.task.verify(problem, split_thinking(text, self.lm.opens_thinking)[1])
