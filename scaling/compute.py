@@ -17,8 +17,9 @@ Token counts may be numbers or numpy arrays; results have their broadcast shape.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,10 @@ class Shape:
         if family not in FAMILIES:
             raise ValueError(f"no shape for model type {family!r}; known: {', '.join(FAMILIES)}")
         return cls(**_sizes(values, family), **_traits(values, family))
+
+
+UNKNOWN = Shape(**dict.fromkeys((f.name for f in fields(Shape)), math.nan))  # type: ignore[arg-type]
+#: of a model behind a server: whatever is computed from it is NaN
 
 
 def _sizes(values: Mapping[str, Any], family: str) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from it. Prices follow `compute`: a prompt is prefilled once per problem and sha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -87,12 +88,13 @@ class Pool:
 
         The shared cost is the prompt's prefill; a later step's own cost holds its longer context.
         """
-        shape = compute.Shape(**self.run.card.shape)
+        known = self.run.card.shape
+        shape = compute.Shape(**known) if known else compute.UNKNOWN
         prompt, cached, new = (self.ledger[name] for name in LEDGER[:3])
         first = np.zeros(prompt.shape[-1], bool)
         first[0] = True
         known = np.where(first, prompt, cached)  # step 0 finds the shared prompt in the cache
-        shared = np.nanmax(prompt[:, :, 0], axis=1)
+        shared = over_chains(np.nanmax, prompt)
         zero = np.zeros(len(shared))
         return {
             "samples": (zero, np.where(np.isnan(new), np.nan, 1.0)),
@@ -192,7 +194,7 @@ class Pool:
             raise ValueError(f"unit is {unit!r}; allowed: {', '.join(UNITS)}")
         shared, own = self.costs[unit]
         if self.run.plan.method == "best_of_n":
-            spent = np.nanmean(own[:, :, 0], axis=1)[:, None] * k
+            spent = over_chains(np.nanmean, own)[:, None] * k
             return spent + shared[:, None] * (1 if shared_prompt else k)
         spent = np.nanmean(np.cumsum(np.nan_to_num(own), axis=2), axis=1)
         return chains * spent[:, k - 1] + shared[:, None] * (1 if shared_prompt else chains)
@@ -215,6 +217,16 @@ class Pool:
         ]
         spent = mean[0][:, None] * coverage + mean[1][:, None] * (draws - coverage)
         return (shared[:, None] + spent)[:, np.asarray(k) - 1]
+
+
+def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Return a reduction of the first steps over chains; NaN for a problem that has none.
+
+    Such are problems all of whose requests failed, and FLOPs of a model of unknown shape.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return reduce(values[:, :, 0], axis=1)
 
 
 def read_pool(run: LoadedRun) -> Pool:

@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "train": {"tasks", "models", "engine", "compute", "records", "provenance"},
     "serving": {"records", "engine"},
     "benchmarks": {"records", "tasks"},
+    "serving": {"records", "engine"},
     # the door
     "store": {"records", "provenance", "show", "intervals"},
     # right room: read samples

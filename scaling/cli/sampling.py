@@ -16,6 +16,7 @@ from scaling.cli.options import (
     positive,
 )
 from scaling.cli.reading import run_accuracy, run_figures
+from scaling.cli.serving import add_server_options, is_served, open_server
 from scaling.records import FEEDBACKS, Plan, look_up
 
 
@@ -69,7 +70,7 @@ def add_sample(verbs) -> None:
     """One run of one model."""
     verb = verbs.add_parser("sample", help="draw one pool: a model, a task, a plan")
     verb.add_argument(
-        "--model", type=Path, required=True, help="folder of a Hugging Face causal LM"
+        "--model", required=True, help="folder of a Hugging Face causal LM, or http://host:port/v1"
     )
     verb.add_argument("--task", required=True, help="a name in scaling.tasks.TASKS")
     verb.add_argument("--levels", nargs="+", help="e.g. 4x20 5x20; default: the task's own")
@@ -86,6 +87,7 @@ def add_sample(verbs) -> None:
             help=f"default {field.default}",
         )
     add_engine_options(verb)
+    add_server_options(verb)
     verb.set_defaults(run=run_sample)
 
 
@@ -100,9 +102,12 @@ def run_sample(options: argparse.Namespace) -> None:
     get_method(plan)
     task = get_task(options.task, options.levels)
     problems = task.problems(options.problems, seed=options.problem_seed)
-    run = sample_run(
-        load_lm(options.model), task, problems, plan, options.runs, **engine_options(options)
-    )
+    if is_served(options):
+        lm, engine = open_server(options)
+        run = sample_run(lm, task, problems, plan, options.runs, engine=engine)
+    else:
+        lm = load_lm(options.model)
+        run = sample_run(lm, task, problems, plan, options.runs, **engine_options(options))
     from scaling.curves import accuracy_table, read_pool
 
     table = accuracy_table([read_pool(run)])
@@ -110,6 +115,9 @@ def run_sample(options: argparse.Namespace) -> None:
         ["level", "selector", "k", "test_tokens", "test_flops", "accuracy", "low", "high"]
     ]
     print(f"{run.path}: {len(run.frame):,} samples")
+    failed = run.frame["finish"][run.frame["finish"].str.startswith("error")]
+    if len(failed):
+        print(f"{len(failed):,} failed ({failed.iloc[0]}); the same command asks for them again")
     print(shown.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
 
 
