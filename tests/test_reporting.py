@@ -1,0 +1,333 @@
+"""How runs show themselves, what is drawn and written from them, and when it no longer follows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling import plots, provenance, show
+from scaling.check import stale
+from scaling.cli import main
+from scaling.compute import Shape
+from scaling.curves import curve, read_pool
+from scaling.figures import Study
+from scaling.fits import fit, forecast
+from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.report import HTML, LATEX, differences, write
+from scaling.report.languages import tex, unbound
+from scaling.report.numbers import from_csv, printed, row, to_csv
+from scaling.store import load_run, load_runs, open_run
+from scaling.viewer import problem_html
+
+HOSTILE = "<script>alert(1)</script>\\input{/etc/passwd}$^_%&#~{\"'`\u0007\x00\r\n日本😀 0.123"
+LLAMA = {
+    "model_type": "llama", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 1,
+    "num_attention_heads": 1, "intermediate_size": 64, "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def made(root: Path, method: str = "best_of_n", chains: int = 16, steps: int = 1, seed: int = 0):
+    """Return a sealed run of 12 problems, the harder the higher its number, with hostile texts."""
+    rng = np.random.default_rng(seed)
+    card = ModelCard("tiny<b>&$/1e9", 1000, 800, 1e9, 10, vars(Shape.from_config(LLAMA)), "x")
+    problems = [Problem(f"p{i:02}", f"{i}? {HOSTILE}", HOSTILE, f"{i % 2}x") for i in range(12)]
+    plan = Plan(method=method, chains=chains, steps=steps, max_new_tokens=8, seed=seed)
+    with open_run(root, task="planted", card=card, plan=plan, problems=problems) as writer:
+        samples = []
+        for i, problem in enumerate(problems):
+            for chain in range(chains):
+                for step in range(steps):
+                    right = bool(rng.random() < 1 / (1 + np.exp(0.4 * (i - 5))))
+                    text = ("=42 " if right else "=41 ") + HOSTILE
+                    samples.append(
+                        Sample(
+                            problem.id,
+                            chain,
+                            step,
+                            text,
+                            "42" if right else "41",
+                            right,
+                            -1.0 - chain,
+                            -1.0,
+                            5 + 4 * step,
+                            4 * step,
+                            4,
+                            0.01,
+                            "stop",
+                        )
+                    )
+        writer.write("000000", samples)
+        return writer.seal()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    made(root)
+    made(root, "revision", 3, 4)
+    return root
+
+
+@pytest.fixture(scope="module")
+def best(root) -> Path:
+    """Return the folder of the best-of-N run."""
+    return next(run.path for run in load_runs(root) if run.plan.method == "best_of_n")
+
+
+@pytest.fixture(scope="module")
+def report(root, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("report")
+    write(sorted(root.iterdir()), out)
+    return out
+
+
+class Strict(HTMLParser):
+    """Collects tags, and what their text says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+# ---------------------------------------------------------------- nouns show themselves
+def test_runs_pools_curves_and_fits_show_what_they_hold_and_escape_it(best):
+    run = load_run(best)
+    pool = read_pool(run)
+    points = curve(pool)
+    shown = [noun._repr_html_() for noun in (run, pool, points, fit("exp_power", points))]
+    for text in shown:
+        tags = Strict(text).tags
+        assert "script" not in tags
+        assert "b" in tags  # the title's; the one in the model's name is escaped
+        assert "tiny<b>" not in text
+    assert "192" in shown[0], "samples of the run"
+    low, high = points.low[-1], points.high[-1]
+    assert show.with_interval(points.y[-1], low, high) in shown[2]
+
+
+def test_frames_hold_what_the_nouns_hold(best):
+    points = curve(read_pool(load_run(best)), unit="tokens")
+    frame = points.frame
+    assert list(frame.columns) == ["tokens", "accuracy", "low", "high", "n_problems"]
+    np.testing.assert_array_equal(frame["accuracy"], points.y)
+    fitted = fit("exp_power", points)
+    assert dict(zip(fitted.frame["parameter"], fitted.frame["estimate"], strict=True)) == (
+        fitted.params
+    )
+    for name, value in fitted.params.items():
+        assert re.search(rf"{name}\s+{re.escape(show.number(value))}", str(fitted))
+
+
+def test_the_small_picture_puts_one_on_top_and_leaves_out_what_is_not_known():
+    picture = show.picture([1, 2, 4], [0.0, np.nan, 1.0], [0, 0, 1], [0, 1, 1])
+    points = re.search(r'polyline points="([^"]*)"', picture)[1].split()
+    tops = [float(point.split(",")[1]) for point in points]
+    assert tops == [show.HEIGHT - 4, 4]
+
+
+def test_the_viewer_marks_where_a_wrong_draft_leaves_every_right_one(best):
+    run = load_run(best, text=True)
+    html = problem_html(run, "p05")
+    words = Strict(html)
+    assert "script" not in words.tags
+    assert html.count("✓") + html.count("✗") == 16
+    wrong = re.findall(r"✗</span> (.*?)<u", html)
+    assert set(wrong) == {"=4"}, "=42 and =41 part after =4"
+    with pytest.raises(ValueError, match=r"no problem 'p99'"):
+        problem_html(run, "p99")
+    with pytest.raises(ValueError, match="text=True"):
+        problem_html(load_run(run.path), "p05")
+
+
+# ---------------------------------------------------------------- figures
+def drawn(root: Path, folder: Path) -> list[Path]:
+    study = Study.load(root)
+    points = study.curve(study.pools[0], "oracle", "tokens", "all")
+    with plots.style():
+        fig, axes = plots.figure(1, 2, height=2.6)
+        fitted, _ = forecast("exp_power", points, 0.5)
+        plots.draw_forecast(axes[0][0], points, fitted)
+        plots.draw_residuals(axes[0][1], points, fitted)
+    return plots.save(fig, "one", folder, [pool.run for pool in study.pools], {"a": 1})
+
+
+def test_a_redrawn_figure_has_the_same_bytes_and_embeds_its_fonts(root, tmp_path):
+    first, second = (drawn(root, tmp_path / name) for name in "ab")
+    assert [path.suffix for path in first] == [".pdf", ".svg", ".png", ".json"]
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes(), one.name
+    pdf = first[0].read_bytes()
+    assert b"/Type3" not in pdf
+    assert b"CIDFontType2" in pdf
+
+
+def test_a_forecast_marks_the_points_it_has_not_seen(best):
+    points = curve(read_pool(load_run(best)))
+    fitted, held = forecast("exp_power", points, 0.5)
+    with plots.style():
+        _, axes = plots.figure()
+        plots.draw_forecast(axes[0][0], points, fitted)
+    open_points = [line for line in axes[0][0].lines if line.get_markerfacecolor() == "none"]
+    assert [len(line.get_xdata()) for line in open_points if line.get_marker() == "o"] == [
+        len(held)
+    ]
+
+
+def test_check_names_what_a_figure_no_longer_follows_from(root, tmp_path, monkeypatch, capsys):
+    runs, folder = tmp_path / "runs", tmp_path / "figures"
+    shutil.copytree(root, runs)
+    paths = drawn(runs, folder)
+    arguments = ["check", "--figures", str(folder), "--runs", str(runs)]
+    assert main(arguments) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "version", lambda name: "0.0")
+        assert "package changed: matplotlib" in stale(folder, runs)["one"][0]
+    with monkeypatch.context() as patch:
+        now = provenance.code_hashes("figures")
+        patch.setattr(provenance, "code_hashes", lambda start: now | {"fits": "another"})
+        assert stale(folder, runs)["one"] == ["code changed: fits"]
+    new = made(runs, seed=7)
+    assert stale(folder, runs)["one"] == [f"run changed: {new.path.name}"]
+    shutil.rmtree(new.path)
+    paths[2].write_bytes(b"")
+    assert main(arguments) == 1
+    assert "one: file changed: one.png" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no figure"):
+        stale(tmp_path / "empty", runs)
+
+
+def test_the_hash_of_code_ignores_words_and_sees_a_changed_number(tmp_path, monkeypatch):
+    package = tmp_path / "scaling"
+    package.mkdir()
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+
+    def hashes(text: str) -> dict[str, str]:
+        (package / "a.py").write_text(text)
+        (package / "b.py").write_text("B = 2\n")
+        (package / "c.py").write_text("C = 3\n")
+        return provenance.code_hashes("a")
+
+    plain = hashes("from scaling.b import B\n\ndef f():\n    return B\n")
+    assert set(plain) == {"a", "b"}
+    assert (
+        hashes('from scaling.b import B\n\n\ndef f():\n    """Words."""\n    return B  # why\n')[
+            "b"
+        ]
+        == (plain["b"])
+    )
+    spoken = hashes("from scaling.b import B\n\n# words\ndef f():\n    return  B\n")
+    assert spoken == plain
+    assert hashes("from scaling.b import B\n\ndef f():\n    return B + 1\n")["a"] != plain["a"]
+
+
+# ---------------------------------------------------------------- reports
+def test_a_report_agrees_with_its_results_and_runs_and_is_the_same_when_rewritten(
+    root, report, tmp_path, capsys
+):
+    assert differences(report) == []
+    write(sorted(root.iterdir()), tmp_path)
+    for path in report.iterdir():
+        if path.suffix != ".json":  # its way to be redrawn names the folder
+            assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+    assert main(["check", "--report", str(report), "--runs", str(root)]) == 0
+    assert "report: up to date" in capsys.readouterr().out
+
+
+def test_every_number_of_a_report_is_bound_and_a_changed_one_is_named(report, tmp_path):
+    rows = from_csv((report / "results.csv").read_bytes().decode())
+    for file, say, added in (
+        ("report.html", HTML, "<p>about 0.5</p></body>"),
+        ("report.tex", LATEX, "about 0.5"),
+    ):
+        text = (report / file).read_bytes().decode()
+        assert list(unbound(text, rows, say)) == []
+        shown = say.escape(printed(rows["run.a.first"]))
+        start = say.bound.format(id="run.a.first", text="|").partition("|")[0]
+        wrong = text.replace(start + shown, start + shown.replace("0.", "0.9", 1), 1)
+        assert "run.a.first differs from its row of results.csv" in list(unbound(wrong, rows, say))
+        where = text.rindex("</body>") if say is HTML else len(text)
+        extra = text[:where].replace("<h2>References", added + "<h2>References") + added
+        assert any("'0.5" in why or "0.5" in why for why in unbound(extra, rows, say))
+
+
+def test_results_that_are_not_what_the_runs_give_are_named(report, tmp_path):
+    copy = tmp_path / "report"
+    shutil.copytree(report, copy)
+    path = copy / "results.csv"
+    rows = from_csv(path.read_bytes().decode())
+    rows["run.a.first"]["value"] += 0.01
+    path.write_bytes(to_csv(rows).encode())
+    found = differences(copy)
+    assert "results.csv: run.a.first is not what its run gives" in found
+    assert "report.html: run.a.first differs from its row of results.csv" in found
+
+
+def test_results_survive_their_file_whatever_they_hold():
+    rows = {"a": row("a", HOSTILE), "b": row("b", 0.1 + 0.2, 0.25, 0.5, 3), "c": row("c", 10**15)}
+    back = from_csv(to_csv(rows))
+    assert [printed(found) for found in back.values()] == [printed(r) for r in rows.values()]
+    assert back["a"]["value"] == HOSTILE
+    assert back["b"]["value"] == 0.1 + 0.2
+
+
+def test_the_page_runs_nothing_and_asks_no_other_host(report):
+    text = (report / "report.html").read_text(encoding="utf-8")
+    page = Strict(text)
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>" in "".join(page.words)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+    assert "default-src 'none'" in text
+
+
+def test_open_missing_and_too_many_runs_are_refused_in_one_line(root, tmp_path, capsys):
+    assert main(["report", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(ValueError, match="give 1 to 12"):
+        write([next(root.iterdir())] * 13, tmp_path)
+
+
+DOCUMENT = r"""\documentclass{article}
+\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}
+\begin{document}\input{report}\bibliographystyle{plain}\bibliography{report}\end{document}
+"""
+
+
+@pytest.mark.slow
+def test_the_fragment_compiles_and_cites(report, tmp_path):
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex: apt-get install texlive-latex-base texlive-latex-recommended")
+    for path in report.iterdir():
+        shutil.copy(path, tmp_path)
+    (tmp_path / "paper.tex").write_text(DOCUMENT)
+    for command in ("pdflatex", "bibtex", "pdflatex", "pdflatex"):
+        options = ["-interaction=nonstopmode", "-halt-on-error"] if command == "pdflatex" else []
+        done = subprocess.run([command, *options, "paper"], cwd=tmp_path, capture_output=True)
+        assert done.returncode == 0, done.stdout.decode("latin1")[-2000:]
+    log = (tmp_path / "paper.log").read_text(encoding="latin1")
+    assert "undefined" not in log
+
+
+def test_tex_leaves_no_sign_that_tex_would_obey():
+    told = tex(HOSTILE)
+    plain = re.sub(r"\\(?:textbackslash|text\w+|dots|allowbreak)\{\}|\\[{}$&#_%]|\{.\}", "", told)
+    assert not re.search(r"[\\${}&#^_%~]", plain), plain
+    assert told.isascii()
+    assert json.dumps(told)
