@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+WANTED = ["*.json", "*.txt", "*.model", "*.jinja"]
+WEIGHTS, CODE = ["*.safetensors"], ["*.py"]
 UNWANTED = ["*/*", "consolidated*"]  #: subfolders and second copies in other layouts
 HUB_NAME = re.compile(r"([\w.-]+/)?[\w-][\w.-]*(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -40,9 +41,10 @@ def is_endpoint(where: str | Path) -> bool:
     return str(where).startswith(("http://", "https://"))
 
 
-def locate(where: str | Path, code: bool = False) -> Files:
+def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files:
     """Return the files of a model; `code` also fetches the Python files that some models bring.
 
+    weights=False fetches none of a hub's weights, for who only needs the rest.
     Errors: ValueError for a folder that is not there or holds no model, a name the hub does not
     know, a gated or pickled model, no network: one line each, with what to do.
     """
@@ -51,11 +53,12 @@ def locate(where: str | Path, code: bool = False) -> Files:
         files = Files(folder, folder.name, "", "")
     elif HUB_NAME.fullmatch(str(where)):
         name, _, revision = str(where).partition("@")
-        folder = _fetch(name, revision, code)
+        folder = _fetch(name, revision, WANTED + WEIGHTS * weights + CODE * code)
         files = Files(folder, name, revision, folder.name)
     else:
         raise ValueError(f"no model folder {folder}; give one that holds config.json and weights")
-    if (folder / "config.json").exists() and list(folder.glob("*.safetensors")):
+    needed = list(folder.glob(WEIGHTS[0])) or (files.commit and not weights)
+    if (folder / "config.json").exists() and needed:
         return files
     if any(list(folder.glob(pattern)) for pattern in PICKLES):
         raise ValueError(f"{where} has pickled weights, which can run code; {_advice()}")
@@ -67,7 +70,7 @@ def _advice() -> str:
     return "save it anew as safetensors (model.save_pretrained) where you trust it"
 
 
-def _fetch(name: str, revision: str, code: bool) -> Path:
+def _fetch(name: str, revision: str, patterns: list[str]) -> Path:
     """Return the folder of a snapshot, from the cache or the hub; its name is the commit."""
     from huggingface_hub import constants, errors, snapshot_download
 
@@ -77,7 +80,7 @@ def _fetch(name: str, revision: str, code: bool) -> Path:
         folder = snapshot_download(
             name,
             revision=revision or None,
-            allow_patterns=[*WANTED, *["*.py"] * code],
+            allow_patterns=patterns,
             ignore_patterns=UNWANTED,
         )
     except errors.GatedRepoError as error:

@@ -208,7 +208,7 @@ def load_lm(
     if is_endpoint(where):
         raise ValueError(f"{where} is a server: it holds the weights, and is sampled from there")
     quiet()
-    files = locate(where, remote_code)
+    files = locate(where, weights, remote_code)
     chosen = {"local_files_only": True, "trust_remote_code": remote_code}
     with readable(files):
         from transformers import AutoConfig, AutoTokenizer

@@ -6,13 +6,16 @@ says how noisy the problems are and what one sample costs on the machine that dr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from scaling import compute
 from scaling.curves import Pool
 from scaling.intervals import Study, pilot_spread, plan_study
+from scaling.records import Plan
 
 UNITS = ("tokens", "flops", "seconds")
 
@@ -78,4 +81,33 @@ def plan(
     return study, {
         unit: study.problems * pilot.per_problem[unit] + study.draws * pilot.per_draw[unit]
         for unit in UNITS
+    }
+
+
+def estimate(
+    prompts: Sequence[float],
+    plan: Plan,
+    shape: compute.Shape | None = None,
+    mean_tokens: float | None = None,
+) -> dict[str, float]:
+    """Return the samples, prompt tokens, new tokens and FLOPs of a run, before it is drawn.
+
+    prompts: tokens of each problem's; mean_tokens: new ones per step, by default the plan's cap,
+    which makes the estimate an upper bound. A prompt is prefilled once and shared by its chains, as
+    `curves` prices it. FLOPs are NaN without a shape.
+    """
+    new, prompt = mean_tokens or plan.max_new_tokens, np.asarray(prompts, float)
+    step = np.arange(plan.steps)
+    context = prompt[:, None] + step * new
+    cached = np.where(step, context - 1, context)  # a step's last token is read by the next one
+    flops = math.nan
+    if shape:
+        shared = compute.forward_flops(shape, prompt, 0, logit_rows=0).sum()
+        flops = shared + plan.chains * compute.sample_flops(shape, context, cached, new).sum()
+    samples = len(prompt) * plan.chains * plan.steps
+    return {
+        "samples": samples,
+        "prompt_tokens": float(prompt.sum()),
+        "tokens": samples * new,
+        "flops": float(flops),
     }

@@ -27,7 +27,9 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "engine": {"records", "compute"},
     "search": {"tasks", "models", "engine", "records"},
     "scorers": {"tasks", "models", "records", "search", "store"},
-    "methods": {"tasks", "models", "engine", "records", "search", "scorers"},
+    "traces": {"records", "tasks"},
+    "thinking": {"tasks", "models", "engine", "records"},
+    "methods": {"tasks", "models", "engine", "records", "search", "scorers", "thinking"},
     "train_scorer": {
         "tasks",
         "models",
@@ -40,9 +42,18 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     },  # fmt: skip
     "revise": {"tasks", "models", "methods", "engine", "compute", "records", "train"},
     "train": {"tasks", "models", "engine", "compute", "records", "provenance"},
+    "reinforce": {
+        "tasks",
+        "models",
+        "engine",
+        "compute",
+        "records",
+        "methods",
+        "traces",
+        "train",
+    },
     "serving": {"records", "engine"},
     "benchmarks": {"records", "tasks"},
-    "serving": {"records", "engine"},
     # the door
     "store": {"records", "provenance", "show", "intervals"},
     # right room: read samples
@@ -54,7 +65,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "fits": {"laws", "records"},
     "policy": {"estimates", "intervals"},
     "revisions": {"curves", "estimates", "intervals"},
-    "planner": {"curves", "intervals"},
+    "planner": {"compute", "curves", "intervals", "records"},
     "readers": set(),
     "external": set(),
     "joint": {"fits", "laws", "records", "intervals"},
@@ -65,6 +76,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "report": {"records", "show", "store", "curves", "fits", "plots", "figures"},
     "explore": {"records", "show", "curves", "fits", "laws", "plots", "figures"},
     "viewer": {"show", "store"},
+    "leaderboard": {"curves", "intervals"},
     # commands: put the rooms together
     "executors": set(),
     "notebooks": {"provenance"},
@@ -95,6 +107,8 @@ RIGHT_ROOM = (
     "report",
     "explore",
     "viewer",
+    "benchmarks",
+    "leaderboard",
 )
 LEFT_ROOM_ONLY = {"torch", "transformers", "tokenizers", "safetensors"}
 

@@ -6,6 +6,15 @@ import argparse
 from dataclasses import fields, replace
 from pathlib import Path
 
+from scaling.cli.models import (
+    add_cost_options,
+    add_executor_options,
+    add_model_options,
+    loading_options,
+    plan_of,
+    print_cost,
+)
+from scaling.cli.benchmarks import add_benchmark_options, task_of
 from scaling.cli.options import (
     DERIVED,
     FIGURES,
@@ -41,7 +50,7 @@ def add_study(verbs) -> None:
     verb.add_argument("--derived", type=Path, default=DERIVED, help="where tables go")
     verb.add_argument("--figures", type=Path, default=FIGURES, help="where figures go")
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
+    add_executor_options(verb)
     add_engine_options(verb)
     verb.set_defaults(run=run_study)
 
@@ -60,7 +69,7 @@ def run_study(options: argparse.Namespace) -> None:
     work = work_of(
         replace(preset, **plans), models, options.tasks, options.runs, **engine_options(options)
     )
-    runs = sample_all(work, options.workers)
+    runs = sample_all(work, options.workers, options.executor or "local")
     print(f"{len(runs)} runs, {sum(len(r.frame) for r in runs):,} samples under {options.runs}")
     run_accuracy(options)
     run_figures(options)
@@ -70,9 +79,9 @@ def add_sample(verbs) -> None:
     """One run of one model."""
     verb = verbs.add_parser("sample", help="draw one pool: a model, a task, a plan")
     verb.add_argument(
-        "--model", required=True, help="folder of a Hugging Face causal LM, or http://host:port/v1"
+        "--model", required=True, help="folder, hub name org/name@revision, or http://host:port/v1"
     )
-    verb.add_argument("--task", required=True, help="a name in scaling.tasks.TASKS")
+    verb.add_argument("--task", required=True, help="a name in scaling.tasks.TASKS, or a benchmark")
     verb.add_argument("--levels", nargs="+", help="e.g. 4x20 5x20; default: the task's own")
     verb.add_argument("--problems", type=positive(int), default=100)
     verb.add_argument("--problem-seed", type=int, default=0)
@@ -82,12 +91,15 @@ def add_sample(verbs) -> None:
         verb.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
-            default=field.default,
             choices=choices.get(field.name),
             help=f"default {field.default}",
         )
     add_engine_options(verb)
+    add_model_options(verb)
     add_server_options(verb)
+    add_benchmark_options(verb)
+    add_executor_options(verb)
+    add_cost_options(verb)
     verb.set_defaults(run=run_sample)
 
 
@@ -95,19 +107,29 @@ def run_sample(options: argparse.Namespace) -> None:
     """Draw one run and print its accuracy per budget."""
     from scaling.methods import get_method
     from scaling.models import load_lm
-    from scaling.study import sample_run
-    from scaling.tasks import get_task
+    from scaling.study import Work, sample_all, sample_run
 
-    plan = Plan(**{f.name: getattr(options, f.name) for f in fields(Plan)})
+    plan = plan_of(options, {})
     get_method(plan)
-    task = get_task(options.task, options.levels)
+    task = task_of(options)
     problems = task.problems(options.problems, seed=options.problem_seed)
+    loading, how = loading_options(options), engine_options(options)
     if is_served(options):
         lm, engine = open_server(options)
-        run = sample_run(lm, task, problems, plan, options.runs, engine=engine)
+        how = {"engine": engine}
     else:
-        lm = load_lm(options.model)
-        run = sample_run(lm, task, problems, plan, options.runs, **engine_options(options))
+        elsewhere = options.dry_run or options.executor
+        lm = load_lm(options.model, weights=not elsewhere, **loading)
+        if options.model_defaults:
+            plan = plan_of(options, lm.defaults)
+    if options.dry_run:
+        return print_cost(options, lm, task, problems, plan)
+    if options.executor and not is_served(options):
+        pairs = tuple(loading.items()), tuple(how.items())
+        work = Work(options.model, task, tuple(problems), plan, options.runs, *pairs)
+        (run,) = sample_all([work], options.workers, options.executor)
+    else:
+        run = sample_run(lm, task, problems, plan, options.runs, **how)
     from scaling.curves import accuracy_table, read_pool
 
     table = accuracy_table([read_pool(run)])

@@ -61,8 +61,16 @@ class Weights:
     sin: torch.Tensor | None
 
 
+def is_placed(model: Any) -> bool:
+    """Return whether the weights stay as they were loaded: quantised, or over several devices."""
+    devices = set((getattr(model, "hf_device_map", None) or {}).values())
+    return bool(getattr(model, "is_quantized", False)) or len(devices) > 1
+
+
 def read_weights(model: Any) -> Weights:
     """Return the weights of a `transformers` causal LM; raises `Unknown` for a missing feature."""
+    if is_placed(model):
+        raise Unknown("weights are quantised or spread over devices")
     config = model.config
     family = config.model_type
     if family not in READERS:
