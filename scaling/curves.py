@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,7 @@ from scaling.estimates import (
 )
 from scaling.intervals import mean_interval
 from scaling.records import Curve
+from scaling.scored import Scored, added, passes_of, scores_of
 from scaling.store import LoadedRun
 
 COLUMNS = [
@@ -47,10 +48,16 @@ COLUMNS = [
 ]
 UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
 PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
+SEARCHES = ("beam", "dvts", "rebase", "particles")  #: methods that grow a tree
 SELECTORS = {  #: method -> what may be read from its pool
     "best_of_n": ("oracle", "majority", "logprob"),
     "revision": ("oracle", "majority", "logprob", "first", "last"),
+    "wait": ("oracle", "first", "last"),
+    "thinking": ("last",),
+    **dict.fromkeys(SEARCHES, ("last", "oracle")),
 }
+SUBSETS = 200  #: random subsets of a weighted vote
+WEIGHTED = "weighted "  #: before a score's name: votes weighed by exp(score)
 LEDGER = ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds", "logprob")
 
 
@@ -64,6 +71,8 @@ class Pool:
     ledger: dict[str, np.ndarray]  #: (problems, chains, steps) per column of `LEDGER`
     n_missing: int  #: samples that failed and were left out
     prices: tuple[float, float] = PRICES  #: per million input and output tokens, any currency
+    passes: Scored | None = None  #: a search's own scorer passes, part of every cost
+    scores: dict[str, Scored] = field(default_factory=dict)  #: of scorers that came later
 
     def _repr_html_(self) -> str:
         """Return the card of the pool's coverage."""
@@ -74,6 +83,19 @@ class Pool:
         """Return the method as legends and tables name it; told of its errors, it says so."""
         plan = self.run.plan
         return plan.method + ("+verdict" if plan.feedback == "verdict" else "")
+
+    @cached_property
+    def selectors(self) -> tuple[str, ...]:
+        """Return what may be read: the method's own selectors, and `scorer:way` of each scorer."""
+        named = [f"{name}:{way}" for name, scored in self.scores.items() for way in scored.ways]
+        weighted = [WEIGHTED + name for name in ("logprob", *named)]
+        own = SELECTORS[self.run.plan.method]
+        return (*own, *named, *weighted) if self.run.plan.method == "best_of_n" else own
+
+    def score(self, selector: str) -> np.ndarray:
+        """Return the number that a selector ranks or weighs samples by, one per sample."""
+        name, _, way = selector.removeprefix(WEIGHTED).partition(":")
+        return self.ledger["logprob"] if name == "logprob" else self.scores[name].ways[way]
 
     @cached_property
     def levels(self) -> dict[str, np.ndarray]:
@@ -91,12 +113,15 @@ class Pool:
         known = self.run.card.shape
         shape = compute.Shape(**known) if known else compute.UNKNOWN
         prompt, cached, new = (self.ledger[name] for name in LEDGER[:3])
+        if self.run.plan.method == "thinking":  # each budget alone: what it thought, it computed
+            start = np.broadcast_to(prompt[:, :, -1:], prompt.shape)
+            prompt, cached, new = start, start, prompt + new - start
         first = np.zeros(prompt.shape[-1], bool)
         first[0] = True
         known = np.where(first, prompt, cached)  # step 0 finds the shared prompt in the cache
         shared = over_chains(np.nanmax, prompt)
         zero = np.zeros(len(shared))
-        return {
+        costs = {
             "samples": (zero, np.where(np.isnan(new), np.nan, 1.0)),
             "tokens": (shared, prompt - known + new),
             "flops": (
@@ -113,11 +138,18 @@ class Pool:
                 compute.price(prompt, known, new, *self.prices),
             ),
         }
+        return added(costs, self.passes.costs(shared, self.prices)) if self.passes else costs
+
+    def costs_with(self, selector: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return `costs`, the passes of a selector's scorer included."""
+        scored = self.scores.get(selector.removeprefix(WEIGHTED).partition(":")[0])
+        shared = over_chains(np.nanmax, self.ledger["prompt_tokens"])
+        return added(self.costs, scored.costs(shared, self.prices)) if scored else self.costs
 
     def budgets(self) -> np.ndarray:
         """Return 1, 2, 4, ... up to the pool: chains of best-of-N, steps of a revision chain."""
         size = self.correct.shape[1 if self.run.plan.method == "best_of_n" else 2]
-        if self.run.plan.method == "revision":
+        if self.run.plan.method != "best_of_n":
             return np.arange(1, size + 1)
         return np.unique(np.append(2 ** np.arange(int(np.log2(size)) + 1), size))
 
@@ -127,7 +159,7 @@ class Pool:
         k: samples of best-of-N, steps of a revision chain; `chains` of them side by side make a
         grid, whose coverage alone is read ("oracle").
         """
-        allowed = SELECTORS[self.run.plan.method]
+        allowed = self.selectors
         if selector not in allowed:
             raise ValueError(f"selector is {selector!r}; {self.label} has {', '.join(allowed)}")
         if np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
@@ -142,7 +174,7 @@ class Pool:
 
     def _parallel(self, selector: str, k: np.ndarray) -> np.ndarray:
         """Chains are exchangeable: average over all subsets of k."""
-        correct, score = self.correct[:, :, 0], self.ledger["logprob"][:, :, 0]
+        correct = self.correct[:, :, 0]
         if self.run.plan.stop_after_correct:
             return self._stopped(selector, k)
         if selector == "oracle":
@@ -150,6 +182,11 @@ class Pool:
             return pass_at_k(drawn[:, None], np.nansum(correct, axis=1)[:, None], k)
         if selector == "majority":
             return majority_at_k(self.answers[:, :, 0], correct, k)
+        score = self.score(selector)[:, :, 0]
+        if selector.startswith(WEIGHTED):
+            weights = np.exp(score - np.nanmax(score, axis=1, keepdims=True))
+            answers, weights = self.answers[:, :, 0], np.nan_to_num(weights)
+            return majority_at_k(answers, correct, k, weights=weights, subsets=SUBSETS)[0]
         return best_of_k(correct, score, k)
 
     def _stopped(self, selector: str, k: np.ndarray) -> np.ndarray:
@@ -187,16 +224,25 @@ class Pool:
         return value.reshape(self.correct.shape[:2]).mean(axis=1)
 
     def cost(
-        self, unit: str, k: np.ndarray, chains: int = 1, shared_prompt: bool = True
+        self,
+        unit: str,
+        k: np.ndarray,
+        chains: int = 1,
+        shared_prompt: bool = True,
+        selector: str = "oracle",
     ) -> np.ndarray:
-        """Return the mean cost per problem of each budget, (problems, budgets), in `unit`."""
+        """Return the mean cost per problem of each budget, (problems, budgets), in `unit`.
+
+        A selector that a scorer feeds pays for its passes.
+        """
         if unit not in UNITS:
             raise ValueError(f"unit is {unit!r}; allowed: {', '.join(UNITS)}")
-        shared, own = self.costs[unit]
+        shared, own = self.costs_with(selector)[unit]
         if self.run.plan.method == "best_of_n":
             spent = over_chains(np.nanmean, own)[:, None] * k
             return spent + shared[:, None] * (1 if shared_prompt else k)
-        spent = np.nanmean(np.cumsum(np.nan_to_num(own), axis=2), axis=1)
+        sofar = own if self.run.plan.method == "thinking" else np.cumsum(np.nan_to_num(own), axis=2)
+        spent = np.nanmean(sofar, axis=1)
         return chains * spent[:, k - 1] + shared[:, None] * (1 if shared_prompt else chains)
 
     def stopping_cost(self, unit: str, k: np.ndarray) -> np.ndarray:
@@ -231,7 +277,7 @@ def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
 
 def read_pool(run: LoadedRun) -> Pool:
     """Return a run's log as arrays over (problem, chain, step)."""
-    frame, plan = run.frame, run.plan
+    (frame, passes), plan = passes_of(run), run.plan
     failed = frame["finish"].astype(str).str.startswith("error").to_numpy()
     frame = frame[~failed]
     row = pd.Index(run.problems["id"]).get_indexer(frame["problem"].astype(object))
@@ -245,7 +291,8 @@ def read_pool(run: LoadedRun) -> Pool:
     for name in LEDGER:
         ledger[name] = np.full(shape, np.nan)
         ledger[name][at] = frame[name].to_numpy(float)
-    return Pool(run, correct, answers, ledger, int(failed.sum()))
+    missing = int(failed.sum())
+    return Pool(run, correct, answers, ledger, missing, passes=passes, scores=scores_of(run))
 
 
 def curve(
@@ -268,7 +315,7 @@ def curve(
     rows, k = pool.levels[level], pool.budgets() if k is None else np.asarray(k)
     found = mean_interval(pool.values(selector, k)[rows], replicates, seed)
     return Curve(
-        x=pool.cost(unit, k, shared_prompt=shared_prompt)[rows].mean(axis=0),
+        x=pool.cost(unit, k, shared_prompt=shared_prompt, selector=selector)[rows].mean(axis=0),
         y=found.value,
         low=found.low,
         high=found.high,
@@ -284,14 +331,14 @@ def curve(
 def accuracy_rows(pool: Pool, replicates: int = 1000) -> Iterator[dict[str, object]]:
     """Yield the rows of `accuracy.csv` that one run gives; a grid's method says its chains."""
     k, run = pool.budgets(), pool.run
-    series = [(selector, 1) for selector in SELECTORS[run.plan.method]]
+    series = [(name, 1) for name in pool.selectors if not name.startswith(WEIGHTED)]
     if run.plan.method == "revision":
         series += [("oracle", 2**i) for i in range(1, run.plan.chains.bit_length())]
     if run.plan.stop_after_correct:
         series = [("oracle", 1)]
     for selector, chains in series:
         values = pool.values(selector, k, chains)
-        costs = [pool.cost(unit, k, chains) for unit in ("tokens", "flops")]
+        costs = [pool.cost(unit, k, chains, selector=selector) for unit in ("tokens", "flops")]
         for level, rows in pool.levels.items():
             found = mean_interval(values[rows], replicates)
             tokens, flops = (cost[rows].mean(axis=0) for cost in costs)

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from scaling import plots
-from scaling.curves import Pool, curve, read_pool
+from scaling.curves import SEARCHES, Pool, curve, read_pool
 from scaling.fits import fit
 from scaling.joint import Exchange, exchange_rate, fit_joint
 from scaling.records import Curve, Fit
+from scaling.revisions import grid_ratio
 from scaling.store import load_runs
+from scaling.versus import at_equal_cost
 
 HEADLINE = {"countdown": "oracle", "sums": "majority"}  #: what a task's panels show by default
 SELECTOR_NAMES = {
@@ -52,7 +54,15 @@ class Study:
     def select(self, task: str, method: str = "best_of_n") -> list[Pool]:
         """Return the pools of a task and method, small models and short training first."""
         found = [p for p in self.pools if p.run.task == task and p.label == method]
+        if method.startswith("revision"):  # of two grids of one model the larger holds the other
+            found = list(
+                {p.run.card: p for p in sorted(found, key=lambda p: p.correct.size)}.values()
+            )
         return sorted(found, key=lambda p: (p.run.card.n_params, p.run.card.train_flops))
+
+    def fresh(self, pool: Pool) -> Pool:
+        """Return best-of-N of the same model on the same task."""
+        return next(p for p in self.select(pool.run.task) if p.run.card == pool.run.card)
 
     def sizes(self, task: str) -> dict[str, list[Pool]]:
         """Return best-of-N pools by model size, each from least to most training."""
@@ -283,19 +293,96 @@ def plane(study: Study) -> tuple[Any, dict]:
     return fig, facts
 
 
-FIGURES: dict[str, Callable[[Study], tuple[Any, dict]]] = {
+def search(study: Study) -> tuple[Any, dict] | None:
+    """Accuracy against test FLOPs: searches of rising width, and best-of-N by the same scorer."""
+    found = {name: study.select("countdown", name) for name in SEARCHES}
+    pools = [pool for group in found.values() for pool in group]
+    if not pools:
+        return None
+    fresh, facts = study.fresh(pools[0]), {}
+    by_score = [s for s in fresh.selectors if s.endswith(":last") and "weighted" not in s]
+    levels = [level for level in fresh.levels if level != "all"]
+    fig, axes = plots.figure(1, len(levels), height=3.1, sharey=True)
+    for ax, level in zip(axes[0], levels, strict=True):
+        names = [*by_score, "logprob", "oracle"]
+        for index, name in enumerate(names):
+            shown = study.curve(fresh, name, "flops", level)
+            style = plots.look(index) | {"linestyle": "--", "marker": ""}
+            plots.draw_curve(ax, shown, **style | {"label": f"best of N: {selector_name(name)}"})
+        for index, (name, group) in enumerate(found.items(), start=len(names)):
+            last = [study.curve(p, "last", "flops", level) for p in sorted(group, key=width_of)]
+            ends = {
+                n: np.array([getattr(c, n)[-1] for c in last]) for n in ("x", "y", "low", "high")
+            }
+            plots.draw_points(ax, **ends, **plots.look(index) | {"label": name})
+            for pool in group:
+                against = at_equal_cost(pool, "last", fresh, by_score[0] if by_score else "logprob",
+                                        level=level)  # fmt: skip
+                gain = [float(x) for x in (against.gain.value, against.gain.low, against.gain.high)]
+                facts[f"{level} {name} {width_of(pool)}"] = {
+                    "flops": against.cost, "accuracy": against.value, "best_of_n": against.rival,
+                    "gain": gain, "verdict": against.verdict,
+                }  # fmt: skip
+        ax.set(title=f"{level}, {model_name(fresh)}  ($n$={shown.n_problems})", ylim=(0, 1.02))
+        ax.set_ylabel("accuracy" if ax is axes[0][0] else "")
+    legend_below(fig, axes[0][:1])
+    return fig, facts
+
+
+def width_of(pool: Pool) -> int:
+    """Return a search's candidates per round."""
+    return pool.run.plan.width
+
+
+def selector_name(selector: str) -> str:
+    """Return what a legend calls a selector; one fed by a scorer is called by it."""
+    return SELECTOR_NAMES.get(selector, selector.replace(":", ", "))
+
+
+def grid(study: Study) -> tuple[Any, dict] | None:
+    """Chains x steps of revision over best-of-N at equal test FLOPs, per level; told and untold."""
+    methods_ = ("revision", "revision+verdict")
+    pools = [p for name in methods_ for p in study.select("countdown", name)]
+    if not pools:
+        return None
+    most = max(pools, key=lambda p: (p.correct.size, -abs(np.nanmean(p.correct[..., 0]) - 0.3)))
+    shown = [p for p in pools if p.run.card == most.run.card]
+    levels, facts = [level for level in most.levels if level != "all"], {}
+    fig, axes = plots.figure(len(shown), len(levels), height=2.4 * len(shown))
+    for row, pool in zip(axes, shown, strict=True):
+        for ax, level in zip(row, levels, strict=True):
+            found = grid_ratio(pool, study.fresh(pool), level)
+            image = plots.draw_grid(
+                ax, found.chains, found.steps, found.ratio, found.low, found.high
+            )
+            told = "told" if pool.run.plan.feedback == "verdict" else "untold"
+            ax.set_title(f"{level}, {told}  ($n$={found.n_problems})")
+            facts[f"{level} {told}"] = {
+                name: getattr(found, name).tolist() for name in ("ratio", "low", "high", "flops")
+            }
+    fig.suptitle(f"coverage over that of best-of-N at equal test FLOPs: {model_name(most)}")
+    fig.colorbar(image, ax=axes.ravel().tolist(), pad=0.01, label="ratio")
+    return fig, facts
+
+
+FIGURES: dict[str, Callable[[Study], tuple[Any, dict] | None]] = {
     "coverage": coverage,
     "methods": methods,
     "two_panels": two_panels,
     "plane": plane,
+    "search": search,
+    "grid": grid,
 }
 
 
 def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> list[Path]:
-    """Draw and save figures by name; return the files written."""
+    """Draw and save figures by name; return the files written. One that lacks its runs is none."""
     written = []
     for name in names:
         with plots.style():
-            fig, facts = FIGURES[name](study)
+            drawn = FIGURES[name](study)
+        if drawn is None:
+            continue
+        fig, facts = drawn
         written += plots.save(fig, name, folder, [pool.run for pool in study.pools], facts)
     return written

@@ -1,17 +1,23 @@
 """Ways of spending inference compute, as settings of one sampler over (problem, chain, step).
 
 Best-of-N is N chains of one step, sequential revision one chain of N steps; a method only says what
-is appended to a chain after a step. Not here: batching (the engine), the log (the store).
+is appended to a chain after a step. A method of `search.SEARCHES` grows a tree instead. Not here:
+batching (the engine), the log (the store).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from scaling.engine import Engine, Job
 from scaling.records import Completion, Plan, Problem, Sample, Verdict, look_up
+from scaling.scorers import load_scorer
+from scaling.search import SEARCHES, Scorer, check_search, search
 from scaling.tasks import Task, revision_suffix
 
 if TYPE_CHECKING:
@@ -40,10 +46,47 @@ def get_method(plan: Plan) -> Append:
     append = look_up(METHODS, plan.method, "method")
     if plan.method == "best_of_n" and plan.steps > 1:
         raise ValueError(f"best_of_n has one step, not {plan.steps}; use method='revision'")
+    if plan.history and plan.stop_after_correct:
+        raise ValueError("history with stop_after_correct: a chain of rounds cannot stop early")
     return append
 
 
+def check_plan(plan: Plan) -> None:
+    """Raise ValueError where a plan's method is unknown, or its numbers do not fit it."""
+    if plan.method in SEARCHES:
+        check_search(plan)
+    else:
+        look_up(METHODS | SEARCHES, plan.method, "method")
+        get_method(plan)
+        if plan.width or plan.keep or plan.scorer:
+            raise ValueError(f"{plan.method} is no search: leave out width, keep and scorer")
+
+
 def draw(
+    lm: LM,
+    task: Task,
+    problems: Sequence[Problem],
+    plan: Plan,
+    engine: Engine,
+    scorer: Scorer | None = None,
+) -> Iterator[tuple[Problem, list[Sample]]]:
+    """Yield each problem with all its verified samples, in no fixed order."""
+    check_plan(plan)
+    if plan.method in SEARCHES:
+        if not (scorer or plan.scorer):
+            raise ValueError(f"{plan.method} needs a scorer: name its folder, or hand one over")
+        scorer = scorer or load_scorer(plan.scorer)
+        return search(lm, task, problems, plan, engine, scorer)
+    if plan.method == "revision" and plan.method not in lm.skills:
+        warnings.warn(
+            f"the card of {lm.card.name} does not say that it was trained for {plan.method}; "
+            "it is sampled as it is",
+            stacklevel=2,
+        )
+    return (draw_recent if plan.history else draw_chains)(lm, task, problems, plan, engine)
+
+
+def draw_chains(
     lm: LM, task: Task, problems: Sequence[Problem], plan: Plan, engine: Engine
 ) -> Iterator[tuple[Problem, list[Sample]]]:
     """Yield each problem with all its verified samples, as its last chain ends; in no fixed order.
@@ -99,6 +142,50 @@ def draw(
             yield done, samples.pop(done.id)
     for done in ready:
         yield done, samples.pop(done.id)
+
+
+def draw_recent(
+    lm: LM, task: Task, problems: Sequence[Problem], plan: Plan, engine: Engine
+) -> Iterator[tuple[Problem, list[Sample]]]:
+    """Yield samples of chains that see their last `plan.history` drafts only.
+
+    Forgetting makes a new context: after the prompt nothing of it is cached, and the log says so.
+    """
+    append = get_method(plan)
+    for start in range(0, len(problems), TOGETHER):
+        group = {problem.id: problem for problem in problems[start : start + TOGETHER]}
+        prompts = {key: lm.encode(task.prompt(problem)) for key, problem in group.items()}
+        drafts: dict[tuple[str, int], list[tuple[int, ...]]] = {
+            (key, chain): [] for key in group for chain in range(plan.chains)
+        }
+        known = {key: () for key in drafts}  #: what a chain's last step has computed
+        found: dict[str, list[Sample]] = defaultdict(list)
+        for step in range(plan.steps):
+            jobs = {
+                (key[0], key[1] * plan.steps + step): (*prompts[key[0]], *sum(recent, ()))
+                for key in known
+                for recent in [drafts[key][-plan.history :]]
+            }
+            going = {}
+            for job, _, done in engine.generate((Job(*k, c) for k, c in jobs.items()), plan):
+                key = (job.problem, job.chain // plan.steps)
+                cached = shared_prefix(known[key], job.prompt[:-1])
+                own = replace(done, cached_tokens=cached)
+                text, whole = lm.decode(done.tokens), Job(*key, job.prompt)
+                sample = verified(text, task, group[key[0]], whole, step, own)
+                found[key[0]].append(sample)
+                suffix = append(plan, step, Verdict(sample.answer, sample.correct))
+                if suffix is not None:
+                    drafts[key].append((*done.tokens, *lm.encode(suffix)))
+                    going[key] = (*job.prompt, *done.tokens)
+            known = going
+        for key, samples in found.items():
+            yield group[key], samples
+
+
+def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two contexts begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def verified(

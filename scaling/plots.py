@@ -6,6 +6,7 @@ it was drawn from. Colours follow Okabe and Ito; marker and line style repeat wh
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ import numpy as np
 from scaling import provenance
 from scaling.joint import iso_line
 from scaling.records import Curve, Fit
+from scaling.store.files import sha256, write_files
 
 REDRAW = "python -m scaling figures"
 STYLE = Path(__file__).with_name("paper.mplstyle")
@@ -75,6 +77,25 @@ def draw_fit(ax, fitted: Fit, x, *, band: bool = True, **style: Any):
         low, high = fitted.band(x)
         ax.fill_between(x, low, high, color=line.get_color(), alpha=0.08, lw=0)
     return ax
+
+
+def draw_grid(ax, columns, rows, ratio, low, high):
+    """Draw ratios (columns, rows) as a heat map, bold where the interval leaves 1; return it.
+
+    Red above 1, blue below, white at 1 and where there is none.
+    """
+    from matplotlib.colors import TwoSlopeNorm
+
+    image = ax.imshow(ratio.T, origin="lower", aspect="auto", cmap="RdBu_r",
+                      norm=TwoSlopeNorm(1.0, 0.5, 1.5))  # fmt: skip
+    for (i, j), value in np.ndenumerate(ratio):
+        if np.isfinite(value):
+            sure = low[i, j] > 1 or high[i, j] < 1
+            weight = "bold" if sure else "normal"
+            ax.text(i, j, f"{value:.2f}", ha="center", va="center", fontsize=6, fontweight=weight)
+    ax.set(xticks=range(len(columns)), xticklabels=columns, xlabel="chains")
+    ax.set(yticks=range(len(rows)), yticklabels=rows, ylabel="steps")
+    return image
 
 
 def draw_points(ax, x, y, low, high, **style: Any):
@@ -207,23 +228,27 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [folder / f"{name}.{suffix}" for suffix in ("pdf", "svg", "png")]
     dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
+    files: dict[Path, bytes] = {}
     with style():
         for path in drawn:
-            fig.savefig(path, metadata=dates[path.suffix])
+            held = io.BytesIO()
+            fig.savefig(held, format=path.suffix[1:], metadata=dates[path.suffix])
+            files[path] = held.getvalue()
     plt.close(fig)
     sidecar = {
         "figure": name,
         "redraw": redraw,
         "runs": {run.path.name: run.sha256 for run in runs},
-        "files": {path.name: provenance.sha256(path) for path in drawn},
+        "files": {path.name: sha256(data) for path, data in files.items()},
         "packages": drawing_packages(),
         "drawn_by": code,
         "code": drawing_code(code),
         "facts": dict(facts or {}),
     }
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(sidecar, indent=1, default=float) + "\n", encoding="utf-8")
-    return [*drawn, path]
+    files[path] = (json.dumps(sidecar, indent=1, default=float) + "\n").encode()
+    write_files(files)
+    return list(files)
 
 
 def drawing_packages() -> dict[str, str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FEEDBACKS = ("none", "verdict")
+LATER = {"history": 0, "width": 0, "keep": 0, "scorer": ""}  #: plan fields added since, unset
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
@@ -65,6 +66,10 @@ class Plan:
     feedback: str = "none"  #: "verdict" tells the model that its draft was wrong: a leak of truth
     stop_after_correct: int = 0  #: stop a problem at its r-th correct sample; 0 never stops early
     seed: int = 0  #: run seed, hashed with (problem, chain, step) for each row
+    history: int = 0  #: drafts that a revision sees, the newest ones; 0 shows all
+    width: int = 0  #: a search's candidates per round; 0 is no search
+    keep: int = 0  #: beams, or subtrees, that a search keeps per round
+    scorer: str = ""  #: folder of the scorer of a search, "@" and the start of its identity
 
     def __post_init__(self) -> None:
         for name, low in (("chains", 1), ("steps", 1), ("max_new_tokens", 1), ("top_k", 0)):
@@ -72,8 +77,9 @@ class Plan:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; give an integer of at least {low}"
                 )
-        if self.stop_after_correct < 0:
-            raise ValueError(f"stop_after_correct is {self.stop_after_correct}; give 0 or more")
+        for name in ("stop_after_correct", "history", "width", "keep"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
         if not self.temperature >= 0:
             raise ValueError(f"temperature is {self.temperature}; give 0 (greedy) or more")
         if not 0 < self.top_p <= 1 or not 0 <= self.min_p < 1:
@@ -91,7 +97,10 @@ class Plan:
             raise ValueError(f"unknown plan keys: {', '.join(sorted(unknown))}")
         return cls(**row)
 
-    to_dict = asdict
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as logged: a field of `LATER` only where it is set, so hashes last."""
+        plain = asdict(self)
+        return {name: x for name, x in plain.items() if name not in LATER or x != LATER[name]}
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,7 @@ class Completion:
     cached_tokens: int  #: of these, computed by an earlier step of the same chain
     completion_tokens: int  #: new tokens computed, the stop token included
     seconds: float  #: share of wall time, batch time divided by rows in flight
+    stop_token: int = -1  #: the token that ended it; -1 where none did
 
 
 @dataclass(frozen=True)

@@ -20,5 +20,9 @@ def tiny_folder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(tiny_config(32, 1))
     folder = tmp_path_factory.mktemp("models") / "tiny" / "1e9"
-    save_lm(LM(model, character_tokenizer(), make_card(model, "tiny/1e9", 1e9, 10)), folder)
+    save_lm(
+        LM(model, character_tokenizer(), make_card(model, "tiny/1e9", 1e9, 10)),
+        folder,
+        skills=["revision"],
+    )
     return folder

@@ -15,7 +15,7 @@ from scaling.tasks import get_task
 class Words:
     """An LM without weights: characters in, characters out."""
 
-    tokenizer = character_tokenizer()
+    tokenizer, skills = character_tokenizer(), ("revision",)
 
     def encode(self, text):
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

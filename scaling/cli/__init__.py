@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
-MODULES = ("sampling", "reading", "reporting", "working")  #: in the order of `--help`
+MODULES = ("sampling", "searching", "reading", "reporting", "working")  #: in the order of `--help`
 EPILOG = """
 typical use:
   python -m scaling study                     sample the shipped ladder, table, fit, figures

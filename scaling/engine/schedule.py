@@ -165,6 +165,7 @@ class Schedule:
             cached_tokens=self.chains[row].cached,
             completion_tokens=count,
             seconds=self.clock - float(state["began"]),
+            stop_token=int(state["last"]) if stopped else -1,
         )
 
     def _kill(self, row: int) -> None:

@@ -15,6 +15,8 @@ from typing import ClassVar, Protocol
 from scaling.records import Problem, Verdict, look_up
 
 REVISE, WRONG = "~", "x"  #: what follows a draft: revise it; it was wrong, revise it
+ANSWER, WAIT = ">", "|"  #: ends thinking, what follows is the answer; after an answer: think on
+STEP_END = ";"  #: ends a step of a written-out solution
 TEST_SHARE = 0.1  #: share of all contents that only the test split may use
 
 

@@ -1,0 +1,201 @@
+"""Train a model to revise its own drafts: rounds of sampling, grading and learning.
+
+Each round samples chains on train-split problems with the present weights and learns from them
+once, so that the drafts it learns to mend are its own. `LESSONS` says what a chain teaches:
+`answer` ends each chain with a right draft and learns that one alone (wrong to right; untold also
+right to right); `reward` weighs every draft by its verdict less what its step usually earns, so
+that a wrong draft, a repeated one above all, becomes less likely (a policy gradient).
+Not here: pre-training (`train`), how a chain is drawn (`methods`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from scaling import compute
+from scaling.engine import Engine
+from scaling.methods import draw
+from scaling.models import LM, make_card
+from scaling.records import Plan, Problem, Sample, look_up
+from scaling.tasks import get_task, revision_suffix, stream
+from scaling.train import optimisers
+
+Lesson = tuple[list[str], list[float]]  #: drafts of a chain, and the weight of each in the loss
+Row = tuple[list[int], list[int], list[float]]  #: ids, the label of each, its weight
+WIDTHS = (48, 112, 224)  #: padded lengths; a longer chain is cut
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a reviser is trained; written into its card."""
+
+    task: str = "countdown"
+    levels: tuple[str, ...] = ("3x20", "4x20")
+    lesson: str = "answer"  #: a name in `LESSONS`
+    feedbacks: tuple[str, ...] = ("verdict", "none")  #: in turn, round by round
+    steps: int = 6  #: drafts per chain
+    rounds: int = 40
+    problems: int = 1000  #: per round, two chains each
+    plain: float = 0.3  #: of the problems, share whose reference answer is learnt as well
+    rate: float = 1e-3  #: falls linearly to zero
+    batch_tokens: int = 8192
+    compiled: bool = True
+    seed: int = 0
+
+
+def answer_lesson(problem: Problem, chain: Sequence[Sample], told: bool, usual: Any) -> Lesson:
+    """Return a chain that ends in a right draft, and only that draft to learn.
+
+    Untold, the right draft is learnt twice: after the wrong ones, and as a copy of itself.
+    """
+    drafts, right = [s.text for s in chain], [i for i, s in enumerate(chain) if s.correct]
+    if not right:
+        return [*drafts, problem.answer], [0.0] * len(drafts) + [1.0]
+    first = right[0]
+    keep = [] if told else [drafts[first]]
+    return drafts[: first + 1] + keep, [0.0] * first + [1.0] * (1 + len(keep))
+
+
+def reward_lesson(problem: Problem, chain: Sequence[Sample], told: bool, usual: Any) -> Lesson:
+    """Return a chain with each draft weighed by its verdict less what its step usually earns."""
+    return [s.text for s in chain], [s.correct - usual[problem.level, s.step] for s in chain]
+
+
+LESSONS: dict[str, Callable[..., Lesson]] = {"answer": answer_lesson, "reward": reward_lesson}
+
+
+def row_of(lm: LM, prompt: str, lesson: Lesson, suffix: str) -> Row:
+    """Return token ids, labels and weights; where a draft ends, the label is the stop token.
+
+    What asks for the next draft (`~`, `x`) stands where the model stopped, and is not learnt.
+    """
+    stop, after = lm.eos_ids[0], lm.encode(suffix)
+    ids = list(lm.encode(prompt))
+    labels, weights = ids[1:], [0.0] * (len(ids) - 1)
+    for draft, weight in zip(*lesson, strict=True):
+        tokens = lm.encode(draft)
+        ids += [*tokens, *after]
+        labels += [*tokens, stop, *after[1:]]
+        weights += [weight] * (len(tokens) + 1) + [0.0] * (len(after) - 1)
+    return ids[: len(labels)], labels, weights
+
+
+def batches(
+    rows: Sequence[Row], batch_tokens: int, rng: Random
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield (ids, labels, weights), each (rows, width), like lengths together, in random order.
+
+    Rows that fill no batch of their length are left out: another shape would compile anew.
+    """
+    found = []
+    groups = defaultdict(list)
+    for row in rng.sample(list(rows), len(rows)):
+        groups[next((w for w in WIDTHS if len(row[0]) <= w), WIDTHS[-1])].append(row)
+    for width, group in groups.items():
+        size = batch_tokens // width
+        padded = [[(part[:width] + [0] * width)[:width] for part in row] for row in group]
+        for start in range(0, len(group) - size + 1, size):
+            columns = zip(*padded[start : start + size], strict=True)
+            ids, labels, weights = (torch.tensor(column) for column in columns)
+            found.append((ids, labels, weights.float()))
+    yield from rng.sample(found, len(found))
+
+
+def sample_chains(
+    lm: LM, course: Course, round_: int, feedback: str
+) -> list[tuple[Problem, list[Sample]]]:
+    """Return a round's chains on train-split problems, each with its problem."""
+    seed = stream("revise", course.seed, round_).getrandbits(31)
+    task = get_task(course.task, course.levels)
+    plan = Plan("revision", chains=2, steps=course.steps, feedback=feedback, seed=seed)
+    engine = Engine(copy.deepcopy(lm.model), eos_ids=lm.eos_ids)
+    chains: dict[tuple[str, int], tuple[Problem, list[Sample]]] = {}
+    problems = task.problems(course.problems, "train", seed)
+    for problem, samples in draw(lm, task, problems, plan, engine):
+        for sample in sorted(samples, key=lambda s: s.step):
+            key = (problem.id, sample.chain)
+            chains.setdefault(key, (problem, []))[1].append(sample)
+    return list(chains.values())
+
+
+def lessons_of(lm: LM, course: Course, round_: int) -> tuple[list[Row], list[Sample]]:
+    """Return the rows that a round teaches, and its samples."""
+    feedback = course.feedbacks[round_ % len(course.feedbacks)]
+    chains = sample_chains(lm, course, round_, feedback)
+    samples = [sample for _, chain in chains for sample in chain]
+    earned = defaultdict(list)
+    for problem, chain in chains:
+        for sample in chain:
+            earned[problem.level, sample.step].append(sample.correct)
+    usual = {key: float(np.mean(verdicts)) for key, verdicts in earned.items()}
+    teach, suffix = look_up(LESSONS, course.lesson, "lesson"), revision_suffix(feedback)
+    rows = [
+        row_of(lm, p.prompt, teach(p, chain, feedback == "verdict", usual), suffix)
+        for p, chain in chains
+    ]
+    plain = chains[:: 2 * max(1, round(0.5 / course.plain))] if course.plain else []
+    return rows + [row_of(lm, p.prompt, ([p.answer], [1.0]), "") for p, _ in plain], samples
+
+
+def train_reviser(lm: LM, course: Course, name: str) -> tuple[LM, list[float]]:
+    """Return the model after a course, its card counting all compute, and first-draft accuracies.
+
+    FLOPs: those of the start, of sampling the chains, and of three forwards per trained position.
+    """
+    model = copy.deepcopy(lm.model).float()
+    model.set_attn_implementation("eager")
+    now = LM(model, lm.tokenizer, lm.card, skills=("revision",))
+    forward = torch.compile(model.forward, dynamic=False) if course.compiled else model.forward
+    both, rng = optimisers(model, course.rate), stream("revise", course.seed)
+    shape, accuracy = compute.Shape.from_config(model.config), []
+    flops, tokens = lm.card.train_flops, lm.card.train_tokens
+    bar = tqdm(range(course.rounds), unit="round", desc=name)
+    for round_ in bar:
+        rows, samples = lessons_of(now, course, round_)
+        accuracy.append(float(np.mean([s.correct for s in samples if s.step == 0])))
+        bar.set_postfix(first_draft=f"{accuracy[-1]:.3f}", rows=len(rows))
+        ledger = np.array(
+            [(s.prompt_tokens, s.cached_tokens, s.completion_tokens) for s in samples]
+        )
+        flops += float(compute.sample_flops(shape, *ledger.T).sum())
+        for batch in batches(rows, course.batch_tokens, rng):
+            warm = min(1.0, (len(accuracy) * 10) / 30)
+            learn(forward, both, batch, course.rate * warm * (1 - round_ / course.rounds))
+            tokens += batch[0].numel()
+            width = batch[0].shape[1]
+            flops += float(compute.train_flops(shape, batch[0].numel(), (width + 1) / 2))
+    final = copy.deepcopy(model).to(torch.bfloat16)
+    return LM(final, lm.tokenizer, make_card(final, name, flops, tokens)), accuracy
+
+
+def learn(
+    forward: Callable, both: Sequence[torch.optim.Optimizer], batch: Sequence, rate: float
+) -> None:
+    """Take one step on weighted cross-entropy, sum of w (-log p) over sum of |w|."""
+    ids, labels, weights = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = forward(input_ids=ids, use_cache=False).logits
+    nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+    ((nats * weights.flatten()).sum() / weights.abs().sum().clamp(min=1)).backward()
+    parameters = [p for o in both for group in o.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    for optimiser in both:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+def as_notes(course: Course) -> dict[str, Any]:
+    """Return a course as a card keeps it."""
+    return {"course": asdict(course), "skills": ["revision"]}

@@ -1,0 +1,187 @@
+"""Scorers: small models that tell, without the truth, how promising a solution is.
+
+`RewardModel` is a checkpoint with a scalar head (`train_scorer` makes it); a "process" model scores
+every step, an "outcome" model whole solutions alone. `SelfCertainty` asks the sampled model itself
+how far from uniform its distributions were. A scorer of your own: any object with `name`, `card`
+and `__call__` (see `search.Scorer`). Not here: searching, selecting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import logsigmoid
+
+from scaling.models import LM, load_lm, quiet
+from scaling.records import ModelCard, Plan, Problem
+from scaling.search import Scorer, checked_scores
+from scaling.store import LoadedRun
+from scaling.store.scores import Scores
+from scaling.tasks import STEP_END
+
+Pairs = Sequence[tuple[Problem, str]]
+KINDS = ("process", "outcome")
+ROWS = 256  #: texts of one forward pass
+WAYS = {"last": lambda steps: steps[-1], "min": min, "product": sum}  #: of log-probabilities
+CARD = "card.json"
+
+
+def step_ends(tokens: Sequence[int], start: int, end: int) -> list[int]:
+    """Return where the steps of a solution end: each `end` token after `start`, and the last."""
+    last = len(tokens) - 1
+    return [i for i in range(start, last) if tokens[i] == end] + [last]
+
+
+@dataclass(frozen=True, eq=False)
+class RewardModel:
+    """A scorer with weights: log-probability that the final answer is right, after each step."""
+
+    model: Any  #: transformers token classifier with one label
+    lm: LM  #: whose tokenizer and prompts it reads
+    card: ModelCard
+    kind: str = "process"  #: one of KINDS
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the card's name."""
+        return self.card.name.rsplit("/", 1)[-1]
+
+    def __call__(self, pairs: Pairs) -> list[list[float]]:
+        """Return log-probabilities after each step; for an outcome model, after the last alone."""
+        rows = [self.row(problem, text) for problem, text in pairs]
+        scores: list[list[float]] = [[] for _ in rows]
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+        for begin in range(0, len(order), ROWS):
+            batch = order[begin : begin + ROWS]
+            logits = self.forward(padded([rows[i][0] for i in batch])).float()
+            for i, row in zip(batch, logsigmoid(logits), strict=True):
+                ends = rows[i][1] if self.kind == "process" else rows[i][1][-1:]
+                scores[i] = row[ends].tolist()
+        return scores
+
+    @torch.inference_mode()
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return logits (rows, width) that a solution that begins like this ends right."""
+        return self.model(input_ids=ids).logits[..., 0]
+
+    def row(self, problem: Problem, text: str) -> tuple[list[int], list[int]]:
+        """Return the tokens to read, and the positions where steps end."""
+        prompt = list(self.lm.encode(problem.prompt))
+        ids = [*prompt, *self.lm.encode(text)]
+        return ids, step_ends(ids, len(prompt), self.lm.encode(STEP_END)[0])
+
+
+@dataclass(frozen=True, eq=False)
+class SelfCertainty:
+    """Mean KL divergence from uniform to the model's next-token distributions over a solution.
+
+    mean over tokens of -log V - (1/V) sum_v log p_v, at temperature 1: the more peaked, the higher.
+    Source: Kang et al. 2025, arXiv:2502.18581. Read by a pass of its own, and charged for it.
+    """
+
+    lm: LM
+    name: str = "self-certainty"
+
+    @property
+    def card(self) -> ModelCard:
+        """Return the card of the model itself."""
+        return self.lm.card
+
+    @torch.inference_mode()
+    def __call__(self, pairs: Pairs) -> list[list[float]]:
+        """Return one number per text."""
+        scores: list[list[float]] = []
+        for begin in range(0, len(pairs), ROWS):
+            starts, rows = [], []
+            for problem, text in pairs[begin : begin + ROWS]:
+                prompt = self.lm.encode(problem.prompt)
+                starts.append(len(prompt) - 1)
+                rows.append([*prompt, *self.lm.encode(text)])
+            logits = self.lm.model(input_ids=padded(rows), use_cache=False).logits.float()
+            logs = logits.log_softmax(-1)
+            certainty = -logs.mean(-1) - np.log(logs.shape[-1])  # (rows, width)
+            for values, row, start in zip(certainty, rows, starts, strict=True):
+                scores.append([float(values[start : len(row)].mean())])
+        return scores
+
+
+def padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return token lists as one tensor, padded on the right, where a causal model cannot see."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+
+
+def score_run(scorer: Scorer, run: LoadedRun) -> Scores:
+    """Return a scorer's numbers for every sample of a run that was loaded with its texts.
+
+    A failed sample ranks last. Errors: ValueError for a wrong count or a NaN.
+    """
+    if "text" not in run.frame:
+        raise ValueError(f"{run.path}: load the run with text=True to score what was written")
+    problems = {
+        row.id: Problem(row.id, row.prompt, "", row.level) for row in run.problems.itertuples()
+    }
+    pairs = [(problems[p], t) for p, t in zip(run.frame["problem"], run.frame["text"], strict=True)]
+    unique = list(dict.fromkeys(pairs))  # equal texts are scored once, and charged each time
+    found = dict(zip(unique, checked_scores(scorer, unique), strict=True))
+    failed = run.frame["finish"].astype(str).str.startswith("error").to_numpy()
+    frame = run.frame[["problem", "chain", "step"]].copy()
+    ways = WAYS if any(len(steps) > 1 for steps in found.values()) else {"last": WAYS["last"]}
+    for way, join in ways.items():
+        frame[way] = [float(join(found[pair])) for pair in pairs]
+        frame.loc[failed, way] = -np.inf
+    prompt = run.frame["prompt_tokens"]
+    frame["prompt_tokens"] = prompt + run.frame["completion_tokens"]
+    frame["cached_tokens"] = prompt
+    shape = scorer.card.shape if scorer.card else None
+    return Scores(scorer.name, shape, frame)
+
+
+def save_scorer(scorer: RewardModel, folder: Path, **notes: Any) -> None:
+    """Write weights (bfloat16 safetensors), tokenizer and card; `notes` go into the card's file."""
+    quiet()
+    folder.mkdir(parents=True, exist_ok=True)
+    scorer.lm.tokenizer.save_pretrained(folder)
+    scorer.model.to(torch.bfloat16).save_pretrained(folder)
+    scorer.model.float()
+    card = asdict(scorer.card) | {"kind": scorer.kind} | notes
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def load_scorer(where: str | Path) -> RewardModel:
+    """Return the reward model in a folder, "FOLDER@IDENTITY" checked against its card.
+
+    Errors: ValueError when the folder holds none, or another than the one named.
+    """
+    from transformers import LlamaForTokenClassification
+
+    quiet()
+    folder, _, identity = str(where).partition("@")
+    path = Path(folder) / CARD
+    if not path.exists():
+        raise ValueError(f"{folder} holds no scorer: {CARD} and weights are needed")
+    notes = json.loads(path.read_text())
+    if "kind" not in notes or not notes["identity"].startswith(identity):
+        raise ValueError(f"{folder} holds no scorer of identity {identity!r}; train it anew")
+    model = LlamaForTokenClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    lm = load_lm(folder, weights=False)
+    return RewardModel(model, lm, lm.card, notes["kind"])
+
+
+def scorer_notes(plan: Plan) -> dict[str, Any]:
+    """Return what a log keeps of a plan's scorer, so that its passes can be priced; {} for none."""
+    if not plan.scorer:
+        return {}
+    notes = json.loads((Path(plan.scorer.partition("@")[0]) / CARD).read_text())
+    return {"scorer": {name: notes[name] for name in ("name", "identity", "shape")}}
+
+
+def scorer_name(folder: str | Path) -> str:
+    """Return a scorer as a plan names it: "FOLDER@IDENTITY", so that another one is another run."""
+    return f"{folder}@{json.loads((Path(folder) / CARD).read_text())['identity'][:8]}"

@@ -1,0 +1,308 @@
+"""Search over solution steps with a scorer: beams, diverse trees, balanced expansion, particles.
+
+A search grows a tree of partial solutions, one step (up to `;`) per node. Each round samples
+`plan.width` children, scores every new node, and asks a rule of `SEARCHES` which nodes go on with
+how many children. It is a chain of the log whose steps are its nodes in order: a row's answer is
+the one the search would give if it stopped there, so every smaller cap is read by prefix, and the
+sum over rows is the cost. `plan.steps` caps the nodes; `plan.chains` are independent searches.
+
+Rows: finish "stop" or "length" on the path to the answer, "discarded" off it, and one more for each
+scorer pass, "scored", at step `plan.steps` + node, whose `logprob` is the score. A node's prefix
+counts as cached, its parent computed it; that this engine computes it again is its own waste.
+Not here: where scores come from (`scorers`).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol
+
+from scaling.engine import Engine, Job
+from scaling.models import LM
+from scaling.records import Completion, ModelCard, Plan, Problem, Sample, Verdict, look_up
+from scaling.tasks import STEP_END, Task, stream
+
+TOGETHER = 64  #: problems searched side by side
+WORST = -100.0  #: log-probability that -inf counts as
+BALANCE = 0.2  #: REBASE: temperature of the softmax over chances of success
+
+
+class Scorer(Protocol):
+    """Anything that tells how promising a partial solution is, without the truth."""
+
+    name: str
+    card: ModelCard | None  #: of the model that a pass runs, for its price; None: it costs nothing
+
+    def __call__(self, pairs: Sequence[tuple[Problem, str]]) -> Sequence[Sequence[float]]:
+        """Return for each (problem, text) the log-probability of success after each step."""
+        ...
+
+
+@dataclass(eq=False)
+class Node:
+    """A partial solution: one more step than its parent."""
+
+    index: int  #: in order of creation, the step of its row
+    root: int  #: index of the first step it goes back to
+    parent: Node | None
+    text: str = ""  #: from the start, the ends of steps included
+    context: tuple[int, ...] = ()  #: prompt and text as tokens
+    score: float = 0.0  #: log-probability of success
+    ended: bool = False  #: the model ended its solution here
+    done: Completion | None = None
+
+
+Shares = list[tuple[Node, int]]  #: nodes that go on, and the children of each
+Rule = Callable[[Plan, Sequence[Node], int, Random], Shares]
+
+
+def spread(nodes: Sequence[Node], room: int) -> Shares:
+    """Return `room` children spread as evenly as they go, the first nodes first."""
+    return [(n, room // len(nodes) + (i < room % len(nodes))) for i, n in enumerate(nodes)]
+
+
+def beam(plan: Plan, nodes: Sequence[Node], room: int, rng: Random) -> Shares:
+    """Beam search: the best `keep` go on, with as many children each."""
+    return spread(sorted(nodes, key=lambda n: -n.score)[: plan.keep], room)
+
+
+def dvts(plan: Plan, nodes: Sequence[Node], room: int, rng: Random) -> Shares:
+    """Diverse verifier tree search: `keep` subtrees, in each the best node goes on."""
+    best = {n.root % plan.keep: n for n in sorted(nodes, key=lambda n: n.score)}
+    return spread([best[tree] for tree in sorted(best)], room)
+
+
+def rebase(plan: Plan, nodes: Sequence[Node], room: int, rng: Random) -> Shares:
+    """Balanced expansion: children in proportion to exp(chance / BALANCE), rounded to the room."""
+    top = max(math.exp(n.score) for n in nodes)
+    weights = [math.exp((math.exp(n.score) - top) / BALANCE) for n in nodes]
+    exact = [room * weight / sum(weights) for weight in weights]
+    order = sorted(range(len(nodes)), key=lambda i: math.floor(exact[i]) - exact[i])
+    extra = set(order[: room - sum(map(math.floor, exact))])
+    return [(n, math.floor(exact[i]) + (i in extra)) for i, n in enumerate(nodes)]
+
+
+def particles(plan: Plan, nodes: Sequence[Node], room: int, rng: Random) -> Shares:
+    """Particle filter: resample by how much the last step raised the chance of success.
+
+    With exact chances the survivors are draws from the model's solutions, given success.
+    """
+    rise = [n.score - (n.parent.score if n.parent else 0.0) for n in nodes]
+    top = max(rise)
+    drawn = rng.choices(nodes, [math.exp(r - top) for r in rise], k=room)
+    return [(n, drawn.count(n)) for n in nodes]
+
+
+SEARCHES: dict[str, Rule] = {"beam": beam, "dvts": dvts, "rebase": rebase, "particles": particles}
+
+
+def check_search(plan: Plan) -> Rule:
+    """Return the rule of a plan; raises ValueError where its numbers do not fit."""
+    rule = look_up(SEARCHES, plan.method, "search")
+    if not 1 <= plan.width <= plan.steps:
+        raise ValueError(
+            f"width is {plan.width} with a cap of {plan.steps} nodes (steps): "
+            f"give a width of 1 to {plan.steps}, or a larger cap; a round draws `width` nodes"
+        )
+    if plan.method in ("beam", "dvts") and not 1 <= plan.keep <= plan.width:
+        raise ValueError(f"keep is {plan.keep}; {plan.method} of width {plan.width} keeps 1 to it")
+    if plan.stop_after_correct or plan.feedback != "none":
+        raise ValueError(
+            f"{plan.method} has a scorer, no verdicts: leave out feedback and stopping"
+        )
+    return rule
+
+
+@dataclass(eq=False)
+class Tree:
+    """One search of one problem."""
+
+    problem: Problem
+    chain: int
+    prompt: tuple[int, ...]
+    nodes: list[Node] = field(default_factory=list)
+    fresh: list[Node] = field(default_factory=list)  #: of this round
+    live: bool = True
+
+    def grow(self, shares: Shares, plan: Plan) -> None:
+        """Open the children of a round, never more than the cap leaves."""
+        wanted = [node for node, children in shares for _ in range(children) if not node.ended]
+        self._open([(node, node.context, node.root) for node in wanted], plan)
+
+    def plant(self, plan: Plan) -> None:
+        """Open the first steps."""
+        self._open([(None, self.prompt, i) for i in range(plan.width)], plan)
+
+    def _open(self, wanted: list[tuple[Node | None, tuple[int, ...], int]], plan: Plan) -> None:
+        begun = len(self.nodes)
+        self.fresh = [
+            Node(begun + i, root, parent, parent.text if parent else "", context)
+            for i, (parent, context, root) in enumerate(wanted[: plan.steps - begun])
+        ]
+        self.nodes += self.fresh
+        self.live = bool(self.fresh)
+
+
+def search(
+    lm: LM,
+    task: Task,
+    problems: Sequence[Problem],
+    plan: Plan,
+    engine: Engine,
+    scorer: Scorer,
+) -> Iterator[tuple[Problem, list[Sample]]]:
+    """Yield each problem with the rows of all its searches."""
+    rule, (step_end, *more) = check_search(plan), lm.encode(STEP_END)
+    if more:
+        raise ValueError(f"{STEP_END!r} is {1 + len(more)} tokens here; a step must end by one")
+    engine = copy.copy(engine)
+    engine.is_stop = engine.is_stop.copy()
+    engine.is_stop[step_end] = True
+    for start in range(0, len(problems), TOGETHER):
+        trees = [
+            Tree(problem, chain, lm.encode(task.prompt(problem)))
+            for problem in problems[start : start + TOGETHER]
+            for chain in range(plan.chains)
+        ]
+        for tree in trees:
+            tree.plant(plan)
+        while alive := [tree for tree in trees if tree.live]:
+            _sample(lm, engine, plan, alive, step_end)
+            _score(scorer, alive)
+            for tree in alive:
+                rng = stream(plan.seed, tree.problem.id, tree.chain, len(tree.nodes))
+                room = min(plan.width, plan.steps - len(tree.nodes))
+                going = rule(plan, tree.fresh, room, rng) if room else []
+                tree.grow(going, plan)
+        rows: dict[str, list[Sample]] = {}
+        for tree in trees:
+            rows.setdefault(tree.problem.id, []).extend(rows_of(tree, task, plan, scorer))
+        for tree in trees[:: plan.chains]:
+            yield tree.problem, rows[tree.problem.id]
+
+
+def _sample(lm: LM, engine: Any, plan: Plan, trees: Sequence[Tree], step_end: int) -> None:
+    """Draw every open node's step."""
+    opened = {
+        (tree.problem.id, tree.chain * plan.steps + node.index): node
+        for tree in trees
+        for node in tree.fresh
+    }
+    for node in opened.values():
+        node.ended = len(node.context) >= engine.context
+    jobs = [Job(*key, node.context) for key, node in opened.items() if not node.ended]
+    for job, _, done in engine.generate(jobs, plan):
+        node = opened[job.problem, job.chain]
+        goes_on = done.stop_token == step_end
+        node.done, node.ended = done, not goes_on
+        node.text += lm.decode(done.tokens) + STEP_END * goes_on
+        node.context += done.tokens + (step_end,) * goes_on
+
+
+def _score(scorer: Scorer, trees: Sequence[Tree]) -> None:
+    """Score every new node; raises ValueError for a wrong count or a NaN."""
+    pairs = [(tree.problem, node) for tree in trees for node in tree.fresh]
+    scores = checked_scores(scorer, [(problem, node.text) for problem, node in pairs])
+    for (_, node), steps in zip(pairs, scores, strict=True):
+        node.score = max(steps[-1], WORST)
+
+
+def checked_scores(
+    scorer: Scorer, pairs: Sequence[tuple[Problem, str]]
+) -> Sequence[Sequence[float]]:
+    """Return a scorer's numbers; raises ValueError where they are too few, too many, or NaN."""
+    scores = scorer(pairs)
+    if len(scores) != len(pairs):
+        raise ValueError(
+            f"scorer {scorer.name!r} returned {len(scores)} scores for {len(pairs)} texts; "
+            "give one per text, in order"
+        )
+    for (problem, text), steps in zip(pairs, scores, strict=True):
+        if not len(steps) or any(math.isnan(step) for step in steps):
+            raise ValueError(
+                f"scorer {scorer.name!r} returned {list(steps)} for {text!r} of {problem.id!r}; "
+                "give a number per step (-inf ranks a text last)"
+            )
+    return scores
+
+
+def rows_of(tree: Tree, task: Task, plan: Plan, scorer: Scorer) -> Iterator[Sample]:
+    """Yield a row per node, with the answer so far, and a row per scorer pass."""
+    best: Node | None = None
+    verdict, answers = Verdict(None, False), []
+    for node in tree.nodes:
+        if node.ended and (best is None or node.score > best.score):
+            best, verdict = node, task.verify(tree.problem, node.text)
+        answers.append(verdict)
+    path, node_ = set(), best
+    while node_ is not None:
+        path.add(node_)
+        node_ = node_.parent
+    for node, answer in zip(tree.nodes, answers, strict=True):
+        yield _node_row(tree, node, answer, node in path)
+        if scorer.card is not None:
+            yield _score_row(tree, node, plan)
+
+
+def _node_row(tree: Tree, node: Node, answer: Verdict, kept: bool) -> Sample:
+    done = node.done or Completion(
+        (), 0.0, 0.0, "length", len(node.context), len(node.context), 0, 0
+    )
+    prompt = len(tree.prompt)
+    cached = done.prompt_tokens - 1 if node.parent else prompt * (node.index > 0)
+    return Sample(
+        problem=tree.problem.id,
+        chain=tree.chain,
+        step=node.index,
+        text=node.text,
+        answer=answer.answer,
+        correct=answer.correct,
+        logprob=done.logprob,
+        sampling_logprob=done.sampling_logprob,
+        prompt_tokens=done.prompt_tokens,
+        cached_tokens=min(cached, done.prompt_tokens),
+        completion_tokens=done.completion_tokens,
+        seconds=done.seconds,
+        finish=done.finish if kept else "discarded",
+    )
+
+
+def _score_row(tree: Tree, node: Node, plan: Plan) -> Sample:
+    """Return a scorer's pass over a node: it reads what its parent's pass has not read."""
+    known = len(node.parent.context) if node.parent else len(tree.prompt)
+    return Sample(
+        problem=tree.problem.id,
+        chain=tree.chain,
+        step=plan.steps + node.index,
+        text="",
+        answer=None,
+        correct=False,
+        logprob=node.score,
+        sampling_logprob=node.score,
+        prompt_tokens=len(node.context),
+        cached_tokens=known,
+        completion_tokens=0,
+        seconds=0.0,
+        finish="scored",
+    )
+
+
+def search_plans(methods: Sequence[str], widths: Sequence[int], scorer: str) -> list[Plan]:
+    """Return the default searches: four of each, a quarter kept, four full rounds at most."""
+    return [
+        Plan(
+            method=method,
+            chains=4,
+            steps=4 * width,
+            max_new_tokens=32,
+            width=width,
+            keep=max(1, width // 4) if method in ("beam", "dvts") else 0,
+            scorer=scorer,
+        )
+        for width in widths
+        for method in methods
+    ]

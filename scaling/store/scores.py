@@ -1,0 +1,78 @@
+"""Scores beside a run: one file per scorer under `scores/`, its rows those of the run.
+
+A sealed run is never edited; a scorer that comes later writes its own file, which says which run it
+scored and what model a pass costs. Deleting the folder loses nothing that scoring cannot redo.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from scaling.store.files import read_bytes, to_parquet, write_files
+from scaling.store.reader import LoadedRun
+
+FOLDER = "scores"
+KEYS = ("problem", "chain", "step")
+LEDGER = ("prompt_tokens", "cached_tokens")  #: what a pass read, and what was in its cache
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one scorer said of every sample of a run."""
+
+    name: str
+    shape: dict[str, Any] | None  #: `compute.Shape` of the model that a pass runs; None: free
+    frame: pd.DataFrame  #: KEYS, LEDGER, and a column per way of joining steps: min, last, product
+
+    @property
+    def ways(self) -> list[str]:
+        """Return the columns that rank samples."""
+        return [name for name in self.frame.columns if name not in (*KEYS, *LEDGER)]
+
+
+def write_scores(run: LoadedRun, scores: Scores) -> Path:
+    """Write scores beside a run, in place of earlier ones of that name; return the file."""
+    if not run.sha256:
+        raise ValueError(f"{run.path} is still open; seal it before scoring")
+    table = pa.Table.from_pandas(scores.frame, preserve_index=False)
+    facts = {"name": scores.name, "shape": scores.shape, "run": run.sha256}
+    table = table.replace_schema_metadata({"scorer": json.dumps(facts)})
+    path = run.path / FOLDER / f"{scores.name}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    write_files({path: to_parquet(table)})
+    return path
+
+
+def read_scores(run: LoadedRun) -> list[Scores]:
+    """Return every scorer's numbers; ValueError for those of another run, or damaged."""
+    import pyarrow.parquet as pq
+
+    found = []
+    for path in sorted((run.path / FOLDER).glob("*.parquet")):
+        try:
+            table = pq.read_table(pa.BufferReader(read_bytes(path)))
+            facts = json.loads(table.schema.metadata[b"scorer"])
+        except (pa.ArrowException, KeyError, TypeError) as error:
+            raise ValueError(f"{path} holds no scores: {error}; delete it, score again") from error
+        if facts["run"] != run.sha256 or len(table) != len(run.frame):
+            raise ValueError(f"{path} scores another run; delete it, score again")
+        found.append(Scores(facts["name"], facts["shape"], table.to_pandas()))
+    return found
+
+
+def placed(
+    frame: pd.DataFrame, name: str, problems: pd.Index, shape: tuple[int, ...], shift: int = 0
+) -> np.ndarray:
+    """Return a column as an array over (problem, chain, step), NaN where there is no row."""
+    array = np.full(shape, np.nan)
+    row = problems.get_indexer(frame["problem"].astype(object))
+    at = (row, frame["chain"].to_numpy(), frame["step"].to_numpy() - shift)
+    array[at] = frame[name].to_numpy(float)
+    return array
