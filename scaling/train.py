@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -46,8 +46,8 @@ REVISIONS = 0.1  #: share of examples that show drafts first
 DECAY = 0.2  #: share of a checkpoint's tokens over which its rate falls to zero
 WIDTHS = (32, 48, 64, 96, 144, 208)  #: padded lengths; an example that is longer is left out
 LADDER = {  #: size -> train FLOPs of its checkpoints, closer where sums are being learnt
-    "0.1M": (3e11, 1e12, 3e12, 5.6e12, 1e13, 3e13),
-    "0.3M": (1e12, 3e12, 5.6e12, 1e13, 3e13),
+    "0.1M": (3e11, 1e12, 3e12, 5.6e12, 1e13, 3e13, 1e14),
+    "0.3M": (1e12, 3e12, 5.6e12, 1e13, 3e13, 1e14),
     "1.3M": (1e12, 3e12, 1e13, 3e13, 1e14),
     "4.8M": (3e12, 1e13, 3e13, 1e14, 3e14),
 }
@@ -64,9 +64,9 @@ class Recipe:
     compiled: bool = False  #: torch.compile: three times faster for the smallest, slower to start
 
 
-RECIPES = {  #: compiling pays for the smallest; the larger see fewer tokens and need more steps
+RECIPES = {  #: compiling pays for the small; the larger see fewer tokens and need more steps
     "0.1M": Recipe(compiled=True),
-    "0.3M": Recipe(),
+    "0.3M": Recipe(compiled=True),
     "1.3M": Recipe(batch_tokens=4096),
     "4.8M": Recipe(batch_tokens=4096),
 }
@@ -96,19 +96,26 @@ def _drafts(task, problem, rng: Random) -> str:
 
 
 def batches(
-    tokenizer, seed: int, batch_tokens: int
+    tokenizer,
+    seed: int,
+    batch_tokens: int,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    widths: tuple[int, ...] = WIDTHS,
 ) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Yield steps: lists of (ids, labels) of shape (rows, width), like lengths together."""
+    """Yield steps: lists of (ids, labels) of shape (rows, width), like lengths together.
+
+    `pairs` of (context, answer) are learnt from, by default `examples(seed)`.
+    """
     ids_of = {
         character: tokenizer.convert_tokens_to_ids(character) for character in tokenizer.get_vocab()
     }
     eos = tokenizer.eos_token_id
-    waiting: dict[int, list[tuple[list[int], list[int]]]] = {width: [] for width in WIDTHS}
+    waiting: dict[int, list[tuple[list[int], list[int]]]] = {width: [] for width in widths}
     step: list[tuple[torch.Tensor, torch.Tensor]] = []
-    rows_of = {width: max(1, batch_tokens // 4 // width) for width in WIDTHS}
-    for context, answer in examples(seed):
+    rows_of = {width: max(1, batch_tokens // 4 // width) for width in widths}
+    for context, answer in pairs or examples(seed):
         ids = [ids_of[character] for character in context + answer] + [eos]
-        width = next((w for w in WIDTHS if len(ids) <= w + 1), None)
+        width = next((w for w in widths if len(ids) <= w + 1), None)
         if width is None:
             continue
         pad = width + 1 - len(ids)
