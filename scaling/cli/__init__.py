@@ -14,7 +14,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
-MODULES = ("sampling", "searching", "reading", "reporting", "working")  #: in the order of `--help`
+#: in the order of `--help`
+MODULES = ("sampling", "searching", "reading", "benchmarks", "reporting", "working")
 EPILOG = """
 typical use:
   python -m scaling study                     sample the shipped ladder, table, fit, figures

@@ -1,0 +1,154 @@
+"""From a text to a verdict: find the answer, compare it with the ground truth. Runs nobody's code.
+
+Numbers are compared as fractions; other mathematics goes to `symbolic`, a process that can be
+killed; expressions go through `expressions`, never through eval. A scorer takes (expected answer,
+text, meta of the row) and returns a Verdict whose answer is normalised, so that votes can be
+counted. The last answer of a text counts. Not here: thinking, which was cut off before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from scaling.benchmarks.expressions import evaluate
+from scaling.benchmarks.symbolic import same_mathematics
+from scaling.records import Verdict
+
+LONGEST = 400  #: characters of an answer
+NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
+MARK = re.compile(r"(?:####|(?:final )?answer(?: is|:))[ \t*:]*([^\n]*)", re.IGNORECASE)
+DOLLARS = re.compile(r"\$([^$\n]+)\$")
+TAGS = re.compile(
+    r"<solution>(.*?)</solution>|\*\*\*(.+?)\*\*\*|\*\*(.+?)\*\*|\\boxed\{([^{}]*)\}", re.DOTALL
+)
+LETTER = re.compile(r"\b([A-Z])\1{2,}\b|\\boxed\{(?:\\text\{)?\(?([A-Z])\)?\}?\}|\(([A-Z])\)")
+MINUS = str.maketrans("−–×·÷", "--**/")
+NOISE = re.compile(
+    r"\\(?:left|right|displaystyle|mbox|,|!|;|:| )|\\?\$|\^\{?\\circ\}?|°|\\?%|(?<=\d),(?=\d{3})|\s"
+)
+TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}]*)\}")
+
+Scorer = Callable[[str, str, dict[str, Any]], Verdict]
+
+
+def boxed(text: str) -> str | None:
+    r"""Return what is in the last \boxed{...} of a text, braces balanced; None without one."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for at in range(start + 6, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if not depth:
+            return text[start + 7 : at]
+    return None
+
+
+def stated(text: str) -> str | None:
+    """Return the answer that a text states: boxed, after ####, or after "answer is"."""
+    if (found := boxed(text)) is not None:
+        return found
+    marks = MARK.findall(text)
+    return marks[-1].strip() if marks and marks[-1].strip() else None
+
+
+def to_number(text: str) -> Fraction | None:
+    """Return a text that is nothing but a number (1,234.50 $ or %); None for anything else."""
+    bare = NOISE.sub("", text.translate(MINUS)).rstrip(".")
+    plain = re.fullmatch(r"[-+]?(?:\d{1,60}(?:\.\d{1,60})?|\.\d{1,60})(?:/\d{1,60})?", bare)
+    try:
+        top, _, bottom = bare.partition("/") if plain else ("", "", "")
+        return Fraction(top) / Fraction(bottom or 1) if plain else None
+    except ZeroDivisionError:
+        return None
+
+
+def number(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether the number stated last is the expected one; the last of all where none is."""
+    text = text.translate(MINUS)
+    said = stated(text)
+    found = NUMBER.findall(said or "")[:1] or NUMBER.findall(text)[-1:]
+    value = to_number(found[0]) if found else None
+    if value is None:
+        return Verdict(None, False)
+    return Verdict(str(value), value == to_number(expected))
+
+
+def normal(latex: str) -> str:
+    """Return mathematics without what changes nothing: blanks, sizes, units of money, text."""
+    text = TEXT.sub(r"\1", latex.translate(MINUS))
+    text = NOISE.sub("", text).replace("dfrac", "frac").replace("tfrac", "frac").rstrip(".")
+    return re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
+
+
+def mathematics(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether what is stated last is mathematically the expected answer."""
+    said = stated(text)
+    if said is None:
+        said = next(iter(DOLLARS.findall(text)[-1:] or NUMBER.findall(text)[-1:]), "")
+    elif boxed(text) is None:
+        said = next(iter(DOLLARS.findall(said)[:1]), said)
+    if not said or len(said) > LONGEST:
+        return Verdict(None, False)
+    ours, theirs = normal(said), normal(expected)
+    if "=" in ours and "=" not in theirs:
+        ours = ours.rpartition("=")[2]
+    values = to_number(ours), to_number(theirs)
+    if ours == theirs:
+        right = True
+    elif None not in values:
+        right = values[0] == values[1]
+    else:
+        right = same_mathematics(theirs, ours)
+    return Verdict(ours if values[0] is None else str(values[0]), right)
+
+
+def tagged(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether the last marked part (solution tags, bold, boxed) is the expected text."""
+    found = [next(filter(None, groups), "") for groups in TAGS.findall(text)]
+    answer = _words(found[-1]) if found else ""
+    return Verdict(answer or None, bool(answer) and answer == _words(expected))
+
+
+def letter(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether the choice made last (EEEEE, boxed, or in brackets) is the expected letter."""
+    found = [next(filter(None, groups), "") for groups in LETTER.findall(text)]
+    return Verdict(found[-1], found[-1] == expected.strip()) if found else Verdict(None, False)
+
+
+def exact(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether what is stated, or else the last line, is the expected text."""
+    lines = text.strip().splitlines()
+    answer = _words(stated(text) or (lines[-1] if lines else ""))
+    return Verdict(answer or None, bool(answer) and answer == _words(expected))
+
+
+def expression(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether an expression uses each of meta["numbers"] once and equals meta["target"]."""
+    said = stated(text)
+    lines = text.strip().splitlines()
+    said = (said if said is not None else lines[-1] if lines else "").translate(MINUS)
+    said = said.partition("=")[0].strip(" $*`.")
+    try:
+        value, used = evaluate(said)
+    except ValueError:
+        return Verdict(None, False)
+    right = sorted(used) == sorted(meta["numbers"]) and value == meta["target"]
+    return Verdict(re.sub(r"\s", "", said), right)
+
+
+def _words(text: str) -> str:
+    return " ".join(re.sub(r"[^\w\s.,/-]", " ", text.translate(MINUS)).lower().split()).strip(" .,")
+
+
+SCORERS: dict[str, Scorer] = {
+    "number": number,
+    "math": mathematics,
+    "tagged": tagged,
+    "letter": letter,
+    "exact": exact,
+    "expression": expression,
+}

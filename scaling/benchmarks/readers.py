@@ -1,0 +1,211 @@
+"""Files of published benchmarks as rows: JSON Lines, a JSON list, CSV or Parquet; nothing fetched.
+
+A reader is one function from a record to the fields of a `Row`; `READERS` names them. A record that
+cannot be graded by ground truth is left out with its reason, a malformed one is an error that names
+its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scaling.benchmarks import Row
+from scaling.benchmarks.grading import SCORERS, boxed
+
+Record = dict[str, Any]
+
+
+class LeftOut(Exception):
+    """A record that is not graded here; the message is the reason."""
+
+
+class Reader(NamedTuple):
+    """How a benchmark's file is read."""
+
+    fields: Callable[[Record], Record]  #: record -> fields of a Row
+    prompt: str  #: its usual prompt, a name of `prompts/`
+    what: str  #: for the help text
+
+
+def records(path: Path) -> Iterator[tuple[str, Record]]:
+    """Yield (line or entry, record) of a file; ValueError naming a malformed line."""
+    if not path.is_file():
+        raise ValueError(f"no file {path}; give the benchmark's own file (data are not fetched)")
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        for number, row in enumerate(pq.read_table(path).to_pylist()):
+            yield f"row {number}", row
+        return
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        if name.endswith(".csv"):
+            rows = csv.DictReader(file)
+            yield from ((f"line {rows.line_num}", row) for row in rows)
+        elif name.endswith(".json"):
+            yield from ((f"entry {i}", row) for i, row in enumerate(_json(file.read(), path.name)))
+        else:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"line {number}", _json(line, f"{path}, line {number}")
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON: {error}; restore the file") from error
+
+
+def read_rows(name: str, path: Path) -> tuple[list[Row], Counter[str]]:
+    """Return (rows, how many were left out by reason) of a benchmark's file.
+
+    Errors: ValueError for a malformed record, an id twice, or a problem without an answer.
+    """
+    rows: dict[str, Row] = {}
+    where_was: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    for number, (where, record) in enumerate(records(path)):
+        try:
+            found = {"id": str(number), "source": name, "task": name, "level": "all"}
+            row = Row(**found | READERS[name].fields(record))
+        except LeftOut as reason:
+            left_out[str(reason)] += 1
+            continue
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{path}, {where} is no {name} problem: {what}") from error
+        if not row.answer or not row.prompt:
+            raise ValueError(f"{path}, {where}: problem {row.id} has no answer, or no question")
+        if row.id in rows:
+            raise ValueError(f"{path}, {where}: id {row.id} came before, {where_was[row.id]}")
+        rows[row.id], where_was[row.id] = row, where
+    return list(rows.values()), left_out
+
+
+# ---------------------------------------------------------------- formats
+def _gsm8k(record: Record) -> Record:
+    """Level: how many calculations the reference solution marks."""
+    work, mark, answer = record["answer"].partition("####")
+    if not mark:
+        raise ValueError("answer has no ####")
+    steps = min(max(work.count("<<"), 1), 6)
+    return {
+        "prompt": record["question"],
+        "answer": answer.strip(),
+        "level": f"{steps} steps" + " or more" * (steps == 6),
+        "scorer": "number",
+    }
+
+
+def _math500(record: Record) -> Record:
+    answer = record.get("answer") or boxed(record["solution"]) or ""
+    return {
+        "id": str(record.get("unique_id") or record["problem"][:80]),
+        "task": str(record.get("subject") or record.get("type") or "math"),
+        "prompt": record["problem"],
+        "answer": answer,
+        "level": f"level {str(record['level']).removeprefix('Level ')}",
+        "scorer": "math",
+    }
+
+
+def _svamp(record: Record) -> Record:
+    body = record["Body"].strip()
+    return {
+        "id": record["ID"],
+        "prompt": f"{body}{'' if body.endswith('.') else '.'} {record['Question'].strip()}",
+        "answer": str(Fraction(str(record["Answer"]))),
+        "level": record["Type"].replace("Divison", "Division"),  # spelt both ways there
+        "scorer": "number",
+    }
+
+
+def _contest(record: Record) -> Record:
+    """AIME-style: problem and answer under the usual names, a year or a date where there is one."""
+    given = {key.lower(): value for key, value in record.items()}
+    released = str(given.get("released") or given.get("date") or given.get("year") or "")
+    names = [given[k] for k in ("id", "unique_id", "problem_id", "url") if given.get(k) is not None]
+    found = {"id": str(names[0])} if names else {}
+    return found | {
+        "prompt": given["problem"] if "problem" in given else given["question"],
+        "answer": str(given["answer"]).strip(),
+        "level": str(given.get("level") or given.get("subject") or "all"),
+        "scorer": "math",
+        "meta": {"released": released} if released else {},
+    }
+
+
+def _game24(record: Record) -> Record:
+    """Level: the quarter of the puzzles by the order in which people find them hard."""
+    numbers = [int(number) for number in record["Puzzles"].split()]
+    return {
+        "id": record["Puzzles"],
+        "prompt": record["Puzzles"],
+        "answer": "24",
+        "level": f"quarter {min((int(record['Rank']) - 1) * 4 // 1362, 3) + 1}",
+        "scorer": "expression",
+        "meta": {"numbers": numbers, "target": 24},
+    }
+
+
+LIVEBENCH = {  #: task -> scorer, where one true answer decides; others give partial credit
+    "math_comp": "number",
+    "AMPS_Hard": "math",
+    "web_of_lies_v2": "tagged",
+    "web_of_lies_v3": "tagged",
+    "spatial": "tagged",
+    "zebra_puzzle": "tagged",
+}
+
+
+def _livebench(record: Record) -> Record:
+    """Level: the category. Tasks with partial credit, or that run code, are left out."""
+    task, turns = record["task"], record["turns"]
+    scorer = LIVEBENCH.get(task)
+    if scorer is None:
+        raise LeftOut(f"of task {task}, not decided by one true answer")
+    if len(turns) != 1:
+        raise LeftOut("with several turns")
+    answer = str(record["ground_truth"]).strip()
+    if scorer == "number" and re.fullmatch("[A-Z]", answer):
+        scorer = "letter"
+    return {
+        "id": str(record["question_id"]),
+        "task": task,
+        "prompt": turns[0],
+        "answer": answer,
+        "level": record["category"],
+        "scorer": scorer,
+        "meta": {"released": str(record["livebench_release_date"])[:10]},
+    }
+
+
+def _own(record: Record) -> Record:
+    """The fields of a Row, spelt out; `messages` may stand for `prompt` where they are one turn."""
+    if "messages" in record:
+        (turn,) = record.pop("messages")
+        record["prompt"] = turn["content"]
+    if record["scorer"] not in SCORERS:
+        raise ValueError(f"scorer is {record['scorer']!r}; allowed: {', '.join(SCORERS)}")
+    record["answer"] = str(record["answer"])
+    return record
+
+
+READERS: dict[str, Reader] = {
+    "gsm8k": Reader(_gsm8k, "worked", "question, answer with ####"),
+    "math500": Reader(_math500, "boxed", "problem, solution or answer, level (MATH, MATH-500)"),
+    "svamp": Reader(_svamp, "worked", "Body, Question, Answer"),
+    "contest": Reader(_contest, "boxed", "problem, answer (AIME, OlymMATH and the like)"),
+    "game24": Reader(_game24, "game24", "24.csv of tree-of-thoughts: Rank, Puzzles"),
+    "livebench": Reader(_livebench, "bare", "question files of LiveBench"),
+    "rows": Reader(_own, "bare", "the kit's own rows: id, prompt, answer, scorer, level, meta"),
+}

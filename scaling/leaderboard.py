@@ -1,0 +1,78 @@
+"""A benchmark's table: accuracy per category with its interval, and what a sample cost. No torch.
+
+Accuracy is that of one sample, the mean over all drawn; tokens and price are means per sample, its
+prompt paid for. Not here: more samples than one (`curves`), grading (`benchmarks`).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scaling.curves import Pool
+from scaling.intervals import mean_interval
+
+UNPRICED = (math.nan, math.nan)
+
+
+def read_prices(path: Path) -> dict[str, tuple[float, float]]:
+    """Return {model: (price of a million input tokens, of a million output tokens)} of a CSV file.
+
+    Columns model, input, output, in any currency. Errors: ValueError naming the line.
+    """
+    prices: dict[str, tuple[float, float]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            for row in rows:
+                prices[row["model"]] = float(row["input"]), float(row["output"])
+                if not min(prices[row["model"]]) >= 0:
+                    raise ValueError("a price is negative")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        line = f"line {rows.line_num}: {type(error).__name__} {error}"
+        raise ValueError(f"{path}, {line}; give columns model, input, output") from error
+    return prices
+
+
+def leaderboard(
+    pools: Iterable[Pool], prices: Mapping[str, tuple[float, float]] | None = None
+) -> pd.DataFrame:
+    """Return a row per model and category, best first within a category; price NaN where unknown.
+
+    A category with a problem that has no sample at all has no accuracy: NaN, `n_missing` says so.
+    """
+    rows = []
+    for pool in pools:
+        model = pool.run.card.name
+        pool = replace(pool, prices=(prices or {}).get(model, UNPRICED))
+        one = np.array([1])
+        right = pool.values("oracle", one)
+        costs = {unit: pool.cost(unit, one, shared_prompt=False) for unit in ("tokens", "price")}
+        for category, at in pool.levels.items():
+            found = mean_interval(right[at])
+            rows.append(
+                {
+                    "task": pool.run.task,
+                    "category": category,
+                    "model": model,
+                    "accuracy": found.value[0],
+                    "low": found.low[0],
+                    "high": found.high[0],
+                    "tokens": costs["tokens"][at].mean(),
+                    "price": costs["price"][at].mean(),
+                    "n_problems": len(at),
+                    "n_missing": pool.n_missing,
+                }
+            )
+    table = pd.DataFrame(rows)
+    return table.sort_values(
+        ["task", "category", "accuracy"], ascending=[True, True, False], ignore_index=True
+    )

@@ -1,0 +1,329 @@
+"""Benchmark rows and graders: against published labels, hostile answers, and their own oracles."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from scaling.benchmarks import Benchmark, Row, audit, load_benchmark
+from scaling.benchmarks.expressions import evaluate
+from scaling.benchmarks.grading import SCORERS
+from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
+from scaling.benchmarks.readers import READERS, records
+from scaling.benchmarks.symbolic import Judge
+from scaling.cli import main
+
+EXTERNAL = Path(os.environ.get("SCALING_EXTERNAL", Path(__file__).parents[1] / "data" / "external"))
+
+
+def held(name: str) -> Path:
+    """Return a third-party file; skip where it is absent."""
+    path = EXTERNAL / name
+    if not path.exists():
+        pytest.skip(f"no {path}: set SCALING_EXTERNAL")
+    return path
+
+
+def lines(path: Path, *rows: object) -> Path:
+    path.write_text(
+        "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+    )
+    return path
+
+
+def grade(scorer: str, expected: str, text: str, **meta: object) -> bool:
+    return SCORERS[scorer](expected, text, meta).correct
+
+
+# ---------------------------------------------------------------- agreement with labels
+def test_grading_gsm8k_agrees_with_the_published_labels_of_four_models():
+    task = load_benchmark("gsm8k", held("gsm8k/test.jsonl"))
+    ids = {row.prompt: row.id for row in task.rows.values()}
+    found = [row for _, row in records(held("gsm8k/example_model_solutions.jsonl"))]
+    models = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"]
+    labelled = [
+        (ids[row["question"]], row[m]["solution"], row[m]["is_correct"])
+        for row in found
+        for m in models
+    ]
+    assert audit(task, labelled) == (4 * 1319, [])
+
+
+def test_grading_game_of_24_agrees_with_the_published_labels_of_ten_thousand_samples():
+    task = load_benchmark("game24", held("tree-of-thoughts/24.csv"))
+    name = "tree-of-thoughts/game24/gpt-4_0.7_naive_cot_sample_100_start900_end1000.json"
+    ids, found = list(task.rows), json.loads(held(name).read_text())
+    labelled = [
+        (ids[row["idx"]], text, bool(info["r"]))
+        for row in found
+        for text, info in zip(row["ys"], row["infos"], strict=True)
+    ]
+    n, odd = audit(task, labelled)
+    assert (n, odd) == (10_000, [])
+    assert sum(label for *_, label in labelled) == 403
+
+
+def test_reference_solutions_of_math_are_right_and_those_of_other_problems_wrong():
+    pytest.importorskip("math_verify")
+    path = held("math500/test.jsonl")
+    task = load_benchmark("math500", path)
+    found = [row for _, row in records(path)]
+    assert audit(task, [(row["unique_id"], row["solution"], True) for row in found]) == (500, [])
+    whole = [row for row in found if row["answer"].isdigit()]
+    assert len(whole) > 250
+    moved = itertools.pairwise(whole)
+    crossed = [(a["unique_id"], b["solution"], a["answer"] == b["answer"]) for a, b in moved]
+    assert audit(task, crossed) == (len(crossed), [])
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "n"),
+    [("svamp", "svamp/SVAMP.json", 1000), ("contest", "olymmath/OlymMATH-EN-HARD.jsonl", 100)],
+)
+def test_published_files_are_read_whole(reader, name, n):
+    task = load_benchmark(reader, held(name))
+    assert len(task.problems(10**6)) == n
+    assert not task.left_out
+
+
+# ---------------------------------------------------------------- answers
+@pytest.mark.parametrize(
+    ("scorer", "expected", "text", "right"),
+    [
+        ("number", "18", "so 9 * 2 = $18.\n#### 18", True),
+        ("number", "1234.5", "The answer is $1,234.50.", True),
+        ("number", "-4", "it is −4", True),
+        ("number", "18", "#### 180", False),
+        ("number", "18", "18 eggs. The answer is 17, not 18.", False),
+        ("number", "18", "I cannot tell", False),
+        ("number", "7", "9" * 5000, False),
+        ("math", "\\frac{1}{2}", "thus $\\boxed{0.5}$", True),
+        ("math", "\\frac{1}{2}", "\\boxed{\\dfrac12}", True),
+        ("math", "42", "\\boxed{41} no, \\boxed{42}", True),
+        ("math", "7", "The answer is $x = 7$.", True),
+        ("math", "7", "\\boxed{8}", False),
+        ("math", "\\text{(C)}", "\\boxed{(C)}", True),
+        ("tagged", "yes, no, yes", "So **yes, no, yes**.", True),
+        ("tagged", "yes, no, yes", "yes, no, yes", False),
+        ("tagged", "tetrahedron", "<solution>Tetrahedron</solution>", True),
+        ("letter", "C", "not A; CCCCC", True),
+        ("letter", "C", "\\boxed{\\text{(B)}}", False),
+        ("exact", "ainomma", "It is:\nainomma", True),
+    ],
+)
+def test_what_is_taken_and_what_is_not(scorer, expected, text, right):
+    assert grade(scorer, expected, text) is right
+
+
+@pytest.mark.parametrize(
+    ("expected", "text", "right"),
+    [
+        ("2\\sqrt{3}", "\\boxed{\\sqrt{12}}", True),
+        ("x^2-1", "\\boxed{(x-1)(x+1)}", True),
+        ("\\left(3,\\frac{\\pi}{2}\\right)", "\\boxed{(3, \\pi/2)}", True),
+        ("\\pi", "\\boxed{3.14159}", False),
+        ("(1,2)", "\\boxed{[1,2]}", False),
+        ("x^2-1", "\\boxed{((((((((((}", False),
+    ],
+)
+def test_symbolic_answers_are_compared_as_mathematics(expected, text, right):
+    pytest.importorskip("math_verify")
+    assert grade("math", expected, text) is right
+
+
+def test_an_answer_that_takes_too_long_is_killed_and_the_next_one_is_judged():
+    pytest.importorskip("math_verify")
+    judge = Judge(seconds=1e-6)
+    try:
+        assert not judge.same("x+1", "1+x")
+        assert judge.killed == 1
+        judge.seconds = 60.0
+        assert judge.same("x+1", "1+x")
+        assert not judge.same("x+1", "x+2")
+        assert judge.killed == 1
+    finally:
+        judge.close()
+
+
+def test_an_expression_must_use_each_number_once_and_hit_the_target():
+    given = {"numbers": [4, 5, 6, 10], "target": 24}
+    for text, right in {
+        "Answer: (5 * (10 - 4)) - 6 = 24": True,
+        "Answer: 4 * 6 = 24": False,
+        "Answer: 4 + 5 + 6 + 10": False,
+        "4 × (10 − 5) − 6 …": False,
+    }.items():
+        assert grade("expression", "24", text, **given) is right
+
+
+HOSTILE = (
+    """2**9|__import__('os').getcwd()|x + 1|1.5|True + 1|1/0|f(1)|[1][0]|lambda: 1|1 if 1 else 2|"""
+)
+
+
+@pytest.mark.parametrize("text", [*HOSTILE.split("|"), "(" * 150, "1 " * 200, "9" * 12])
+def test_no_code_is_run_for_an_expression(text):
+    with pytest.raises(ValueError, match=r"."):
+        evaluate(text)
+
+
+def test_the_value_of_an_expression_is_exact():
+    assert evaluate("8 / (3 - 8 / 3)") == (Fraction(24), [8, 3, 8, 3])
+
+
+# ---------------------------------------------------------------- generators
+@pytest.mark.parametrize("name", ALLOWED)
+def test_every_generator_on_the_list_takes_its_oracle_and_refuses_corrupted_answers(name):
+    pytest.importorskip("reasoning_gym")
+    task = gym_benchmark(name, 6, seed=3)
+    for row in task.rows.values():
+        check(row)
+        problem = task.problems(1)[0]
+        assert task.verify(problem, f"Answer: {problem.answer}").correct
+
+
+def test_the_check_of_a_generator_can_fail():
+    wrong = Row("0", "g", "g", "1+1?", "two", "all", "number")
+    with pytest.raises(ValueError, match="its own answer 'two' is not taken"):
+        check(wrong)
+    with pytest.raises(ValueError, match=r"unknown generator .* did you mean 'chain_sum'"):
+        gym_benchmark("chain_sums", 1)
+
+
+# ---------------------------------------------------------------- files
+GSM = {"question": "1+1?", "answer": "<<1+1=2>>\n#### 2"}
+LIVE = {
+    "question_id": "a",
+    "category": "math",
+    "task": "math_comp",
+    "turns": ["Which?"],
+    "ground_truth": "C",
+    "livebench_release_date": "2024-06-24 00:00:00",
+}
+
+
+def test_livebench_is_stratified_by_category_and_keeps_release_dates(tmp_path):
+    rows = [
+        LIVE,
+        LIVE | {"question_id": "b", "ground_truth": "025"},
+        LIVE | {"question_id": "c", "livebench_release_date": "2024-11-25"},
+        LIVE | {"question_id": "d", "task": "plot_unscrambling", "category": "language"},
+        LIVE
+        | {"question_id": "e", "task": "zebra_puzzle", "category": "reasoning"}
+        | {"ground_truth": "red"},
+    ]
+    path = lines(tmp_path / "q.jsonl", *rows)
+    task = load_benchmark("livebench", path)
+    assert task.levels == ("math", "reasoning")
+    assert task.left_out == {"of task plot_unscrambling, not decided by one true answer": 1}
+    problems = {problem.id: problem for problem in task.problems(9)}
+    assert task.verify(problems["a"], "so CCCCC").correct
+    assert task.verify(problems["b"], "so 025").correct
+    assert task.verify(problems["e"], "***Red***").correct
+    late = load_benchmark("livebench", path, newer_than="2024-06-24")
+    assert list(late.rows) == ["c"]
+    assert late.notes["newer_than"] == "2024-06-24"
+    with pytest.raises(ValueError, match=r"has no problem left .*4 not newer than 2025"):
+        load_benchmark("livebench", path, newer_than="2025-01-01")
+
+
+def test_a_date_is_refused_where_the_file_has_none(tmp_path):
+    path = lines(tmp_path / "t.jsonl", GSM)
+    with pytest.raises(ValueError, match="1 without a release date"):
+        load_benchmark("gsm8k", path, newer_than="2024-01-01")
+
+
+def test_the_same_rows_come_from_json_lines_and_parquet(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    jsonl = lines(tmp_path / "t.jsonl", GSM, GSM | {"question": "2+2?"})
+    pq.write_table(pa.Table.from_pylist([r for _, r in records(jsonl)]), tmp_path / "t.parquet")
+    one, two = (load_benchmark("gsm8k", tmp_path / f"t.{kind}") for kind in ("jsonl", "parquet"))
+    assert one.rows == two.rows
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("gsm8k", [GSM, "{nonsense\n"], r"line 2 is no JSON"),
+        ("gsm8k", [GSM, {"question": "?"}], r"line 2 is no gsm8k problem: no field 'answer'"),
+        ("gsm8k", [{"question": "?", "answer": "3"}], r"line 1 .*answer has no ####"),
+        ("gsm8k", [{"question": "?", "answer": "x ####  "}], r"problem 0 has no answer"),
+        ("livebench", [LIVE, LIVE], r"line 2: id a came before, line 1"),
+        ("rows", [{"id": "1", "prompt": "?", "answer": "1", "scorer": "vibes"}], r"'vibes'; allow"),
+        ("gsm9k", [GSM], r"unknown benchmark 'gsm9k'; did you mean 'gsm8k'"),
+    ],
+)
+def test_a_malformed_file_is_one_line_that_names_the_place(tmp_path, name, rows, message):
+    with pytest.raises(ValueError, match=message):
+        load_benchmark(name, lines(tmp_path / "t.jsonl", *rows))
+
+
+def test_a_prompt_is_a_file_around_the_question_and_its_hash_is_kept(tmp_path):
+    path = lines(tmp_path / "t.jsonl", GSM)
+    for reader in READERS.values():
+        assert (
+            (Path(load_benchmark.__code__.co_filename).parent / "prompts")
+            .joinpath(f"{reader.prompt}.txt")
+            .exists()
+        )
+    few, own = load_benchmark("gsm8k", path), tmp_path / "own.txt"
+    assert few.problems(1)[0].prompt.endswith("Question: 1+1?\nAnswer:")
+    own.write_text("Q {question}")
+    other = load_benchmark("gsm8k", path, prompt=str(own))
+    assert other.problems(1)[0].prompt == "Q 1+1?"
+    assert other.notes["prompt_sha256"] != few.notes["prompt_sha256"]
+    own.write_text("no place for it")
+    with pytest.raises(ValueError, match="0 times; once is needed"):
+        load_benchmark("gsm8k", path, prompt=str(own))
+    with pytest.raises(ValueError, match="no prompt 'ten-shot': give a file, or one of bare"):
+        load_benchmark("gsm8k", path, prompt="ten-shot")
+
+
+def test_a_smaller_choice_of_problems_is_part_of_a_larger_one():
+    rows = [Row(str(i), "s", "s", f"{i}?", str(i), "all", "number") for i in range(50)]
+    task = Benchmark("s", rows)
+    few, many = ([p.id for p in task.problems(n)] for n in (10, 20))
+    assert set(few) < set(many)
+    assert many == sorted(many, key=int)
+    assert {p.id for p in task.problems(10, seed=1)} != set(few)
+
+
+# ---------------------------------------------------------------- the command line
+def test_audit_prints_agreement_and_what_to_look_at(tmp_path, capsys):
+    path = lines(tmp_path / "t.jsonl", GSM)
+    labels = [{"id": "0", "text": "#### 2", "correct": True}]
+    labels += [{"id": "0", "text": "#### 3", "correct": True}]
+    arguments = ["--task", "gsm8k", "--problems-file", str(path)]
+    assert main(["audit", *arguments, str(lines(tmp_path / "labels.jsonl", *labels))]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "1 of 2 texts are marked as the labels mark them"
+    assert json.loads(shown[1])["read"] == "3"
+
+
+def test_a_benchmark_is_sampled_and_its_leaderboard_has_intervals_and_cost(
+    tiny_folder, tmp_path, capsys
+):
+    rows = [LIVE | {"question_id": str(i), "ground_truth": "7"} for i in range(4)]
+    rows += [LIVE | {"question_id": f"r{i}", "task": "spatial", "category": "r"} for i in range(4)]
+    arguments = ["--task", "livebench", "--problems-file", str(lines(tmp_path / "q.jsonl", *rows))]
+    sample = ["sample", "--model", str(tiny_folder), *arguments, "--chains", "4"]
+    assert main([*sample, "--max-new-tokens", "8", "--runs", str(tmp_path / "runs")]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    session = json.loads((run / "manifest.json").read_text())["sessions"][0]
+    assert session["extra"]["prompt"] == "bare.txt"
+    assert len(session["extra"]["prompt_sha256"]) == 64
+    capsys.readouterr()
+    name = json.loads((run / "manifest.json").read_text())["identity"]["model"]["name"]
+    (tmp_path / "prices.csv").write_text(f"model,input,output\n{name},2,8\n")
+    assert main(["leaderboard", str(run), "--prices", str(tmp_path / "prices.csv")]) == 0
+    header, *body = capsys.readouterr().out.splitlines()
+    assert {"accuracy", "low", "high", "tokens", "price", "n_problems"} <= set(header.split())
+    assert [line.split()[1] for line in body] == ["all", "math", "r"]
+    assert all("nan" not in line.lower() for line in body)
