@@ -27,7 +27,7 @@ from scaling.engine.lean import LeanStore
 from scaling.engine.native import NativeStore, NativeWeights, library
 from scaling.engine.reference import ReferenceStore
 from scaling.engine.schedule import Extend, Job, Schedule
-from scaling.engine.weights import Unknown, read_weights
+from scaling.engine.weights import Unknown, is_placed, read_weights
 from scaling.records import Completion, Plan
 
 __all__ = ["Engine", "Job"]
@@ -71,7 +71,7 @@ class Engine:
         if max_rows is not None and max_rows < 1:
             raise ValueError(f"max_rows is {max_rows}; give at least 1")
         self.dtype = DTYPES[dtype] if dtype else kept
-        self.model = model.to(self.device, self.dtype).eval()
+        self.model = _moved(model, self.device, self.dtype).eval()
         config = model.config
         self.vocab, self.context = config.vocab_size, config.max_position_embeddings
         self.is_stop = np.zeros(self.vocab, bool)
@@ -90,6 +90,14 @@ class Engine:
         the chain: its next step is yielded empty, with finish "length".
         """
         return Schedule(self, plan, jobs, extend).run()
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """Return what a sample's last digits may depend on, for the manifest of a run."""
+        store = getattr(self.open_store, "func", ReferenceStore)
+        kept = {"device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
+        kept |= {"store": store.__name__, "threads": torch.get_num_threads()}
+        return kept | {"max_rows": self.max_rows, "memory_cap": self.memory_cap}
 
     def checked_ids(self, ids: Iterable[int]) -> tuple[int, ...]:
         """Return token ids as a tuple; raises ValueError for one outside the vocabulary."""
@@ -136,9 +144,11 @@ class Engine:
             weights = read_weights(self.model)
             kind = GraphStore if self.device.type == "cuda" else LeanStore
             lean: OpenStore = partial(kind, weights, dtype=self.dtype)
-            if native and self.device.type == "cpu" and self.dtype == torch.float32 and library():
+            narrow = self.dtype == torch.bfloat16
+            in_c = self.device.type == "cpu" and (narrow or self.dtype == torch.float32)
+            if native and in_c and library():
                 with suppress(Unknown):
-                    lean = partial(NativeStore, NativeWeights(weights))
+                    lean = partial(NativeStore, NativeWeights(weights, narrow))
             self._check(lean)
         except Unknown as reason:
             warnings.warn(f"{reason}: sampling by the model's own forward, slower", stacklevel=3)
@@ -173,6 +183,20 @@ def _device(name: str) -> torch.device:
     if name.split(":")[0] not in ROWS:
         raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:0, …")
     return torch.device(name)
+
+
+def _moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the model, cast; its rotary frequencies stay as they are.
+
+    `to` would round them: in bfloat16 positions beyond a few hundred then turn by wrong angles.
+    """
+    if is_placed(model):
+        return model
+    kept = [(part, part.inv_freq) for part in model.modules() if hasattr(part, "inv_freq")]
+    model.to(device, dtype)
+    for part, frequencies in kept:
+        part.inv_freq = frequencies.to(device)
+    return model
 
 
 def _free_memory(device: torch.device) -> int:

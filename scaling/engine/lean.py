@@ -165,7 +165,7 @@ class LeanStore:
             q = F.rms_norm(q, q.shape[-1:], block.q_norm, w.eps)
             k = F.rms_norm(k, k.shape[-1:], block.k_norm, w.eps)
         if turn is not None:
-            q, k = rotated(q, *turn), rotated(k, *turn)
+            q, k = (rotated(part, *turn).to(x.dtype) for part in (q, k))
         cache = self.kv[layer]
         cache[0, slots[:, None], :, positions] = k.to(cache.dtype)
         cache[1, slots[:, None], :, positions] = v.to(cache.dtype)

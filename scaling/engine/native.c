@@ -1,4 +1,4 @@
-/* The lean forward in C: fp32, one pass through all layers per tile of tokens, rows independent.
+/* The lean forward in C: one pass through all layers per tile of tokens, rows independent.
 
 Every row's arithmetic has one fixed order, whatever shares its tile, its thread or its call: so equal
 contexts give equal bits under any batch size, order, refill, prefix sharing or cache extension.
@@ -6,31 +6,43 @@ Vectors are GCC/Clang vector extensions; the compiler maps 16 lanes on what the 
 
 Layouts. Matrices: panels of COLS outputs, [panel][in][COLS]. Keys and values of one slot, layer and
 key-value head: blocks of LANES positions, keys [channel][LANES] then values [LANES][channel]. The
-first `shared` blocks of a slot are read from the slot that it `base`s on. */
+first `shared` blocks of a slot are read from the slot that it `base`s on.
+
+With `narrow`, matrices, keys and values are bfloat16 and so is what they are multiplied with; all else
+is fp32. What is summed over lies in pairs: keys [channel/2][LANES][2], values [LANES/2][channel][2]. */
 
 #include <math.h>
 #include <string.h>
 
 #define LANES 16
 #define COLS 32
-#define TILE 48
+#define TILE 64
 #define HERE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int ivec __attribute__((vector_size(64), aligned(4), may_alias));
 
 typedef struct {
-    const float *norm1, *norm1_bias, *qkv, *qkv_bias, *q_norm, *k_norm, *out, *out_bias;
-    const float *norm2, *norm2_bias, *up, *up_bias, *down, *down_bias;
+    const float *norm1, *norm1_bias;
+    const void *qkv;
+    const float *qkv_bias, *q_norm, *k_norm;
+    const void *out;
+    const float *out_bias, *norm2, *norm2_bias;
+    const void *up;
+    const float *up_bias;
+    const void *down;
+    const float *down_bias;
 } Layer;
 
 typedef struct {
-    long layers, hidden, heads, kv_heads, head_dim, inner, vocab, half, rms, gated, activation, parallel;
+    long layers, hidden, heads, kv_heads, head_dim, inner, vocab, turned, rms, gated, activation, parallel;
+    long narrow;          /* bfloat16, else fp32 */
     double eps;
-    const float *embedding, *positions, *cos, *sin, *norm, *norm_bias, *head;
+    const float *embedding, *positions, *cos, *sin, *norm, *norm_bias;
+    const void *head;
     const Layer *layer;
     long blocks;          /* per slot */
-    float *kv;            /* [slot][layer][kv head][block][2 * LANES * head_dim] */
+    char *kv;             /* [slot][layer][kv head][block][2 * LANES * head_dim] */
     const long *base, *shared;
 } Model;
 
@@ -53,6 +65,8 @@ HERE float largest(vec v) {
     for (int i = 1; i < LANES; i++) top = v[i] > top ? v[i] : top;
     return top;
 }
+
+#include "bfloat16.c"
 
 /* e^x: x = n ln 2 + r, Taylor series of e^r to degree 7 (relative error below 2e-7); 0 below -87. */
 HERE vec vexp(vec x) {
@@ -107,11 +121,17 @@ HERE void panel(int rows, const float *x, long xs, const float *w, const float *
         for (int j = 0; j < 2; j++) store(y + i * ys + j * LANES, a[i][j]);
 }
 
-static void matmul(long rows, const float *x, long xs, const float *w, const float *bias, float *y,
-                   long out, long in) {
-    long ys = padded(out);
+/* y[rows][padded(out)] = x[rows][xs] times w + bias; `room` is for x in bfloat16, null in fp32. */
+static void matmul(long rows, const float *x, long xs, const void *w, const float *bias, float *y,
+                   long out, long in, half *room) {
+    long ys = padded(out), deep = padded(in);
+    for (long r = 0; room && r < rows; r++) shorten(x + r * xs, in, room + r * deep, deep);
     for (long n = 0; n < out; n += COLS) {
-        const float *b = bias ? bias + n : 0, *p = w + n * in;
+        const float *b = bias ? bias + n : 0, *p = (const float *)w + n * in;
+        if (room) {
+            half_panel(rows, room, (const half *)w + n * deep, b, y + n, ys, deep);
+            continue;
+        }
         long r = 0;
         for (; r + 12 <= rows; r += 12) panel(12, x + r * xs, xs, p, b, y + r * ys + n, ys, in);
         for (; r + 4 <= rows; r += 4) panel(4, x + r * xs, xs, p, b, y + r * ys + n, ys, in);
@@ -138,25 +158,26 @@ static void normalise(const float *x, const float *w, const float *bias, float *
 }
 
 static void rotate(const Model *m, float *x, long pos) {
-    const float *c = m->cos + pos * m->half, *s = m->sin + pos * m->half;
-    for (long i = 0; i < m->half; i++) {
-        float a = x[i], b = x[i + m->half];
+    const float *c = m->cos + pos * m->turned, *s = m->sin + pos * m->turned;
+    for (long i = 0; i < m->turned; i++) {
+        float a = x[i], b = x[i + m->turned];
         x[i] = a * c[i] - b * s[i];
-        x[i + m->half] = b * c[i] + a * s[i];
+        x[i + m->turned] = b * c[i] + a * s[i];
     }
 }
 
-HERE float *block_at(const Model *m, long slot, long layer, long head, long block) {
+HERE void *block_at(const Model *m, long slot, long layer, long head, long block) {
     if (block < m->shared[slot]) slot = m->base[slot];
     return m->kv + (((slot * m->layers + layer) * m->kv_heads + head) * m->blocks + block)
-                       * 2 * LANES * m->head_dim;
+                       * 2 * LANES * m->head_dim * (m->narrow ? sizeof(half) : sizeof(float));
 }
 
 /* Fetch the lines that `file` will write, while the projection is being computed. */
 static void expect(const Model *m, long layer, long slot, long pos) {
     for (long h = 0; h < m->kv_heads; h++) {
-        const float *b = block_at(m, slot, layer, h, pos / LANES);
-        for (long i = 0; i < m->head_dim; i++) __builtin_prefetch(b + i * LANES, 1, 2);
+        const half *b = block_at(m, slot, layer, h, pos / LANES);
+        for (long i = 0; i < m->head_dim; i++)
+            __builtin_prefetch(b + (m->narrow ? 1 : 2) * i * LANES, 1, 2);
     }
 }
 
@@ -166,33 +187,54 @@ static void file(const Model *m, const Layer *l, long layer, float *qkv, long sl
     for (long h = 0; h < m->heads + m->kv_heads; h++) {
         const float *w = h < m->heads ? l->q_norm : l->k_norm;
         if (w) normalise(qkv + h * d, w, 0, qkv + h * d, d, m->eps, 1);
-        if (m->half) rotate(m, qkv + h * d, pos);
+        if (m->turned) rotate(m, qkv + h * d, pos);
     }
     for (long h = 0; h < m->kv_heads; h++) {
         float *b = block_at(m, slot, layer, h, pos / LANES);
         const float *k = qkv + (m->heads + h) * d, *v = k + m->kv_heads * d;
+        if (m->narrow) {
+            half *pair = block_at(m, slot, layer, h, pos / LANES), keys[d], values[d];
+            shorten(k, d, keys, d);
+            shorten(v, d, values, d);
+            for (long i = 0; i < d; i++) {
+                pair[(i & ~1) * LANES + 2 * lane + i % 2] = keys[i];
+                pair[LANES * d + (lane & ~1) * d + 2 * i + lane % 2] = values[i];
+            }
+            continue;
+        }
         for (long i = 0; i < d; i++) b[i * LANES + lane] = k[i];
         memcpy(b + (LANES + lane) * d, v, d * sizeof(float));
     }
 }
 
+HERE vec scores(const float *k, const float *q, long d) {
+    vec s0 = splat(0), s1 = s0, s2 = s0, s3 = s0;
+    for (long i = 0; i < d; i += 4) {
+        s0 += q[i] * load(k + i * LANES);
+        s1 += q[i + 1] * load(k + (i + 1) * LANES);
+        s2 += q[i + 2] * load(k + (i + 2) * LANES);
+        s3 += q[i + 3] * load(k + (i + 3) * LANES);
+    }
+    return (s0 + s1) + (s2 + s3);
+}
+
+/* Add LANES channels of LANES positions, by weight, to four sums. */
+HERE void mix(vec *o, const float *v, const float *e, long d) {
+    for (int j = 0; j < LANES; j++) o[j % 4] += e[j] * load(v + j * d);
+}
+
 /* out[heads][head_dim] = attention of one token over positions 0..pos of its slot. */
-static void attend(const Model *m, long layer, const float *q, long slot, long pos, float *out,
-                   float *score) {
+HERE void attend(const Model *m, long layer, const float *q, long slot, long pos, float *out,
+                 float *score, int narrow) {
     long d = m->head_dim, group = m->heads / m->kv_heads, blocks = pos / LANES + 1;
     float scale = 1.0f / sqrtf((float)d);
+    half short_q[d], *weight = (half *)score; /* written behind what is still to be read */
     for (long h = 0; h < m->heads; h++, q += d, out += d) {
         vec top = splat(-INFINITY), sum = splat(0);
+        if (narrow) shorten(q, d, short_q, d);
         for (long b = 0; b < blocks; b++) {
-            const float *k = block_at(m, slot, layer, h / group, b);
-            vec s0 = splat(0), s1 = s0, s2 = s0, s3 = s0;
-            for (long i = 0; i < d; i += 4) {
-                s0 += q[i] * load(k + i * LANES);
-                s1 += q[i + 1] * load(k + (i + 1) * LANES);
-                s2 += q[i + 2] * load(k + (i + 2) * LANES);
-                s3 += q[i + 3] * load(k + (i + 3) * LANES);
-            }
-            vec s = ((s0 + s1) + (s2 + s3)) * scale;
+            const void *k = block_at(m, slot, layer, h / group, b);
+            vec s = (narrow ? half_scores(k, short_q, d) : scores(k, q, d)) * scale;
             if (b == blocks - 1)
                 for (long i = pos % LANES + 1; i < LANES; i++) s[i] = -INFINITY;
             store(score + b * LANES, s);
@@ -201,23 +243,19 @@ static void attend(const Model *m, long layer, const float *q, long slot, long p
         float most = largest(top);
         for (long b = 0; b < blocks; b++) {
             vec e = vexp(load(score + b * LANES) - most);
-            store(score + b * LANES, e);
             sum += e;
+            if (narrow) shorten((float *)&e, LANES, weight + b * LANES, LANES);
+            else store(score + b * LANES, e);
         }
         float part = 1.0f / total(sum);
         for (long i = 0; i < d; i += LANES) {
-            vec o0 = splat(0), o1 = o0, o2 = o0, o3 = o0;
+            vec o[4] = {splat(0), splat(0), splat(0), splat(0)};
             for (long b = 0; b < blocks; b++) { /* behind pos: weight 0 times what is finite */
-                const float *v = block_at(m, slot, layer, h / group, b) + LANES * d + i;
-                const float *e = score + b * LANES;
-                for (long j = 0; j < LANES; j += 4) {
-                    o0 += e[j] * load(v + j * d);
-                    o1 += e[j + 1] * load(v + (j + 1) * d);
-                    o2 += e[j + 2] * load(v + (j + 2) * d);
-                    o3 += e[j + 3] * load(v + (j + 3) * d);
-                }
+                const void *v = block_at(m, slot, layer, h / group, b);
+                if (narrow) half_mix(o, (const half *)v + LANES * d + 2 * i, weight + b * LANES, d);
+                else mix(o, (const float *)v + LANES * d + i, score + b * LANES, d);
             }
-            store(out + i, ((o0 + o1) + (o2 + o3)) * part);
+            store(out + i, ((o[0] + o[1]) + (o[2] + o[3])) * part);
         }
     }
 }
@@ -226,11 +264,19 @@ static void add(float *x, const float *y, long n) {
     for (long i = 0; i < n; i += LANES) store(x + i, load(x + i) + load(y + i));
 }
 
+static void attend_rows(const Model *m, long rows, long layer, const float *qkv, long ws, const long *slot,
+                        const long *pos, float *out, long as, float *score) {
+    for (long r = 0; r < rows; r++)
+        if (m->narrow) attend(m, layer, qkv + r * ws, slot[r], pos[r], out + r * as, score, 1);
+        else attend(m, layer, qkv + r * ws, slot[r], pos[r], out + r * as, score, 0);
+}
+
 /* Floats of scratch that one call of `forward` needs. */
 long scratch_floats(const Model *m) {
     long wide = padded((m->heads + 2 * m->kv_heads) * m->head_dim);
     long inner = padded(m->inner * (m->gated ? 2 : 1)), hidden = padded(m->hidden);
-    return TILE * (3 * hidden + wide + inner + padded(m->heads * m->head_dim)) + m->blocks * LANES;
+    long att = padded(m->heads * m->head_dim), deepest = inner + hidden + att; /* at least the largest */
+    return TILE * (3 * hidden + wide + inner + att + deepest / 2) + m->blocks * LANES;
 }
 
 /* Append n tokens to their slots, those of one slot next to each other and in order; write the logits
@@ -241,7 +287,9 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
     long wide = (m->heads + 2 * m->kv_heads) * d, ws = padded(wide);
     long inner = m->inner * (m->gated ? 2 : 1), is = padded(inner);
     float *x = scratch, *h = x + TILE * hs, *y = h + TILE * hs, *qkv = y + TILE * hs;
-    float *up = qkv + TILE * ws, *mix = up + TILE * is, *score = mix + TILE * as;
+    float *up = qkv + TILE * ws, *mixed = up + TILE * is, *score = mixed + TILE * as;
+    half *room = m->narrow ? (half *)(score + m->blocks * LANES) : 0;
+    open_tiles();
     for (long start = 0; start < n; start += TILE) {
         long rows = n - start < TILE ? n - start : TILE;
         const long *t = token + start, *s = slot + start, *p = pos + start;
@@ -254,16 +302,15 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
             for (long r = 0; r < rows; r++) expect(m, l, s[r], p[r]);
             for (long r = 0; r < rows; r++)
                 normalise(x + r * hs, w->norm1, w->norm1_bias, h + r * hs, hid, m->eps, m->rms);
-            matmul(rows, h, hs, w->qkv, w->qkv_bias, qkv, wide, hid);
+            matmul(rows, h, hs, w->qkv, w->qkv_bias, qkv, wide, hid, room);
             for (long r = 0; r < rows; r++) file(m, w, l, qkv + r * ws, s[r], p[r]);
-            for (long r = 0; r < rows; r++)
-                attend(m, l, qkv + r * ws, s[r], p[r], mix + r * as, score);
-            matmul(rows, mix, as, w->out, w->out_bias, y, hid, att);
+            attend_rows(m, rows, l, qkv, ws, s, p, mixed, as, score);
+            matmul(rows, mixed, as, w->out, w->out_bias, y, hid, att, room);
             if (!m->parallel) add(x, y, rows * hs);
             for (long r = 0; r < rows; r++)
                 normalise(x + r * hs, w->norm2, w->norm2_bias, h + r * hs, hid, m->eps, m->rms);
             if (m->parallel) add(x, y, rows * hs);
-            matmul(rows, h, hs, w->up, w->up_bias, up, inner, hid);
+            matmul(rows, h, hs, w->up, w->up_bias, up, inner, hid, room);
             for (long r = 0; r < rows; r++) {
                 float *u = up + r * is;
                 for (long i = 0; i < m->inner; i += LANES) {
@@ -272,16 +319,17 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
                     store(u + i, a);
                 }
             }
-            matmul(rows, up, is, w->down, w->down_bias, y, hid, m->inner);
+            matmul(rows, up, is, w->down, w->down_bias, y, hid, m->inner, room);
             add(x, y, rows * hs);
         }
         long out = 0;
         for (long r = 0; r < rows; r++)
             if (!wanted || wanted[start + r])
                 normalise(x + r * hs, m->norm, m->norm_bias, h + hs * out++, hid, m->eps, m->rms);
-        matmul(out, h, hs, m->head, 0, logits, m->vocab, hid);
+        matmul(out, h, hs, m->head, 0, logits, m->vocab, hid, room);
         logits += out * padded(m->vocab);
     }
+    close_tiles();
 }
 
 /* Return the token of one row of logits by inverse CDF from softmax(logits / temperature), argmax at 0;

@@ -1,4 +1,4 @@
-"""The lean forward in C behind the store interface: fp32 on a CPU, several times faster than torch.
+"""The lean forward in C behind the store interface: on a CPU several times faster than torch.
 
 `native.c` is compiled on first use (about a second) with the machine's C compiler and kept in the
 user's cache folder; without a compiler `library` returns None and the engine uses `lean`.
@@ -27,15 +27,18 @@ from scaling.engine.lean import advance
 from scaling.engine.weights import Linear, Unknown, Weights
 from scaling.records import Plan
 
-LANES, COLS, TILE = 16, 32, 48  #: as in native.c
+LANES, COLS, TILE = 16, 32, 64  #: as in native.c
+LINE = 64  #: bytes of a cache line
+TILES = 2  #: the best units for bfloat16, as in bfloat16.c
 STEPS = 8  #: tokens per call; a row that stops within leaves its tile, and is refilled after
 SOURCE = Path(__file__).with_name("native.c")
+INCLUDED = SOURCE.with_name("bfloat16.c")
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC"]
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 LAYER = ("norm1", "norm1_bias", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias", "norm2",
          "norm2_bias", "up", "up_bias", "down", "down_bias")  # fmt: skip
-SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "inner", "vocab", "half", "rms",
-         "gated", "activation", "parallel")  # fmt: skip
+SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "inner", "vocab", "turned", "rms",
+         "gated", "activation", "parallel", "narrow")  # fmt: skip
 TABLES = ("embedding", "positions", "cos", "sin", "norm", "norm_bias", "head")
 
 
@@ -66,7 +69,8 @@ def library() -> ctypes.CDLL | None:
         if cpu.exists()
         else platform.processor()
     )
-    key = hashlib.sha256("\0".join([SOURCE.read_text(), compiler, *FLAGS, flags]).encode())
+    code = SOURCE.read_text() + INCLUDED.read_text()
+    key = hashlib.sha256("\0".join([code, compiler, *FLAGS, flags]).encode())
     cache = (
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inference-scaling-kit"
     )
@@ -83,6 +87,7 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     loaded.scratch_floats.restype = ctypes.c_long
+    loaded.use_units(TILES)
     return loaded
 
 
@@ -92,12 +97,16 @@ def workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count())
 
 
-def _panels(weight: torch.Tensor) -> torch.Tensor:
-    """Return a matrix (out, in) as panels (ceil(out/COLS), in, COLS), padded with zeros."""
+def _panels(weight: torch.Tensor, narrow: bool) -> torch.Tensor:
+    """Return a matrix (out, in) as panels (ceil(out/COLS), in, COLS), padded with zeros.
+
+    Narrow: bfloat16, its inputs padded too, and in pairs (panels, in/2, COLS, 2).
+    """
     out, inside = weight.shape
-    padded = torch.zeros(-(-out // COLS) * COLS, inside)
-    padded[:out] = weight
-    return padded.view(-1, COLS, inside).transpose(1, 2).contiguous()
+    step = 2 if narrow else 1
+    padded = torch.nn.functional.pad(weight, (0, -inside % COLS if narrow else 0, 0, -out % COLS))
+    padded = padded.to(torch.bfloat16 if narrow else torch.float32)
+    return padded.view(-1, COLS, padded.shape[1] // step, step).transpose(1, 2).contiguous()
 
 
 def _padded(bias: torch.Tensor | None) -> torch.Tensor | None:
@@ -110,22 +119,25 @@ def _vector(values: torch.Tensor | None) -> torch.Tensor | None:
     return None if values is None else values.float().contiguous()
 
 
-def _zeros(size: tuple[int, ...]) -> torch.Tensor:
+def _zeros(size: tuple[int, ...], narrow: bool) -> torch.Tensor:
     """Return zeros that start at a cache line and become resident only where they are used.
 
     `torch.zeros` writes to all of its memory: opening a store took longer than sampling from it.
     """
-    count = int(np.prod(size))
-    room = np.zeros(count + LANES, np.float32)
-    skip = -room.ctypes.data % (4 * LANES) // 4
-    return torch.from_numpy(room[skip : skip + count]).view(size)
+    kind = torch.bfloat16 if narrow else torch.float32
+    count = int(np.prod(size)) * kind.itemsize
+    room = np.zeros(count + LINE, np.uint8)
+    skip = -room.ctypes.data % LINE
+    return torch.from_numpy(room[skip : skip + count]).view(kind).view(size)
 
 
 class NativeWeights:
     """Weights packed for native.c. Raises `Unknown` for sizes that do not fill its vectors."""
 
-    def __init__(self, weights: Weights) -> None:
-        shape = weights.shape
+    def __init__(self, weights: Weights, narrow: bool = False) -> None:
+        """`narrow`: compute in bfloat16 where this machine has units for it."""
+        shape, code = weights.shape, library()
+        self.narrow = narrow and code is not None and bool(code.use_units(TILES))
         if shape.hidden % LANES or shape.head_dim % LANES:
             raise Unknown(f"hidden or head_dim is no multiple of {LANES}")
         self.source, self.kept = weights, []  # type: ignore[var-annotated]
@@ -133,13 +145,13 @@ class NativeWeights:
         self.model = _Model(
             layers=shape.layers, hidden=shape.hidden, heads=shape.heads, kv_heads=shape.kv_heads,
             head_dim=shape.head_dim, inner=shape.intermediate, vocab=shape.vocab,
-            half=0 if weights.cos is None else weights.cos.shape[1], rms=weights.rms,
+            turned=0 if weights.cos is None else weights.cos.shape[1], rms=weights.rms,
             gated=shape.gated, activation=ACTIVATIONS.index(weights.activation),
-            parallel=weights.parallel, eps=weights.eps, layer=self.layers,
+            parallel=weights.parallel, narrow=self.narrow, eps=weights.eps, layer=self.layers,
             **self._pointers(TABLES, [
                 _vector(weights.embedding), _vector(weights.positions), _vector(weights.cos),
                 _vector(weights.sin), _vector(weights.norm.weight), _vector(weights.norm.bias),
-                _panels(weights.head),
+                _panels(weights.head, self.narrow),
             ]),
         )  # fmt: skip
 
@@ -159,7 +171,7 @@ class NativeWeights:
             elif part.weight.dim() == 1:
                 tensors += [_vector(part.weight), _vector(part.bias)]
             else:
-                tensors += [_panels(part.weight), _padded(part.bias)]
+                tensors += [_panels(part.weight, self.narrow), _padded(part.bias)]
         return _Layer(**self._pointers(LAYER, tensors))
 
 
@@ -175,7 +187,7 @@ class NativeStore:
         self.vocab, self.stride = shape.vocab, -(-shape.vocab // COLS) * COLS
         blocks = -(-capacity // LANES)
         size = (slots, shape.layers, shape.kv_heads, blocks, 2 * LANES * shape.head_dim)
-        self.kv = _zeros(size)
+        self.kv = _zeros(size, weights.narrow)
         self.base, self.shared = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self.model = _Model.from_buffer_copy(weights.model)
         self.model.blocks, self.model.kv = blocks, self.kv.data_ptr()
