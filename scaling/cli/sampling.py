@@ -6,6 +6,7 @@ import argparse
 from dataclasses import fields, replace
 from pathlib import Path
 
+from scaling.cli.benchmarks import add_benchmark_options, task_of
 from scaling.cli.models import (
     add_cost_options,
     add_executor_options,
@@ -14,7 +15,6 @@ from scaling.cli.models import (
     plan_of,
     print_cost,
 )
-from scaling.cli.benchmarks import add_benchmark_options, task_of
 from scaling.cli.options import (
     DERIVED,
     FIGURES,
