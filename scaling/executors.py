@@ -18,6 +18,7 @@ from multiprocessing.queues import Queue
 from urllib.parse import parse_qsl, urlsplit
 
 GPUS = "CUDA_VISIBLE_DEVICES"
+PATIENCE = 10  #: seconds for a scheduler to answer
 FOLDER = "data/slurm"  #: scripts and output of SLURM jobs
 AGAIN = "what was done is kept; run the same command again"
 
@@ -83,7 +84,7 @@ def _dask(where: str, workers: int) -> Iterator[Executor]:
     distributed = _distributed()
     address = where.replace("dask://", "tcp://")
     try:
-        client = distributed.Client(address, timeout=10, set_as_default=False)
+        client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
     except OSError as error:
         raise ValueError(
             f"no Dask scheduler answers at {address}; `dask scheduler --port 8786` starts one"
