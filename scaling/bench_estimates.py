@@ -1,4 +1,4 @@
-"""Estimators timed beside the loops they replace: rows of numbers, for `python -m scaling bench`.
+"""Estimators and fits timed beside the loops they replace, for `python -m scaling bench`.
 
 Both sides run in this process, one after the other, and the median of process time over `repeats`
 counts, so that ratios hold on a busy machine. Loops that would take minutes run on a stated share
@@ -12,11 +12,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
+from scipy.optimize import curve_fit, minimize
 
 from scaling.estimates import best_of_k, majority_at_k, pass_at_k
+from scaling.fits import fit
 from scaling.intervals import bootstrap_problems
+from scaling.laws import LAWS
 
 PROBLEMS = 500
 
@@ -55,9 +59,17 @@ def _loop_vote(answers: np.ndarray, budgets: np.ndarray, subsets: int) -> list:
     return [Counter(drawn).most_common(1)[0][0] for drawn in draws]
 
 
-def _row(name: str, size: str, ours: float, naive: float, loop: str, floor: int) -> dict:
-    times = {"seconds": ours, "naive_seconds": naive, "ratio": naive / max(ours, 1e-9)}
-    return {"workload": name, "size": size, **times, "loop": loop, "floor": floor}
+def _row(
+    name: str, size: str, ours: float, naive: float, loop: str, floor: float, most: float
+) -> dict[str, Any]:
+    """Return a row; floor: the ratio aimed at, most: the seconds allowed."""
+    times = {
+        "seconds": ours,
+        "most": most,
+        "naive_seconds": naive,
+        "ratio": naive / max(ours, 1e-9),
+    }
+    return {"workload": name, "size": size, **times, "floor": floor, "loop": loop}
 
 
 def _votes(rng: np.random.Generator, samples: int, pools: int) -> np.ndarray:
@@ -66,12 +78,16 @@ def _votes(rng: np.random.Generator, samples: int, pools: int) -> np.ndarray:
     return np.stack([rng.choice(20, samples, p=row) for row in mix])
 
 
-def bench_estimators(samples: int = 10_000, repeats: int = 5) -> list[dict]:
-    """Return one row per workload: seconds, naive_seconds, their ratio, and the ratio aimed at.
+def measure(repeats: int = 5, samples: int = 10_000) -> list[dict[str, Any]]:
+    """Return one row per workload: seconds, those allowed, naive_seconds, ratio, ratio aimed at.
 
     500 problems, `samples` each, about 30 budgets from 1 to `samples`; votes also at 256 samples.
     Exact votes are timed on 50 problems and scaled, loops on one problem or replicate and scaled.
     """
+    return [*_estimates(repeats, samples), *_fits(repeats)]
+
+
+def _estimates(repeats: int, samples: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     budgets = np.unique(np.geomspace(1, samples, 30).astype(int))
     p = rng.beta(0.5, 2, PROBLEMS)
@@ -83,32 +99,69 @@ def bench_estimators(samples: int = 10_000, repeats: int = 5) -> list[dict]:
 
     ours = _seconds(values, repeats)
     loop = _seconds(lambda: _loop_pass(samples, right, budgets), min(repeats, 3))
-    rows = [_row("pass_at_k", size, ours, loop, "HumanEval's product per problem and budget", 100)]
+    label = "HumanEval's product per problem and budget"
+    rows = [_row("pass_at_k", size, ours, loop, label, 100, 0.01)]
 
     ours = _seconds(lambda: bootstrap_problems(values(), 1000), repeats)
     label = "re-estimating in each of 1000 replicates"
-    rows.append(_row("pass_at_k, 1000 replicates", size, ours, 1000 * loop, label, 1000))
+    rows.append(_row("pass_at_k, 1000 replicates", size, ours, 1000 * loop, label, 1000, 0.1))
 
     correct = rng.random((PROBLEMS, samples)) < p[:, None]
     score = rng.normal(size=correct.shape) + correct
     ours = _seconds(lambda: best_of_k(correct, score, budgets), repeats)
     loop = _seconds(lambda: _loop_best(correct[0], score[0], budgets, 10), 3) * PROBLEMS * 10
-    rows.append(_row("best_of_k", size, ours, loop, "100 random subsets, one by one", 100))
+    label = "100 random subsets, one by one"
+    rows.append(_row("best_of_k", size, ours, loop, label, 100, 0.5))
 
     for count in sorted({min(256, samples), samples}):
         answers, some = _votes(rng, count, 50), budgets[budgets <= count]
         ours = _seconds(partial(majority_at_k, answers, answers == 0, some), min(repeats, 3)) * 10
         loop = _seconds(partial(_loop_vote, answers[0], some, 10), 3) * PROBLEMS * 10
         size = f"{PROBLEMS} problems x {count} samples x {len(some)} budgets"
-        rows.append(
-            _row("majority_at_k", size, ours, loop, "100 random.sample subsets, Counter", 30)
-        )
+        label, most = "100 random.sample subsets, Counter", 6.0 if count <= 256 else 20.0
+        rows.append(_row("majority_at_k", size, ours, loop, label, 30 if most > 6 else 3, most))
     return rows
 
 
+def _fits(repeats: int) -> list[dict[str, Any]]:
+    rng, law = np.random.default_rng(0), LAWS["chinchilla"]
+    n, d = 10 ** rng.uniform((7.5, 9), (10, 11.5), (240, 2)).T
+    truth = np.array([1.8, 480.0, 2000.0, 0.35, 0.37])
+    loss = law.predict((n, d), truth) * np.exp(0.01 * rng.standard_normal(240))
+    chinchilla = partial(fit, "chinchilla", (n, d), loss, delta=1e-3)
+    plain = _seconds(lambda: chinchilla(bootstrap=0), repeats)
+    starts = _seconds(lambda: chinchilla(starts=4500, bootstrap=0), repeats)
+    boots = _seconds(lambda: chinchilla(bootstrap=4000), min(repeats, 3)) - plain
+
+    def objective(z: np.ndarray) -> float:
+        p = np.array([*np.exp(z[:3]), *z[3:]])
+        r = np.abs(np.log(law.predict((n, d), p) / loss))
+        return float(np.where(r < 1e-3, r * r / 2, 1e-3 * (r - 5e-4)).sum())
+
+    begin = [0.5, 5.0, 7.0, 0.5, 0.5]
+    loop = _seconds(lambda: minimize(objective, begin, method="L-BFGS-B"), 3)
+    label = "scipy's L-BFGS-B from each start, finite differences"
+    rows = [_row("chinchilla, 4500 starts", "240 points", starts, 4500 * loop, label, 10, 5.0)]
+    label = "the same from one start per bootstrap"
+    rows.append(_row("chinchilla, 4000 bootstraps", "240 points", boots, 4000 * loop, label, 10, 5))
+
+    k = 2.0 ** np.arange(11)
+    y = LAWS["exp_power"].predict(k, np.array([-2.0, -0.4]))
+    many = y + 0.003 * rng.standard_normal((1000, len(k)))
+    ours = _seconds(lambda: fit("exp_power", k, y, replicates=many), repeats)
+
+    def one() -> object:
+        return curve_fit(lambda k, a, b: np.exp(a * k**b), k, many[0], [-1, -0.3])
+
+    size, label = "11 points", "scipy's curve_fit per replicate"
+    loop = 1000 * _seconds(one, max(repeats, 9))
+    return [*rows, _row("exp_power, 1000 replicates", size, ours, loop, label, 1, 0.1)]
+
+
 if __name__ == "__main__":
-    for row in bench_estimators():
+    for row in measure():
         print(
-            f"{row['workload']:28s} {row['seconds']:8.4f} s, naive {row['naive_seconds']:8.2f} s, "
-            f"{row['ratio']:.0f}x (floor {row['floor']}x): {row['size']}; {row['loop']}"
+            f"{row['workload']:28s} {row['seconds']:8.4f} s (at most {row['most']:g}), naive "
+            f"{row['naive_seconds']:8.2f} s, {row['ratio']:.0f}x (floor {row['floor']}x): "
+            f"{row['size']}; {row['loop']}"
         )

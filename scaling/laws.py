@@ -206,11 +206,14 @@ def scaled(powers: Callable[..., list[tuple]]) -> Callable[[Array, list[float]],
 
 
 def distribution(
-    name: str, params: tuple[str, ...], density: Callable[..., Terms], formula: str
+    name: str, params: tuple[str, ...], density: Callable[..., Terms], most: float, formula: str
 ) -> Law:
-    """Return the law of a distribution of success rates; a third parameter is a share of zeros."""
+    """Return the law of a distribution of success rates; a third parameter is a share of zeros.
+
+    most: bound of the first parameter, beyond which the density falls between two nodes.
+    """
     grid = {name: spread(0.02, 20.0, 10) for name in params[:2]}
-    bounds = {name: (1e-4, 1e5) for name in params[:2]}
+    bounds = {params[0]: (1e-4, most), params[1]: (1e-4, 1e5)}
     if len(params) == 3:
         grid, bounds = grid | {params[2]: np.array([0.01, 0.2])}, bounds | {params[2]: (0.0, 1.0)}
     units = "per problem: n samples, c correct (or a coverage curve) -> pass@k"
@@ -270,13 +273,13 @@ TABLE = (
         "(training FLOPs C = 6 N D, tokens per parameter M = D / N) -> loss in nats",
         "Gadre et al. 2024, arXiv 2403.08540", linear=("E", "a", "b"), axes=2,
         rescale=scaled(lambda e, a, b, eta: [(0, eta, eta, 0), (0, -eta, eta, 0)])),
-    distribution("beta_binomial", ("alpha", "beta"), beta_density,
+    distribution("beta_binomial", ("alpha", "beta"), beta_density, 150.0,
                  "pass@k = 1 - B(alpha, beta + k) / B(alpha, beta)"),
-    distribution("beta_binomial_zero", ("alpha", "beta", "impossible"), beta_density,
+    distribution("beta_binomial_zero", ("alpha", "beta", "impossible"), beta_density, 150.0,
                  "pass@k = (1 - impossible) (1 - B(alpha, beta + k) / B(alpha, beta))"),
-    distribution("kumaraswamy", ("a", "b"), kumaraswamy_density,
+    distribution("kumaraswamy", ("a", "b"), kumaraswamy_density, 15.0,
                  "pass@k = 1 - E (1 - p)^k, p of density a b p^(a-1) (1 - p^a)^(b-1)"),
-    distribution("kumaraswamy_zero", ("a", "b", "impossible"), kumaraswamy_density,
+    distribution("kumaraswamy_zero", ("a", "b", "impossible"), kumaraswamy_density, 15.0,
                  "the same times 1 - impossible"),
 )
 # fmt: on

@@ -6,19 +6,21 @@ difficulty for nothing. Here the choice is made on other folds of problems than 
 the pilot samples that tell the difficulty are taken out of each problem's budget.
 
 The pilot samples must be others than those behind the values: a problem whose samples were lucky
-would look easy and good at once. `split_pilot` keeps them apart. Not here: pools and prices
-(`curves`), how a budget is divided among problems (every problem is given the same).
+would look easy and good at once. `split_pilot` keeps them apart. `pool_policy` does it for logged
+runs. Not here: how a budget is divided among problems (every problem is given the same).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
-from scaling.intervals import Estimate, difference
+from scaling.curves import SELECTORS, Pool
+from scaling.intervals import Estimate, problem_weights
 
 Floats = NDArray[np.float64]
 Strategies = Mapping[str, tuple[ArrayLike, ArrayLike]]
@@ -64,8 +66,8 @@ def policy_gain(
     *,
     bins: int = 5,
     folds: int = 5,
-    repeats: int = 5,
-    replicates: int = 1000,
+    repeats: int = 10,
+    replicates: int = 200,
     seed: int = 0,
     cluster: ArrayLike | None = None,
 ) -> PolicyGain:
@@ -78,45 +80,116 @@ def policy_gain(
     first that of answering a share of the time, beyond the last it stays.
 
     `bins` quantiles of the signal; the mean over `repeats` divisions into `folds`; families of
-    problems (`cluster`) stay in one fold. The intervals resample problems, not the choice:
-    of 150 plants of 120 problems, those of 95 % held the true gain in 91 %.
+    problems (`cluster`) stay in one fold. Each replicate resamples problems and chooses anew, so
+    that the interval holds the luck of choosing. Measured on 60 to 240 simulated problems, three
+    strategies that cross, nearly tie or are equal: 95 % intervals hold the true gain in 97 to 100 %
+    of studies, for a resample holds fewer distinct problems and chooses less well; with the choice
+    held fixed they did in 66 to 78 %.
     """
     marks = np.asarray(signal, dtype=float)
     points = np.atleast_1d(np.asarray(budget, dtype=float))
     charge = np.broadcast_to(np.asarray(pilot_cost, dtype=float), marks.shape)
-    _check(marks, charge, points, bins, folds)
+    family = np.arange(len(marks)) if cluster is None else np.asarray(cluster)
+    _check(marks, charge, points, len(np.unique(family)), folds, bins)
     tables = [_table(name, strategies[name], len(marks)) for name in strategies]
     whole, less = (np.stack([_at(t, points, c) for t in tables]) for c in (0 * charge, charge))
-    family = np.arange(len(marks)) if cluster is None else np.asarray(cluster)
-    parts = [_folds(family, folds, seed, i) for i in range(repeats)]
-    scored = [(whole, 0 * marks, 1), (whole, marks, bins), (less, marks, bins)]
-    single, free, paid = (
-        np.mean([_cross_fit(value, mark, n, part) for part in parts], axis=0)
-        for value, mark, n in scored
-    )
-    paid = np.where((charge[:, None] < points).all(axis=0), paid, np.nan)
     edges = _edges(marks, bins)
-    best = _choose(less, np.searchsorted(edges, marks, side="right"), len(edges) + 1)
-    return PolicyGain(
-        points,
-        single.mean(axis=0),
-        free.mean(axis=0),
-        paid.mean(axis=0),
-        difference(free, single, replicates, seed, cluster),
-        difference(paid, single, replicates, seed, cluster),
-        edges,
-        np.array(list(strategies))[best].tolist(),
+    group = np.searchsorted(edges, marks, side="right")
+
+    weight = np.full((1, len(marks)), 1 / len(marks))
+    weight = np.vstack([weight, problem_weights(len(marks), replicates, seed, cluster)])
+    parts = [_folds(family, folds, seed, i) for i in range(repeats)]
+    single, free, paid = (
+        np.mean([_cross_fit(value, bin_, part, weight) for part in parts], axis=0)
+        for value, bin_ in ((whole, 0 * group), (whole, group), (less, group))
     )
+    paid[:, (charge[:, None] >= points).any(axis=0)] = np.nan
+    units = len(np.unique(family))
+    gains = [_estimate(side - single, len(marks), units) for side in (free, paid)]
+    best = np.array([less[:, group == b].mean(axis=1).argmax(axis=0) for b in np.unique(group)])
+    choice = np.array(list(strategies))[best].tolist()
+    return PolicyGain(points, single[0], free[0], paid[0], *gains, edges, choice)
 
 
-def _check(marks: Floats, charge: Floats, points: Floats, bins: int, folds: int) -> None:
+def pool_policy(
+    pools: Sequence[Pool],
+    oracle: bool = False,
+    pilot: int = 8,
+    unit: str = "flops",
+    points: int = 5,
+    bins: int = 3,
+    seed: int = 0,
+) -> PolicyGain:
+    """Return what choosing by difficulty gains over the best single strategy, on logged runs.
+
+    pools: runs on the same problems; each with each of its selectors is a strategy. oracle: judge
+    by coverage (a verifier is at hand), else by the selectors that know no truth. The first
+    best-of-N run gives `pilot` chains away: their share correct, or without a verifier the share of
+    their commonest answer, is the signal, and their cost is the charge. Budgets: `points` from
+    twice the charge to the cost of that run's whole pool. Runs told the verdict are left out.
+    """
+    pools = [
+        p for p in pools if p.run.plan.feedback == "none" and not p.run.plan.stop_after_correct
+    ]
+    first = next((p for p in pools if p.run.plan.method == "best_of_n"), None)
+    if first is None or any(
+        list(p.run.problems["id"]) != list(first.run.problems["id"]) for p in pools
+    ):
+        raise ValueError("give runs on the same problems, a best-of-N run among them")
+    signal, charge, rest = _pilot(first, pilot, oracle, unit, seed)
+    strategies = {}
+    for pool in pools:
+        k = (here := rest if pool is first else pool).budgets()
+        for selector in SELECTORS[pool.run.plan.method]:
+            if (selector == "oracle") == oracle and selector != "first":
+                name = f"{pool.run.card.name} {pool.label} {selector}"
+                strategies[name] = here.values(selector, k), here.cost(unit, k)
+    most = rest.cost(unit, rest.budgets()[-1:]).mean()
+    budget = np.geomspace(2 * charge.max(), most, points)
+    return policy_gain(strategies, signal, charge, budget, bins=bins, seed=seed)
+
+
+def _pilot(
+    pool: Pool, pilot: int, oracle: bool, unit: str, seed: int
+) -> tuple[Floats, Floats, Pool]:
+    """Return each problem's signal, what it cost, and the pool without the pilot's chains."""
+    drawn, kept = split_pilot(*pool.correct.shape[:2], pilot, seed)
+
+    def take(array: NDArray, chains: NDArray) -> NDArray:
+        return np.take_along_axis(array, chains[:, :, None], axis=1)
+
+    answers = take(pool.answers, drawn)[:, :, 0]
+    same = (answers[:, :, None] == answers[:, None]) & (answers >= 0)[:, None]
+    agreement = same.sum(axis=2).max(axis=1) / pilot
+    share = np.nanmean(take(pool.correct, drawn), axis=(1, 2)) if oracle else agreement
+    charge = pool.cost(unit, np.array([pilot]))[:, 0]
+    ledger = {name: take(column, kept) for name, column in pool.ledger.items()}
+    rest = replace(
+        pool, correct=take(pool.correct, kept), answers=take(pool.answers, kept), ledger=ledger
+    )
+    return share, charge, rest
+
+
+def _estimate(rows: Floats, problems: int, units: int) -> Estimate:
+    """Return rows[0] with Student's interval of the standard deviation of the others."""
+    value, replicates = rows[0], rows[1:]
+    half = stdtrit(units - 1, 0.975) * replicates.std(axis=0, ddof=1)
+    return Estimate(value, value - half, value + half, replicates, problems, units)
+
+
+def _check(
+    marks: Floats, charge: Floats, points: Floats, units: int, folds: int, bins: int
+) -> None:
     """Raise ValueError for a signal, a charge, budgets or counts that mean nothing."""
     if marks.ndim != 1 or not np.isfinite(marks).all():
         raise ValueError("signal: give one finite number per problem")
     if not (charge >= 0).all() or not (points > 0).all():
         raise ValueError("give a pilot_cost of 0 or more, and budgets above 0")
-    if not 2 <= folds <= len(marks) or bins < 1:
-        raise ValueError(f"{folds} folds, {bins} bins: give 2 to {len(marks)} folds, 1 bin or more")
+    if not 2 <= folds <= units or bins < 1:
+        raise ValueError(
+            f"{folds} folds, {bins} bins, {units} problems or families: give 2 folds or more, up "
+            "to as many as there are families, and 1 bin or more"
+        )
 
 
 def _table(name: str, strategy: tuple[ArrayLike, ArrayLike], problems: int) -> tuple[Floats, ...]:
@@ -153,18 +226,21 @@ def _edges(marks: Floats, bins: int) -> Floats:
     return np.unique((level[1:] + level[:-1])[nearest] / 2)
 
 
-def _choose(value: Floats, group: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
-    """Return the strategy with the best mean, (bins, points); over all problems in an empty bin."""
-    masks = [group == b if (group == b).any() else group >= 0 for b in range(bins)]
-    return np.array([value[:, mask].mean(axis=1).argmax(axis=0) for mask in masks])
+def _cross_fit(
+    value: Floats, group: NDArray[np.int64], fold: NDArray[np.int64], weight: Floats
+) -> Floats:
+    """Return the policy's mean value, (replicates, points), each choice made on other folds.
 
-
-def _cross_fit(value: Floats, marks: Floats, bins: int, fold: NDArray[np.int64]) -> Floats:
-    """Return the policy's value, (problems, points), each problem's choice made on other folds."""
-    got = np.empty(value.shape[1:])
-    for held in (fold == f for f in np.unique(fold)):
-        edges = _edges(marks[~held], bins)
-        group = np.searchsorted(edges, marks, side="right")
-        best = _choose(value[:, ~held], group[~held], len(edges) + 1)
-        got[held] = np.take_along_axis(value[:, held], best[group[held]][None], axis=0)[0]
-    return got
+    weight: (replicates, problems). A bin that other folds leave empty takes all their problems.
+    """
+    shape = group.max() + 1, fold.max() + 1
+    cell = np.eye(shape[0] * shape[1])[group * shape[1] + fold]  # (problems, bins x folds)
+    each = cell[:, :, None, None] * value.swapaxes(0, 1)[:, None]
+    total = np.tensordot(weight, each, 1).reshape(-1, *shape, *value.shape[::2])
+    size = (weight @ cell).reshape(-1, *shape, 1, 1)
+    rest, left = (array.sum(axis=2, keepdims=True) - array for array in (total, size))
+    empty = left < 1e-9
+    rest = np.where(empty, rest.sum(axis=1, keepdims=True), rest)
+    left = np.where(empty, left.sum(axis=1, keepdims=True), left)
+    best = (rest / np.maximum(left, 1e-300)).argmax(axis=3)[:, :, :, None]
+    return np.take_along_axis(total, best, axis=3).sum(axis=(1, 2, 3))

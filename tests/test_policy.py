@@ -133,7 +133,7 @@ def test_families_stay_in_one_fold():
         ({"signal": [0.0, np.nan, 1.0]}, "one finite number per problem"),
         ({"pilot_cost": -1.0}, "pilot_cost of 0 or more"),
         ({"budget": 0.0}, "budgets above 0"),
-        ({"folds": 9}, "give 2 to 3 folds"),
+        ({"folds": 9}, "9 folds, 5 bins, 3 problems"),
         ({"strategies": {"a": ([[0.1], [0.2]], [1.0])}}, r"a: give finite values of shape \(3,"),
         (
             {"strategies": {"a": ([[0.1, 0.2]] * 3, [2.0, 1.0])}},

@@ -11,48 +11,55 @@ import pandas as pd
 from scaling.fits.fitting import fit
 from scaling.records import Curve, Fit
 
+GRAIN = 1e-3  # a tenth of a point: a law below 1 never meets a measured 1 to the last digit
 COLUMNS = ["x", "y", "predicted", "low", "high", "error", "covered"]
 
 
-def forecast(law: str, curve: Curve, share: float = 1 / 16) -> tuple[Fit, pd.DataFrame]:
+def forecast(
+    law: str, curve: Curve, share: float = 1 / 16, known: Curve | None = None
+) -> tuple[Fit, pd.DataFrame]:
     """Return `law` fitted to x <= share * largest x, and its score at every larger x.
 
-    Rows: the measured y, the prediction with its 95 % band, error = predicted - y, and whether the
-    band covers y (NaN without a band). ValueError when too few points remain to fit.
+    known: the curve that is fitted, where it was read from fewer samples than `curve` was. Rows:
+    the measured y, the prediction with its 95 % band, error = predicted - y, and whether the band
+    covers y within `GRAIN` (NaN without a band). ValueError when too few points remain to fit.
     """
     if not 0 < share < 1:
         raise ValueError(f"share is {share}; give a number between 0 and 1, say 1/16")
-    seen = np.isfinite(curve.y)
-    early = seen & (curve.x <= share * curve.x[seen].max() * (1 + 1e-12))
-    parts = {k: getattr(curve, k)[..., early] for k in ("x", "y", "low", "high", "replicates")}
-    fitted = fit(law, replace(curve, **parts))
-    return fitted, score(fitted, curve.x[seen & ~early], curve.y[seen & ~early])
+    known, seen = known or curve, np.isfinite(curve.y)
+    limit = share * curve.x[seen].max() * (1 + 1e-12)
+    early = np.isfinite(known.y) & (known.x <= limit)
+    parts = {k: getattr(known, k)[..., early] for k in ("x", "y", "low", "high", "replicates")}
+    fitted, later = fit(law, replace(known, **parts)), seen & (curve.x > limit)
+    return fitted, score(fitted, curve.x[later], curve.y[later])
 
 
 def score(fitted: Fit, x: np.ndarray | tuple[np.ndarray, ...], y: np.ndarray) -> pd.DataFrame:
     """Return a fit's error and interval coverage at points that it has not seen."""
     predicted, (low, high) = fitted.predict(x), fitted.band(x)
-    covered = np.where(np.isnan(low), np.nan, (low <= y) & (y <= high))
+    covered = np.where(np.isnan(low), np.nan, (low - GRAIN <= y) & (y <= high + GRAIN))
     at = x[0] if isinstance(x, tuple) else x
     columns = (at, y, predicted, low, high, predicted - y, covered)
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
 def tournament(
-    curves: Mapping[str, Curve], laws: Iterable[str], share: float = 1 / 16
+    curves: Mapping[str, Curve | tuple[Curve, Curve]], laws: Iterable[str], share: float = 1 / 16
 ) -> pd.DataFrame:
     """Return one row per law and curve: how its forecast beyond `share` of the budget turned out.
 
+    A pair of curves is (what is fitted, what it is scored on), see `forecast`.
     `median_error` and `worst_error` are absolute, in the unit of y; `coverage` is the share of
     held-out points inside the band. A law that cannot be fitted to a curve keeps its row, with NaN
     scores and the reason in `message`. Best law first.
     """
     rows = []
-    for name, curve in curves.items():
+    for name, given in curves.items():
+        known, curve = given if isinstance(given, tuple) else (given, given)
         for law in laws:
             row = {"law": law, "curve": name, "n_fitted": 0, "n_held_out": 0, "success": False}
             try:
-                fitted, held = forecast(law, curve, share)
+                fitted, held = forecast(law, curve, share, known)
             except ValueError as reason:
                 rows.append(row | {"message": str(reason)})
                 continue

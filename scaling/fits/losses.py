@@ -47,7 +47,7 @@ def likelihood(law: Law, n: Array, c: Array, times: Array) -> Objective:
     A quadrature in logits of the success rate, fine enough for the narrowest binomial, turns the
     likelihood of all counts and rows into one matrix product.
     """
-    step = min(0.2, 2 / np.sqrt(n.max()))
+    step = min(0.1, 2 / np.sqrt(n.max()))
     logits = np.arange(-25, 25 + step, step)
     log_binomial = -c[:, None] * np.logaddexp(0, -logits) - (n - c)[:, None] * np.logaddexp(
         0, logits
