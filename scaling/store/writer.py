@@ -161,6 +161,12 @@ class Writer:
         write_part(self.path, unit, tables)
         self.done.add(unit)
 
+    def note(self, **facts: Any) -> None:
+        """Add JSON-ready facts to what the manifest tells of this session."""
+        self._check_open()
+        self._manifest["sessions"][-1]["extra"] |= facts
+        write_manifest(self.path, self._manifest)
+
     def read(self, unit: str) -> list[Sample]:
         """Return the samples of a unit that is on the disk."""
         tables = {kind: read_part(self.path, find_parts(self.path)[unit], kind) for kind in SCHEMAS}
