@@ -203,7 +203,7 @@ def accuracy_axes(ax, unit: str):
     else:
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(FuncFormatter(partial(_between_decades, ax)))
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set(xlabel=UNIT_LABELS[unit], ylabel="accuracy")
     return ax
 

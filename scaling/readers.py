@@ -13,6 +13,7 @@ import json
 import math
 import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,10 @@ COLUMNS = {  #: column -> type
     "completion_tokens": float,  # NaN when unknown
 }
 ZSTANDARD = 93  # how a zip archive names it
+MOST = 10_000_000  # samples of a problem that a table of counts may claim
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
+             EOFError, NotImplementedError, OSError, csv.Error, struct.error, zlib.error,
+             zipfile.BadZipFile)  # fmt: skip
 Rows = list[dict[str, Any]]
 Rejected = list[tuple[str, str]]
 
@@ -57,13 +62,13 @@ def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]
     samples: Rows = []
     places: list[str] = []  # one per sample
     rejected = []
-    for where, text in how.texts(Path(path)):
+    for where, text in _texts(how, Path(path)):
         try:
             rows = how.rows(how.load(text))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            missing = isinstance(error, KeyError)
-            reason = f"no field {error}" if missing else " ".join(str(error).split())
-            rejected.append((where, reason))
+        except MALFORMED as error:
+            if isinstance(error, OSError):  # not of the record: no parser
+                raise
+            rejected.append((where, _reason(error)))
             continue
         samples += rows
         places += [where] * len(rows)
@@ -74,6 +79,29 @@ def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]
     rejected += _faults(places, again, "came before: the first counts")
     rejected += _faults(places, table["correct"].isna() & ~again, "have no verdict of their own")
     return table[~again].reset_index(drop=True), rejected
+
+
+def _texts(how: Format, path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield a file's lines or entries; ValueError that names it where it cannot be read."""
+    try:
+        yield from how.texts(path)
+    except MALFORMED as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path} cannot be read as {how.what}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error as one line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"no field {said}" if isinstance(error, KeyError) else said
+
+
+def _index(value: Any) -> int:
+    """Return the place of a sample among its problem's; ValueError for what is no place."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
+        raise ValueError(f"the sample's place is {value!r}; needed is a whole number from 0")
+    return value
 
 
 def _faults(places: list[str], fault: pd.Series, what: str) -> Rejected:
@@ -109,7 +137,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 def _human_eval(record: Any) -> Rows:
     row = {"problem": str(record["task_id"]), "answer": record.get("completion")}
     row["correct"] = _verdict(record["passed"])
-    return [row | ({"chain": record["completion_id"]} if "completion_id" in record else {})]
+    return [row | ({"chain": _index(record["completion_id"])} if "completion_id" in record else {})]
 
 
 def _lm_eval(record: Any) -> Rows:
@@ -174,10 +202,11 @@ def _inspect(record: Any) -> Rows:
     """The first scorer's verdict; tokens summed over the models that were called."""
     score: Any = next(iter((record.get("scores") or {}).values()), {})
     usage = (record.get("model_usage") or {}).values()
-    row = {"problem": str(record["id"]), "chain": int(record["epoch"]) - 1}
+    row = {"problem": str(record["id"]), "chain": _index(record["epoch"] - 1)}
     row |= {"answer": score.get("answer"), "correct": _verdict(score.get("value"))}
     row |= {"score": _number(score.get("value"))}
-    return [row | ({"completion_tokens": sum(u["output_tokens"] for u in usage)} if usage else {})]
+    tokens = float(sum(u["output_tokens"] for u in usage)) if usage else math.nan
+    return [row | {"completion_tokens": tokens}]
 
 
 def _yaml_files(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -213,8 +242,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _counted(record: Any) -> Rows:
     n, c = int(record["n"]), int(record["c"])
-    if not 0 <= c <= n:
-        raise ValueError(f"c is {c}, n is {n}; needed is 0 <= c <= n")
+    if not 0 <= c <= n <= MOST:
+        raise ValueError(f"c is {c}, n is {n}; needed is 0 <= c <= n <= {MOST}")
+    if not record["problem"]:
+        raise ValueError("it names no problem")
     right, wrong = ({"problem": record["problem"], "correct": verdict} for verdict in (1.0, 0.0))
     return [right] * c + [wrong] * (n - c)
 

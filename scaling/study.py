@@ -5,6 +5,7 @@ This is where the two rooms meet; nothing here samples, estimates, fits or draws
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -262,6 +263,18 @@ def write_unit(writer, unit: str, samples: Sequence[Sample]) -> None:
     writer.write(unit + FAILED * failed, samples)
 
 
+def so_far(rates: Sequence[float]) -> str:
+    """Return the accuracy of a sample over the problems done, with its 95 % interval over them.
+
+    >>> so_far([0.5]), so_far([0.0, 0.25, 0.5, 0.25])
+    ('0.500', '0.250 ± 0.200')
+    """
+    mean = statistics.fmean(rates)
+    if len(rates) < 2:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {1.96 * statistics.stdev(rates) / len(rates) ** 0.5:.3f}"
+
+
 def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) -> None:
     """Draw every unit that is not done, writing each as its last sample arrives."""
     from scaling.engine import Engine
@@ -277,7 +290,8 @@ def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) ->
     missing = Counter(unit_of[problem.id] for problem in left)
     bar = tqdm(total=len(left), unit="problem", disable=not progress, leave=False)
     bar.set_description(f"{task.name} {lm.card.name} {plan.method}")
-    tokens, right, drawn, started = 0, 0, 0, time.perf_counter()
+    tokens, drawn, started = 0, 0, time.perf_counter()
+    rates: list[float] = []
     with bar:
         for problem, samples in draw(lm, asked(task, lm), left, plan, engine):
             unit = unit_of[problem.id]
@@ -286,12 +300,12 @@ def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) ->
             if not missing[unit]:
                 write_unit(writer, unit, waiting.pop(unit))
             drawn += len(samples)
-            right += sum(sample.correct for sample in samples)
+            rates.append(sum(sample.correct for sample in samples) / len(samples))
             tokens += sum(sample.completion_tokens for sample in samples)
             passed = time.perf_counter() - started
             bar.update()
             bar.set_postfix(
-                accuracy=f"{right / drawn:.3f}",
+                accuracy=so_far(rates),
                 samples_per_s=f"{drawn / passed:.0f}",
                 tokens_per_s=f"{tokens / passed:.0f}",
             )

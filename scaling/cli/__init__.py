@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 #: in the order of `--help`
-MODULES = ("sampling", "searching", "reading", "benchmarks", "reporting", "working")
+MODULES = ("sampling", "searching", "reading", "benchmarks", "reporting", "trusting", "working")
 EPILOG = """
 typical use:
   python -m scaling study                     sample the shipped ladder, table, fit, figures

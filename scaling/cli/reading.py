@@ -47,12 +47,13 @@ def run_accuracy(options: argparse.Namespace) -> None:
     """Write accuracy.csv."""
     from scaling.curves import accuracy_table
     from scaling.figures import Study
+    from scaling.store.files import write_files
 
     options.study = Study.load(options.runs)
     options.derived.mkdir(parents=True, exist_ok=True)
     path = options.derived / "accuracy.csv"
     table = accuracy_table(options.study.pools)
-    table.to_csv(path, index=False, float_format="%.6g")
+    write_files({path: table.to_csv(index=False, float_format="%.6g").encode()})
     print(f"{path}: {len(table)} rows")
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from scaling.records import ModelCard, Plan, Problem
 from scaling.store.files import json_hash, read_bytes, write_files
 
-FORMAT = 1  #: of the run folder; a later one is refused
+FORMAT = 1  #: of the run folder; another one is refused
 
 
 def card_to_json(card: ModelCard) -> dict[str, Any]:
@@ -24,7 +24,11 @@ def card_to_json(card: ModelCard) -> dict[str, Any]:
 
 def card_from_json(row: dict[str, Any]) -> ModelCard:
     """Return the model card that `card_to_json` wrote."""
-    flops = row["train_flops"]
+    unknown = set(row) - {field.name for field in fields(ModelCard)}
+    if unknown:
+        later = "a later version wrote it; update the kit to read it"
+        raise ValueError(f"unknown fields of a model card: {', '.join(sorted(unknown))}; {later}")
+    flops = row.get("train_flops")
     return ModelCard(**row | {"train_flops": math.nan if flops is None else flops})
 
 
@@ -52,17 +56,23 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a run's manifest; ValueError when it is unreadable, edited or of a later format."""
+    """Return a run's manifest; ValueError when it is unreadable, edited or of another format."""
     path = folder / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(read_bytes(path))
         written = manifest["format"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the manifest of a run: {error}; restore it") from error
+        if written == FORMAT:
+            edited = manifest["status"] == "sealed" and manifest["sha256"] != seal_hash(manifest)
+            edited |= manifest["hash"] != json_hash(manifest["identity"])
+            edited |= not manifest["files"]["problems.parquet"]["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if str(path) in str(error):
+            raise
+        reason = f"no field {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is not the manifest of a run: {reason}; restore it") from error
     if written != FORMAT:
         advice = "update the kit to read it"
         raise ValueError(f"{path} has format {written}, this version reads {FORMAT}; {advice}")
-    edited = manifest["status"] == "sealed" and manifest["sha256"] != seal_hash(manifest)
-    if edited or manifest["hash"] != json_hash(manifest["identity"]):
+    if edited:
         raise ValueError(f"{path} was edited after it was written; restore it")
     return manifest

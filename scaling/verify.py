@@ -1,0 +1,86 @@
+"""Whether a run still says what it said: its texts judged again, some of its samples drawn again.
+
+What the hashes of a run cannot tell: that the verifier of today agrees with that of the day, and
+that model, engine and keys still give the same samples. Where samples of a CPU in float32 differ,
+something changed that a result may rest on; elsewhere that is expected (`drift` measures it).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pandas as pd
+
+from scaling.drift import Agreement, compare
+from scaling.models import CARD, find_models
+from scaling.records import Problem
+from scaling.store import LoadedRun, load_run
+from scaling.tasks import get_task
+
+
+def problems_of(run: LoadedRun) -> list[Problem]:
+    """Return the problems of a run, in the order asked."""
+    return [Problem(**row) for row in run.problems.to_dict("records")]
+
+
+def task_of(run: LoadedRun) -> Any:
+    """Return the task a run was judged by."""
+    return get_task(run.task, list(dict.fromkeys(run.problems["level"])))
+
+
+def verdicts(run: LoadedRun, share: float = 1.0, seed: int = 0) -> tuple[int, pd.DataFrame]:
+    """Return (texts judged again, rows whose verdict is another now): a share of the run's texts.
+
+    Samples that failed were never judged and are left out. Errors: ValueError for a share outside
+    (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}; give more than 0 and at most 1")
+    task, by_id = task_of(run), {problem.id: problem for problem in problems_of(run)}
+    frame = load_run(run.path, text=True).frame
+    frame = frame[~frame["finish"].str.startswith("error")].sample(frac=share, random_state=seed)
+    found = [task.verify(by_id[row.problem], row.text) for row in frame.itertuples()]
+    now = pd.DataFrame(
+        {"answer_now": [v.answer for v in found], "correct_now": [v.correct for v in found]},
+        index=frame.index,
+        dtype=object,
+    )
+    frame = frame.join(now)
+    answers = frame["answer"].where(frame["answer"].notna(), None)
+    same = (frame["correct"] == frame["correct_now"]) & (
+        (answers == frame["answer_now"]) | (answers.isna() & frame["answer_now"].isna())
+    )
+    return len(frame), frame[~same].sort_index()
+
+
+def redraw(
+    run: LoadedRun, lm: Any, count: int = 2, seed: int = 0, **engine_options: Any
+) -> Agreement:
+    """Return how far all samples of `count` of the run's problems, drawn again, are those logged."""
+    from scaling.study import sample_run
+
+    problems = problems_of(run)
+    chosen = Random(seed).sample(problems, min(count, len(problems)))
+    with tempfile.TemporaryDirectory() as folder:
+        again = sample_run(
+            lm, task_of(run), chosen, run.plan, Path(folder), progress=False, **engine_options
+        )
+        return compare(run, again, lm.encode)
+
+
+def model_of(run: LoadedRun, root: Path) -> Path:
+    """Return the folder under `root` of the model that drew a run, by the hash of its weights.
+
+    Errors: ValueError where it is not there.
+    """
+    for folder in find_models(root):
+        if json.loads((folder / CARD).read_text(encoding="utf-8"))["identity"] == run.card.identity:
+            return folder
+    raise ValueError(
+        f"no model under {root} has the weights {run.card.identity} of {run.card.name}; name "
+        "another folder with --models, or check verdicts alone with --redraw 0"
+    )
