@@ -21,12 +21,19 @@ READY := $(VENV)/.ready
 PY    := $(BIN)/python
 endif
 
-.PHONY: study test figures notebooks train bench lint types lock clean
+.PHONY: study test test-browser figures notebooks train bench lint types lock clean
 study figures notebooks train bench: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
 test: $(READY)
 	$(PY) -m pytest -q $(ARGS)
+
+# Needs Chromium on the PATH (Debian: apt-get install chromium fonts-dejavu-core); skips without it
+test-browser: $(READY)
+ifndef SKIP_ENV
+	$(BIN)/uv pip install -q --python $(PY) $(UVFLAGS) -c constraints.txt -e '.[test,browser]'
+endif
+	$(PY) -m pytest -q -m browser tests/test_browser.py $(ARGS)
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from scaling import plots, show
-from scaling.curves import PRICES, SELECTORS, UNITS, Pool
-from scaling.figures import SELECTOR_NAMES, Study, summary
+from scaling.curves import PRICES, UNITS, Pool
+from scaling.figures import SELECTOR_NAMES, Study, nearest, summary
 from scaling.fits import fit, forecast, score
 from scaling.laws import LAWS
 from scaling.records import Curve, Fit
@@ -76,8 +76,11 @@ def view(study: Study, choice: Choice) -> View:
     found = study.curve(pool, choice.selector, "samples", choice.level)
     if choice.unit != "samples":
         priced = replace(pool, prices=choice.prices) if choice.unit == "price" else pool
-        cost = priced.cost(choice.unit, pool.budgets())[pool.levels[choice.level]]
-        found = replace(found, x=cost.mean(axis=0), x_unit=choice.unit)
+        cost = priced.cost(choice.unit, pool.budgets(), selector=choice.selector)
+        x = cost[pool.levels[choice.level]].mean(axis=0)
+        found = replace(found, x=x, x_unit=choice.unit)
+    if not np.nanmax(found.y) > 0:
+        return View(found, None, pd.DataFrame(), "no sample was right")
     try:
         if choice.share < 1:
             return View(found, *forecast(choice.law, found, choice.share))
@@ -156,7 +159,8 @@ class Explorer:
                 for p in study.pools}  # fmt: skip
         laws = [name for name, law in LAWS.items() if law.axes == 1]
         wide = {"layout": w.Layout(width="23em"), "style": {"description_width": "5em"}}
-        self.run = w.Dropdown(options=runs, description="run", **wide)
+        start = nearest(study.pools, 0.3).run.path.name
+        self.run = w.Dropdown(options=runs, value=start, description="run", **wide)
         self.selector = w.Dropdown(description="selector", **wide)
         self.level = w.Dropdown(description="level", **wide)
         self.unit = w.Dropdown(options=UNITS, description="budget in", **wide)
@@ -197,17 +201,16 @@ class Explorer:
         """Return the share of the largest cost at which k samples (or steps) stand."""
         pool = find(self.study, self.run.value)
         priced = replace(pool, prices=tuple(p.value for p in self.prices))
-        cost = priced.cost(self.unit.value, pool.budgets())[pool.levels[self.level.value]]
+        cost = priced.cost(self.unit.value, pool.budgets(), selector=self.selector.value)
+        cost = cost[pool.levels[self.level.value]]
         cost = cost.mean(axis=0)
         return float(cost[list(pool.budgets()).index(k)] / cost[-1])
 
     def fill(self) -> None:
         """Offer what the chosen run holds, keeping what was chosen where it still can be; draw."""
         pool = find(self.study, self.run.value)
-        selectors = SELECTORS[pool.run.plan.method][
-            : 1 if pool.run.plan.stop_after_correct else None
-        ]
-        named = {SELECTOR_NAMES[name]: name for name in selectors}
+        offered = ("oracle",) if pool.run.plan.stop_after_correct else pool.selectors
+        named = {SELECTOR_NAMES.get(name, name): name for name in offered}
         budgets = [int(k) for k in pool.budgets()]
         offers = ((self.selector, named), (self.level, list(pool.levels)), (self.upto, budgets[1:]))
         self.busy = True

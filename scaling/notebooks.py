@@ -28,8 +28,9 @@ def execute(path: Path, save: bool = True) -> float:
     notebook = nbformat.read(path, as_version=4)
     started = time.perf_counter()
     client = NotebookClient(
-        notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": "."}}
-    )
+        notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": "."}},
+        store_widget_state=False,  # pictures under names that differ in every run
+    )  # fmt: skip
     try:
         client.execute()
     except CellExecutionError as error:

@@ -59,16 +59,22 @@ def printed(found: dict[str, Any]) -> str:
 def part_of(run: LoadedRun, name: str) -> Part:
     """Return the numbers of a run: what was sampled, accuracy per selector and budget, the law."""
     pool = read_pool(run)
-    coverage = replace(curve(pool), x=pool.budgets().astype(float))
+    coverage = replace(curve(pool, selectors(pool)[0]), x=pool.budgets().astype(float))
     fitted, held, upto = _law(coverage)
     rows = [*_sampled(pool), *_accuracies(pool), *_example(run)]
+    rows.append(row("selector", SELECTOR_NAMES[selectors(pool)[0]]))
     rows.append(row("first", *_point(coverage, 0), coverage.n_problems))
     rows.append(row("last", *_point(coverage, -1), coverage.n_problems))
     unit = "samples" if run.plan.method == "best_of_n" else "steps"
     rows.append(row("k", f"{coverage.x[-1]:g} {unit}"))
     rows.append(row("law", fitted.law if fitted else LAW))
     rows.append(row("upto", f"{upto:g} {unit}"))
-    rows.append(row("message", fitted.message if fitted else "too few points"))
+    rows.append(
+        row(
+            "message",
+            fitted.message if fitted else "no sample was right, or there are too few budgets",
+        )
+    )
     error = np.full(3, np.nan)
     if len(held):
         end = held.iloc[-1]
@@ -83,6 +89,8 @@ def part_of(run: LoadedRun, name: str) -> Part:
 
 def _law(coverage: Curve) -> tuple[Fit | None, pd.DataFrame, float]:
     """Return the law of a coverage curve, its held-out score, and the budget fitted up to."""
+    if not np.nanmax(coverage.y) > 0:
+        return None, pd.DataFrame(), float(coverage.x[-1])
     for share in SHARES:
         try:
             fitted, held = forecast(LAW, coverage, share)
@@ -143,8 +151,12 @@ def _example(run: LoadedRun) -> Iterator[dict[str, Any]]:
 
 
 def selectors(pool: Pool) -> tuple[str, ...]:
-    """Return what may be read from a pool."""
-    return SELECTORS[pool.run.plan.method][: 1 if pool.run.plan.stop_after_correct else None]
+    """Return what a report reads from a pool, the headline first: coverage where there is one."""
+    own = SELECTORS[pool.run.plan.method]
+    if "oracle" not in own:
+        return own
+    rest = () if pool.run.plan.stop_after_correct else own
+    return ("oracle", *(name for name in rest if name != "oracle"))
 
 
 def results(parts: Sequence[Part]) -> Rows:

@@ -12,19 +12,22 @@ SOURCES = {
     "hesterberg2015": ("Hesterberg, Tim", "What Teachers Should Know About the Bootstrap", 2015,
                        "1411.5279"),
 }  # fmt: skip
-FOUND = """On {task}, {model} answered a share of {first} of the {problems} problems right with \
-its first sample; coverage at {k} was {last}. {law} fitted up to {upto} gave {error} at {k} \
-(predicted minus measured, in the unit of accuracy; fit: {message})."""
-SAMPLED = """{model} on {task} (run {run}): method {method}, {chains} chains of {steps} steps, \
-temperature {temperature}, top-p {top-p}, at most {max-new-tokens} new tokens per step, feedback \
-{feedback}, stopped after {stop-after-correct} correct samples (zero: never), seed {seed}; \
-{problems} problems, {samples} samples, {missing} of them missing. Sampled on {cpu}, {cores} \
-cores, GPUs: {gpus}, with the kit's version {kit}, commit {commit}, PyTorch {torch}."""
-CONVENTIONS = """Coverage at a budget is the unbiased estimate of pass@k over all subsets of the \
-pool [chen2021]; a majority is taken exactly over all subsets, a tie worth its share. A \
-multiply-add is {all.flops} FLOPs; matrix products and attention count, nothing else [kaplan2020]; a \
-prompt is prefilled once per problem and shared by its chains, and a later step pays for its longer context. \
-Training is {all.training} forwards per token. Intervals are {all.level} percent, over problems \
-resampled with their samples [hesterberg2015]; a law is refitted to each of {all.replicates} \
-replicates, since the points of one curve share problems. The law of coverage is the \
-exponentiated power law [brown2024]; open points were held out of its fit."""
+FOUND = """\
+On {task}, {model} answered a share of {first} of the {problems} problems right with its first \
+sample; {selector} at {k} was {last}. {law} fitted up to {upto} gave {error} at {k} (predicted \
+minus measured, in the unit of accuracy; fit: {message})."""
+SAMPLED = """\
+{model} on {task} (run {run}): method {method}, {chains} chains of {steps} steps, temperature \
+{temperature}, top-p {top-p}, at most {max-new-tokens} new tokens per step, feedback {feedback}, \
+stopped after {stop-after-correct} correct samples (zero: never), seed {seed}; {problems} \
+problems, {samples} samples, {missing} of them missing. Sampled on {cpu}, {cores} cores, GPUs: \
+{gpus}, with the kit's version {kit}, commit {commit}, PyTorch {torch}."""
+CONVENTIONS = """\
+Coverage at a budget is the unbiased estimate of pass@k over all subsets of the pool [chen2021]; \
+a majority is taken exactly over all subsets, a tie worth its share. A multiply-add is \
+{all.flops} FLOPs; matrix products and attention count, nothing else [kaplan2020]; a prompt is \
+prefilled once per problem and shared by its chains, and a later step pays for its longer \
+context. Training is {all.training} forwards per token. Intervals are {all.level} percent, over \
+problems resampled with their samples [hesterberg2015]; a law is refitted to each of \
+{all.replicates} replicates, since the points of one curve share problems. The law of coverage \
+is the exponentiated power law [brown2024]; open points were held out of its fit."""

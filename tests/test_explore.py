@@ -1,0 +1,117 @@
+"""The explorer shows what the package computes, and the code it hands out draws the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scaling.curves import UNITS, curve
+from scaling.explore import Choice, Explorer, code, explore, find, view
+from scaling.figures import Study
+from scaling.fits import fit, forecast
+from scaling.viewer import problems
+from tests.test_reporting import made
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    root = tmp_path_factory.mktemp("runs")
+    made(root)
+    made(root, "revision", 3, 4)
+    return Study.load(root)
+
+
+def best_of(study: Study, method: str = "best_of_n") -> str:
+    """Return the name of a method's run."""
+    return next(pool.run.path.name for pool in study.pools if pool.label == method)
+
+
+@pytest.fixture
+def explorer(study, tmp_path) -> Explorer:
+    return Explorer(study, tmp_path)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_view_in_any_unit_is_the_curve_of_that_unit_and_its_fit(study, unit):
+    for pool in study.pools:
+        for level in pool.levels:
+            choice = Choice(pool.run.path.name, "oracle", unit, level)
+            seen, plain = view(study, choice), curve(pool, "oracle", unit, level)
+            for name in ("x", "y", "low", "high", "replicates"):
+                np.testing.assert_array_equal(getattr(seen.curve, name), getattr(plain, name))
+            assert seen.fitted.params == fit("exp_power", plain).params
+
+
+def test_other_prices_move_the_budget_and_nothing_else(study):
+    name = study.pools[0].run.path.name
+    cheap, dear = (
+        view(study, Choice(name, unit="price", prices=prices)) for prices in ((1, 4), (10, 40))
+    )
+    np.testing.assert_allclose(dear.curve.x, 10 * cheap.curve.x)
+    np.testing.assert_array_equal(dear.curve.y, cheap.curve.y)
+
+
+def test_every_widget_changes_the_picture(explorer):
+    explorer.run.value = best_of(explorer.study)
+    changes = (
+        (explorer.selector, "majority"), (explorer.level, "0x"), (explorer.unit, "price"),
+        (explorer.prices[0], 50.0), (explorer.law, "sigmoid"), (explorer.upto, 8),
+        (explorer.run, best_of(explorer.study, "revision")),
+    )  # fmt: skip
+    for widget, value in changes:
+        before = explorer.picture.value
+        widget.value = value
+        assert explorer.picture.value != before, widget.description
+        assert explorer.picture.value.startswith(b"\x89PNG")
+    assert explorer.level.value == "0x", "what was chosen stays where the other run has it too"
+
+
+def test_held_out_budgets_are_scored_as_forecast_scores_them(explorer):
+    explorer.run.value = best_of(explorer.study)
+    explorer.upto.value = 4
+    pool = find(explorer.study, explorer.choice.run)
+    seen = view(explorer.study, explorer.choice)
+    _, held = forecast("exp_power", curve(pool), 4 / 16)
+    assert list(seen.held_out.x) == [8, 16]
+    np.testing.assert_array_equal(seen.held_out, held)
+    assert "held out" in explorer.table.value
+
+
+def test_a_law_that_cannot_be_fitted_says_why_and_still_shows_the_curve(explorer):
+    explorer.law.value = "bnsl"
+    explorer.upto.value = explorer.upto.options[0]
+    assert "no fit: bnsl has 6 parameters" in explorer.table.value
+
+
+def test_the_code_it_copies_draws_what_it_shows(study, explorer):
+    choice = Choice(study.pools[0].run.path.name, unit="flops", level="1x", share=0.5)
+    names: dict = {}
+    exec(compile(code(study, choice), "copied", "exec"), names)
+    seen = view(study, choice)
+    np.testing.assert_array_equal(names["points"].replicates, seen.curve.replicates)
+    assert names["fitted"].params == seen.fitted.params
+    assert len(names["fig"].axes) == 2
+
+
+def test_saving_writes_the_figure_with_its_code(explorer, tmp_path):
+    explorer.save()
+    files = sorted(path.suffix for path in tmp_path.glob("explored_*"))
+    assert files == [".json", ".pdf", ".png", ".svg"]
+    assert "plots.draw_forecast" in next(tmp_path.glob("*.json")).read_text()
+    assert "saved" in explorer.said.value
+
+
+def test_the_viewer_goes_from_hard_to_easy_and_follows_its_menu(study):
+    run = study.pools[0].run
+    chosen, page = problems(run).children
+    rate = run.frame.groupby("problem")["correct"].mean()
+    order = list(chosen.options.values())
+    assert (rate[order[0]], rate[order[-1]]) == (rate.min(), rate.max())
+    before = page.value
+    chosen.value = order[-1]
+    assert page.value != before
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no runs"):
+        explore(tmp_path)
