@@ -62,6 +62,19 @@ def check_plan(plan: Plan) -> None:
             raise ValueError(f"{plan.method} is no search: leave out width, keep and scorer")
 
 
+def check_stop(plan: Plan, lm: LM) -> None:
+    """Raise ValueError for a stop string that can never match, or a method that takes none."""
+    if plan.stop and plan.method not in METHODS:
+        raise ValueError(f"{plan.method} takes no stop strings; allowed: {', '.join(METHODS)}")
+    for stop in plan.stop:
+        written = lm.decode(lm.encode(f"a{stop}a"))
+        if stop not in written:
+            raise ValueError(
+                f"stop string {stop!r} can never match: the tokenizer of {lm.card.name} writes "
+                f"{written[1:-1]!r} for it; give one that it can write"
+            )
+
+
 def draw(
     lm: LM,
     task: Task,
@@ -72,6 +85,7 @@ def draw(
 ) -> Iterator[tuple[Problem, list[Sample]]]:
     """Yield each problem with all its verified samples, in no fixed order."""
     check_plan(plan)
+    check_stop(plan, lm)
     if plan.method in SEARCHES:
         if not (scorer or plan.scorer):
             raise ValueError(f"{plan.method} needs a scorer: name its folder, or hand one over")
@@ -192,6 +206,8 @@ def verified(
     text: str, task: Task, problem: Problem, job: Job, step: int, completion: Completion
 ) -> Sample:
     """Return a completion as a row of the log; one that failed is a row with its reason."""
+    if completion.stop_string:
+        text = text[: text.index(completion.stop_string)]
     failed = completion.finish.startswith("error")
     verdict = Verdict(None, False) if failed else task.verify(problem, text)
     return Sample(

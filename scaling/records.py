@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FEEDBACKS = ("none", "verdict")
-LATER = {"history": 0, "width": 0, "keep": 0, "scorer": ""}  #: plan fields added since, unset
+#: plan fields added since, unset
+LATER = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": ()}
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
@@ -70,6 +71,7 @@ class Plan:
     width: int = 0  #: a search's candidates per round; 0 is no search
     keep: int = 0  #: beams, or subtrees, that a search keeps per round
     scorer: str = ""  #: folder of the scorer of a search, "@" and the start of its identity
+    stop: tuple[str, ...] = ()  #: strings that end a step; the text before stays
 
     def __post_init__(self) -> None:
         for name, low in (("chains", 1), ("steps", 1), ("max_new_tokens", 1), ("top_k", 0)):
@@ -86,6 +88,9 @@ class Plan:
             raise ValueError(
                 f"top_p {self.top_p}, min_p {self.min_p}: give 0 < top_p <= 1, 0 <= min_p < 1"
             )
+        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+            raise ValueError(f"stop is {self.stop!r}; give a tuple of strings that are not empty")
+        object.__setattr__(self, "stop", tuple(self.stop))  # JSON has lists
         if self.feedback not in FEEDBACKS:
             raise ValueError(f"feedback is {self.feedback!r}; allowed: {', '.join(FEEDBACKS)}")
 
@@ -116,6 +121,7 @@ class Completion:
     completion_tokens: int  #: new tokens computed, the stop token included
     seconds: float  #: share of wall time, batch time divided by rows in flight
     stop_token: int = -1  #: the token that ended it; -1 where none did
+    stop_string: str = ""  #: of `Plan.stop`, the one that ended it: its tokens are among `tokens`
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def loaded(model: str, loading: tuple, options: tuple) -> tuple[Any, Any]:
     if key not in LOADED:
         LOADED.clear()  # first, so that two models are never in memory together
         lm = load_lm(model, **dict(loading))
-        LOADED[key] = lm, Engine(lm.model, eos_ids=lm.eos_ids, **dict(options))
+        LOADED[key] = lm, Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode, **dict(options))
     return LOADED[key]
 
 
@@ -280,7 +280,7 @@ def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) ->
     from scaling.engine import Engine
     from scaling.methods import draw
 
-    engine = engine or Engine(lm.model, eos_ids=lm.eos_ids, **engine_options)
+    engine = engine or Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode, **engine_options)
     writer.note(engine=getattr(engine, "setting", {}))
     unit_of = units_of(problems, plan)
     left = [problem for problem in problems if unit_of[problem.id] not in writer.done]

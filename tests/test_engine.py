@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from copy import deepcopy
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +18,12 @@ from scipy import stats
 
 from scaling.engine import Engine, Job
 from scaling.engine.draw import draw, filtered, uniforms
-from scaling.engine.native import NativeStore, library
+from scaling.engine.native import TILES, NativeStore, library
+from scaling.engine.weights import read_weights
+from scaling.methods import draw as draw_samples
+from scaling.models import load_lm
 from scaling.records import Plan
+from scaling.tasks import get_task
 
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C compiler")
 SIZES = {
@@ -326,6 +334,156 @@ def test_the_memory_cap_sets_the_number_of_rows():
     assert samples(tight) == samples(roomy)
 
 
+# -- bfloat16 ------------------------------------------------------------------------------------
+
+UNITS = range(1, 1 + (library().use_units(TILES) if library() else 0))
+HALF = random_model(CONFIGS["qwen3"])
+
+
+@pytest.fixture(params=[pytest.param(u, id=("vectors", "tiles")[u - 1]) for u in UNITS])
+def units(request):
+    """Compute bfloat16 on each of the units that this machine has."""
+    library().use_units(request.param)
+    yield request.param
+    library().use_units(TILES)
+
+
+def half_engine(units, **options):
+    engine = Engine(deepcopy(HALF), eos_ids=[1], device="cpu", dtype="bfloat16", **options)
+    library().use_units(units)  # opening one takes the best units
+    return engine
+
+
+def test_bfloat16_draws_identical_samples_for_any_batch(units):
+    whole = samples(half_engine(units))
+    for rows in (1, 3, 19):
+        assert samples(half_engine(units, max_rows=rows), JOBS[::-1]) == whole
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_bfloat16_logits_are_no_further_from_fp32_than_the_models_own(name, units):
+    model = random_model(CONFIGS[name]).to(torch.bfloat16).float()  # weights that bfloat16 holds
+    ids = torch.tensor([prompts(1, 39)[0]])
+    with torch.no_grad():
+        exact = model(ids).logits[0, -1]
+        theirs = deepcopy(model).to(torch.bfloat16)(ids).logits[0, -1].float()
+    engine = Engine(model, eos_ids=[1], device="cpu", dtype="bfloat16")
+    library().use_units(units)
+    store = engine.open_store(1, 40)
+    assert store.kv.dtype == torch.bfloat16
+    [ours] = store.prefill([0], ids.tolist(), [0])
+    assert 0 < (ours - exact).norm() < 1.2 * (theirs - exact).norm()
+
+
+def test_tiles_and_vectors_agree_within_bfloat16_rounding():
+    found = []
+    for unit in UNITS:
+        [logits] = half_engine(unit).open_store(1, 40).prefill([0], [list(range(3, 40))], [0])
+        found.append(logits)
+    library() and library().use_units(TILES)
+    for logits in found:
+        assert (logits - found[0]).abs().max() < 0.02 * found[0].abs().max()
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_the_torch_forward_computes_in_bfloat16(name):
+    engine = Engine(
+        random_model(CONFIGS[name]), eos_ids=[1], device="cpu", dtype="bfloat16", native=False
+    )
+    store = engine.open_store(1, 40)
+    assert store.kv.dtype == torch.bfloat16
+    assert len(samples(engine, JOBS[:3])) >= 3
+
+
+def test_casting_a_model_leaves_its_rotary_frequencies_alone():
+    model = random_model(CONFIGS["llama"])
+    before = read_weights(model).cos.clone()
+    Engine(model, eos_ids=[1], device="cpu", dtype="bfloat16")
+    assert model.dtype == torch.bfloat16
+    assert torch.equal(read_weights(model).cos, before)
+
+
+# -- stop strings --------------------------------------------------------------------------------
+
+
+def letters(tokens):
+    """Return text, one or two letters per token."""
+    return "".join(chr(97 + t % 7) + ("z" if t % 3 else "") for t in tokens)
+
+
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_compiler), False])
+def test_a_stop_string_ends_a_row_at_the_token_that_completes_it(native):
+    options = {"eos_ids": [1], "device": "cpu", "native": native, "decode": letters}
+    plan = Plan(max_new_tokens=25, stop=("azb", "zcd"))
+    rows = {}
+    for job, _, c in Engine(MODEL, **options).generate(JOBS, plan):
+        rows[job[:2]] = (c.tokens, c.finish, c.stop_string, c.completion_tokens, c.logprob)
+    tight = Engine(MODEL, **options, max_rows=2).generate(JOBS, plan)
+    again_rows = {job[:2]: c.tokens for job, _, c in tight}
+    stopped = 0
+    for job, _, free in Engine(MODEL, **options).generate(JOBS, Plan(max_new_tokens=25)):
+        tokens, finish, string, count, logprob = rows[job[:2]]
+        n = next(  # the shortest prefix that holds a stop string
+            (
+                n
+                for n in range(1, len(free.tokens) + 1)
+                if any(s in letters(free.tokens[:n]) for s in plan.stop)
+            ),
+            None,
+        )
+        assert again_rows[job[:2]] == tokens == free.tokens[:n]
+        if n is None:
+            assert (finish, string) == (free.finish, "")
+            assert logprob == pytest.approx(free.logprob)
+        else:
+            stopped += 1
+            assert (finish, count) == ("stop", n)
+            assert string in letters(tokens)
+            assert logprob >= free.logprob - 1e-9
+    assert 3 <= stopped < len(JOBS)
+
+
+@needs_compiler
+def test_a_chain_goes_on_after_a_stop_string_as_after_any_other_end():
+    plan = Plan(temperature=0, steps=3, max_new_tokens=9, stop=("zc", "da"))
+    engine = Engine(MODEL, eos_ids=[1], device="cpu", decode=letters)
+    contexts, stopped = {job[:2]: job.prompt for job in JOBS[:8]}, 0
+    for job, step, kept in engine.generate(JOBS[:8], plan, again):
+        context = contexts[job[:2]]
+        [(_, _, fresh)] = engine.generate([Job(job.problem, job.chain, context)], plan)
+        assert (kept.tokens, kept.stop_string) == (fresh.tokens, fresh.stop_string)
+        contexts[job[:2]] = context + kept.tokens + tuple(again(job, step, kept) or ())
+        stopped += bool(kept.stop_string)
+    assert stopped
+
+
+LADDER = Path(__file__).parents[1] / "data" / "models" / "ladder" / "0.1M" / "1e13"
+
+
+def test_a_sample_keeps_the_text_before_its_stop_string():
+    lm, task = load_lm(LADDER), get_task("sums")
+    engine = Engine(lm.model, eos_ids=lm.eos_ids, device="cpu", decode=lm.decode)
+
+    def texts(**stops):
+        plan, problems = Plan(chains=3, **stops), task.problems(3)
+        pools = draw_samples(lm, task, problems, plan, engine)
+        return {(s.problem, s.chain): s.text for _, pool in pools for s in pool}
+
+    whole, cut = texts(), texts(stop=("=9", ";"))
+    assert cut == {key: re.split("=9|;", text)[0] for key, text in whole.items()}
+    with pytest.raises(ValueError, match="stop string 'é' can never match: the tokenizer of"):
+        texts(stop=("é",))
+
+
+def test_stop_strings_are_logged_only_where_there_are_any():
+    assert "stop" not in Plan().to_dict()
+    plan = Plan(stop=("a", "\n\n"))
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    for wrong in ("a", ("",), (1,)):
+        with pytest.raises(ValueError, match="give a tuple of strings that are not empty"):
+            Plan(stop=wrong)
+
+
 # -- refusals ------------------------------------------------------------------------------------
 
 
@@ -357,6 +515,32 @@ def test_native_logits_that_are_not_finite_name_their_row_and_token():
     model.transformer.wpe.weight.data[6:] = torch.nan  # memory that the engine shares
     with pytest.raises(ValueError, match=r"problem 'p', chain 2, step 0, token 4"):
         list(engine.generate([Job("p", 2, (5, 6, 7))], Plan(max_new_tokens=9)))
+
+
+def test_a_stop_string_without_a_decoder_is_refused():
+    with pytest.raises(ValueError, match=r"stop is \('a',\); an engine needs decode=lm.decode"):
+        samples(Engine(MODEL, eos_ids=[1], device="cpu"), plan=Plan(stop=("a",)))
+
+
+def test_no_jobs_are_no_samples_and_no_chains_are_refused():
+    assert samples(Engine(MODEL, eos_ids=[1], device="cpu"), []) == {}
+    with pytest.raises(ValueError, match="chains is 0; give an integer of at least 1"):
+        Plan(chains=0)
+
+
+def test_infinite_logits_name_their_row_and_token():
+    engine = Engine(InfiniteAfter(TABLE), eos_ids=[], device="cpu", reference=True)
+    with pytest.raises(ValueError, match=r"problem 'p', chain 4, step 0, token 2"):
+        list(engine.generate([Job("p", 4, (0, 1))], Plan(max_new_tokens=5)))
+
+
+class InfiniteAfter(Table):
+    """Logits of +inf once a context has four tokens."""
+
+    def forward(self, ids, use_cache=False):
+        logits = super().forward(ids).logits.clone()
+        logits[:, 3:, 0] = torch.inf
+        return SimpleNamespace(logits=logits)
 
 
 @pytest.mark.parametrize(

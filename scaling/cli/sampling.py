@@ -90,7 +90,8 @@ def add_sample(verbs) -> None:
     for field in fields(Plan):
         verb.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
+            type=str if field.name == "stop" else type(field.default),
+            nargs="+" if field.name == "stop" else None,
             choices=choices.get(field.name),
             help=f"default {field.default}",
         )

@@ -14,7 +14,7 @@ torch for the families that `weights` reads, or `reference` by the model's own f
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -57,12 +57,14 @@ class Engine:
         max_rows: int | None = None,
         reference: bool = False,
         native: bool = True,
+        decode: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
         """Take a `transformers` causal LM; it is moved to `device` and cast to `dtype`.
 
         eos_ids: tokens that end a completion; dtype: float32 on a CPU, the model's own on a GPU;
         memory_cap: bytes of keys and values; max_rows: rows in flight. reference=True runs the
-        model's own forward, native=False the lean forward in torch where C would be faster.
+        model's own forward, native=False the lean forward in torch where C would be faster;
+        decode: text of token ids, for plans with stop strings.
         """
         self.device = _device(device)
         kept = model.dtype if self.device.type == "cuda" else torch.float32
@@ -77,6 +79,7 @@ class Engine:
         self.is_stop = np.zeros(self.vocab, bool)
         self.is_stop[list(self.checked_ids(eos_ids))] = True
         self.memory_cap = memory_cap or _free_memory(self.device)
+        self.decode = decode
         self.max_rows = max_rows or ROWS[self.device.type]
         self.open_store = self._reference if reference else self._fastest(native)
 

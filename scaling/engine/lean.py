@@ -57,7 +57,7 @@ def advance(
     Returns tokens (rows, steps), how many of them count (up to a stop token, or the row's cap), and
     the sums of their log-probabilities (rows, 2): the model's, and of the sampling distribution.
     """
-    device, steps = store.device, store.steps
+    device, steps = store.device, 1 if plan.stop else store.steps
     first = state["length"] + state["count"] - 1
     ages = state["count"][:, None] + np.arange(steps)
     uniform = torch.from_numpy(uniforms(state["key"][:, None], ages)).to(device)

@@ -211,14 +211,15 @@ class NativeStore:
         names = ("last", "key", "count")
         last, key, count = (np.ascontiguousarray(state[name]) for name in names)
         position, left = state["length"] + count - 1, state["cap"] - count
-        tokens, made, sums = np.zeros((n, STEPS), np.int64), np.zeros(n, np.int64), np.zeros((n, 2))
+        steps = 1 if plan.stop else STEPS
+        tokens, made, sums = np.zeros((n, steps), np.int64), np.zeros(n, np.int64), np.zeros((n, 2))
         arrays = [_at(a) for a in (last, position, key, count, left, is_stop)]
         results = [_at(a) for a in (tokens, made, sums)]
         cuts = np.linspace(0, n, self.threads + 1).astype(int).tolist()
 
         def span(i: int) -> None:
             self.code.decode(
-                ctypes.byref(self.model), _long(cuts[i]), _long(cuts[i + 1]), _long(STEPS), *arrays,
+                ctypes.byref(self.model), _long(cuts[i]), _long(cuts[i + 1]), _long(steps), *arrays,
                 ctypes.c_double(plan.temperature), *results, _at(self.logits[i]),
                 _at(self.scratch[i]),
             )  # fmt: skip

@@ -75,7 +75,10 @@ class Schedule:
     def __init__(
         self, engine: Engine, plan: Plan, jobs: Iterable[Job], extend: Extend | None
     ) -> None:
+        if plan.stop and engine.decode is None:
+            raise ValueError(f"stop is {plan.stop}; an engine needs decode=lm.decode to see text")
         self.engine, self.plan, self.extend = engine, plan, extend
+        self.tail = 4 * max(map(len, plan.stop), default=0) + 4  #: tokens that may hold one
         self.jobs = (Chain(engine.checked(job), 0, job.prompt, 0) for job in jobs)
         self.waiting: deque[Chain] = deque()  #: evicted chains, before the jobs
         self.clock = 0.0  #: seconds per row in flight, summed over calls
@@ -102,6 +105,7 @@ class Schedule:
         self.chains: list[Chain] = []  #: of each live row
         self.prompt_of: list[Prompt | None] = []
         self.finished: list[int] = []  #: rows whose step is complete
+        self.ended: dict[int, str] = {}  #: finished row -> the stop string that it wrote
         self.dead: list[int] = []  #: rows to refill
         self.fresh: list[int] = []  #: rows without a first token
         self.appended: dict[int, tuple[int, ...]] = {}  #: row -> tokens that continue its context
@@ -160,12 +164,13 @@ class Schedule:
             tokens=tuple(self.tokens[row, : count - stopped].tolist()),
             logprob=float(state["logprob"]),
             sampling_logprob=float(state["sampling_logprob"]),
-            finish="stop" if stopped else "length",
+            finish="stop" if stopped or row in self.ended else "length",
             prompt_tokens=int(state["length"]),
             cached_tokens=self.chains[row].cached,
             completion_tokens=count,
             seconds=self.clock - float(state["began"]),
             stop_token=int(state["last"]) if stopped else -1,
+            stop_string=self.ended.pop(row, ""),
         )
 
     def _kill(self, row: int) -> None:
@@ -321,7 +326,20 @@ class Schedule:
         state["logprob"] += sums[:, 0]
         state["sampling_logprob"] += sums[:, 1]
         self.state[rows] = state
-        self.finished = rows[state["stopped"] | (state["count"] >= state["cap"])].tolist()
+        done = state["stopped"] | (state["count"] >= state["cap"])
+        if self.plan.stop:
+            done |= [self._wrote_stop(*pair) for pair in zip(rows, state, strict=True)]
+        self.finished = rows[done].tolist()
+
+    def _wrote_stop(self, row: int, state: np.void) -> bool:
+        """Return whether the newest token of a row completes a stop string, and note which."""
+        assert self.engine.decode is not None
+        count = int(state["count"] - state["stopped"])
+        text = self.engine.decode(self.tokens[row, max(count - self.tail, 0) : count].tolist())
+        found = [stop for stop in self.plan.stop if stop in text]
+        if found and not state["stopped"]:
+            self.ended[int(row)] = min(found, key=text.index)
+        return bool(found)
 
 
 def batches(work: list[tuple[int, Sequence[int], int]]) -> Iterator[list[Any]]:

@@ -44,6 +44,7 @@ class Endpoint:
         """Return the body that asks for n completions of a context."""
         body: dict[str, Any] = {"model": self.model, "max_tokens": plan.max_new_tokens}
         body |= {"temperature": plan.temperature, "top_p": plan.top_p, "seed": seed}
+        body |= {"stop": list(plan.stop)} if plan.stop else {}
         # beyond the standard, known to vLLM, SGLang and llama.cpp: sent only where they matter
         body |= {k: v for k in ("top_k", "min_p") if (v := getattr(plan, k))}
         body |= {"n": n} if n > 1 else {}
