@@ -17,6 +17,7 @@ from scaling import plots
 from scaling.curves import SEARCHES, Pool, curve, read_pool
 from scaling.fits import fit
 from scaling.joint import Exchange, exchange_rate, fit_joint
+from scaling.policy import pool_policy
 from scaling.records import Curve, Fit
 from scaling.revisions import grid_ratio
 from scaling.store import load_runs
@@ -56,7 +57,7 @@ class Study:
         found = [p for p in self.pools if p.run.task == task and p.label == method]
         if method.startswith("revision"):  # of two grids of one model the larger holds the other
             found = list(
-                {p.run.card: p for p in sorted(found, key=lambda p: p.correct.size)}.values()
+                {p.run.card.name: p for p in sorted(found, key=lambda p: p.correct.size)}.values()
             )
         return sorted(found, key=lambda p: (p.run.card.n_params, p.run.card.train_flops))
 
@@ -365,11 +366,34 @@ def grid(study: Study) -> tuple[Any, dict] | None:
     return fig, facts
 
 
+def policy(study: Study) -> tuple[Any, dict]:
+    """What choosing a selector by difficulty gains, before and after it has paid for its pilot."""
+    facts: dict[str, Any] = {}
+    fig, axes = plots.figure(1, len(study.tasks), height=2.6)
+    for ax, task in zip(axes[0], study.tasks, strict=True):
+        top = nearest(study.select(task), 0.5)
+        same = [p for p in study.select(task, "revision") if p.run.card == top.run.card]
+        found = pool_policy([top, *same], pilot=max(2, top.correct.shape[1] // 8))
+        ax.axhline(0, color="0.5", linewidth=0.6)
+        sides = {"difficulty for nothing": found.gain_free, "its estimate paid for": found.gain}
+        for index, (name, gain) in enumerate(sides.items()):
+            x, style = found.budget * 1.03**index, plots.look(index) | {"linestyle": "none"}
+            plots.draw_points(ax, x, gain.value, gain.low, gain.high, label=name, **style)
+        plots.accuracy_axes(ax, "flops")
+        claims = ", ".join(dict.fromkeys(found.gain.claim))
+        ax.set_title(f"{task}, {model_name(top)} ($n$={found.gain.problems})\npaid for: {claims}")
+        ax.set_ylabel("gain over the best\nsingle selector" if ax is axes[0][0] else "")
+        facts[task] = {"model": top.run.card.name, "rows": found.table().to_dict("records")}
+    legend_below(fig, axes[0][:1])
+    return fig, facts
+
+
 FIGURES: dict[str, Callable[[Study], tuple[Any, dict] | None]] = {
     "coverage": coverage,
     "methods": methods,
     "two_panels": two_panels,
     "plane": plane,
+    "policy": policy,
     "search": search,
     "grid": grid,
 }

@@ -51,6 +51,15 @@ class Estimate:
     problems: int  #: problems behind it
     units: int  #: what was resampled: problems, or families of problems
 
+    @property
+    def claim(self) -> NDArray[np.str_]:
+        """Return, per point of a difference, "more", "less", "below the noise", or "unknown".
+
+        Below the noise is a difference whose interval holds 0, unknown one without an interval.
+        """
+        kinds = [self.low > 0, self.high < 0, np.isnan(self.low)]
+        return np.select(kinds, ["more", "less", "unknown"], "below the noise")
+
 
 def _table(values: ArrayLike) -> Floats:
     table = np.asarray(values, dtype=float)

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
@@ -43,6 +44,14 @@ class PolicyGain:
     def survives(self) -> NDArray[np.bool_]:
         """Return, per budget, whether the gain stands above the noise once the pilot is paid."""
         return np.asarray(self.gain.low) > 0
+
+    def table(self) -> pd.DataFrame:
+        """Return a row per budget: the sides, the gain before and after the charge, the claim."""
+        columns = {"budget": self.budget, "single": self.single, "free": self.free}
+        for name, gain in (("free_gain", self.gain_free), ("paid_gain", self.gain)):
+            columns |= {name: gain.value, f"{name}_low": gain.low, f"{name}_high": gain.high}
+            columns[f"{name}_claim"] = gain.claim
+        return pd.DataFrame(columns)
 
 
 def split_pilot(
@@ -140,7 +149,7 @@ def pool_policy(
     strategies = {}
     for pool in pools:
         k = (here := rest if pool is first else pool).budgets()
-        for selector in SELECTORS[pool.run.plan.method]:
+        for selector in [s for s in here.selectors if s in SELECTORS[pool.run.plan.method]]:
             if (selector == "oracle") == oracle and selector != "first":
                 name = f"{pool.run.card.name} {pool.label} {selector}"
                 strategies[name] = here.values(selector, k), here.cost(unit, k)

@@ -1,0 +1,117 @@
+"""Which law to trust on runs: a planted population, read at a sixteenth of its pool."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.compute import Shape
+from scaling.curves import read_pool
+from scaling.forecasts import first_chains, law_tournament, suits, trust
+from scaling.policy import pool_policy
+from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.store import open_run
+
+SHAPE = Shape("llama", 32, 16, 2, 2, 2, 8, 32, 64, True, True, False, False, False, False, 1, False)
+CARD = ModelCard("tiny", 1000, 500, 1e9, 10, asdict(SHAPE), "w")
+
+
+def write_pool(root, rate, chains, vote=(), seed=0):
+    """Return the pool of a run in which problem i is right at rate[i]; wrong answers differ.
+
+    vote: problems on which every wrong sample is sure of itself, and every right one is not.
+    """
+    rng = np.random.default_rng(seed)
+    asked = [Problem(f"p{i}", "1+1=", "2", "2") for i in range(len(rate))]
+    plan = Plan(chains=chains, seed=seed)
+    with open_run(root, task="sums", card=CARD, plan=plan, problems=asked) as writer:
+        for i, problem in enumerate(asked):
+            right = rng.uniform(size=chains) < rate[i]
+            score = np.where(right, -3.0, -1.0) if i in vote else np.where(right, -1.0, -3.0)
+            answers = np.where(right, "2", [f"x{j}" if i in vote else "9" for j in range(chains)])
+            samples = [
+                Sample(problem.id, j, 0, a, str(a), bool(r), s, s, 12, 0, 8, 0.25, "stop")
+                for j, (a, r, s) in enumerate(zip(answers, right, score, strict=True))
+            ]
+            writer.write(f"{i:06d}", samples)
+        return read_pool(writer.seal())
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    rate = np.random.default_rng(1).beta(0.6, 3.0, 80)
+    return write_pool(tmp_path_factory.mktemp("pool"), rate, 256)
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_the_planted_law_is_trusted_at_sixteen_times_the_budget(pool, few):
+    """Rates are Beta(0.6, 3): its law is exact, a power is not. Held-out budgets 32 to 256."""
+    laws = ("beta_binomial", "power", "exp_power")
+    table = law_tournament([pool], laws=laws, few=few, replicates=100)
+    assert (table.n_fitted == 5).all()
+    assert (table.n_held_out == 4).all()
+    found = trust(table, error=0.03 if few else 0.02).set_index("law")
+    assert found.trusted["beta_binomial"]
+    assert not found.trusted["power"]
+    assert found.median_error["power"] > 5 * found.median_error["beta_binomial"]
+
+
+def test_few_chains_forecast_worse_than_the_whole_pool_read_at_few(pool):
+    errors = [
+        law_tournament([pool], laws=["beta_binomial"], few=few, replicates=30).median_error[0]
+        for few in (False, True)
+    ]
+    assert errors[0] != errors[1]
+    few = first_chains(pool, 16)
+    assert few.budgets().tolist() == [1, 2, 4, 8, 16]
+    assert (few.correct == pool.correct[:, :16]).all()
+
+
+def test_laws_of_coverage_are_not_asked_about_votes(pool):
+    assert not suits("beta_binomial", "majority")
+    assert not suits("exp_power", "majority")
+    assert suits("saturating_majority", "majority")
+    asked = set(law_tournament([pool], "majority", replicates=30).law)
+    assert "beta_binomial" not in asked
+    assert "saturating_majority" in asked
+
+
+def test_a_law_that_could_not_be_fitted_is_counted_and_not_trusted():
+    nan = float("nan")
+    rows = [("a", 0.001, 1.0), ("a", nan, nan), ("b", nan, nan)]
+    columns = ["law", "median_error", "coverage"]
+    table = pd.DataFrame(rows, columns=columns).assign(worst_error=0.0, width=0.0)
+    found = trust(table).set_index("law")
+    assert found.n_unfitted.to_dict() == {"a": 1, "b": 1}
+    assert found.trusted.to_dict() == {"a": True, "b": False}
+
+
+def test_a_policy_on_a_run_finds_the_selector_of_each_difficulty_and_pays_for_it(tmp_path):
+    """Planted: on even problems right samples are likelier, on odd ones they agree instead.
+
+    So log-probability wins where wrong answers agree, votes where they are sure of themselves.
+    """
+    rate = np.full(60, 0.4)
+    pool = write_pool(tmp_path, rate, 64, vote=range(0, 60, 2))
+    found = pool_policy([pool], pilot=8, bins=2)
+    assert [row[-1].split()[-1] for row in found.choice] == ["majority", "logprob"]
+    assert (found.gain_free.claim[1:] == "more").all()
+    assert (found.gain_free.value > found.gain.value).any()
+    assert found.table()["paid_gain_claim"].iloc[-1] == "more"
+    assert list(found.table().columns[:3]) == ["budget", "single", "free"]
+
+
+def test_with_a_verifier_one_selector_is_left_and_difficulty_gains_nothing(pool):
+    found = pool_policy([pool], oracle=True)
+    assert found.gain_free.value == pytest.approx(np.zeros(5))
+    assert (found.gain.claim == "less").any()
+
+
+def test_a_policy_needs_a_pool_to_take_its_pilot_from(pool):
+    with pytest.raises(ValueError, match="a best-of-N run among them"):
+        pool_policy([])
+    with pytest.raises(ValueError, match="pilot is 256 of 256"):
+        pool_policy([pool], pilot=256)
