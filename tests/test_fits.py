@@ -229,6 +229,20 @@ def test_too_many_zeros_for_a_beta_are_called_out() -> None:
     assert abs(zero.predict(k)[0] - truth) < 0.02 < abs(plain.predict(k)[0] - truth)
 
 
+@pytest.mark.parametrize("law", ["beta_binomial", "kumaraswamy", "kumaraswamy_zero"])
+def test_a_population_of_equals_is_forecast_between_0_and_1_and_not_called_a_success(
+    law: str,
+) -> None:
+    """Story: the density of equal problems fell between two nodes, its mass was not 1, and a
+    Kumaraswamy fit to four samples per problem forecast a coverage of -23."""
+    rng = np.random.default_rng(0)
+    for n in (4, 64):
+        fitted = fit(law, np.full(100, n), rng.binomial(n, 0.3, 100), bootstrap=30)
+        k = np.array([1.0, 16.0, 256.0])
+        np.testing.assert_allclose(fitted.predict(k), 1 - 0.7**k, atol=0.06)
+        assert n == 4 or not fitted.success
+
+
 def test_one_problem_gives_no_interval_and_says_why() -> None:
     _, y, _ = planted("exp_power", 1)
     fitted = fit("exp_power", curve(y, np.full((200, len(y)), np.nan)))

@@ -116,6 +116,16 @@ def test_pairing_makes_a_difference_sharper_than_two_intervals() -> None:
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
+def test_a_difference_within_the_noise_is_called_so() -> None:
+    rng = np.random.default_rng(4)
+    base = rng.random((60, 1))
+    changes = np.array([0.2, -0.2, 0.0]) + rng.normal(0, 0.1, (60, 3))
+    found = difference(base + changes, base + np.zeros((60, 3)))
+    assert found.claim.tolist() == ["more", "less", "below the noise"]
+    with pytest.warns(UserWarning, match="cannot be resampled"):
+        assert difference([[0.9]], [[0.1]]).claim.tolist() == ["unknown"]
+
+
 def test_bca_leans_to_the_long_tail_and_percentile_is_plain_quantiles() -> None:
     draws = np.random.default_rng(4).gamma(2.0, size=(4000, 1))
     low, high = interval(draws, draws.mean(axis=0), "percentile")
@@ -241,7 +251,7 @@ def test_a_pilot_recovers_the_spread_it_was_drawn_from() -> None:
         (lambda: difference([1, 0], [1, 0, 1]), "same problems"),
         (lambda: score_interval([0.5, 2.0]), "outside 0 to 1"),
         (lambda: wilson(5, 4), "0 <= c <= n"),
-        (lambda: plan_study(3), "between 0 and 1"),
+        (lambda: plan_study(3), "give 1e-6 to 1"),
         (lambda: pilot_spread(1, [1, 0], [0, 1]), "2 samples or more"),
     ],
 )
