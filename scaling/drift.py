@@ -81,7 +81,7 @@ def compare(
 
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the first place at which two sequences differ; the shorter's length if it is a start."""
+    """Return the first place where two sequences differ; the shorter's length if it is a start."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 

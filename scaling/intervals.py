@@ -339,8 +339,8 @@ def plan_study(
     Cost is draws plus `problem_cost` (in draws) per problem; `max_problems` is what a benchmark
     holds. ValueError when no number of samples on so few problems can tell such a difference.
     """
-    if not 0 < effect < 1 or not 0 < power < 1:
-        raise ValueError(f"effect is {effect}, power {power}; give numbers between 0 and 1")
+    if not 1e-6 <= effect < 1 or not 0 < power < 1:
+        raise ValueError(f"effect is {effect}, power {power}; give 1e-6 to 1, and 0 to 1")
     samples = np.unique(np.geomspace(1, 10_000, 400).astype(int))
     one = detectable_effect(1, samples, between, within, power, level)
     problems = np.maximum(np.ceil((one / effect) ** 2), 2)

@@ -74,6 +74,11 @@ class Plan:
     stop: tuple[str, ...] = ()  #: strings that end a step; the text before stays
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            kind = type(getattr(type(self), name))
+            kinds = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise ValueError(f"{name} is {value!r}; give {kind.__name__}")
         for name, low in (("chains", 1), ("steps", 1), ("max_new_tokens", 1), ("top_k", 0)):
             if getattr(self, name) < low:
                 raise ValueError(
@@ -88,7 +93,7 @@ class Plan:
             raise ValueError(
                 f"top_p {self.top_p}, min_p {self.min_p}: give 0 < top_p <= 1, 0 <= min_p < 1"
             )
-        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+        if not all(isinstance(s, str) and s for s in self.stop):
             raise ValueError(f"stop is {self.stop!r}; give a tuple of strings that are not empty")
         object.__setattr__(self, "stop", tuple(self.stop))  # JSON has lists
         if self.feedback not in FEEDBACKS:

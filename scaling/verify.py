@@ -60,7 +60,7 @@ def verdicts(run: LoadedRun, share: float = 1.0, seed: int = 0) -> tuple[int, pd
 def redraw(
     run: LoadedRun, lm: Any, count: int = 2, seed: int = 0, **engine_options: Any
 ) -> Agreement:
-    """Return how far all samples of `count` of the run's problems, drawn again, are those logged."""
+    """Return how far the samples of `count` problems, drawn again, are those that were logged."""
     from scaling.study import sample_run
 
     problems = problems_of(run)

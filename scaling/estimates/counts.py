@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
 Floats = NDArray[np.float64]
+MOST = 1 << 31  # counts; beyond, differences of log factorials lose more than 1e-5
 TABLE_LIMIT = 1 << 22  # log factorials up to here come from a table in extended precision
 
 
@@ -30,10 +31,10 @@ def _log_factorial(x: NDArray[Any]) -> NDArray[Any]:
 def _whole(name: str, value: ArrayLike, least: int = 0) -> Floats:
     """Return `value` as floats, checked to be whole numbers; NaN stands for missing."""
     array = np.asarray(value, dtype=float)
-    bad = ~np.isnan(array) & ~((array >= least) & (array == np.floor(array)) & np.isfinite(array))
+    bad = ~np.isnan(array) & ~((array >= least) & (array == np.floor(array)) & (array <= MOST))
     if bad.any():
         raise ValueError(
-            f"{name} holds {array[bad].flat[0]:g}; give whole numbers of at least {least}"
+            f"{name} holds {array[bad].flat[0]:g}; give whole numbers from {least} to {MOST}"
         )
     return array
 

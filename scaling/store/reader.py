@@ -56,6 +56,14 @@ def load_run(path: Path, columns: Iterable[str] | None = None, text: bool = Fals
     """
     path, names = Path(path), _known(columns)
     manifest = read_manifest(path)
+    try:
+        return _load(path, manifest, names, text)
+    except (KeyError, TypeError, AttributeError) as error:
+        lacks = f"{path / 'manifest.json'} does not describe a run ({error!r})"
+        raise ValueError(f"{lacks}; restore it") from error
+
+
+def _load(path: Path, manifest: dict[str, Any], names: list[str], text: bool) -> LoadedRun:
     problems = _read_sealed(path, "problems", PROBLEMS, manifest)
     kinds = ["facts", "text"] if text else ["facts"]
     if manifest["status"] == "sealed":

@@ -1,0 +1,242 @@
+"""Kills, full disks, damage and shortage of memory lose nothing and end in the same samples."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling import study
+from scaling.models import load_lm
+from scaling.records import Plan
+from scaling.store import LoadedRun, load_run, load_runs
+from scaling.store.parts import find_parts
+from scaling.tasks import get_task
+from tests.faults import ROOT, warm_process
+
+PLAN = Plan(chains=4, max_new_tokens=12)
+DRAWN = ["problem", "chain", "step", "text", "answer", "correct", "logprob", "completion_tokens"]
+
+posix = pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD and /proc are Linux's")
+
+
+def draw(model: Path, root: Path, **options: Any) -> LoadedRun:
+    """Return a small run of eight problems, four units."""
+    task = get_task("sums")
+    lm, problems = load_lm(model), task.problems(8)
+    return study.sample_run(lm, task, problems, PLAN, root, progress=False, **options)
+
+
+def drawn(run: LoadedRun) -> pd.DataFrame:
+    """Return what must not depend on anything but model, plan and keys."""
+    return load_run(run.path, text=True).frame[DRAWN]
+
+
+@pytest.fixture(autouse=True)
+def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "UNIT", 2)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
+    """The run that nothing disturbs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "UNIT", 2)
+        return draw(tiny_folder, tmp_path_factory.mktemp("whole"))
+
+
+def open_copy(run: LoadedRun, model: Path, root: Path, units: int = 3) -> Path:
+    """Return a run under `root` that stopped after some units."""
+    from scaling.store.writer import Writer
+
+    write = Writer.write
+    with pytest.MonkeyPatch.context() as patch:
+
+        def stops(writer: Writer, unit: str, samples: Any) -> None:
+            if len(writer.done) == units:
+                raise KeyboardInterrupt
+            write(writer, unit, samples)
+
+        patch.setattr(Writer, "write", stops)
+        with pytest.raises(KeyboardInterrupt):
+            draw(model, root)
+    return root / run.path.name
+
+
+# ---- kills and the disk: see tests/faults.py ----
+
+
+@posix
+def test_kills_at_random_moments_and_a_failing_disk_lose_nothing() -> None:
+    options = ("--moments", 12, "--jobs", "sampling", "sealing", "--stride", 23)
+    found = warm_process("kills", "disk", *options)
+    assert found["kills"]["sampling"]["moments"] == 4
+    assert found["kills"]["sealing"]["moments"] == 2
+    assert all(counts["disk full from there"] >= 1 for counts in found["disk"].values())
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_200_kills_over_every_job_lose_nothing() -> None:
+    found = warm_process("kills", "--moments", 200)["kills"]
+    assert sum(counts["moments"] for counts in found.values()) >= 200
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_every_change_of_the_disk_may_fail() -> None:
+    for counts in warm_process("disk")["disk"].values():
+        assert counts["error"] == counts["kill"] == counts["changes"]
+
+
+# ---- damage ----
+
+
+def test_a_flipped_bit_in_a_part_is_named_and_only_its_unit_is_drawn_again(
+    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = open_copy(whole, tiny_folder, tmp_path)
+    unit, stem = list(find_parts(path).items())[1]
+    part = path / "parts" / f"{stem}.facts.parquet"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 4
+    part.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{unit}.*was changed.*delete it and resume"):
+        draw(tiny_folder, tmp_path)
+    part.unlink()
+    written: list[str] = []
+    write = study.write_unit
+    monkeypatch.setattr(study, "write_unit", lambda w, u, s: (written.append(u), write(w, u, s)))
+    pd.testing.assert_frame_equal(drawn(draw(tiny_folder, tmp_path)), drawn(whole))
+    assert written == [unit]
+
+
+def test_a_checkpoint_cut_short_is_one_line_that_names_its_folder(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    for path in sorted(tiny_folder.iterdir()):
+        if path.name in ("generation_config.json", "chat_template.jinja"):
+            continue
+        folder = tmp_path / path.name / "model"
+        shutil.copytree(tiny_folder, folder)
+        (folder / path.name).write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match="model") as caught:
+            load_lm(folder)
+        assert str(folder) in str(caught.value), path.name
+        assert "\n" not in str(caught.value)
+
+
+def test_a_copy_that_was_interrupted_loads_as_what_it_holds_or_is_refused_by_name(
+    whole: LoadedRun, tiny_folder: Path, tmp_path: Path
+) -> None:
+    source = open_copy(whole, tiny_folder, tmp_path / "open")
+    rows = set(drawn(whole).itertuples(index=False, name=None))
+    for run in (source, whole.path):
+        files = [path for path in sorted(run.rglob("*")) if path.is_file()]
+        for stop in range(len(files)):
+            for share in (0.0, 0.6):
+                copy = tmp_path / "copy" / run.name
+                for path in files[: stop + 1]:
+                    target = copy / path.relative_to(run)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, target)
+                target.write_bytes(target.read_bytes()[: int(share * path.stat().st_size)])
+                found, said = set(), ""
+                try:
+                    found = set(drawn(load_run(copy)).itertuples(index=False, name=None))
+                except ValueError as error:
+                    said = str(error)
+                assert found <= rows
+                assert not said or (copy.name in said and "\n" not in said)
+                shutil.rmtree(tmp_path / "copy")
+
+
+def test_a_run_copied_while_it_is_written_goes_on_to_the_same_samples(
+    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[Path] = []
+    write = study.write_unit
+
+    def copied(writer: Any, unit: str, samples: Any) -> None:
+        write(writer, unit, samples)
+        copies.append(tmp_path / f"copy{len(copies)}")
+        shutil.copytree(writer.path, copies[-1] / writer.path.name)
+
+    monkeypatch.setattr(study, "write_unit", copied)
+    draw(tiny_folder, tmp_path / "run")
+    monkeypatch.setattr(study, "write_unit", write)
+    assert len(copies) == 4
+    for number, copy in enumerate(copies, start=1):
+        assert len(load_runs(copy)[0].frame) == number * 2 * PLAN.chains
+        pd.testing.assert_frame_equal(drawn(draw(tiny_folder, copy)), drawn(whole))
+
+
+# ---- clocks, memory ----
+
+
+def test_a_clock_that_jumps_changes_no_sample(
+    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(5)
+    for name in ("time", "perf_counter", "monotonic"):
+        monkeypatch.setattr(time, name, lambda: rng.uniform(-1e9, 1e9))
+    run = draw(tiny_folder, tmp_path)
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(drawn(run), drawn(whole))
+
+
+STARVED = """
+import resource, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from scaling.engine.schedule import Schedule
+from tests.test_faults import draw
+evict, rows = Schedule._evict, []
+def seen(self):
+    rows.append(self.max_rows)
+    evict(self)
+Schedule._evict = seen
+model, root, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+from scaling import study
+study.UNIT = 2
+draw(model, root / "warm", max_rows=2)
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + limit, size + limit))
+rows.clear()
+print(draw(model, root / "starved", max_rows=1 << 17, memory_cap=1 << 40, **{ENGINE}).path)
+print(min(rows))
+"""
+
+
+@posix
+@pytest.mark.parametrize("engine", ["{}", "{'native': False}"])
+def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_ends_in_the_same_samples(
+    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, engine: str
+) -> None:
+    code = STARVED.replace("{ENGINE}", engine)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_folder), str(tmp_path), str(150 << 20)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    path, rows = done.stdout.split()
+    assert int(rows) < 1 << 16, "the batch was halved at least twice"
+    found, wanted = drawn(load_run(Path(path))), drawn(whole)
+    exact = [name for name in DRAWN if name != "logprob"]
+    pd.testing.assert_frame_equal(found[exact], wanted[exact])
+    np.testing.assert_allclose(found["logprob"], wanted["logprob"], atol=1e-4)

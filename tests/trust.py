@@ -1,0 +1,76 @@
+"""Write the measured numbers into docs/trust.md: each table by the command named above it.
+
+A measurement calls `note`; its counts, with date and versions, go to docs/trust.json, and the
+page's tables are made anew from all of it. `python -m tests.trust` makes them without measuring.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scaling import provenance
+
+DOCS = Path(__file__).parents[1] / "docs"
+VERSIONS = ("torch", "numpy", "pandas", "pyarrow", "scipy")
+TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def note(name: str, command: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep the counts of a measurement, one row per thing tried, and write the page's tables.
+
+    Rows of things not tried this time stay, with their dates.
+    """
+    path = DOCS / "trust.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    date = datetime.now(UTC).date().isoformat()
+    earlier = known.get(name, {}).get("rows", {})
+    known[name] = {
+        "command": command,
+        "commit": (provenance.code_state()[0] or "")[:7],
+        "packages": provenance.versions(VERSIONS),
+        "cpu": provenance.device()["cpu"],
+        "rows": earlier | {what: {**row, "date": date} for what, row in rows.items()},
+    }
+    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_page(known)
+
+
+def write_page(known: Mapping[str, Any]) -> None:
+    """Put every measurement's table between its marks in docs/trust.md."""
+    page = DOCS / "trust.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(TABLE.sub(lambda found: filled(found, known), text), encoding="utf-8")
+
+
+def filled(found: re.Match[str], known: Mapping[str, Any]) -> str:
+    """Return a mark with its table between its ends."""
+    start, name, end = found.groups()
+    return start + table(known[name]) + end if name in known else start + end
+
+
+def table(entry: Mapping[str, Any]) -> str:
+    """Return a measurement as Markdown: its command, when and with what, a row per thing tried."""
+    columns = list(dict.fromkeys(name for row in entry["rows"].values() for name in row))
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, row in entry["rows"].items():
+        cells = (shown(row.get(column, "")) for column in columns)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    packages = ", ".join(f"{name} {number}" for name, number in entry["packages"].items())
+    head = f"`{entry['command']}`, commit {entry['commit'] or 'unknown'}; "
+    return f"\n{head}{packages}; {entry['cpu']}.\n\n" + "\n".join(lines) + "\n\n"
+
+
+def shown(value: Any) -> str:
+    """Return a cell: thousands apart, four digits of a fraction."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value).replace("|", "\\|")
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    write_page(json.loads((DOCS / "trust.json").read_text(encoding="utf-8")))
