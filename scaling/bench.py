@@ -1,12 +1,13 @@
 """Our engine beside `transformers` generate: same weights, prompts and lengths, in turns.
 
 Speeds are useful tokens per second: tokens that end up in a sample, a stop token included. Models
-have random weights: speed does not depend on what they have learnt. Not for accuracy.
+have random weights: speed does not depend on what they have learnt. `generate` is called as its
+users do, a prompt per call; its variants with the rows per call that suited it best here. Not for
+accuracy. The estimators beside their loops are timed by `bench_estimates`.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import numpy as np
 import torch
 import transformers as tf
 
-from scaling import compute
+from scaling import bench_estimates, compute
 from scaling.engine import Engine, Job
 from scaling.records import Plan
 
@@ -40,6 +42,7 @@ class Work:
     new: int = 64  #: most new tokens per step
     ragged: bool = False  #: stop tokens end samples (about one token in 64), else all have `new`
     steps: int = 1  #: revision steps, four tokens of prompt between them
+    device: str = ""  #: where alone it is run; "" anywhere
 
 
 def llama(hidden: int, layers: int, context: int = 1024) -> tf.PretrainedConfig:
@@ -57,13 +60,29 @@ MODELS: dict[str, Callable[[], tf.PretrainedConfig]] = {
     "5M": lambda: llama(256, 6),
     "30M": lambda: llama(512, 9),
     "gpt2": tf.GPT2Config,
+    "qwen": lambda: tf.Qwen2Config(
+        vocab_size=151936,
+        hidden_size=896,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        intermediate_size=4864,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=STOP,
+        pad_token_id=0,
+    ),
 }
 WORKS = [
     Work("fixed 64 x 64", "0.2M", 64, 64),
     Work("fixed 256 x 64", "0.2M", 256, 64),
     Work("fixed 1024 x 64", "0.2M", 1024, 64),
+    Work("fixed 64 x 64", "1M", 64, 64),
     Work("fixed 256 x 64", "1M", 256, 64),
+    Work("fixed 1024 x 64", "1M", 1024, 64),
     Work("fixed 64 x 64", "5M", 64, 64),
+    Work("fixed 256 x 64", "5M", 256, 64),
     Work("fixed 64 x 32", "30M", 64, 64, new=32),
     Work("fixed 64 x 32", "gpt2", 64, 64, new=32),
     Work("ragged 256", "0.2M", 256, 64, new=256, ragged=True),
@@ -72,7 +91,14 @@ WORKS = [
     Work("prompt 512", "1M", 64, 64, prompt=512, new=32),
     Work("revision 8 steps", "0.2M", 64, 1, new=24, steps=8),
     Work("revision 8 steps", "1M", 64, 1, new=24, steps=8),
+    *(
+        Work(f"fixed {rows} x 256", model, rows, 64, prompt=256, new=256, device="cuda")
+        for model in ("gpt2", "qwen")
+        for rows in (64, 256)
+    ),
 ]
+BATCHES = (16, 64, 256, 1024)  #: rows per call that `generate` is tried with
+DTYPES = {False: torch.float32, True: torch.bfloat16}  #: by whether an engine's name says so
 BETWEEN = [5, 6, 7, 8]  #: tokens that a revision appends
 
 
@@ -95,24 +121,21 @@ def prompts(work: Work) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def run_generate(model: Any, work: Work, **options: Any) -> int:
-    """Sample the work with `generate`, a prompt per call as its users do; return useful tokens."""
+def run_generate(model: Any, work: Work, batch: int, **options: Any) -> int:
+    """Sample the work with `generate`, `batch` rows per call; return useful tokens."""
     useful = 0
-    calls = prompts(work) if work.per_prompt > 1 else [prompts(work)]
-    for call in calls:
-        ids = torch.tensor(call, device=model.device).view(-1, work.prompt)
-        copies = work.per_prompt
+    rows = torch.tensor(prompts(work)).repeat_interleave(work.per_prompt, 0).to(model.device)
+    for ids in rows.split(batch):
         for _ in range(work.steps):
             out = model.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0,
-                num_return_sequences=copies, max_new_tokens=work.new, pad_token_id=0,
+                max_new_tokens=work.new, pad_token_id=0,
                 eos_token_id=STOP if work.ragged else None, **options,
             )  # fmt: skip
             new = out[:, ids.shape[1] :]
             stopped = (new == STOP).long().cumsum(1) - (new == STOP).long() > 0
             useful += int((~stopped).sum()) if work.ragged else new.numel()
             ids = torch.cat([out, torch.tensor([BETWEEN] * len(out), device=out.device)], 1)
-            copies = 1
     return useful
 
 
@@ -140,30 +163,58 @@ def competitors(work: Work, device: str) -> dict[str, Callable[[], int]]:
     model = model.to(device)
     model.generation_config.eos_token_id = half.generation_config.eos_token_id = None
     eos = [STOP] if work.ragged else []
-    dtype = "bfloat16" if device != "cpu" else "float32"
-    engine = Engine(deepcopy(model), eos_ids=eos, device=device, dtype=dtype)
+    ours = {
+        f"ours, {dtype}": Engine(deepcopy(model), eos_ids=eos, device=device, dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    }
+    peer = half if device != "cpu" else model  # what a user of this device would call
+    users = work.per_prompt if work.per_prompt > 1 else work.rows
+    best = fastest_batch(peer, work)
 
     def medium() -> int:
         with matmul_precision("medium"):
-            return run_generate(model, work)
+            return run_generate(model, work, best)
 
     return {
-        "generate": lambda: run_generate(model, work),
-        "generate, static cache": lambda: run_generate(model, work, cache_implementation="static"),
+        "generate": lambda: run_generate(peer, work, users),
+        f"generate, {best} rows": lambda: run_generate(peer, work, best),
+        "generate, static cache": lambda: run_generate(
+            peer, work, best, cache_implementation="static"
+        ),
         "generate, medium": medium,
-        "generate, bf16": lambda: run_generate(half, work),
-        "ours": lambda: run_ours(engine, work),
+        "generate, bfloat16": lambda: run_generate(half, work, best),
+        **{name: partial(run_ours, engine, work) for name, engine in ours.items()},
     }
 
 
-def machine(device: str) -> tuple[float, float]:
-    """Return this machine's own matrix rate (FLOP/s) and copy rate (bytes/s, read and written)."""
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    a = torch.randn(1024, 1024, dtype=dtype, device=device)
-    big = torch.zeros(1 << 26, dtype=torch.uint8, device=device)
-    with matmul_precision("medium"):
-        multiply = min(_seconds(lambda: a @ a) for _ in range(9))
-    return 2 * 1024**3 / multiply, 2 * big.numel() / min(_seconds(big.clone) for _ in range(9))
+def fastest_batch(model: Any, work: Work) -> int:
+    """Return the rows per call at which `generate` is fastest on this work, of those in BATCHES."""
+    tried = sorted({min(rows, work.rows) for rows in (*BATCHES, work.per_prompt, work.rows)})
+    tried = [rows for rows in tried if rows >= 16 or rows == work.rows]
+    spent = {rows: _seconds(partial(run_generate, model, work, rows)) for rows in tried}
+    return min(spent, key=spent.__getitem__)
+
+
+def matrix_rate(device: str, dtype: torch.dtype) -> float:
+    """Return this machine's own matrix rate, in FLOP/s."""
+    a = torch.randn(1024, 1024, device=device).to(dtype)
+    return 2 * 1024**3 / min(_seconds(lambda: a @ a) for _ in range(9))
+
+
+def copy_rate(device: str, size: float) -> float:
+    """Return this machine's own copy rate (bytes/s, read and written) where `size` bytes are held.
+
+    What fits in a cache is read from there: at most 2**28 bytes are tried, at least 2**16.
+    """
+    half = int(min(max(size, 2**16), 2**28)) // 2
+    source, target = (torch.zeros(half, dtype=torch.uint8, device=device) for _ in range(2))
+    times = 1 + 2**24 // half
+
+    def copy() -> None:
+        for _ in range(times):
+            target.copy_(source)
+
+    return 2 * half * times / min(_seconds(copy) for _ in range(9))
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -174,18 +225,28 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def limit(work: Work, flops_per_second: float, bytes_per_second: float, itemsize: int) -> float:
-    """Return the tokens per second that the machine's rates allow one decode step of this work."""
-    shape = compute.Shape.from_config(MODELS[work.model]())
-    context = work.prompt + work.new / 2
-    flops = compute.forward_flops(shape, 1, context)
-    weights = compute.total_parameters(shape) * itemsize / min(work.rows, 256)
-    moved = compute.kv_bytes(shape, context, itemsize) + weights
-    return 1 / float(compute.seconds(flops, moved, flops_per_second, bytes_per_second))
+def limit(work: Work, device: str, dtype: torch.dtype) -> float:
+    """Return the tokens per second that the machine's rates allow a decode step of this work.
+
+    Weights, and a prompt that samples share, are read once per step; rows of at most 256 go on
+    together. Prefill is left out, so that works with long prompts cannot reach their limit.
+    """
+    shape, rows = compute.Shape.from_config(MODELS[work.model]()), min(work.rows, 256)
+    context = work.steps * (work.prompt + work.new) / 2 if work.steps > 1 else work.new / 2
+    own = compute.kv_bytes(shape, context, dtype.itemsize)
+    shared = compute.kv_bytes(shape, work.prompt, dtype.itemsize) / min(work.per_prompt, rows)
+    moved = own + shared + compute.total_parameters(shape) * dtype.itemsize / rows
+    flops = compute.forward_flops(shape, 1, context + work.prompt)
+    rates = matrix_rate(device, dtype), copy_rate(device, float(moved) * rows)
+    return 1 / float(compute.seconds(flops, moved, *rates))
 
 
-def peak_megabytes(reset: bool = False) -> float:
+def peak_megabytes(device: str, reset: bool = False) -> float:
     """Return the most memory held since the last reset, in MB; NaN where /proc does not tell."""
+    if device != "cpu":
+        if reset:
+            torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.max_memory_allocated(device) / 2**20
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")
@@ -195,30 +256,32 @@ def peak_megabytes(reset: bool = False) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def measure(
-    work: Work, repeats: int, device: str, rates: tuple[float, float]
-) -> list[dict[str, Any]]:
-    """Return one row per engine: speeds over repeats, taken in turns after one warm-up each."""
+def measure(work: Work, repeats: int, device: str) -> list[dict[str, Any]]:
+    """Return one row per engine: speeds over repeats, taken in turns after one warm-up each.
+
+    `fraction_of_limit` is of what the machine's rates in the engine's precision would allow.
+    """
     engines = competitors(work, device)
     speeds: dict[str, list[float]] = {name: [] for name in engines}
     memory: dict[str, float] = {}
     for repeat in range(repeats + 1):
         for name, sample in engines.items():
-            peak_megabytes(reset=True)
+            peak_megabytes(device, reset=True)
             start = time.perf_counter()
             tokens = sample()
             if repeat:
                 speeds[name].append(tokens / (time.perf_counter() - start))
-            memory[name] = peak_megabytes()
+            memory[name] = peak_megabytes(device)
     median = {name: float(np.median(values)) for name, values in speeds.items()}
-    best = max(value for name, value in median.items() if name != "ours")
-    most = limit(work, *rates, itemsize=4 if device == "cpu" else 2)
+    best = max(value for name, value in median.items() if not name.startswith("ours"))
+    most = {half: limit(work, device, DTYPES[half]) for half in (False, True)}
     return [
         {
             "work": work.name, "model": work.model, "engine": name, "device": device,
             "tokens_per_second": median[name], "low": min(values), "high": max(values),
             "ratio_to_default": median[name] / median["generate"],
-            "ratio_to_best_peer": median[name] / best, "fraction_of_limit": median[name] / most,
+            "ratio_to_best_peer": median[name] / best,
+            "fraction_of_limit": median[name] / most["bfloat16" in name],
             "peak_megabytes": memory[name], "repeats": repeats, "threads": torch.get_num_threads(),
         }
         for name, values in speeds.items()
@@ -234,9 +297,11 @@ def bench(
     """Return a row per work and engine, and write them to `path` (CSV) as they come."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    rates, rows = machine(device), []
+    rows: list[dict[str, Any]] = []
     for work in WORKS if works is None else works:
-        rows += measure(work, repeats, device, rates)
+        if work.device not in ("", device.split(":")[0]):
+            continue
+        rows += measure(work, repeats, device)
         if path is not None:
             write(rows, path)
     return rows
@@ -265,22 +330,25 @@ def report(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] = ()) -> None:
-    """Run the benchmarks that the arguments name, print their table, and write it as CSV."""
-    parser = argparse.ArgumentParser(
-        prog="scaling bench", description=(__doc__ or "").split("\n")[0]
+def chosen(models: Sequence[str], works: Sequence[str]) -> list[Work]:
+    """Return the works of these models whose names hold one of these words; none given: all."""
+    unknown = [name for name in models if name not in MODELS]
+    if unknown:
+        raise ValueError(f"no benchmark model {unknown[0]!r}; allowed: {', '.join(MODELS)}")
+    found = [work for work in WORKS if work.model in (models or MODELS)]
+    found = [work for work in found if not works or any(word in work.name for word in works)]
+    if not found:
+        raise ValueError(f"no work is named like {works}: {', '.join(w.name for w in WORKS)}")
+    return found
+
+
+def bench_loops(repeats: int, path: Path) -> str:
+    """Return the estimators' table, and write it as CSV."""
+    rows = bench_estimates.measure(repeats)
+    write(rows, path)
+    lines = (
+        f"{r['workload']:<28}{r['seconds']:>9.4f} s{r['ratio']:>9.0f}x (floor {r['floor']}x) "
+        f"{r['loop']}"
+        for r in rows
     )
-    parser.add_argument("--models", default=",".join(MODELS), help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--device", default="auto", help="auto, cpu, or cuda")
-    parser.add_argument("--out", type=Path, default=Path("data/derived/bench.csv"))
-    options = parser.parse_args(arguments)
-    names = options.models.split(",")
-    unknown = [name for name in names if name not in MODELS]
-    if unknown or options.repeats < 1:
-        raise ValueError(
-            f"models {options.models!r}, repeats {options.repeats}: give models among "
-            f"{', '.join(MODELS)}, and at least 1 repeat"
-        )
-    works = [work for work in WORKS if work.model in names]
-    print(report(bench(works, options.repeats, options.device, options.out)))
+    return "\n".join(lines)

@@ -6,6 +6,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from scaling.cli.options import DERIVED, positive
+
 EXTERNAL = Path("data/external")
 
 
@@ -15,7 +17,12 @@ def add(verbs) -> None:
     verb.add_argument("paths", nargs="*", type=Path, help="default: all in notebooks/")
     verb.set_defaults(run=run_notebooks)
     verb = verbs.add_parser("bench", help="time the engine and the estimators beside their peers")
-    verb.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on; try: bench --help")
+    verb.add_argument("--models", nargs="+", default=(), help="names in scaling.bench.MODELS")
+    verb.add_argument("--works", nargs="+", default=(), help="e.g. fixed ragged prompt revision")
+    verb.add_argument("--estimates", action="store_true", help="the estimators alone")
+    verb.add_argument("--repeats", type=positive(int), default=5)
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    verb.add_argument("--out", type=Path, default=DERIVED / "bench.csv")
     verb.set_defaults(run=run_bench)
     verb = verbs.add_parser("external", help="fetch the third-party files behind published numbers")
     verb.add_argument("--to", type=Path, default=EXTERNAL, help=f"folder; default {EXTERNAL}")
@@ -33,10 +40,14 @@ def run_notebooks(options: argparse.Namespace) -> None:
 
 
 def run_bench(options: argparse.Namespace) -> None:
-    """Run the benchmarks."""
-    from scaling.bench import main as bench
+    """Time the engine, then the estimators; with a choice of models or works the engine alone."""
+    from scaling.bench import bench, bench_loops, chosen, report
 
-    bench(options.arguments)
+    works = chosen(options.models, options.works)
+    if not options.estimates:
+        print(report(bench(works, options.repeats, options.device, options.out)))
+    if not (options.models or options.works):
+        print(bench_loops(options.repeats, options.out.with_name("bench_estimates.csv")))
 
 
 def run_external(options: argparse.Namespace) -> None:

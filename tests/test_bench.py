@@ -1,0 +1,91 @@
+"""The benchmark: equal work on both sides, honest counts, a table for every line that was asked."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+from scaling.bench import (
+    MODELS,
+    WORKS,
+    Work,
+    bench,
+    chosen,
+    competitors,
+    copy_rate,
+    fastest_batch,
+    limit,
+    report,
+)
+from scaling.cli import main
+
+FIXED = Work("fixed 6 x 5", "0.2M", 6, 3, prompt=4, new=5)
+STEPS = Work("revision", "0.2M", 4, 1, prompt=4, new=5, steps=3)
+RAGGED = Work("ragged", "0.2M", 4, 2, prompt=4, new=200, ragged=True)
+
+
+@pytest.mark.parametrize(("work", "useful"), [(FIXED, 6 * 5), (STEPS, 4 * 5 * 3)])
+def test_every_engine_draws_all_tokens_of_a_fixed_work(work, useful):
+    engines = competitors(work, "cpu")
+    assert {name.split(",")[0] for name in engines} == {"generate", "ours"}
+    assert {sample() for sample in engines.values()} == {useful}
+
+
+def test_a_ragged_work_counts_tokens_up_to_the_stop_token_only():
+    """Stops come once in 64 tokens: none in four rows of 200 has odds of 4e-6."""
+    counts = {name: sample() for name, sample in competitors(RAGGED, "cpu").items()}
+    assert all(4 <= count < 800 for count in counts.values()), counts
+
+
+def test_the_fastest_batch_is_one_that_was_tried(monkeypatch):
+    monkeypatch.setattr("scaling.bench._seconds", lambda call: abs(call.args[2] - 60))
+    work = Work("fixed", "0.2M", 1000, 50)
+    assert fastest_batch(None, work) == 64
+    assert fastest_batch(None, FIXED) == 6
+
+
+def test_rows_are_written_and_tell_ratios_to_default_and_to_the_best_peer(tmp_path):
+    path = tmp_path / "bench.csv"
+    rows = bench([FIXED], 2, "cpu", path)
+    speed = {row["engine"]: row["tokens_per_second"] for row in rows}
+    best = max(speed[name] for name in speed if not name.startswith("ours"))
+    for row in rows:
+        assert row["low"] <= row["tokens_per_second"] <= row["high"]
+        assert row["ratio_to_default"] == pytest.approx(
+            row["tokens_per_second"] / speed["generate"]
+        )
+        assert row["ratio_to_best_peer"] == pytest.approx(row["tokens_per_second"] / best)
+    with path.open() as file:
+        assert [row["engine"] for row in csv.DictReader(file)] == list(speed)
+    assert len(report(rows).splitlines()) == len(rows) + 1
+
+
+def test_a_limit_halves_with_twice_the_layers_and_grows_with_fewer_bytes(monkeypatch):
+    monkeypatch.setattr("scaling.bench.matrix_rate", lambda *_: 1e30)
+    monkeypatch.setattr("scaling.bench.copy_rate", lambda *_: 1e9)
+    one, two = limit(FIXED, "cpu", torch.float32), limit(FIXED, "cpu", torch.bfloat16)
+    assert two == pytest.approx(2 * one)  # all is bytes, and these are half
+    assert limit(STEPS, "cpu", torch.float32) < one
+
+
+def test_copy_rates_are_positive_at_any_size():
+    assert copy_rate("cpu", 1) > 0
+    assert copy_rate("cpu", 1e6) > 0
+
+
+def test_the_works_cover_each_line_asked_of_the_engine():
+    asked = {("0.2M", 64), ("0.2M", 1024), ("5M", 64), ("30M", 64), ("gpt2", 64), ("qwen", 256)}
+    assert asked <= {(work.model, work.rows) for work in WORKS if work.name.startswith("fixed")}
+    assert {work.name.split()[0] for work in WORKS} == {"fixed", "ragged", "prompt", "revision"}
+    assert {work.model for work in WORKS} == set(MODELS)
+
+
+def test_a_choice_that_names_nothing_is_refused(capsys):
+    assert {work.model for work in chosen(["gpt2"], ["fixed"])} == {"gpt2"}
+    assert main(["bench", "--models", "9M"]) == 1
+    assert main(["bench", "--works", "nonsense"]) == 1
+    told = capsys.readouterr().err
+    assert "no benchmark model '9M'; allowed: 0.2M, 1M" in told
+    assert "no work is named like ['nonsense']" in told
