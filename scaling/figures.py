@@ -15,6 +15,7 @@ import numpy as np
 
 from scaling import plots
 from scaling.curves import SEARCHES, Pool, curve, read_pool
+from scaling.figures_thinking import compute_mix, o1_two_panels
 from scaling.fits import fit
 from scaling.joint import Exchange, exchange_rate, fit_joint
 from scaling.policy import pool_policy
@@ -396,6 +397,8 @@ FIGURES: dict[str, Callable[[Study], tuple[Any, dict] | None]] = {
     "policy": policy,
     "search": search,
     "grid": grid,
+    "o1_two_panels": o1_two_panels,
+    "compute_mix": compute_mix,
 }
 
 

@@ -18,7 +18,8 @@ from scaling.engine import Engine, Job
 from scaling.records import Completion, Plan, Problem, Sample, Verdict, look_up
 from scaling.scorers import load_scorer
 from scaling.search import SEARCHES, Scorer, check_search, search
-from scaling.tasks import Task, revision_suffix
+from scaling.tasks import WAIT, Task, revision_suffix
+from scaling.thinking import draw_thinking, thinking_budgets
 
 if TYPE_CHECKING:
     from scaling.models import LM
@@ -38,7 +39,12 @@ def revise(plan: Plan, step: int, verdict: Verdict) -> str | None:
     return None if told_right or step + 1 >= plan.steps else revision_suffix(plan.feedback)
 
 
-METHODS: dict[str, Append] = {"best_of_n": answer_once, "revision": revise}
+def wait(plan: Plan, step: int, verdict: Verdict) -> str | None:
+    """Budget forcing: step w is what a thinker answers after it was told w times to think on."""
+    return None if step + 1 >= plan.steps else WAIT
+
+
+METHODS: dict[str, Append] = {"best_of_n": answer_once, "revision": revise, "wait": wait}
 
 
 def get_method(plan: Plan) -> Append:
@@ -55,8 +61,10 @@ def check_plan(plan: Plan) -> None:
     """Raise ValueError where a plan's method is unknown, or its numbers do not fit it."""
     if plan.method in SEARCHES:
         check_search(plan)
+    elif plan.method == "thinking":
+        thinking_budgets(plan)
     else:
-        look_up(METHODS | SEARCHES, plan.method, "method")
+        look_up(METHODS | SEARCHES | {"thinking": None}, plan.method, "method")
         get_method(plan)
         if plan.width or plan.keep or plan.scorer:
             raise ValueError(f"{plan.method} is no search: leave out width, keep and scorer")
@@ -91,12 +99,14 @@ def draw(
             raise ValueError(f"{plan.method} needs a scorer: name its folder, or hand one over")
         scorer = scorer or load_scorer(plan.scorer)
         return search(lm, task, problems, plan, engine, scorer)
-    if plan.method == "revision" and plan.method not in lm.skills:
+    if plan.method in ("revision", "wait", "thinking") and plan.method not in lm.skills:
         warnings.warn(
             f"the card of {lm.card.name} does not say that it was trained for {plan.method}; "
             "it is sampled as it is",
             stacklevel=2,
         )
+    if plan.method == "thinking":
+        return draw_thinking(lm, task, problems, plan, engine)
     return (draw_recent if plan.history else draw_chains)(lm, task, problems, plan, engine)
 
 

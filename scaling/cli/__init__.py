@@ -15,7 +15,16 @@ from importlib.metadata import version
 from typing import NoReturn
 
 #: in the order of `--help`
-MODULES = ("sampling", "searching", "reading", "benchmarks", "reporting", "trusting", "working")
+MODULES = (
+    "sampling",
+    "searching",
+    "reinforce",
+    "reading",
+    "benchmarks",
+    "reporting",
+    "trusting",
+    "working",
+)
 EPILOG = """
 typical use:
   python -m scaling study                     sample the shipped ladder, table, fit, figures

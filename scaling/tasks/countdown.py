@@ -11,7 +11,7 @@ from collections import Counter
 from random import Random
 
 from scaling.records import Problem, Verdict
-from scaling.tasks import draw_problems, parse_level
+from scaling.tasks import ANSWER, draw_problems, parse_level
 
 LARGEST_RESULT = 99  #: intermediate results of generated problems stay within two digits
 STEP = re.compile(r"([0-9]{1,9})([-+*/])([0-9]{1,9})=([0-9]{1,9})")
@@ -77,11 +77,17 @@ class Countdown:
         return problem.prompt
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Return whether every step is true, uses what is there, and the last gives the target."""
+        """Return whether every step is true, uses what is there, and the last gives the target.
+
+        Of a thinking trace only what follows its last `>` is read.
+        """
         given, _, target = problem.id.partition("=")
+        text = text.rpartition(ANSWER)[2]
+        if len(text) >= 400:
+            return Verdict(None, False)
         parts = text.strip().split(";")
         steps = [match for part in parts if (match := STEP.fullmatch(part))]
-        if len(text) >= 400 or len(steps) < len(parts):
+        if len(steps) < len(parts):
             return Verdict(None, False)
         pool = Counter(map(int, given.split(",")))
         result = -1

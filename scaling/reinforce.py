@@ -1,0 +1,260 @@
+"""Learn to think: imitate traces of mixed quality, then be rewarded for right answers.
+
+A round samples a group of traces per train-split problem and learns from each trace once, weighted
+by `CREDIT`: expert iteration keeps the right ones (weight 1 or 0), GRPO weighs a trace by its
+reward less its group's mean, in standard deviations (Shao et al. 2024, arXiv:2402.03300, eq. 4; one
+update per sample, so that no ratio needs a clip, and no reference model is kept). A share of
+imitation can be mixed in. The only reward is the task's verifier on the final answer.
+
+All compute is counted: `train_flops` of a checkpoint are those of its start, of every sampled
+token, and of three forwards per position learnt from. Not here: how traces are written (`traces`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from scaling import compute
+from scaling.engine import Engine
+from scaling.methods import draw
+from scaling.models import CARD, LM, load_lm, save_lm
+from scaling.records import Plan, Sample, look_up
+from scaling.tasks import get_task, stream
+from scaling.traces import examples
+from scaling.train import Recipe, Trainer, batches, flops_name
+
+WIDTHS = (64, 128, 288)  #: padded lengths of traces; few, since each is compiled
+PROMPT_TOKENS = 24  #: room for the longest prompt
+Row = tuple[list[int], list[int], float]  #: ids, labels (-100: not learnt), weight
+
+
+def keep_right(rewards: np.ndarray) -> np.ndarray:
+    """Return weights of expert iteration, (problems, samples): only right traces count."""
+    return rewards
+
+
+def group_baseline(rewards: np.ndarray) -> np.ndarray:
+    """Return GRPO's advantages, (problems, samples); 0 where a whole group fares alike."""
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    spread = rewards.std(axis=1, keepdims=True)
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+
+
+CREDIT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "expert": keep_right,
+    "grpo": group_baseline,
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a model is rewarded; written into its card."""
+
+    method: str = "grpo"  #: a name in `CREDIT`
+    levels: tuple[str, ...] = ("3x20",)  #: of Countdown
+    problems: int = 64  #: per round
+    samples: int = 8  #: traces per problem
+    max_new_tokens: int = 256  #: longest trace
+    updates: int = 1  #: optimiser steps per round
+    replay: float = 0.1  #: imitation examples per trace learnt from
+    rate: float = 3e-4
+    batch_tokens: int = 2048  #: padded tokens per forward
+    compiled: bool = True
+    seed: int = 0
+
+
+def trainer_of(lm: LM, recipe: Recipe) -> Trainer:
+    """Return a trainer that goes on from a tiny model's weights and from what it has cost."""
+    trainer = Trainer((lm.card.shape["hidden"], lm.card.shape["layers"]), recipe)
+    trainer.model.load_state_dict(lm.model.state_dict())
+    trainer.flops, trainer.tokens = lm.card.train_flops, lm.card.train_tokens
+    return trainer
+
+
+def imitate(
+    lm: LM, flops: float, path: Path, recipe: Recipe, levels: tuple[str, ...] = ("3x20",)
+) -> Path:
+    """Train on written traces for `flops` more, the rate falling to zero; return the checkpoint."""
+    trainer = trainer_of(lm, recipe)
+    pairs = examples(recipe.seed, levels)
+    trainer.data = batches(trainer.tokenizer, recipe.seed, recipe.batch_tokens, pairs, WIDTHS)
+    before = trainer.flops
+    bar = tqdm(total=flops, unit="FLOP", unit_scale=True, desc=f"imitate {path.name}")
+    for loss in trainer.branch(trainer.flops + flops):
+        bar.update(trainer.flops - before - bar.n)
+        bar.set_postfix(loss=f"{loss:.3f}")
+    bar.close()
+    notes = {"recipe": asdict(recipe), "start": lm.card.name, "imitation_flops": flops}
+    return _save(trainer, path, notes | {"final_loss": float(np.mean(trainer.losses[-20:]))})
+
+
+def sample_groups(
+    trainer: Trainer, course: Course, index: int
+) -> tuple[list[Row], np.ndarray, list[Sample]]:
+    """Return a round's traces as rows of weight 1, their rewards (problems, samples), their log."""
+    seed = stream("reward", course.seed, index).getrandbits(31)
+    task = get_task("countdown", course.levels)
+    problems = task.problems(course.problems, "train", seed)
+    plan = Plan(chains=course.samples, max_new_tokens=course.max_new_tokens, seed=seed)
+    lm = LM(trainer.model, trainer.tokenizer, None)  # type: ignore[arg-type]
+    engine = Engine(trainer.model, eos_ids=[trainer.tokenizer.eos_token_id])
+    rows, rewards, log = [], [], []
+    for problem, samples in draw(lm, task, problems, plan, engine):
+        ended = [sample.finish == "stop" for sample in samples]
+        rows += [
+            row_of(lm, problem.prompt, sample.text, stop)
+            for sample, stop in zip(samples, ended, strict=True)
+        ]
+        rewards.append([float(sample.correct) for sample in samples])
+        log += samples
+    trainer.model.train()
+    return rows, np.array(rewards), log
+
+
+def row_of(lm: LM, context: str, text: str, ended: bool, weight: float = 1.0) -> Row:
+    """Return (ids, labels, weight) of a text after its context, the stop token where it ended."""
+    given, written = list(lm.encode(context)), list(lm.encode(text))
+    written += [lm.tokenizer.eos_token_id] * ended
+    ids = given + written
+    return ids[:-1], [-100] * (len(given) - 1) + written, weight
+
+
+def padded(
+    rows: Sequence[Row], batch_tokens: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield (ids, labels (rows, width), weights (rows,)), like lengths together.
+
+    Shapes are few, as compiling wants it: a batch is filled up with rows of nothing to learn.
+    """
+    groups: dict[int, list[Row]] = {width: [] for width in WIDTHS}
+    for row in rows:
+        groups[next(width for width in WIDTHS if len(row[0]) <= width)].append(row)
+    for width, group in groups.items():
+        size = max(1, batch_tokens // width)
+        for start in range(0, len(group), size):
+            part = group[start : start + size]
+            ids = torch.zeros(size, width, dtype=torch.int64)
+            labels, weights = torch.full((size, width), -100), torch.zeros(size)
+            for i, (tokens, wanted, weight) in enumerate(part):
+                ids[i, : len(tokens)] = torch.tensor(tokens)
+                labels[i, : len(wanted)] = torch.tensor(wanted)
+                weights[i] = weight
+            yield ids, labels, weights
+
+
+def credit_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the sum over rows of weight x (-log p of the row's labels), in nats.
+
+    With advantages as weights its gradient is that of the policy gradient, sign reversed.
+    """
+    nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+    return (nats.view(labels.shape).sum(dim=1) * weights).sum()
+
+
+def learn(trainer: Trainer, rows: Sequence[Row], course: Course) -> float:
+    """Take one optimiser step on weighted rows, per label; return the FLOPs it took."""
+    count, before = sum(sum(i >= 0 for i in row[1]) for row in rows), trainer.flops
+    for ids, labels, weights in padded(rows, course.batch_tokens):
+        with torch.autocast(trainer.device, torch.bfloat16):
+            logits = trainer.forward(input_ids=ids.to(trainer.device), use_cache=False).logits
+        loss = credit_loss(logits, labels.to(trainer.device), weights.to(trainer.device))
+        (loss / count).backward()
+        trainer.tokens += ids.numel()
+        context = (ids.shape[1] + 1) / 2
+        trainer.flops += float(compute.train_flops(trainer.shape, ids.numel(), context))
+    torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
+    for optimiser in trainer.optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = course.rate
+        optimiser.step()
+        optimiser.zero_grad()
+    return trainer.flops - before
+
+
+def sampling_flops(shape: compute.Shape, log: Sequence[Sample]) -> float:
+    """Return what a round's samples cost, each problem's prompt computed once."""
+    prompts = {sample.problem: sample.prompt_tokens for sample in log}
+    ledger = np.array([(s.prompt_tokens, s.prompt_tokens, s.completion_tokens) for s in log])
+    shared = compute.forward_flops(shape, np.array(list(prompts.values())), 0, logit_rows=0)
+    return float(np.sum(shared) + np.sum(compute.sample_flops(shape, *ledger.T)))
+
+
+def play_round(trainer: Trainer, course: Course, index: int, replay: Iterator) -> dict[str, float]:
+    """Sample, credit, learn; return the round's facts.
+
+    Errors: ValueError where not one sample of the first round was right.
+    """
+    rows, rewards, log = sample_groups(trainer, course, index)
+    spent = sampling_flops(trainer.shape, log)
+    trainer.flops += spent
+    if index == 0 and not rewards.any():
+        raise ValueError(
+            f"none of {rewards.size} samples of {', '.join(course.levels)} was right: a reward "
+            "that never fires teaches nothing; start from a more trained model, or an easier level"
+        )
+    weights = CREDIT[course.method](rewards).ravel()
+    kept = [(ids, labels, w) for (ids, labels, _), w in zip(rows, weights, strict=True) if w]
+    lm = LM(trainer.model, trainer.tokenizer, None)  # type: ignore[arg-type]
+    pairs = [next(replay) for _ in range(round(course.replay * len(kept)))]
+    kept += [row_of(lm, *pair, ended=True) for pair in pairs if sum(map(len, pair)) < WIDTHS[-1]]
+    order = np.random.default_rng([course.seed, index]).permutation(len(kept))
+    parts = [part for part in np.array_split(order, course.updates) if len(part)]
+    updates = sum(learn(trainer, [kept[i] for i in part], course) for part in parts)
+    tokens = np.mean([sample.completion_tokens for sample in log])
+    facts = {"reward": rewards.mean(), "tokens": tokens, "learnt": len(kept)}
+    return facts | {"sampling_flops": spent, "update_flops": updates}
+
+
+def reward(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> list[Path]:
+    """Train by reward; return checkpoints at `budgets` FLOPs (rising) beyond the start's own.
+
+    A checkpoint is complete or absent: the same call goes on after the last complete one, with
+    fresh optimisers. Errors: ValueError for an unknown method, or a reward that never fires.
+    """
+    look_up(CREDIT, course.method, "method")
+    if course.max_new_tokens > WIDTHS[-1] - PROMPT_TOKENS:
+        raise ValueError(
+            f"max_new_tokens is {course.max_new_tokens}; traces that are learnt from have at most "
+            f"{WIDTHS[-1] - PROMPT_TOKENS}"
+        )
+    paths = [folder / flops_name(budget) for budget in budgets]
+    done = [path for path in paths if (path / CARD).exists()]
+    start, lm = lm.card, load_lm(done[-1]) if done else lm
+    trainer = trainer_of(lm, Recipe(seed=course.seed, compiled=course.compiled))
+    spent = {"sampling_flops": 0.0, "update_flops": 0.0}
+    rounds: list[dict[str, float]] = []
+    if done:
+        notes = json.loads((done[-1] / CARD).read_text())
+        spent, rounds = {name: notes[name] for name in spent}, notes["rounds"]
+    replay = examples(stream("replay", course.seed, len(rounds)).getrandbits(31), course.levels)
+    bar = tqdm(total=budgets[-1], unit="FLOP", unit_scale=True, desc=course.method)
+    for budget, path in zip(budgets, paths, strict=True):
+        while path not in done and trainer.flops - start.train_flops < budget:
+            facts = play_round(trainer, course, len(rounds), replay)
+            spent = {name: value + facts.pop(name) for name, value in spent.items()}
+            rounds.append({name: round(float(value), 4) for name, value in facts.items()})
+            bar.update(trainer.flops - start.train_flops - bar.n)
+            bar.set_postfix(rounds[-1])
+        if path not in done:
+            notes = {"course": asdict(course), "start": start.name, "rounds": rounds}
+            _save(trainer, path, notes | {"start_flops": start.train_flops} | spent)
+    bar.close()
+    return paths
+
+
+def _save(trainer: Trainer, path: Path, notes: dict) -> Path:
+    """Write a checkpoint aside and move it into place."""
+    aside = path.with_name(f".{path.name}.tmp")
+    save_lm(trainer.lm("/".join(path.parts[-3:])), aside, **notes, skills=["thinking", "wait"])
+    shutil.rmtree(path, ignore_errors=True)
+    aside.rename(path)
+    return path
