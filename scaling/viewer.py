@@ -32,7 +32,8 @@ def problem_html(run: LoadedRun, problem: str, chains: int = 64) -> str:
 
     Green with ✓ is right, red with ✗ wrong; in a wrong draft, what follows the longest beginning
     that it shares with a right one is marked: there it went wrong. A heavy edge says that a step
-    turned wrong to right or right to wrong. `run` must be loaded with `text=True`.
+    turned wrong to right or right to wrong. A search is shown as its tree: each node's own step
+    with its score, the way to the answer in colour. `run` must be loaded with `text=True`.
     """
     if problem not in set(run.problems["id"]):
         raise ValueError(f"no problem {problem!r} in {run.path.name}; try run.problems['id']")
@@ -41,9 +42,15 @@ def problem_html(run: LoadedRun, problem: str, chains: int = 64) -> str:
     asked = run.problems.set_index("id").loc[problem]
     frame = run.frame[run.frame["problem"] == problem]
     right = list(dict.fromkeys(frame["text"][frame["correct"]]))
-    columns = [_chain_html(rows, right) for _, rows in list(frame.groupby("chain"))[:chains]]
+    groups = [rows for _, rows in list(frame.groupby("chain"))[:chains]]
+    searched = run.plan.width > 0
+    columns = [
+        _tree_html(rows, run.plan.steps) if searched else _chain_html(rows, right)
+        for rows in groups
+    ]
     facts = {"prompt": asked["prompt"], "a right answer": asked["answer"], "level": asked["level"]}
-    facts |= {"right": f"{int(frame['correct'].sum())} of {len(frame)} drafts"}
+    drawn = frame[frame["finish"] != "scored"]
+    facts |= {"right": f"{int(drawn['correct'].sum())} of {len(drawn)} drafts"}
     if len(columns) < frame["chain"].nunique():
         facts["shown"] = f"{len(columns)} of {frame['chain'].nunique()} chains"
     grid = "display:flex;flex-wrap:wrap;gap:6px;align-items:flex-start"
@@ -71,6 +78,28 @@ def _chain_html(rows: pd.DataFrame, right: list[str]) -> str:
         )
     head = f'<small style="color:#666">chain {rows["chain"].iloc[0]}</small>'
     return f'<div style="max-width:16em">{head}{"".join(cells)}</div>'
+
+
+def _tree_html(rows: pd.DataFrame, steps: int) -> str:
+    """Return one search as a tree: a node's text starts with its parent's."""
+    scored = rows[rows["finish"] == "scored"]
+    score = dict(zip(scored["step"], scored["logprob"], strict=True))
+    nodes = rows[rows["finish"] != "scored"]
+    lines: list[tuple[str, str, int]] = []  # (path that sorts children under parents, html, depth)
+    for row in nodes.itertuples():
+        before = [line for line in lines if row.text.startswith(line[0]) and row.text != line[0]]
+        parent, _, depth = max(before, key=lambda line: len(line[0]), default=("", "", -1))
+        kept = row.finish != "discarded"
+        color = ("#009E73" if row.correct else "#D55E00") if kept else "#999"
+        chance = score.get(row.step + steps)  # that of its scorer's pass
+        note = "" if chance is None else f" <i>{chance:.2f}</i>"
+        lines.append((row.text, f'<span style="color:{color}">{"●" if kept else "○"} '
+                      f"{escape(row.text[len(parent):])}</span>{note}", depth + 1))  # fmt: skip
+    body = "".join(
+        f'<div style="padding-left:{depth}em;font-family:monospace">{line}</div>'
+        for _, line, depth in sorted(lines, key=lambda line: line[0])
+    )
+    return f'<div><small style="color:#666">search {rows["chain"].iloc[0]}</small>{body}</div>'
 
 
 def _shared(text: str, other: str) -> int:

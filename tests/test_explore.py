@@ -59,10 +59,10 @@ def test_every_widget_changes_the_picture(explorer):
         (explorer.run, best_of(explorer.study, "revision")),
     )  # fmt: skip
     for widget, value in changes:
-        before = explorer.picture.value
+        before = bytes(explorer.picture.value)
         widget.value = value
-        assert explorer.picture.value != before, widget.description
-        assert explorer.picture.value.startswith(b"\x89PNG")
+        assert bytes(explorer.picture.value) != before, widget.description
+        assert bytes(explorer.picture.value).startswith(b"\x89PNG")
     assert explorer.level.value == "0x", "what was chosen stays where the other run has it too"
 
 

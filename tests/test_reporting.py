@@ -6,10 +6,12 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling import plots, provenance, show
@@ -155,6 +157,31 @@ def test_the_viewer_marks_where_a_wrong_draft_leaves_every_right_one(best):
         problem_html(run, "p99")
     with pytest.raises(ValueError, match="text=True"):
         problem_html(load_run(run.path), "p05")
+
+
+def test_a_search_is_shown_as_its_tree_with_each_nodes_own_step_and_score(best):
+    run = load_run(best, text=True)
+    nodes = [
+        ("a;", "stop", 0),
+        ("b<;", "discarded", 0),
+        ("a;c", "stop", 1),
+        ("a;d", "discarded", 1),
+    ]
+    rows = [("p05", 0, i, text, finish, False, 0.0) for i, (text, finish, _) in enumerate(nodes)]
+    rows += [("p05", 0, 8 + i, "", "scored", False, -i - 0.5) for i in range(4)]
+    columns = ["problem", "chain", "step", "text", "finish", "correct", "logprob"]
+    searched = replace(
+        run, frame=pd.DataFrame(rows, columns=columns), plan=replace(run.plan, steps=8, width=2)
+    )
+    lines = re.findall(
+        r"padding-left:(\d)em.*?(●|○) (.*?)</span> <i>(.*?)</i>", problem_html(searched, "p05")
+    )
+    assert lines == [
+        ("0", "●", "a;", "-0.50"),
+        ("1", "●", "c", "-2.50"),
+        ("1", "○", "d", "-3.50"),
+        ("0", "○", "b&lt;;", "-1.50"),
+    ]
 
 
 # ---------------------------------------------------------------- figures

@@ -36,14 +36,16 @@ class LoadedRun:
         """Return the run's card; its picture: problems from hard to easy, the accuracy of each."""
         from scaling.intervals import mean_interval
 
-        rate = np.sort(self.frame.groupby("problem")["correct"].mean().to_numpy(float))
+        drawn = self.frame[self.frame["finish"] != "scored"]  # a search logs its scorer's passes
+        last = drawn.drop_duplicates(["problem", "chain"], keep="last")
+        rate = np.sort(last.groupby("problem")["correct"].mean().to_numpy(float))
         facts = {"samples": len(self.frame), "problems": len(self.problems)}
         facts |= {"plan": f"{self.plan.method}, {self.plan.chains} chains x {self.plan.steps}"}
         facts |= {"seed": self.plan.seed, "train FLOPs": self.card.train_flops}
         if len(rate) > 1:
             found = mean_interval(rate)
             ends = (float(found.value), float(found.low), float(found.high))
-            facts["accuracy of a sample"] = show.with_interval(*ends)
+            facts["accuracy of a chain's last step"] = show.with_interval(*ends)
         profile = show.picture(range(len(rate)), rate, np.zeros(len(rate)), rate, log=False)
         return show.card(f"{self.task}: {self.card.name}", facts, profile)
 
