@@ -164,6 +164,12 @@ def same(handler: Handler, body: dict[str, Any]) -> bool:
     return True
 
 
+def sure(handler: Handler, body: dict[str, Any]) -> bool:
+    """Give every seed the same text after a whole prompt, which ends in +."""
+    whole = body["prompt"].endswith("+")
+    return same(handler, body) if whole else False
+
+
 def dripping(handler: Handler, body: dict[str, Any]) -> bool:
     """Send a byte now and then, for ever."""
     handler.send(200, b"", length=10_000)

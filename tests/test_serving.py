@@ -129,10 +129,16 @@ def test_a_server_that_ignores_n_gets_one_request_per_sample():
 
 def test_a_server_whose_samples_come_back_identical_is_refused():
     with serve(faulty_server.same) as (url, state):
-        with pytest.raises(ValueError, match=r"8 seeds gave the same text .*do_sample"):
+        with pytest.raises(ValueError, match=r"4 seeds gave the same text .*do_sample"):
             drawn(url)
-        assert len(state.bodies) == 8
+        assert len(state.bodies) == 12
         assert len(drawn(url, replace(PLAN, temperature=0.0))) == 18  # greedy is meant
+
+
+def test_a_model_that_is_sure_of_its_answer_is_not_taken_for_a_server_that_does_not_sample():
+    with serve(faulty_server.sure) as (url, _):
+        found = drawn(url, n=1)  # vLLM gave "1+2:" eight equal answers at temperature 2
+    assert len({done.tokens for done in found.values()}) == 1
 
 
 def test_a_chat_has_turns_a_system_message_and_its_thinking_put_back():

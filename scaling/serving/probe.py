@@ -28,26 +28,29 @@ class Honoured:
 def probe(ask: Ask, endpoint: Endpoint, plan: Plan, context: Sequence[str]) -> Honoured:
     """Return what the server honours, tried on a real prompt.
 
-    Errors: ValueError when it does not answer, or answers every seed with the same text although
-    the plan samples: a model may be sure of itself at the plan's temperature, not at `HOT`.
+    A model may be sure of itself: equal texts are tried again at the highest temperature, then with
+    half a prompt, which leaves it open what comes. Errors: ValueError when the server does not
+    answer, or gives every seed the same text even then, although the plan samples.
     """
     short = replace(plan, max_new_tokens=min(plan.max_new_tokens, LENGTH))
     hot = replace(short, temperature=HOT, top_p=1.0, top_k=0, min_p=0.0)
+    half = (context[0][: (len(context[0]) + 1) // 2],)
 
-    def trial(plan: Plan, seed: int, **fields: Any) -> list[Completion]:
-        return ask(endpoint.request(plan, context, seed, **fields))
+    def trial(plan: Plan, seed: int, at: Sequence[str] = context, **more: Any) -> list[Completion]:
+        return ask(endpoint.request(plan, at, seed, **more))
 
     try:
-        texts = {trial(short, seed)[0].tokens for seed in range(1, TRIES + 1)}
-        if plan.temperature and len(texts) == 1:
-            texts |= {trial(hot, seed)[0].tokens for seed in range(1, TRIES + 1)}
+        for settings, at in ((short, context), (hot, context), (hot, half)):
+            texts = {trial(settings, seed, at)[0].tokens for seed in range(1, TRIES + 1)}
+            if len(texts) > 1 or not plan.temperature:
+                break
     except Failed as error:
         raise ValueError(f"the server does not answer a plain request: {error}") from error
     if plan.temperature and len(texts) == 1:
         raise ValueError(
-            f"{2 * TRIES} seeds gave the same text {next(iter(texts))[0][:40]!r}, even at "
-            f"temperature {HOT}: this server does not sample; with `transformers serve`, set "
-            '"do_sample": true in the model\'s generation_config.json'
+            f"{TRIES} seeds gave the same text {next(iter(texts))[0][:40]!r}, even at temperature "
+            f"{HOT} and after half a prompt: this server does not sample; with `transformers "
+            'serve`, set "do_sample": true in the model\'s generation_config.json'
         )
     return Honoured(
         n=bool(plan.temperature) and _honours_n(trial, hot),

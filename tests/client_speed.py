@@ -1,0 +1,130 @@
+"""Time the HTTP engine beside a bare load generator: `python tests/client_speed.py [URL MODEL]`.
+
+Without arguments against servers of its own, one that answers at once, one after 50 ms. The bare
+generator sends prebuilt bytes over raw sockets and looks at nothing but the length of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from scaling.engine import Job
+from scaling.records import Plan
+from scaling.serving import Endpoint, connect, has_failed
+from scaling.serving.probe import Honoured
+
+PROMPT, PLAN = "12+45+77+33:", Plan(max_new_tokens=48)
+CHOICE = {"index": 0, "text": "12+45=57", "finish_reason": "stop", "logprobs": None}
+ANSWER = {"choices": [CHOICE], "usage": {"prompt_tokens": 13, "completion_tokens": 9}}
+
+
+class Same(asyncio.Protocol):
+    """Answers every request with the same bytes, after a while."""
+
+    delay = 0.0
+    body = json.dumps(ANSWER).encode()
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+    def connection_made(self, transport):
+        self.transport, self.seen = transport, b""
+
+    def data_received(self, data):
+        self.seen += data
+        while (request := whole(self.seen)) is not None:
+            self.seen = self.seen[request:]
+            if self.delay:
+                asyncio.get_running_loop().call_later(self.delay, self.transport.write, self.answer)
+            else:
+                self.transport.write(self.answer)
+
+
+def whole(data: bytes) -> int | None:
+    """Return the length of the first message in some bytes; None while it is not there."""
+    head, mark, _ = data.partition(b"\r\n\r\n")
+    if not mark:
+        return None
+    length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+    end = len(head) + 4 + int(length or 0)
+    return end if len(data) >= end else None
+
+
+def bare(url: str, body: bytes, n: int, in_flight: int) -> None:
+    parts, left, turn = urlsplit(url), iter(range(n)), threading.Lock()
+    request = b"POST %s/completions HTTP/1.1\r\nhost: x\r\n" % parts.path.encode()
+    request += b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+    def work() -> None:
+        with socket.create_connection((parts.hostname, parts.port)) as place:
+            place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while True:
+                with turn:
+                    if next(left, None) is None:
+                        return
+                place.sendall(request)
+                seen = b""
+                while whole(seen) is None:
+                    seen += place.recv(1 << 16)
+
+    threads = [threading.Thread(target=work) for _ in range(in_flight)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def timed(name: str, n: int, run: Callable[[], None]) -> None:
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"{name:8}{n / wall:9,.1f} requests/s {1e6 * cpu / n:7.0f} us of CPU each", flush=True)
+
+
+def measure(url: str, model: str, n: int, in_flight: int = 32) -> None:
+    endpoint = Endpoint(model)
+    _, engine = connect(url, endpoint, in_flight=in_flight)
+    engine.honoured = Honoured(n=False, logprobs=False)
+    jobs = [Job("p", chain, (PROMPT,)) for chain in range(n)]
+
+    def ours() -> None:
+        assert not any(has_failed(done) for _, _, done in engine.generate(jobs, PLAN))
+
+    body = json.dumps(endpoint.request(PLAN, [PROMPT], 1)).encode()
+    for _ in range(2):
+        timed("bare", n, lambda: bare(url, body, n, in_flight))
+        timed("engine", n, ours)
+
+
+async def serve(port: int, delay: float) -> None:
+    Same.delay = delay
+    server = await asyncio.get_running_loop().create_server(Same, "127.0.0.1", port)
+    print("ready", flush=True)
+    await server.serve_forever()
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--serve"]:
+        asyncio.run(serve(int(arguments[1]), float(arguments[2])))
+    elif len(arguments) == 2:
+        measure(*arguments, n=100)
+    else:
+        for port, delay in ((8765, 0.0), (8766, 0.05)):
+            print(f"a server that answers after {1000 * delay:g} ms, 32 in flight")
+            command = [sys.executable, __file__, "--serve", str(port), str(delay)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+                server.stdout.readline()
+                try:
+                    measure(f"http://127.0.0.1:{port}/v1", "toy", n=3000)
+                finally:
+                    server.terminate()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
