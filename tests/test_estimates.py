@@ -189,6 +189,11 @@ def test_shapes_follow_the_pool_and_the_budget() -> None:
 def test_a_missing_score_or_a_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="1 samples have a NaN score"):
         best_of_k([1, 0], [0.5, NAN], 1)
+    for wrong in ([2, 0], [-1, 0]):
+        with pytest.raises(ValueError, match="outside 0 to 1"):
+            best_of_k(wrong, [0, 1], 1)
+        with pytest.raises(ValueError, match="outside 0 to 1"):
+            majority_at_k(["a", "b"], wrong, 1)
     with pytest.raises(ValueError, match="correct has shape"):
         best_of_k([1, 0], [0.5], 1)
     with pytest.raises(ValueError, match="k is"):

@@ -198,6 +198,14 @@ def test_a_flat_curve_is_not_a_success() -> None:
         assert "try" in fitted.message
 
 
+def test_perfectly_separated_points_do_not_determine_a_slope() -> None:
+    """Every slope above a few dozen fits as well, though the ceiling is an answer."""
+    x = 10.0 ** np.arange(12, 20)
+    fitted = fit("sigmoid", x, (x > 10**15.5).astype(float), bootstrap=50)
+    assert not fitted.success
+    assert "do not determine the parameters" in fitted.message
+
+
 def test_a_pure_power_has_no_floor_and_says_so() -> None:
     fitted = fit("power_floor", K, 0.05 + 0.08 * np.log(K), bootstrap=50)
     assert not fitted.success
@@ -279,6 +287,7 @@ def test_points_without_an_estimate_are_left_out() -> None:
         (("power", -K, K), {}, "log axis"),
         (("power", K, K[:4]), {}, "give equal"),
         (("power", K), {}, "x without y"),
+        (("power", K, np.where(K == 4, np.inf, K)), {}, "y holds infinity"),
         (("chinchilla", K, K), {}, "takes 2 axes"),
         (("chinchilla", (N, N * M), -N), {}, "every y must be positive"),
         (("power", K, K), {"delta": 0.0}, "delta is 0"),

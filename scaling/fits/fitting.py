@@ -182,6 +182,8 @@ def _checked(
         raise ValueError(f"{law.name} takes {law.axes} axes, {law.units}; got {len(axes)}")
     if {len(part) for part in (*axes, w)} != {len(y)}:
         raise ValueError(f"axes {[len(a) for a in axes]}, y {len(y)}, weights {len(w)}: give equal")
+    if np.isinf(y).any():
+        raise ValueError("y holds infinity; give numbers, NaN where there is no estimate")
     keep = np.isfinite(y)
     axes, y, w = tuple(axis[keep] for axis in axes), y[keep], w[keep]
     if not all((np.isfinite(axis) & (axis > 0)).all() for axis in axes):
@@ -218,8 +220,10 @@ def _report(
     low, high = law.limits()
     stuck = [k for k, v, a, b in zip(law.params, z, low, high, strict=True) if not a < v < b]
     ends = [k for k in stuck if law.bounds[k] != (0.0, 1.0)]  # a share of 0 or 1 is an answer
+    free = np.array([name not in stuck for name in law.params])
+    curvature = curvature[np.ix_(free, free)]
     size = np.sqrt(np.maximum(np.diag(curvature), 0))
-    flat = (
+    flat = free.any() and (
         size.min() <= 1e-9 * size.max()
         or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
     )
@@ -227,7 +231,7 @@ def _report(
         (bool(trouble), trouble),
         (not converged, "the optimum was not reached: give more starts, or try a simpler law"),
         (bool(ends), f"{', '.join(ends)} at a bound: the points lack this shape, try another law"),
-        (flat and not stuck, "the points do not determine the parameters: widen the range of x, "
+        (flat and not ends, "the points do not determine the parameters: widen the range of x, "
          "or try a law with fewer"),
         (failed > FAILED * len(replicates), f"{failed} of {len(replicates)} replicates could not "
          "be fitted: add problems, or try a simpler law"),
