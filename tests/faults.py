@@ -61,7 +61,6 @@ def lm() -> Any:
 def sample(root: Path, tell: Callable[[str], None]) -> None:
     """Draw six units of a small pool."""
     from scaling import study
-    from scaling.records import Plan
     from scaling.store.writer import Writer
     from scaling.tasks import get_task
 
@@ -73,8 +72,26 @@ def sample(root: Path, tell: Callable[[str], None]) -> None:
             tell(f"{row.problem} {row.chain} {row.step}")
 
     Writer.write = told  # type: ignore[method-assign]
-    plan = Plan(chains=6, max_new_tokens=24)
-    study.sample_run(lm(), task, task.problems(12), plan, root / "runs", progress=False)
+    study.sample_run(lm(), task, task.problems(12), plan(), root / "runs", progress=False)
+
+
+def plan() -> Any:
+    """Return what the pool is drawn by."""
+    from scaling.records import Plan
+
+    return Plan(chains=6, max_new_tokens=24)
+
+
+def seal(root: Path, tell: Callable[[str], None]) -> None:
+    """Seal that pool once all of its units are there."""
+    from scaling.store import open_run
+    from scaling.tasks import get_task
+
+    problems = get_task("sums").problems(12)
+    asked = {"task": "sums", "card": lm().card, "plan": plan(), "problems": problems}
+    with open_run(root / "runs", **asked) as writer:
+        for row in writer.seal().frame.itertuples():
+            tell(f"{row.problem} {row.chain} {row.step}")
 
 
 def sampled(root: Path) -> Parts:
@@ -169,7 +186,7 @@ JOBS = {
     "sampling": Job(lambda root: None, sample, sampled, 0.35),
     "sealing": Job(
         lambda root: shutil.copytree(template() / "open", root, dirs_exist_ok=True),
-        sample, sampled, 0.2,
+        seal, sampled, 0.2,
     ),
     "training": Job(lambda root: None, train, trained, 0.2),
     "figures": Job(lambda root: None, draw, lambda root: files(root, "figures/*"), 0.15),

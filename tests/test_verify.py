@@ -1,0 +1,142 @@
+"""Earlier versions' runs load; verdicts and samples are checked again; drift is seen and sized."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scaling.cli import main
+from scaling.drift import SETTINGS, compare, drift, first_difference
+from scaling.models import load_lm
+from scaling.records import Plan
+from scaling.store import load_run, load_runs
+from scaling.store.files import entry_of
+from scaling.store.manifest import seal_hash
+from scaling.study import sample_run
+from scaling.tasks import get_task
+from scaling.verify import model_of, problems_of, redraw, verdicts
+
+ROOT = Path(__file__).parents[1]
+FROZEN = ROOT / "tests/data/runs"
+SEALED = next(FROZEN.glob("*/facts.parquet")).parent
+MODELS = ROOT / "data/models/ladder"
+
+
+def test_runs_frozen_in_format_1_load_for_ever() -> None:
+    sealed, still_open = sorted(load_runs(FROZEN), key=lambda run: run.sha256 == "")
+    assert sealed.sha256 == "837942e906629e76e1a142e18a41c7df9e42e8592168e406ae7bee1820f31c7c"
+    assert (len(sealed.frame), int(sealed.frame["correct"].sum())) == (24, 23)
+    assert sealed.plan == Plan(chains=4, max_new_tokens=40)
+    assert sealed.card.name == "ladder/0.1M/1e13"
+    assert len(still_open.frame) == 8
+    engine = sealed.manifest["sessions"][0]["extra"]["engine"]
+    assert {"device", "dtype", "store", "threads", "max_rows"} <= set(engine)
+
+
+def test_an_open_run_that_was_cut_in_other_units_is_refused_and_not_sealed_with_a_loss(
+    tmp_path: Path,
+) -> None:
+    """Units of two problems became units of ten: one that is done looks as if all ten were."""
+    (source,) = [run for run in load_runs(FROZEN) if not run.sha256]
+    path = shutil.copytree(source.path, tmp_path / source.path.name)
+    lm = load_lm(model_of(source, MODELS))
+    asked = (lm, get_task("sums", ["2x99", "4x99"]), problems_of(source), source.plan)
+    with pytest.raises(ValueError, match=r"no sample of 2 problems.*another folder"):
+        sample_run(*asked, tmp_path, progress=False)
+    assert len(load_run(path).frame) == 8
+    assert load_run(path).sha256 == ""
+    assert len(sample_run(*asked, tmp_path / "anew", progress=False).frame) == 16
+
+
+def test_a_frozen_run_is_verified_from_its_texts_and_keys(capsys: pytest.CaptureFixture) -> None:
+    assert main(["verify", str(SEALED), "--models", str(MODELS), "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "24 texts judged again, 0 verdicts differ" in shown
+    assert "8 samples drawn again, 100.0000% the same" in shown
+
+
+@pytest.fixture
+def altered(tmp_path: Path):
+    """Return a way to seal a copy of the frozen run with a column changed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def alter(file: str, column: str, row: int, value: object) -> Path:
+        run = shutil.copytree(SEALED, tmp_path / SEALED.name)
+        table = pq.read_table(run / file)
+        values = table[column].to_pylist()
+        values[row] = value
+        place, field = table.schema.get_field_index(column), table.schema.field(column)
+        table = table.set_column(place, field, pa.array(values, field.type))
+        pq.write_table(table, run / file)
+        manifest = json.loads((run / "manifest.json").read_text())
+        manifest["files"][file] = entry_of(table, (run / file).read_bytes())
+        manifest["sha256"] = seal_hash(manifest)
+        (run / "manifest.json").write_text(json.dumps(manifest))
+        return run
+
+    return alter
+
+
+def test_a_forged_verdict_with_right_hashes_is_found(altered, capsys) -> None:
+    run = altered("facts.parquet", "correct", 5, False)
+    checked, wrong = verdicts(load_run(run))
+    assert (checked, list(wrong.index)) == (24, [5])
+    assert main(["verify", str(run), "--redraw", "0"]) == 1
+    assert "logged as False" in capsys.readouterr().err
+    assert verdicts(load_run(run), share=0.5)[0] == 12
+    with pytest.raises(ValueError, match="share is 0"):
+        verdicts(load_run(run), share=0)
+
+
+def test_a_sample_that_its_key_does_not_give_is_found(altered, capsys) -> None:
+    texts = load_run(SEALED, text=True).frame["text"]
+    run = altered("text.parquet", "text", 0, "0" + texts[0])
+    found = redraw(load_run(run), load_lm(model_of(load_run(run), MODELS)), 6)
+    assert (found.samples, found.identical, found.first_token) == (24, 23 / 24, 0)
+    options = ["--models", str(MODELS), "--redraw", "6"]
+    assert main(["verify", str(run), *options]) == 1
+    assert "4.1667% of 24 redrawn samples differ, the first token" in capsys.readouterr().err
+    assert main(["verify", str(run), *options, "--tolerance", "0.05"]) == 0
+
+
+def test_a_model_that_is_not_there_is_one_line(tmp_path: Path, capsys, tiny_folder: Path) -> None:
+    assert main(["verify", str(SEALED), "--models", str(tiny_folder.parents[1])]) == 1
+    assert "no model under" in capsys.readouterr().err
+
+
+def test_drift_is_none_for_batches_and_engines_and_some_for_bfloat16(tmp_path: Path) -> None:
+    """The folder's model is half right, so that accuracy and exponent can change."""
+    task = get_task("sums", ["4x99"])
+    plan = Plan(chains=24, max_new_tokens=40)
+    names = ["base", "rows-3", "bfloat16"]
+    model = MODELS / "0.1M" / "5.6e12"
+    table = drift(model, task, task.problems(12), plan, tmp_path, names).set_index("setting")
+    assert list(table.index) == names
+    assert table.loc["rows-3", "identical"] == "100.0000%"
+    assert table.loc["rows-3", "first_token"] == ""
+    assert table.loc["bfloat16", "identical"] != "100.0000%"
+    base, narrow = (load_runs(tmp_path / name)[0] for name in ("base", "bfloat16"))
+    lm = load_lm(model)
+    found = compare(base, narrow, lm.encode)
+    own, other = (run.frame.groupby("problem")["correct"].mean() for run in (base, narrow))
+    assert found.accuracy[0] == pytest.approx((other - own).mean())
+    assert found.accuracy[1] <= found.accuracy[0] <= found.accuracy[2]
+    assert compare(base, base, lm.encode).exponent == pytest.approx((0, 0, 0))
+    engines = [run.manifest["sessions"][0]["extra"]["engine"] for run in (base, narrow)]
+    assert [engine["dtype"] for engine in engines] == ["float32", "bfloat16"]
+
+
+def test_an_unknown_setting_names_the_nearest(capsys) -> None:
+    assert main(["drift", "--settings", "bfloat61"]) == 1
+    assert "did you mean 'bfloat16'" in capsys.readouterr().err
+    assert next(iter(SETTINGS)) == "base"
+
+
+def test_the_first_difference_of_two_sequences_is_found() -> None:
+    assert first_difference([1, 2, 3], [1, 2, 4]) == 2
+    assert first_difference([1, 2], [1, 2, 4]) == 2
+    assert first_difference([], [1]) == 0
