@@ -111,8 +111,8 @@ class Pool:
 
         The shared cost is the prompt's prefill; a later step's own cost holds its longer context.
         """
-        known = self.run.card.shape
-        shape = compute.Shape(**known) if known else compute.UNKNOWN
+        sizes = self.run.card.shape
+        shape = compute.Shape(**sizes) if sizes else compute.UNKNOWN
         prompt, cached, new = (self.ledger[name] for name in LEDGER[:3])
         if self.run.plan.method == "thinking":  # each budget alone: what it thought, it computed
             start = np.broadcast_to(prompt[:, :, -1:], prompt.shape)

@@ -75,7 +75,7 @@ def read_rows(name: str, path: Path) -> tuple[list[Row], Counter[str]]:
     left_out: Counter[str] = Counter()
     for number, (where, record) in enumerate(records(path)):
         try:
-            found = {"id": str(number), "source": name, "task": name, "level": "all"}
+            found: Record = {"id": str(number), "source": name, "task": name, "level": "all"}
             row = Row(**found | READERS[name].fields(record))
         except LeftOut as reason:
             left_out[str(reason)] += 1

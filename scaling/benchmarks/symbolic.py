@@ -98,8 +98,9 @@ class Judge:
 
 def _line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     """Return the next line of a process; nothing when it takes too long or has died."""
+    assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], seconds)
-    return process.stdout.readline() if ready else b""  # type: ignore[union-attr]
+    return process.stdout.readline() if ready else b""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

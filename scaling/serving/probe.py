@@ -47,10 +47,11 @@ def probe(ask: Ask, endpoint: Endpoint, plan: Plan, context: Sequence[str]) -> H
     except Failed as error:
         raise ValueError(f"the server does not answer a plain request: {error}") from error
     if plan.temperature and len(texts) == 1:
+        same = str(texts.pop()[0])[:40]
         raise ValueError(
-            f"{TRIES} seeds gave the same text {next(iter(texts))[0][:40]!r}, even at temperature "
-            f"{HOT} and after half a prompt: this server does not sample; with `transformers "
-            'serve`, set "do_sample": true in the model\'s generation_config.json'
+            f"{TRIES} seeds gave the same text {same!r}, even at temperature {HOT} and after half a "
+            'prompt: this server does not sample; with `transformers serve`, set "do_sample": true '
+            "in the model's generation_config.json"
         )
     return Honoured(
         n=bool(plan.temperature) and _honours_n(trial, hot),
