@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.util import find_spec
 
 import pytest
 
 from scaling import known
 from scaling.cli import main
 from scaling.compute import total_parameters
-from scaling.models import LM, load_lm
-from scaling.records import Problem, Verdict
+from scaling.engine import Engine, Job
+from scaling.models import LM, load_lm, quiet
+from scaling.records import Plan, Problem, Verdict
 from scaling.store.manifest import card_to_json
 from scaling.tasks.asked import Asked, split_thinking
 
@@ -54,6 +56,7 @@ def save(folder, family: str = "llama", template: str | None = None, **options):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
+    quiet()
     sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     if family == "gpt2":
         sizes = {"n_embd": 64, "n_layer": 1, "n_head": 2, "n_positions": 128}
@@ -197,13 +200,12 @@ def test_the_makers_sampling_options_are_taken_when_asked_for(chat_folder, tmp_p
         (["--chat"], "has no chat template; sample it with --no-chat"),
         (["--system", "Be brief."], "needs --chat"),
         (["--quantize", "8bit"], "needs a package that is not there"),
-        (["--device-map", "auto"], "needs a package that is not there"),
         (["--levels", "5x99"], "context of 16 leaves room"),
         (["--dtype", "int8"], "invalid choice: 'int8'"),
     ],
 )
 def test_what_a_model_cannot_do_is_one_line(options, says, tmp_path, capsys):
-    if "package" in says and _installed(options[0]):
+    if "package" in says and _installed("bitsandbytes"):
         pytest.skip("the package is there")
     save(tmp_path / "m", max_position_embeddings=16) if "16" in says else save(tmp_path / "m")
     assert sample(tmp_path / "m", tmp_path / "runs", *options) in (1, 2)
@@ -212,12 +214,21 @@ def test_what_a_model_cannot_do_is_one_line(options, says, tmp_path, capsys):
     assert "\n" not in shown
 
 
-def _installed(option: str) -> bool:
-    from importlib.util import find_spec
+def _installed(package: str) -> bool:
+    return find_spec(package) is not None
 
-    return (
-        find_spec({"--quantize": "bitsandbytes", "--device-map": "accelerate"}[option]) is not None
-    )
+
+def test_what_places_weights_is_handed_on_and_pickles_never_asked_for(tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM
+
+    told = {}
+    save(tmp_path / "m")
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **o: told.update(o))
+    load_lm(tmp_path / "m", device_map="auto", dtype="bfloat16", quantize="8bit")
+    assert (told["device_map"], told["dtype"]) == ("auto", "bfloat16")
+    assert told["quantization_config"].load_in_8bit
+    assert told["use_safetensors"] is True
+    assert told["trust_remote_code"] is False
 
 
 def test_a_template_that_refuses_a_system_prompt_is_one_line(chat_folder):
@@ -238,9 +249,6 @@ def test_code_that_a_model_brings_is_not_run_unless_asked_for(tmp_path):
 
 def test_weights_that_were_quantised_are_left_as_they_are_and_sampled(tmp_path):
     """No quantiser runs here: a model that refuses to be cast, as quantised ones do."""
-    from scaling.engine import Engine, Job
-    from scaling.records import Plan
-
     lm = load_lm(save(tmp_path / "m"))
     plan, jobs = Plan(chains=2, max_new_tokens=6), [Job("p", i, (5, 6, 7)) for i in range(2)]
 
