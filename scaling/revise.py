@@ -3,8 +3,9 @@
 Each round samples chains on train-split problems with the present weights and learns from them
 once, so that the drafts it learns to mend are its own. `LESSONS` says what a chain teaches:
 `answer` ends each chain with a right draft and learns that one alone (wrong to right; untold also
-right to right); `reward` weighs every draft by its verdict less what its step usually earns, so
-that a wrong draft, a repeated one above all, becomes less likely (a policy gradient).
+right to right); `avoid` also makes a wrong draft rarer that repeats an earlier one; `reward` weighs
+every draft by its verdict less what its step usually earns (a policy gradient); `plain` is the
+control, right first drafts alone.
 Not here: pre-training (`train`), how a chain is drawn (`methods`).
 """
 
@@ -32,6 +33,7 @@ from scaling.train import optimisers
 
 Lesson = tuple[list[str], list[float]]  #: drafts of a chain, and the weight of each in the loss
 Row = tuple[list[int], list[int], list[float]]  #: ids, the label of each, its weight
+REPEATED = 0.3  #: weight of a repeated wrong draft, against 1 of a right one
 WIDTHS = (48, 112, 224)  #: padded lengths; a longer chain is cut
 
 
@@ -66,12 +68,33 @@ def answer_lesson(problem: Problem, chain: Sequence[Sample], told: bool, usual: 
     return drafts[: first + 1] + keep, [0.0] * first + [1.0] * (1 + len(keep))
 
 
+def avoid_lesson(problem: Problem, chain: Sequence[Sample], told: bool, usual: Any) -> Lesson:
+    """Return the lesson of `answer`, with wrong drafts that repeat an earlier one made rarer."""
+    drafts, weights = answer_lesson(problem, chain, told, usual)
+    seen: set[str] = set()
+    for i, sample in enumerate(chain[: len(drafts) - 1]):
+        again = not sample.correct and sample.text in seen
+        weights[i] = -REPEATED if again else weights[i]
+        seen.add(sample.text)
+    return drafts, weights
+
+
 def reward_lesson(problem: Problem, chain: Sequence[Sample], told: bool, usual: Any) -> Lesson:
     """Return a chain with each draft weighed by its verdict less what its step usually earns."""
     return [s.text for s in chain], [s.correct - usual[problem.level, s.step] for s in chain]
 
 
-LESSONS: dict[str, Callable[..., Lesson]] = {"answer": answer_lesson, "reward": reward_lesson}
+def plain_lesson(problem: Problem, chain: Sequence[Sample], told: bool, usual: Any) -> Lesson:
+    """Return a right first draft alone: what as much training without revision gives."""
+    return [problem.answer], [1.0]
+
+
+LESSONS: dict[str, Callable[..., Lesson]] = {
+    "answer": answer_lesson,
+    "avoid": avoid_lesson,
+    "reward": reward_lesson,
+    "plain": plain_lesson,
+}
 
 
 def row_of(lm: LM, prompt: str, lesson: Lesson, suffix: str) -> Row:

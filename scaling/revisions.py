@@ -109,10 +109,10 @@ def grid_ratio(revised: Pool, fresh: Pool, level: str = "all", replicates: int =
     ours = [np.einsum("rp,pcs->rcs", weights, table[rows]) for table in (cost, value)]
     ratio = np.empty_like(ours[1])
     for r in range(len(weights)):
-        base = np.interp(ours[0][r], rival[0][r], rival[1][r], left=np.nan, right=np.nan)
+        ends = ([0.0, *side[r]] for side in rival)  # below one sample: a share of the time
+        base = np.interp(ours[0][r], *ends, right=np.nan)
         ratio[r] = ours[1][r] / base
-    low, high = np.nanquantile(ratio[1:], [0.025, 0.975], axis=0)
-    low, high = (np.where(np.isnan(ratio[0]), np.nan, end) for end in (low, high))
+    low, high = np.quantile(ratio[1:], [0.025, 0.975], axis=0)
     steps = np.arange(1, value.shape[-1] + 1)
     return Grid(chains, steps, ratio[0], low, high, ours[0][0], len(rows))
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from scaling import compute
 from scaling.store import LoadedRun
-from scaling.store.scores import LEDGER, placed, read_scores
+from scaling.store.scores import LEDGER, Scores, placed, read_scores
 
 Costs = dict[str, tuple[np.ndarray, np.ndarray]]  #: unit -> (shared per problem, own per sample)
 
@@ -74,12 +74,15 @@ def passes_of(run: LoadedRun) -> tuple[pd.DataFrame, Scored | None]:
     return run.frame[~passes], Scored({"last": score}, prompt, cached, scorer["shape"])
 
 
+def as_scored(run: LoadedRun, scores: Scores) -> Scored:
+    """Return a scorer's rows as arrays over a run's (problem, chain, step)."""
+    shape = (len(run.problems), run.plan.chains, run.plan.steps)
+    index = pd.Index(run.problems["id"])
+    ways = {way: placed(scores.frame, way, index, shape) for way in scores.ways}
+    prompt, cached = (placed(scores.frame, name, index, shape) for name in LEDGER)
+    return Scored(ways, prompt, cached, scores.shape)
+
+
 def scores_of(run: LoadedRun) -> dict[str, Scored]:
     """Return by name what each scorer left beside a run."""
-    shape = (len(run.problems), run.plan.chains, run.plan.steps)
-    index, found = pd.Index(run.problems["id"]), {}
-    for scores in read_scores(run):
-        ways = {way: placed(scores.frame, way, index, shape) for way in scores.ways}
-        prompt, cached = (placed(scores.frame, name, index, shape) for name in LEDGER)
-        found[scores.name] = Scored(ways, prompt, cached, scores.shape)
-    return found
+    return {scores.name: as_scored(run, scores) for scores in read_scores(run)}

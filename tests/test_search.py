@@ -11,6 +11,7 @@ import pytest
 from test_methods import Words
 
 from scaling import compute
+from scaling.curves import SEARCHES as READ
 from scaling.curves import read_pool
 from scaling.methods import draw
 from scaling.models import load_lm
@@ -168,6 +169,10 @@ def test_the_ledger_adds_up_scorer_passes_and_discarded_branches_included(tiny_f
     )
     assert spent == pytest.approx(per_problem + shared * (1 - 1 / plan.chains), rel=1e-9)
     assert scorer.read == 2 * 2 * 12
+
+
+def test_every_search_can_be_read():
+    assert set(READ) == set(SEARCHES)
 
 
 def nodes(*scores):

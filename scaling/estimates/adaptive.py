@@ -1,0 +1,57 @@
+"""Stopping at agreement: draw until one answer has enough votes, read from whole pools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scaling.estimates.counts import Floats
+from scaling.estimates.pools import pools_of
+from scaling.estimates.votes import _credit, _intern
+
+
+def stopped_vote(
+    answers: Any,
+    correct: ArrayLike,
+    cost: ArrayLike,
+    agree: int,
+    *,
+    orders: int = 200,
+    seed: int = 0,
+) -> tuple[Floats, Floats]:
+    """Return accuracy and mean cost, each (problems,), of voting that stops at agreement.
+
+    Samples are drawn one by one until an answer has `agree` votes or the pool is spent; the vote of
+    those drawn decides, ties shared. The mean over `orders` random orders of each pool, without
+    bias. answers, correct, cost: (problems, samples), absent samples correct = NaN; unanswered ones
+    (None, NaN, -1) cost and never agree. Kin: Li et al. 2024 (arXiv:2401.10480) stop at a window
+    whose answers all agree.
+    """
+    if agree < 1:
+        raise ValueError(f"agree is {agree}; give the votes at which to stop, 1 or more")
+    pool, given = pools_of(correct, answers, "answers")
+    spent = pools_of(correct, cost, "cost")[1].astype(float)
+    result = np.full((2, len(pool)), np.nan)
+    for i, here in enumerate(~np.isnan(pool)):
+        if here.any():
+            rng = np.random.default_rng([seed, i])
+            drawn = [
+                _one(_intern(given[i, here]), pool[i, here], spent[i, here], agree, rng)
+                for _ in range(orders)
+            ]
+            result[:, i] = np.mean(drawn, axis=0)
+    return result[0], result[1]
+
+
+def _one(ids: Any, right: Floats, cost: Floats, agree: int, rng: np.random.Generator) -> Any:
+    """Return (correctness, cost) in one random order."""
+    order = rng.permutation(len(ids))
+    names = np.unique(ids[ids >= 0])
+    tally = np.cumsum(ids[order, None] == names, axis=0)  # (samples, answers)
+    reached = (tally >= agree).any(axis=1)
+    stop = int(reached.argmax()) if reached.any() else len(ids) - 1
+    share = np.array([right[ids == name].mean() for name in names])
+    value = float(_credit(tally[stop], share)) if len(names) else 0.0
+    return value, cost[order[: stop + 1]].sum()

@@ -1,0 +1,85 @@
+"""Stopping at agreement against every order of a small pool; a policy that is run, and logged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from scaling.adaptive import assigned, run_policy
+from scaling.estimates.adaptive import stopped_vote
+from scaling.intervals import mean_interval
+from scaling.models import load_lm
+from scaling.policy import PolicyGain
+from scaling.records import Plan
+from scaling.tasks import get_task
+
+
+def by_hand(answers, correct, cost, agree):
+    """Every order, one sample at a time."""
+    truth, found = dict(zip(answers, correct, strict=True)), []
+    for order in permutations(range(len(answers))):
+        votes, spent = Counter(), 0.0
+        for i in order:
+            spent += cost[i]
+            if answers[i] is not None:
+                votes[answers[i]] += 1
+            if votes and max(votes.values()) >= agree:
+                break
+        top = [a for a, v in votes.items() if v == max(votes.values())]
+        found.append((np.mean([truth[a] for a in top]) if top else 0.0, spent))
+    return np.mean(found, axis=0)
+
+
+@pytest.mark.parametrize("agree", [1, 2, 3, 9])
+def test_stopped_votes_agree_with_every_order(agree):
+    """720 orders against 4000 drawn ones: five standard errors of a value in [0, 1] are 0.04."""
+    answers, correct = ["7", "7", "9", "9", "4", None], [1, 1, 0, 0, 0, 0]
+    cost = np.array([1.0, 2.0, 3.0, 1.0, 5.0, 2.0])
+    given = np.array(answers, dtype=object)
+    value, spent = stopped_vote(given[None], [correct], [cost], agree, orders=4000)
+    expected = by_hand(answers, correct, cost, agree)
+    assert value[0] == pytest.approx(expected[0], abs=0.04)
+    assert spent[0] == pytest.approx(expected[1], abs=0.3)
+
+
+def test_agreement_of_one_is_one_sample_and_never_reached_is_the_whole_pool():
+    answers, correct = np.array([[1, 1, 2, 2]]), np.array([[1.0, 1, 0, 0]])
+    value, spent = stopped_vote(answers, correct, np.ones((1, 4)), 1, orders=2000)
+    assert spent[0] == 1
+    assert value[0] == pytest.approx(0.5, abs=0.06)
+    value, spent = stopped_vote(answers, correct, np.ones((1, 4)), 5)
+    assert (value[0], spent[0]) == (0.5, 4)
+    with pytest.raises(ValueError, match="agree is 0"):
+        stopped_vote(answers, correct, correct, 0)
+
+
+def a_policy(choice):
+    none = mean_interval(np.zeros((3, 2)))
+    zero = np.zeros(2)
+    return PolicyGain(
+        np.array([10.0, 100.0]), zero, zero, zero, none, none, np.array([0.5]), choice
+    )
+
+
+def test_a_problem_gets_the_strategy_of_its_bin_and_budget():
+    gain = a_policy([["few", "many"], ["few", "few"]])
+    assert assigned(gain, [0.1, 0.9, 0.5], 90) == ["many", "few", "few"]
+    assert assigned(gain, [0.1, 0.9], 1) == ["few", "few"]
+
+
+def test_a_policy_that_is_run_logs_its_pilot_and_covers_every_problem(tiny_folder, tmp_path):
+    lm, task = load_lm(tiny_folder), get_task("sums", ("2x99",))
+    problems = task.problems(6)
+    plans = {"few": Plan(chains=2, max_new_tokens=4), "many": Plan(chains=5, max_new_tokens=4)}
+    gain = a_policy([["many", "many"], ["few", "few"]])
+    pilot = Plan(chains=3, max_new_tokens=4, seed=1)
+    runs = run_policy(lm, task, problems, pilot, plans, gain, 50, tmp_path, progress=False)
+    assert len(runs["pilot"].frame) == 18
+    later = [problem for name in runs if name != "pilot" for problem in runs[name].problems["id"]]
+    assert sorted(later) == sorted(problem.id for problem in problems)
+    assert len(runs["many"].frame) == 5 * len(runs["many"].problems)
+    with pytest.raises(ValueError, match="no plan for many"):
+        run_policy(lm, task, problems, pilot, {"few": plans["few"]}, gain, 50, tmp_path)

@@ -1,0 +1,43 @@
+"""What docs/methods.md shows works as written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_methods import Words, pools
+from test_search import Steps
+
+from scaling.methods import METHODS, draw
+from scaling.records import Plan
+from scaling.search import SEARCHES
+from scaling.tasks import get_task
+
+PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """Return what the page's code defines; its additions to the tables are taken back."""
+    for table, name in ((METHODS, "second_look"), (SEARCHES, "near_best")):
+        monkeypatch.setitem(table, name, None)
+    defined: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+        exec(compile(block, "methods.md", "exec"), defined)
+    return defined
+
+
+def test_its_method_looks_again_at_short_answers(names):
+    plan = Plan(method="second_look", chains=2, steps=2)
+    for text, samples in (("7=7", 4), ("7=1234", 2), ("?", 4)):
+        found, _ = pools(lambda *_, text=text: text, plan, n=1)
+        assert [len(rows) for rows in found.values()] == [samples]
+
+
+def test_its_search_and_its_scorer_find_the_good_branch(names):
+    task = get_task("sums", ("4x99",))
+    found = dict(
+        draw(Words(), task, task.problems(2), names["plan"], Steps(3), names["Truthful"]())
+    )
+    assert all(rows[-1].correct for rows in found.values())
