@@ -1,7 +1,8 @@
 """A benchmark's table: accuracy per category with its interval, and what a sample cost. No torch.
 
 Accuracy is that of one sample, the mean over all drawn; tokens and price are means per sample, its
-prompt paid for. Not here: more samples than one (`curves`), grading (`benchmarks`).
+prompt paid for. Thinking tokens are completion tokens by the share of characters in <think>, NaN
+where the texts were not loaded. Not here: more samples than one (`curves`), grading (`benchmarks`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 
 from scaling.curves import Pool
 from scaling.intervals import mean_interval
+from scaling.tasks.asked import split_thinking
 
 UNPRICED = (math.nan, math.nan)
 
@@ -56,6 +58,7 @@ def leaderboard(
         one = np.array([1])
         right = pool.values("oracle", one)
         costs = {unit: pool.cost(unit, one, shared_prompt=False) for unit in ("tokens", "price")}
+        thought = thinking_tokens(pool)
         for category, at in pool.levels.items():
             found = mean_interval(right[at])
             rows.append(
@@ -67,6 +70,7 @@ def leaderboard(
                     "low": found.low[0],
                     "high": found.high[0],
                     "tokens": costs["tokens"][at].mean(),
+                    "thinking_tokens": thought[at].mean(),
                     "price": costs["price"][at].mean(),
                     "n_problems": len(at),
                     "n_missing": pool.n_missing,
@@ -76,3 +80,13 @@ def leaderboard(
     return table.sort_values(
         ["task", "category", "accuracy"], ascending=[True, True, False], ignore_index=True
     )
+
+
+def thinking_tokens(pool: Pool) -> np.ndarray:
+    """Return the mean tokens of thinking per sample and problem, (problems,)."""
+    frame = pool.run.frame
+    if "text" not in frame:
+        return np.full(len(pool.run.problems), math.nan)
+    shares = [len(split_thinking(text)[0]) / max(len(text), 1) for text in frame["text"]]
+    tokens = (frame["completion_tokens"] * shares).groupby(frame["problem"]).mean()
+    return tokens.reindex(pool.run.problems["id"]).to_numpy()

@@ -8,6 +8,8 @@ import os
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.benchmarks import Benchmark, Row, audit, load_benchmark
@@ -17,6 +19,7 @@ from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
 from scaling.benchmarks.readers import READERS, records
 from scaling.benchmarks.symbolic import Judge
 from scaling.cli import main
+from scaling.leaderboard import thinking_tokens
 
 EXTERNAL = Path(os.environ.get("SCALING_EXTERNAL", Path(__file__).parents[1] / "data" / "external"))
 
@@ -327,3 +330,16 @@ def test_a_benchmark_is_sampled_and_its_leaderboard_has_intervals_and_cost(
     assert {"accuracy", "low", "high", "tokens", "price", "n_problems"} <= set(header.split())
     assert [line.split()[1] for line in body] == ["all", "math", "r"]
     assert all("nan" not in line.lower() for line in body)
+
+
+def test_thinking_is_counted_by_its_share_of_the_text():
+    class Run:
+        problems = pd.DataFrame({"id": ["a", "b"]})
+        frame = pd.DataFrame({"problem": ["a", "a", "b"], "completion_tokens": [40, 10, 7]})
+
+    class Pool:
+        run = Run
+
+    assert np.isnan(thinking_tokens(Pool)).all()  # the texts were not loaded
+    Run.frame["text"] = ["<think>" + "x" * 25 + "</think>", "no thought", "a = 7"]
+    assert list(thinking_tokens(Pool)) == [40 * 25 / 40 / 2, 0]

@@ -107,7 +107,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "report": {"records", "show", "store", "curves", "fits", "plots", "figures"},
     "explore": {"records", "show", "curves", "fits", "laws", "plots", "figures"},
     "viewer": {"show", "store"},
-    "leaderboard": {"curves", "intervals"},
+    "leaderboard": {"curves", "intervals", "tasks"},
     # commands: put the rooms together
     "executors": set(),
     "notebooks": {"provenance"},

@@ -81,5 +81,6 @@ def run_leaderboard(options: argparse.Namespace) -> None:
     from scaling.store import load_run
 
     prices = read_prices(options.prices) if options.prices else None
-    table = leaderboard([read_pool(load_run(path)) for path in options.runs], prices)
+    pools = [read_pool(load_run(path, text=True)) for path in options.runs]
+    table = leaderboard(pools, prices)
     print(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))

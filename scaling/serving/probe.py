@@ -49,9 +49,9 @@ def probe(ask: Ask, endpoint: Endpoint, plan: Plan, context: Sequence[str]) -> H
     if plan.temperature and len(texts) == 1:
         same = str(texts.pop()[0])[:40]
         raise ValueError(
-            f"{TRIES} seeds gave the same text {same!r}, even at temperature {HOT} and after half a "
-            'prompt: this server does not sample; with `transformers serve`, set "do_sample": true '
-            "in the model's generation_config.json"
+            f"{TRIES} seeds gave the same text {same!r}, even at temperature {HOT} and after half "
+            "a prompt: this server does not sample; with `transformers serve`, set "
+            '"do_sample": true in the model\'s generation_config.json'
         )
     return Honoured(
         n=bool(plan.temperature) and _honours_n(trial, hot),
