@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ class PolicyGain:
 
     def table(self) -> pd.DataFrame:
         """Return a row per budget: the sides, the gain before and after the charge, the claim."""
-        columns = {"budget": self.budget, "single": self.single, "free": self.free}
+        columns: dict[str, Any] = {"budget": self.budget, "single": self.single, "free": self.free}
         for name, gain in (("free_gain", self.gain_free), ("paid_gain", self.gain)):
             columns |= {name: gain.value, f"{name}_low": gain.low, f"{name}_high": gain.high}
             columns[f"{name}_claim"] = gain.claim
@@ -114,10 +115,11 @@ def policy_gain(
     )
     paid[:, (charge[:, None] >= points).any(axis=0)] = np.nan
     units = len(np.unique(family))
-    gains = [_estimate(side - single, len(marks), units) for side in (free, paid)]
+    free_gain, gain = (_estimate(side - single, len(marks), units) for side in (free, paid))
     best = np.array([less[:, group == b].mean(axis=1).argmax(axis=0) for b in np.unique(group)])
     choice = np.array(list(strategies))[best].tolist()
-    return PolicyGain(points, single[0], free[0], paid[0], *gains, edges, choice)
+    sides = single[0], free[0], paid[0]
+    return PolicyGain(points, *sides, free_gain, gain, edges, choice)
 
 
 def pool_policy(
@@ -162,7 +164,8 @@ def _pilot(
     pool: Pool, pilot: int, oracle: bool, unit: str, seed: int
 ) -> tuple[Floats, Floats, Pool]:
     """Return each problem's signal, what it cost, and the pool without the pilot's chains."""
-    drawn, kept = split_pilot(*pool.correct.shape[:2], pilot, seed)
+    problems, chains, _ = pool.correct.shape
+    drawn, kept = split_pilot(problems, chains, pilot, seed)
 
     def take(array: NDArray, chains: NDArray) -> NDArray:
         return np.take_along_axis(array, chains[:, :, None], axis=1)

@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "scored": {"compute", "store"},
     "curves": {"records", "compute", "estimates", "intervals", "scored", "store"},
     "laws": set(),
-    "fits": {"laws", "records"},
+    "fits": {"estimates", "laws", "records"},
     "forecasts": {"curves", "fits", "laws"},
     "policy": {"curves", "estimates", "intervals"},
     "revisions": {"curves", "estimates", "intervals"},

@@ -7,8 +7,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln
 
+from scaling.estimates import pass_at_k
 from scaling.fits.losses import likelihood, residuals, squares
 from scaling.fits.minimise import Array, Minimum, Objective, minimise
 from scaling.laws import LAWS, Axes, Law
@@ -280,17 +280,9 @@ def _fit_counts(law: Law, n: Array, c: Array, starts: int | None, bootstrap: int
     objective = likelihood(law, pairs[:, 0], pairs[:, 1], draws.astype(float))
     refits, _, good = minimise(objective, np.repeat(z, bootstrap, 0), law.limits(), 2**6, 200)
     k = np.unique(np.geomspace(1, n.min(), 12).astype(int)).astype(float)
-    off = law.predict(k, law.natural(z[0])) - _coverage(n, c, k)
+    off = law.predict(k, law.natural(z[0])) - pass_at_k(n[:, None], c[:, None], k).mean(axis=0)
     zeros = ""
     if (other := LAWS.get(f"{law.name}_zero")) and 2 * (value - best(other)[0][1])[0] > ZEROS:
         zeros = f"more problems without a success than {law.name} allows: try {other.name}"
     params = law.natural(np.vstack([z, refits]))
     return _report(law, params, good, z[0], converged[0], curvature, off, len(n), zeros)
-
-
-def _coverage(n: Array, c: Array, k: Array) -> Array:
-    """Return mean pass@k, 1 - C(n - c, k) / C(n, k), over problems, for k up to every n."""
-    n, left = n[:, None], (n - c)[:, None]
-    rest = gammaln(left + 1) - gammaln(np.maximum(left - k, 0) + 1)
-    log_miss = rest - gammaln(n + 1) + gammaln(n - k + 1)
-    return 1 - np.where(left >= k, np.exp(log_miss), 0.0).mean(0)
