@@ -94,6 +94,12 @@ def draw(
     """Yield each problem with all its verified samples, in no fixed order."""
     check_plan(plan)
     check_stop(plan, lm)
+    if not hasattr(lm, "tokenizer") and (plan.method not in METHODS or plan.history):
+        what = "history" if plan.method in METHODS else plan.method
+        raise ValueError(
+            f"{what} cuts contexts token by token, and a server gives texts; from a server sample "
+            f"{', '.join(METHODS)}, all drafts in view"
+        )
     if plan.method in SEARCHES:
         if not (scorer or plan.scorer):
             raise ValueError(f"{plan.method} needs a scorer: name its folder, or hand one over")

@@ -225,6 +225,15 @@ def test_leaving_in_the_middle_ends_the_requests_in_flight():
     assert passed < 5
 
 
+def test_what_cuts_contexts_token_by_token_is_refused_and_stop_strings_are_sent(tmp_path):
+    with serve() as (url, state):
+        for plan in (Plan(method="thinking", steps=3), Plan(method="revision", steps=3, history=1)):
+            with pytest.raises(ValueError, match="a server gives texts"):
+                sampled(url, tmp_path, plan, n=2)
+        sampled(url, tmp_path, replace(PLAN, stop=(";",)), n=2)
+    assert {tuple(body["stop"]) for body in state.bodies} == {(";",)}
+
+
 def test_the_deadline_holds_against_a_server_that_drips():
     with serve(faulty_server.dripping) as (url, _), Client(url, deadline=0.3) as client:
         began = time.monotonic()

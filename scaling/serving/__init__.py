@@ -153,7 +153,7 @@ class HttpEngine:
         for job in jobs:
             if self.honoured is None:
                 self.honoured = probe(self._once, self.endpoint, plan, cast(Any, job.prompt))
-            if group and job.problem != group[0].problem:
+            if group and (job.problem, job.prompt) != (group[0].problem, group[0].prompt):
                 yield Ask(tuple(group), 0, group[0].prompt)
                 group = []
             group.append(job)

@@ -47,6 +47,7 @@ class Endpoint:
         body |= {"stop": list(plan.stop)} if plan.stop else {}
         # beyond the standard, known to vLLM, SGLang and llama.cpp: sent only where they matter
         body |= {k: v for k in ("top_k", "min_p") if (v := getattr(plan, k))}
+        body |= {"stop": list(plan.stop)} if plan.stop else {}
         body |= {"n": n} if n > 1 else {}
         if self.api == "chat":
             turns = [("system", self.system)] if self.system else []
