@@ -49,7 +49,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         plan, card = Plan(chains=CHAINS), ModelCard("m", 1, 1, 1.0, 1)
         with open_run(Path(root), task="t", card=card, plan=plan, problems=problems) as log:
-            timed("write", lambda: [log.write(f"{i:06d}", u) for i, u in enumerate(units)])
+
+            def write() -> None:
+                for i, unit in enumerate(units):
+                    log.write(f"{i:06d}", unit)
+
+            timed("write", write)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             run = timed("seal", log.seal)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

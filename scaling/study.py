@@ -147,13 +147,12 @@ def sample_all(
         left = [units_left(*pair) for pair in zip(writers, work, strict=True)]
         bar.update(bar.total - sum(part.size for parts in left for part in parts.values()))
         if any(left):
-            pool = executor
             if isinstance(executor, str):
-                pool = stack.enter_context(open_executor(executor, workers))
+                executor = stack.enter_context(open_executor(executor, workers))
             for index, (lm, parts) in enumerate(zip(lms, left, strict=True)):
                 for name, part in parts.items():
                     unit = Unit(replace(part, model=anywhere(lm.where)), lm.card.identity)
-                    waiting[pool.submit(unit)] = index, name
+                    waiting[executor.submit(unit)] = index, name
             collect(waiting, writers, bar)
         return [close_log(*pair) for pair in zip(writers, work, strict=True)]
 

@@ -73,7 +73,7 @@ def alone(tiny_folder, tmp_path_factory):
     return sample_run(lm, one.task, one.problems, one.plan, one.root, progress=False)
 
 
-def until(condition, seconds: float = 120):
+def until(condition, seconds: float = 240):
     """Wait for a condition and return its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):
@@ -111,6 +111,7 @@ def test_any_executor_draws_what_one_stream_draws(alone, tiny_folder, tmp_path):
     pd.testing.assert_frame_equal(texts(run), texts(alone))
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_worker_and_a_new_client_lose_nothing_and_log_nothing_twice(
     scheduler, alone, tiny_folder, tmp_path
 ):
