@@ -148,7 +148,9 @@ def test_a_chat_has_turns_a_system_message_and_its_thinking_put_back():
         handler.reply(200, found)
         return True
 
-    endpoint = Endpoint("toy", api="chat", system="Be brief.", extra={"min_tokens": 1})
+    endpoint = Endpoint(
+        "toy", api="chat", system="Be brief.", extra={"min_tokens": 1, "top_p": None}
+    )
     plan = Plan(method="revision", chains=1, steps=3, max_new_tokens=8)
     with serve(thinks) as (url, state):
         _, engine = connect(url, endpoint, **QUICK)
@@ -161,6 +163,7 @@ def test_a_chat_has_turns_a_system_message_and_its_thinking_put_back():
     assert found[0][2].tokens[0].startswith("<think>2+2</think>=")
     assert last["messages"][2]["content"] == found[0][2].tokens[0]
     assert last["min_tokens"] == 1
+    assert "top_p" not in last
 
 
 def test_a_failed_request_is_a_row_with_its_reason_and_is_retried_on_resume(tmp_path):

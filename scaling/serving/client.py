@@ -1,7 +1,7 @@
 """JSON requests to one server, with retries and a deadline. Knows nothing of language models.
 
-Plain `http.client`, one kept connection per thread: a seventh of the CPU time that httpx takes per
-request, of which a thousand a second are wanted (docs/serving.md has the figures).
+Plain `http.client`, one kept connection per thread: it took a seventh of httpx's CPU time per
+request. `tests/client_speed.py` times it.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Endpoint:
     model: str  #: the name under which the server has the model
     api: str = "completions"  #: plain continuation, or "chat": turns in the model's own template
     system: str = ""  #: system message of a chat
-    extra: dict[str, Any] = field(default_factory=dict)  #: further fields of the request
+    extra: dict[str, Any] = field(default_factory=dict)  #: more fields of a request; None drops one
 
     def __post_init__(self) -> None:
         if self.api not in APIS:
@@ -57,7 +57,7 @@ class Endpoint:
         else:
             body["prompt"] = "".join(context)
             body |= {"logprobs": 1} if logprobs else {}
-        return body | self.extra
+        return {k: v for k, v in (body | self.extra).items() if v is not None}
 
     def completions(self, answer: Any, plan: Plan, cached: bool = False) -> list[Completion]:
         """Return the completions of an answer; `Failed` for one that cannot be counted or read.
