@@ -38,6 +38,7 @@ OpenStore = Callable[[int, int], Store]  #: (slots, capacity) -> store
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 #: largest accepted difference of lean and reference logits, relative to the largest logit above 1
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.1}
+UNITS = ("float32", "bfloat16 vectors", "bfloat16 tiles")  #: that C computes on, as bfloat16.c
 PROMPTS = 128  #: prompts that may wait or be shared at a time
 ROWS = {"cpu": 256, "cuda": 512}  #: rows in flight unless told otherwise
 CPU_MEMORY = 1 << 28  #: bytes of keys and values on a CPU unless told otherwise
@@ -100,6 +101,8 @@ class Engine:
         store = getattr(self.open_store, "func", ReferenceStore)
         kept = {"device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
         kept |= {"store": store.__name__, "threads": torch.get_num_threads()}
+        if store is NativeStore:
+            kept["units"] = UNITS[self.open_store.args[0].units]  # type: ignore[attr-defined]
         return kept | {"max_rows": self.max_rows, "memory_cap": self.memory_cap}
 
     def checked_ids(self, ids: Iterable[int]) -> tuple[int, ...]:

@@ -137,7 +137,8 @@ class NativeWeights:
     def __init__(self, weights: Weights, narrow: bool = False) -> None:
         """`narrow`: compute in bfloat16 where this machine has units for it."""
         shape, code = weights.shape, library()
-        self.narrow = narrow and code is not None and bool(code.use_units(TILES))
+        self.units = code.use_units(TILES) if narrow and code is not None else 0
+        self.narrow = self.units > 0
         if shape.hidden % LANES or shape.head_dim % LANES:
             raise Unknown(f"hidden or head_dim is no multiple of {LANES}")
         self.source, self.kept = weights, []  # type: ignore[var-annotated]
