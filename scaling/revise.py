@@ -48,7 +48,7 @@ class Course:
     steps: int = 6  #: drafts per chain
     rounds: int = 40
     problems: int = 1000  #: per round, two chains each
-    plain: float = 0.3  #: of the problems, share whose reference answer is learnt as well
+    plain: float = 0.2  #: of the problems, share whose reference answer is learnt as well
     rate: float = 1e-3  #: falls linearly to zero
     batch_tokens: int = 8192
     compiled: bool = True

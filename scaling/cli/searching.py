@@ -38,7 +38,11 @@ def add(verbs) -> None:
     verb.set_defaults(run=run_search)
     verb = verbs.add_parser("reviser", help="train a model to revise its own drafts")
     verb.add_argument("--model", type=Path, required=True)
-    verb.add_argument("--lesson", default="answer", help="answer, reward")
+    verb.add_argument("--name", help="of the folder; default: from lesson and feedback")
+    verb.add_argument("--task", default="countdown")
+    verb.add_argument("--levels", nargs="+", default=["3x20", "4x20"])
+    verb.add_argument("--lesson", default="answer", help="answer, avoid, reward, plain")
+    verb.add_argument("--rate", type=positive(float), default=3e-4)
     verb.add_argument("--feedback", nargs="+", default=["verdict"], help="none, verdict")
     verb.add_argument("--rounds", type=positive(int), default=24)
     verb.add_argument("--out", type=Path, default=REVISERS)
@@ -103,9 +107,15 @@ def run_reviser(options: argparse.Namespace) -> None:
 
     feedbacks = tuple(options.feedback)
     course = Course(
-        lesson=options.lesson, feedbacks=feedbacks, rounds=options.rounds, seed=options.seed
+        task=options.task,
+        levels=tuple(options.levels),
+        lesson=options.lesson,
+        feedbacks=feedbacks,
+        rounds=options.rounds,
+        rate=options.rate,
+        seed=options.seed,
     )
-    name = f"{options.lesson}-{'-'.join(feedbacks)}"
+    name = options.name or f"{options.lesson}-{'-'.join(feedbacks)}"
     lm, accuracy = train_reviser(load_lm(options.model), course, f"revisers/{name}")
     save_lm(lm, options.out / name, **as_notes(course), first_drafts=accuracy)
     print(f"{options.out / name}: first drafts {accuracy[0]:.3f} to {accuracy[-1]:.3f} right")
