@@ -99,7 +99,8 @@ def draw(seen: View, quick: bool = False):
     from matplotlib.figure import Figure
 
     with plots.style():
-        fig = Figure(figsize=(plots.PAGE, 2.6), layout="none" if quick else "constrained")
+        layout = "none" if quick else "constrained"
+        fig = Figure(figsize=(plots.PAGE, 2.6), layout=layout)  # type: ignore[arg-type]
         if quick:
             fig.subplots_adjust(*MARGINS)
         left, right = fig.subplots(1, 2)

@@ -223,8 +223,8 @@ def methods(study: Study) -> tuple[Any, dict]:
         series = [(top, selector) for selector in ("oracle", "majority", "logprob")]
         for method in ("revision", "revision+verdict"):
             same = [p for p in study.select(task, method) if p.run.card == top.run.card]
-            shown = ("oracle", "last") if method == "revision" else ("last",)  # told: they are one
-            series += [(pool, selector) for pool in same for selector in shown]
+            ways = ("oracle", "last") if method == "revision" else ("last",)  # told: they are one
+            series += [(pool, selector) for pool in same for selector in ways]
         for index, (pool, selector) in enumerate(series):
             shown = study.curve(pool, selector, "flops", "all")
             plots.draw_curve(

@@ -24,9 +24,9 @@ from scaling.store.files import sha256, write_files
 REDRAW = "python -m scaling figures"
 STYLE = Path(__file__).with_name("paper.mplstyle")
 COLUMN, PAGE = 3.25, 6.75  #: widths in inches
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), "-", "--", ":")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), "-", "--", ":", "-.")
 ISO = (0.1, 0.25, 0.5, 0.75, 0.9)  #: iso-accuracy lines drawn
 UNIT_LABELS = {
     "samples": "samples per problem, $k$",
@@ -93,6 +93,7 @@ def draw_grid(ax, columns, rows, ratio, low, high):
             sure = low[i, j] > 1 or high[i, j] < 1
             weight = "bold" if sure else "normal"
             ax.text(i, j, f"{value:.2f}", ha="center", va="center", fontsize=6, fontweight=weight)
+    ax.grid(False)
     ax.set(xticks=range(len(columns)), xticklabels=columns, xlabel="chains")
     ax.set(yticks=range(len(rows)), yticklabels=rows, ylabel="steps")
     return image

@@ -7,7 +7,7 @@ print are drawn in `plots`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -60,8 +60,13 @@ def table_html(rows: Sequence[Row]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def picture(x: Sequence[float], y: Sequence[float], low: Sequence[float], high: Sequence[float],
-            log: bool = True) -> str:  # fmt: skip
+def picture(
+    x: Iterable[float],
+    y: Iterable[float],
+    low: Iterable[float],
+    high: Iterable[float],
+    log: bool = True,
+) -> str:
     """Return an accuracy curve (y from 0 to 1) with its band as a small SVG; undefined points go.
 
     log: x on a log axis.
@@ -80,7 +85,7 @@ def picture(x: Sequence[float], y: Sequence[float], low: Sequence[float], high: 
 
     return (
         f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="accuracy from {y[0]:.3g} to {y[-1]:.3g}">'
+        f'aria-label="accuracy from {points[0][1]:.3g} to {points[-1][1]:.3g}">'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#ccc"/>'
         f'<polygon points="{place(2)} {place(3, -1)}" fill="#0072B2" opacity="0.2"/>'
         f'<polyline points="{place(1)}" fill="none" stroke="#0072B2" stroke-width="1.5"/></svg>'

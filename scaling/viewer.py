@@ -18,7 +18,7 @@ def problems(run: LoadedRun | str | Path):
     """Return a widget that shows one problem of a run with all its drafts, hard problems first."""
     import ipywidgets as w
 
-    run = load_run(run.path if isinstance(run, LoadedRun) else run, text=True)
+    run = load_run(run.path if isinstance(run, LoadedRun) else Path(run), text=True)
     rate = run.frame.groupby("problem")["correct"].mean().sort_values(kind="stable")
     options = {f"{share:.0%} right: {name}": name for name, share in rate.items()}
     chosen = w.Dropdown(options=options, description="problem", layout=w.Layout(width="40em"))
@@ -59,22 +59,24 @@ def problem_html(run: LoadedRun, problem: str, chains: int = 64) -> str:
 
 def _chain_html(rows: pd.DataFrame, right: list[str]) -> str:
     """Return one chain as a column of drafts."""
-    cells, before = [], None
-    for row in rows.itertuples():
-        color, sign = ("#009E73", "✓") if row.correct else ("#D55E00", "✗")
-        edge = 4 if before is not None and before != row.correct else 1
-        before = row.correct
-        kept = len(row.text)
-        if not row.correct and right:
-            kept = max(_shared(row.text, other) for other in right)
-        text = escape(row.text[:kept])
-        if row.text[kept:]:
-            text += f'<u style="text-decoration-color:{color}"><b>{escape(row.text[kept:])}</b></u>'
-        note = "" if row.finish == "stop" else f" <i>{escape(str(row.finish))}</i>"
+    cells: list[str] = []
+    before: bool | None = None
+    for row in rows.to_dict("records"):
+        text, correct = str(row["text"]), bool(row["correct"])
+        color, sign = ("#009E73", "✓") if correct else ("#D55E00", "✗")
+        edge = 4 if before is not None and before != correct else 1
+        before = correct
+        kept = len(text)
+        if not correct and right:
+            kept = max(_shared(text, other) for other in right)
+        shown = escape(text[:kept])
+        if text[kept:]:
+            shown += f'<u style="text-decoration-color:{color}"><b>{escape(text[kept:])}</b></u>'
+        note = "" if row["finish"] == "stop" else f" <i>{escape(str(row['finish']))}</i>"
         cells.append(
             f'<div style="border-left:{edge}px solid {color};background:{color}22;padding:2px 6px;'
             'margin-bottom:3px;font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere">'
-            f'<span style="color:{color}">{sign}</span> {text}{note}</div>'
+            f'<span style="color:{color}">{sign}</span> {shown}{note}</div>'
         )
     head = f'<small style="color:#666">chain {rows["chain"].iloc[0]}</small>'
     return f'<div style="max-width:16em">{head}{"".join(cells)}</div>'
@@ -86,15 +88,16 @@ def _tree_html(rows: pd.DataFrame, steps: int) -> str:
     score = dict(zip(scored["step"], scored["logprob"], strict=True))
     nodes = rows[rows["finish"] != "scored"]
     lines: list[tuple[str, str, int]] = []  # (path that sorts children under parents, html, depth)
-    for row in nodes.itertuples():
-        before = [line for line in lines if row.text.startswith(line[0]) and row.text != line[0]]
+    for row in nodes.to_dict("records"):
+        text, kept = str(row["text"]), row["finish"] != "discarded"
+        before = [line for line in lines if text.startswith(line[0]) and text != line[0]]
         parent, _, depth = max(before, key=lambda line: len(line[0]), default=("", "", -1))
-        kept = row.finish != "discarded"
-        color = ("#009E73" if row.correct else "#D55E00") if kept else "#999"
-        chance = score.get(row.step + steps)  # that of its scorer's pass
+        color = ("#009E73" if row["correct"] else "#D55E00") if kept else "#999"
+        chance = score.get(row["step"] + steps)  # that of its scorer's pass
         note = "" if chance is None else f" <i>{chance:.2f}</i>"
-        lines.append((row.text, f'<span style="color:{color}">{"●" if kept else "○"} '
-                      f"{escape(row.text[len(parent):])}</span>{note}", depth + 1))  # fmt: skip
+        own = escape(text[len(parent) :])
+        shown = f'<span style="color:{color}">{"●" if kept else "○"} {own}</span>{note}'
+        lines.append((text, shown, depth + 1))
     body = "".join(
         f'<div style="padding-left:{depth}em;font-family:monospace">{line}</div>'
         for _, line, depth in sorted(lines, key=lambda line: line[0])

@@ -51,7 +51,16 @@ def body(writer: Writer, parts: Sequence[Part], figures: dict[str, str], source:
     text += [say.paragraph.format(writer.fill(FOUND, f"{part.name}.")) for part in parts]
     text += [say.figure.format(name=name, source=source(name), caption=writer.fill(caption))
              for name, caption in figures.items()]  # fmt: skip
-    head = ("task", "model", "method", "selector", "smallest", "middle", "largest", "its FLOPs")
+    head: tuple[str, ...] = (
+        "task",
+        "model",
+        "method",
+        "selector",
+        "smallest",
+        "middle",
+        "largest",
+        "its FLOPs",
+    )
     lines = []
     for part in parts:
         p = part.name

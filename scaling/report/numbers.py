@@ -75,15 +75,16 @@ def part_of(run: LoadedRun, name: str) -> Part:
             fitted.message if fitted else "no sample was right, or there are too few budgets",
         )
     )
-    error = np.full(3, np.nan)
+    error, low, high = np.full(3, np.nan)
     if len(held):
         end = held.iloc[-1]
-        error = np.array([end.error, end.low - end.y, end.high - end.y])
-    rows.append(row("error", *map(float, error), len(held)))
-    for parameter, value in (fitted.params if fitted else {}).items():
-        ends = fitted.interval[parameter] if fitted else ()
-        rows.append(row(f"fit.{parameter}", value, *ends, fitted.n_points if fitted else 0))
-    rows.append(row("rmse", fitted.rmse if fitted else np.nan))
+        error, low, high = end.error, end.low - end.y, end.high - end.y
+    rows.append(row("error", float(error), float(low), float(high), len(held)))
+    if fitted:
+        for parameter, value in fitted.params.items():
+            low, high = fitted.interval[parameter]
+            rows.append(row(f"fit.{parameter}", value, low, high, fitted.n_points))
+        rows.append(row("rmse", fitted.rmse))
     return Part(name, pool, coverage, fitted, [r | {"id": f"{name}.{r['id']}"} for r in rows])
 
 
@@ -112,7 +113,12 @@ def _sampled(pool: Pool) -> Iterator[dict[str, Any]]:
     run, card = pool.run, pool.run.card
     session = (run.manifest["sessions"] or [{}])[-1]
     device, packages = session.get("device") or {}, session.get("packages") or {}
-    facts = {"task": run.task, "model": card.name, "run": run.path.name, "sha256": run.sha256}
+    facts: dict[str, Any] = {
+        "task": run.task,
+        "model": card.name,
+        "run": run.path.name,
+        "sha256": run.sha256,
+    }
     facts |= {"path": str(run.path), "method-name": pool.label, "parameters": card.n_params}
     facts |= {"train-flops": card.train_flops, "problems": len(run.problems)}
     facts |= {"samples": len(run.frame), "missing": pool.n_missing}

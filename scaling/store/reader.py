@@ -39,7 +39,7 @@ class LoadedRun:
         drawn = self.frame[self.frame["finish"] != "scored"]  # a search logs its scorer's passes
         last = drawn.drop_duplicates(["problem", "chain"], keep="last")
         rate = np.sort(last.groupby("problem")["correct"].mean().to_numpy(float))
-        facts = {"samples": len(self.frame), "problems": len(self.problems)}
+        facts: dict[str, Any] = {"samples": len(self.frame), "problems": len(self.problems)}
         facts |= {"plan": f"{self.plan.method}, {self.plan.chains} chains x {self.plan.steps}"}
         facts |= {"seed": self.plan.seed, "train FLOPs": self.card.train_flops}
         if len(rate) > 1:
