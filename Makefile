@@ -71,3 +71,34 @@ lock: $(READY)
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 	find scaling tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What docs/trust.md shows, measured anew: an hour on a quiet core
+.PHONY: trust mutants audit test-lowest
+trust: $(READY)
+	$(PY) -m tests.faults kills --moments 200
+	$(PY) -m tests.faults disk
+	$(PY) -m tests.fuzz
+	$(PY) -m tests.trust drift
+	$(PY) -m tests.soak
+
+# Mutation testing of verifiers and estimators, in a copy; mutmut comes into an environment of its own
+mutants: $(READY)
+	$(PYTHON) -m venv $(VENV)-tools
+	$(VENV)-tools/bin/pip install -q mutmut cyclonedx-bom pip-audit
+	$(PY) -m tests.mutants $(VENV)-tools $(ARGS)
+
+# Bill of materials with licences; then known vulnerabilities, which needs a network
+audit: $(READY)
+	$(PYTHON) -m venv $(VENV)-tools
+	$(VENV)-tools/bin/pip install -q mutmut cyclonedx-bom pip-audit
+	mkdir -p build
+	$(VENV)-tools/bin/cyclonedx-py environment $(PY) -o build/sbom.json
+	$(VENV)-tools/bin/pip-audit --disable-pip --no-deps -r constraints.txt
+
+# The lowest supported versions of what reads samples; no torch
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install -q numpy==2.0.0 scipy==1.14.0 pandas==2.2.2 pyarrow==17.0.0 \
+	    matplotlib==3.9.0 'pytest>=8.2' pytest-timeout hypothesis tqdm pyyaml packaging
+	$(VENV)-lowest/bin/python -m pytest -q tests/test_store.py tests/test_estimates.py \
+	    tests/test_intervals.py tests/test_fits.py tests/test_readers.py

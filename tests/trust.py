@@ -1,13 +1,16 @@
 """Write the measured numbers into docs/trust.md: each table by the command named above it.
 
 A measurement calls `note`; its counts, with date and versions, go to docs/trust.json, and the
-page's tables are made anew from all of it. `python -m tests.trust` makes them without measuring.
+page's tables are made anew from all of it. `python -m tests.trust` makes them without measuring,
+`python -m tests.trust drift` measures drift.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,5 +75,24 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
+def measure_drift(settings: list[str]) -> None:
+    """Note how far one pool agrees under each setting; by default under all that there are."""
+    from scaling.cli.options import MODELS
+    from scaling.drift import drift
+    from scaling.records import Plan
+    from scaling.tasks import get_task
+
+    task, plan = get_task("sums"), Plan(chains=32, max_new_tokens=64)
+    model, problems = MODELS / "0.1M" / "1e13", task.problems(20)
+    with tempfile.TemporaryDirectory() as folder:
+        table = drift(model, task, problems, plan, Path(folder), settings or None)
+    print(table.to_string(index=False))
+    rows = {row.pop("setting"): row for row in table.to_dict("records")}
+    note("drift", "python -m tests.trust drift", rows)
+
+
 if __name__ == "__main__":
-    write_page(json.loads((DOCS / "trust.json").read_text(encoding="utf-8")))
+    if sys.argv[1:2] == ["drift"]:
+        measure_drift(sys.argv[2:])
+    else:
+        write_page(json.loads((DOCS / "trust.json").read_text(encoding="utf-8")))
