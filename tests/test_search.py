@@ -293,3 +293,23 @@ def test_a_search_on_the_real_engine_ends_and_repeats_itself(tiny_folder):
         )
     assert found[0] == found[1]
     assert len(found[0]) == 3
+
+
+def test_the_command_line_refuses_a_search_that_does_not_fit_before_it_loads_a_model(capsys):
+    from scaling.cli import main
+
+    arguments = [
+        "sample",
+        "--model",
+        "nowhere",
+        "--task",
+        "sums",
+        "--method",
+        "beam",
+        "--width",
+        "8",
+        "--steps",
+        "4",
+    ]
+    assert main(arguments) == 1
+    assert "width is 8 with a cap of 4 nodes" in capsys.readouterr().err

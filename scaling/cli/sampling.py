@@ -106,12 +106,12 @@ def add_sample(verbs) -> None:
 
 def run_sample(options: argparse.Namespace) -> None:
     """Draw one run and print its accuracy per budget."""
-    from scaling.methods import get_method
+    from scaling.methods import check_plan
     from scaling.models import load_lm
     from scaling.study import Work, sample_all, sample_run
 
     plan = plan_of(options, {})
-    get_method(plan)
+    check_plan(plan)
     task = task_of(options)
     problems = task.problems(options.problems, seed=options.problem_seed)
     loading, how = loading_options(options), engine_options(options)
