@@ -75,8 +75,9 @@ class Pool:
     scores: dict[str, Scored] = field(default_factory=dict)  #: of scorers that came later
 
     def _repr_html_(self) -> str:
-        """Return the card of the pool's coverage."""
-        return replace(curve(self), label=f"{self.run.task}: {self.run.card.name}")._repr_html_()
+        """Return the card of the pool's coverage, or of its own first selector."""
+        selector = "oracle" if "oracle" in self.selectors else self.selectors[0]
+        return replace(curve(self, selector), label=self.run.card.name)._repr_html_()
 
     @property
     def label(self) -> str:

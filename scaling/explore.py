@@ -80,8 +80,8 @@ def view(study: Study, choice: Choice) -> View:
         cost = priced.cost(choice.unit, pool.budgets(), selector=choice.selector)
         x = cost[pool.levels[choice.level]].mean(axis=0)
         found = replace(found, x=x, x_unit=choice.unit)
-    if not np.nanmax(found.y) > 0:
-        return View(found, None, pd.DataFrame(), "no sample was right")
+    if not (found.y > 0).any():
+        return View(found, None, pd.DataFrame(), "no sample was right, or no budget can be read")
     try:
         if choice.share < 1:
             return View(found, *forecast(choice.law, found, choice.share))
@@ -105,8 +105,11 @@ def draw(seen: View, quick: bool = False):
             fig.subplots_adjust(*MARGINS)
         left, right = fig.subplots(1, 2)
         if seen.fitted is None:
-            plots.draw_curve(left, seen.curve, **plots.look(0))
             right.axis("off")
+        if not np.isfinite(seen.curve.x * seen.curve.y).any():
+            left.axis("off")
+        elif seen.fitted is None:
+            plots.draw_curve(left, seen.curve, **plots.look(0))
         else:
             plots.draw_forecast(left, seen.curve, seen.fitted)
             plots.draw_residuals(right, seen.curve, seen.fitted)

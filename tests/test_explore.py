@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from scaling.curves import UNITS, curve
-from scaling.explore import Choice, Explorer, code, explore, find, view
+from scaling.explore import Choice, Explorer, code, draw, explore, find, png, view
 from scaling.figures import Study
 from scaling.fits import fit, forecast
 from scaling.viewer import problems
@@ -115,3 +117,13 @@ def test_the_viewer_goes_from_hard_to_easy_and_follows_its_menu(study):
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no runs"):
         explore(tmp_path)
+
+
+def test_a_run_without_an_estimate_says_so_instead_of_failing(study):
+    pool = find(study, best_of(study))
+    empty = Study((replace(pool, correct=np.full(pool.correct.shape, np.nan)),))
+    with np.errstate(all="ignore"):
+        seen = view(empty, Choice(pool.run.path.name, "logprob", "flops"))
+    assert np.isnan(seen.curve.y).all()
+    assert "no sample was right" in seen.message
+    assert png(draw(seen, quick=True)).startswith(b"\x89PNG")

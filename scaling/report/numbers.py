@@ -90,7 +90,7 @@ def part_of(run: LoadedRun, name: str) -> Part:
 
 def _law(coverage: Curve) -> tuple[Fit | None, pd.DataFrame, float]:
     """Return the law of a coverage curve, its held-out score, and the budget fitted up to."""
-    if not np.nanmax(coverage.y) > 0:
+    if not (coverage.y > 0).any():
         return None, pd.DataFrame(), float(coverage.x[-1])
     for share in SHARES:
         try:
