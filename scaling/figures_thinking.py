@@ -20,7 +20,7 @@ from scaling.laws import Law
 from scaling.published import curves as published
 from scaling.records import Curve, Fit
 
-HELD = 0.3  #: laws are fitted up to this share of the largest budget, the rest is forecast
+HELD = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast
 QUERIES = (1e4, 1e6, 1e8)  #: problems answered over a model's life
 
 

@@ -19,7 +19,8 @@ from scaling.records import Completion, Plan, Problem, Sample, Verdict, look_up
 from scaling.scorers import load_scorer
 from scaling.search import SEARCHES, Scorer, check_search, search
 from scaling.tasks import WAIT, Task, revision_suffix
-from scaling.thinking import draw_thinking, thinking_budgets
+from scaling.thinking import draw_thinking
+from scaling.traces import thinking_budgets
 
 if TYPE_CHECKING:
     from scaling.models import LM
@@ -103,8 +104,7 @@ def draw(
     if plan.method in SEARCHES:
         if not (scorer or plan.scorer):
             raise ValueError(f"{plan.method} needs a scorer: name its folder, or hand one over")
-        scorer = scorer or load_scorer(plan.scorer)
-        return search(lm, task, problems, plan, engine, scorer)
+        return search(lm, task, problems, plan, engine, scorer or load_scorer(plan.scorer))
     if plan.method in ("revision", "wait", "thinking") and plan.method not in lm.skills:
         warnings.warn(
             f"the card of {lm.card.name} does not say that it was trained for {plan.method}; "
@@ -188,7 +188,9 @@ def draw_recent(
         drafts: dict[tuple[str, int], list[tuple[int, ...]]] = {
             (key, chain): [] for key in group for chain in range(plan.chains)
         }
-        known = {key: () for key in drafts}  #: what a chain's last step has computed
+        known: dict[tuple[str, int], tuple[int, ...]] = {
+            key: () for key in drafts
+        }  #: what a chain's last step has computed
         found: dict[str, list[Sample]] = defaultdict(list)
         for step in range(plan.steps):
             jobs = {
@@ -209,8 +211,8 @@ def draw_recent(
                     drafts[key].append((*done.tokens, *lm.encode(suffix)))
                     going[key] = (*job.prompt, *done.tokens)
             known = going
-        for key, samples in found.items():
-            yield group[key], samples
+        for name, samples in found.items():
+            yield group[name], samples
 
 
 def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:

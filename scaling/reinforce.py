@@ -66,7 +66,7 @@ class Course:
     max_new_tokens: int = 256  #: longest trace
     updates: int = 1  #: optimiser steps per round
     replay: float = 0.1  #: imitation examples per trace learnt from
-    rate: float = 3e-4
+    rate: float = 1e-3
     batch_tokens: int = 2048  #: padded tokens per forward
     compiled: bool = True
     seed: int = 0
@@ -94,7 +94,8 @@ def imitate(
         bar.set_postfix(loss=f"{loss:.3f}")
     bar.close()
     notes = {"recipe": asdict(recipe), "start": lm.card.name, "imitation_flops": flops}
-    return _save(trainer, path, notes | {"final_loss": float(np.mean(trainer.losses[-20:]))})
+    name = f"thinking/{path.parent.name}/{path.name}"
+    return _save(trainer, path, name, notes | {"final_loss": float(np.mean(trainer.losses[-20:]))})
 
 
 def sample_groups(
@@ -246,15 +247,16 @@ def reward(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> li
             bar.set_postfix(rounds[-1])
         if path not in done:
             notes = {"course": asdict(course), "start": start.name, "rounds": rounds}
-            _save(trainer, path, notes | {"start_flops": start.train_flops} | spent)
+            name = f"{start.name.rpartition('/')[0]}/{course.method}/{path.name}"
+            _save(trainer, path, name, notes | {"start_flops": start.train_flops} | spent)
     bar.close()
     return paths
 
 
-def _save(trainer: Trainer, path: Path, notes: dict) -> Path:
+def _save(trainer: Trainer, path: Path, name: str, notes: dict) -> Path:
     """Write a checkpoint aside and move it into place."""
     aside = path.with_name(f".{path.name}.tmp")
-    save_lm(trainer.lm("/".join(path.parts[-3:])), aside, **notes, skills=["thinking", "wait"])
+    save_lm(trainer.lm(name), aside, **notes, skills=["thinking", "wait"])
     shutil.rmtree(path, ignore_errors=True)
     aside.rename(path)
     return path

@@ -16,25 +16,12 @@ from scaling.engine import Engine, Job
 from scaling.models import LM
 from scaling.records import Completion, Plan, Problem, Sample, Verdict
 from scaling.tasks import ANSWER, WAIT, Task
+from scaling.traces import thinking_budgets
 
 Prompts = dict[str, tuple[int, ...]]  #: problem -> token ids
 Traces = dict[tuple[str, int], Completion]  #: (problem, chain) -> trace
 ANSWER_TOKENS = 48  #: cap of a forced answer
 TOGETHER = 32  #: problems whose traces are in memory at a time
-
-
-def thinking_budgets(plan: Plan) -> list[int]:
-    """Return the thinking tokens of each step: 0, then doubling up to `max_new_tokens`.
-
-    Errors: ValueError where so many halvings leave less than one token.
-    """
-    if plan.steps < 2 or plan.max_new_tokens >> (plan.steps - 2) < 1:
-        most = plan.max_new_tokens.bit_length() + 1
-        raise ValueError(
-            f"{plan.steps} steps of thinking within {plan.max_new_tokens} tokens: each step halves "
-            f"the budget, give 2 to {most} steps"
-        )
-    return [0] + [plan.max_new_tokens >> (plan.steps - 1 - i) for i in range(1, plan.steps)]
 
 
 def draw_thinking(

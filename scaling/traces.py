@@ -2,8 +2,9 @@
 
 `7+3=10;12+10=22<12*10=120x7*3=21;21+12=33?33-33=0!>7*3=21;21+12=33` tries 7+3 first, goes back one
 step (`<`), then to the beginning (`x`), checks a result against the target (`?33-33=0`: what is
-missing), is content (`!`) and answers (`>`). Only what follows the last `>` is verified, by the task. `|` after an answer says
-"wait": think on. No torch here and no model: `thinking` samples, `reinforce` trains.
+missing), is content (`!`) and answers (`>`). Only the answer is verified, by the task: the attempt
+a trace is content with, or else what follows its last `>`. `|` after an answer says "wait". No
+torch here and no model: `thinking` samples, `reinforce` trains.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from random import Random
 
-from scaling.records import Problem
+from scaling.records import Plan, Problem
 from scaling.tasks import ANSWER, WAIT, content_split, get_task, stream
 from scaling.tasks.countdown import LARGEST_RESULT, apply, write
 
@@ -202,3 +203,17 @@ def behaviour(problem_id: str, text: str) -> dict[str, int]:
         elif token[0] != CHECK and token != CONTENT:
             path = []
     return count
+
+
+def thinking_budgets(plan: Plan) -> list[int]:
+    """Return the thinking tokens of each step: 0, then doubling up to `max_new_tokens`.
+
+    Errors: ValueError where so many halvings leave less than one token.
+    """
+    if plan.steps < 2 or plan.max_new_tokens >> (plan.steps - 2) < 1:
+        most = plan.max_new_tokens.bit_length() + 1
+        raise ValueError(
+            f"{plan.steps} steps of thinking within {plan.max_new_tokens} tokens: each step halves "
+            f"the budget, give 2 to {most} steps"
+        )
+    return [0] + [plan.max_new_tokens >> (plan.steps - 1 - i) for i in range(1, plan.steps)]

@@ -16,9 +16,15 @@ from scaling.models import character_tokenizer, load_lm
 from scaling.records import Completion, Plan
 from scaling.study import sample_run
 from scaling.tasks import WAIT, content_split, get_task
-from scaling.tasks.countdown import random_steps
-from scaling.thinking import thinking_budgets
-from scaling.traces import Searcher, behaviour, examples, moves, write_trace
+from scaling.tasks.countdown import random_steps, stated
+from scaling.traces import (
+    Searcher,
+    behaviour,
+    examples,
+    moves,
+    thinking_budgets,
+    write_trace,
+)
 
 TASK = get_task("countdown", ("3x20",))
 DILIGENT = Searcher(True, True, True, 0.0, 0.0, patience=500)
@@ -56,6 +62,22 @@ def paths(thinking: str) -> list[str]:
                 kept += re.sub(r"\?[-0-9]+=[0-9]+", "", part).split(";")
                 found.append(";".join(kept))
     return found
+
+
+def test_the_answer_is_the_attempt_a_trace_is_content_with_or_else_what_follows():
+    right = "7*3=21;21+12=33"
+    search = "7+3=10;12+10=22?33-22=11<12*10=120x"
+    for text, answer in (
+        (right, right),
+        (f"{search}{right}?33-33=0!>1+1=2", right),
+        (f"{search}{right}!", right),
+        ("7*3=21;21-12=9<21+12=33!>", right),
+        (f"{search}>{right}", right),
+        (f"{search}4+4=8!>4+4=8|{right}!", right),
+        (f"{right}!>1|{search}>4+4=8", "4+4=8"),
+        (search, search),
+    ):
+        assert stated(text) == answer
 
 
 def test_moves_are_those_that_the_generator_of_problems_can_make():

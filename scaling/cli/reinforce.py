@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scaling.cli.options import MODELS, positive
 
-START = MODELS / "0.1M" / "1e13"
+START = MODELS / "0.1M" / "1e14"
 OUT = MODELS.parent / "thinking" / "0.1M"
 
 
@@ -16,7 +16,7 @@ def add(verbs) -> None:
     verb = verbs.add_parser("reinforce", help="teach a tiny model to think: imitate, then reward")
     verb.add_argument("--model", type=Path, default=START, help="where imitation starts")
     verb.add_argument(
-        "--imitate", type=positive(float), default=6e12, help="FLOPs of imitation, default 6e12"
+        "--imitate", type=positive(float), default=5e12, help="FLOPs of imitation, default 5e12"
     )
     verb.add_argument("--method", default="grpo", help="grpo (default) or expert")
     verb.add_argument(
@@ -42,7 +42,7 @@ def run_reinforce(options: argparse.Namespace) -> None:
             load_lm(options.model),
             options.imitate,
             start,
-            Recipe(seed=options.seed, rate=2e-3, compiled=True),
+            Recipe(seed=options.seed, rate=1.5e-3, compiled=True),
         )
     course = Course(method=options.method, seed=options.seed)
     for path in [

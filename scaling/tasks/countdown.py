@@ -51,6 +51,25 @@ def write(steps: list[tuple[int, str, int, int]]) -> str:
     return ";".join(f"{left}{op}{right}={result}" for left, op, right, result in steps)
 
 
+def stated(text: str) -> str:
+    """Return what a text answers: of a trace the attempt it is content with, or what follows `>`.
+
+    Content (`!`) is with the steps that stand: since the last restart (`x`), less those taken back
+    (`<`), checks (`?...`) left out. A direct answer is itself.
+    """
+    thinking, _, said = text.rpartition(ANSWER)
+    thinking = text if text.endswith("!") else thinking
+    if not thinking.endswith("!"):
+        return said
+    path: list[str] = []
+    for part in re.split(r"(<)", re.split(r"[x|>]", thinking)[-1]):
+        if part == "<":
+            path = path[:-1]
+        else:
+            path += filter(None, part.partition("?")[0].rstrip("!").split(";"))
+    return ";".join(path)
+
+
 class Countdown:
     """Levels are NUMBERSxLARGEST: "3x20" gives three numbers of 1 to 20."""
 
@@ -79,10 +98,10 @@ class Countdown:
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Return whether every step is true, uses what is there, and the last gives the target.
 
-        Of a thinking trace only what follows its last `>` is read.
+        Of a thinking trace only its answer is read, see `stated`.
         """
         given, _, target = problem.id.partition("=")
-        text = text.rpartition(ANSWER)[2]
+        text = stated(text)
         if len(text) >= 400:
             return Verdict(None, False)
         parts = text.strip().split(";")
