@@ -109,8 +109,8 @@ def grid_ratio(revised: Pool, fresh: Pool, level: str = "all", replicates: int =
     ours = [np.einsum("rp,pcs->rcs", weights, table[rows]) for table in (cost, value)]
     ratio = np.empty_like(ours[1])
     for r in range(len(weights)):
-        ends = ([0.0, *side[r]] for side in rival)  # below one sample: a share of the time
-        base = np.interp(ours[0][r], *ends, right=np.nan)
+        spent_k, right_k = (np.append(0.0, side[r]) for side in rival)  # below 1: a share of time
+        base = np.interp(ours[0][r], spent_k, right_k, right=np.nan)
         ratio[r] = ours[1][r] / base
     low, high = np.quantile(ratio[1:], [0.025, 0.975], axis=0)
     steps = np.arange(1, value.shape[-1] + 1)

@@ -53,10 +53,10 @@ class Scored:
 
 def added(costs: Costs, more: Costs) -> Costs:
     """Return costs with those of a scorer on top; a unit it does not know stays as it is."""
-    zero = (0.0, 0.0)
+    none = (np.zeros(()), np.zeros(()))
     return {
-        unit: tuple(a + np.nan_to_num(b) for a, b in zip(own, more.get(unit, zero), strict=True))
-        for unit, own in costs.items()
+        unit: (shared + more.get(unit, none)[0], own + np.nan_to_num(more.get(unit, none)[1]))
+        for unit, (shared, own) in costs.items()
     }
 
 

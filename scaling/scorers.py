@@ -9,7 +9,7 @@ and `__call__` (see `search.Scorer`). Not here: searching, selecting.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,11 @@ from scaling.tasks import STEP_END
 Pairs = Sequence[tuple[Problem, str]]
 KINDS = ("process", "outcome")
 ROWS = 256  #: texts of one forward pass
-WAYS = {"last": lambda steps: steps[-1], "min": min, "product": sum}  #: of log-probabilities
+WAYS: dict[str, Callable[[Sequence[float]], float]] = {
+    "last": lambda steps: steps[-1],
+    "min": min,
+    "product": sum,
+}  #: of log-probabilities
 CARD = "card.json"
 
 
@@ -124,8 +128,9 @@ def score_run(scorer: Scorer, run: LoadedRun) -> Scores:
     """
     if "text" not in run.frame:
         raise ValueError(f"{run.path}: load the run with text=True to score what was written")
+    columns = (run.problems[name].tolist() for name in ("id", "prompt", "level"))
     problems = {
-        row.id: Problem(row.id, row.prompt, "", row.level) for row in run.problems.itertuples()
+        key: Problem(key, text, "", level) for key, text, level in zip(*columns, strict=True)
     }
     pairs = [(problems[p], t) for p, t in zip(run.frame["problem"], run.frame["text"], strict=True)]
     unique = list(dict.fromkeys(pairs))  # equal texts are scored once, and charged each time

@@ -34,8 +34,11 @@ BALANCE = 0.2  #: REBASE: temperature of the softmax over chances of success
 class Scorer(Protocol):
     """Anything that tells how promising a partial solution is, without the truth."""
 
-    name: str
-    card: ModelCard | None  #: of the model that a pass runs, for its price; None: it costs nothing
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def card(self) -> ModelCard | None: ...  # of the model that a pass runs; None: it is free
 
     def __call__(self, pairs: Sequence[tuple[Problem, str]]) -> Sequence[Sequence[float]]:
         """Return for each (problem, text) the log-probability of success after each step."""

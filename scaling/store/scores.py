@@ -72,7 +72,7 @@ def placed(
 ) -> np.ndarray:
     """Return a column as an array over (problem, chain, step), NaN where there is no row."""
     array = np.full(shape, np.nan)
-    row = problems.get_indexer(frame["problem"].astype(object))
+    row = problems.get_indexer(pd.Index(frame["problem"].astype(object)))
     at = (row, frame["chain"].to_numpy(), frame["step"].to_numpy() - shift)
     array[at] = frame[name].to_numpy(float)
     return array
