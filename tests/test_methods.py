@@ -177,3 +177,10 @@ def test_plans_refuse_values_that_mean_nothing(wrong):
 def test_a_plan_refuses_an_unknown_key():
     with pytest.raises(ValueError, match="unknown plan keys: chians"):
         Plan.from_dict({"chians": 3})
+
+
+def test_fields_added_to_the_plan_later_leave_the_hashes_of_old_runs_alone():
+    assert not {"history", "width", "keep", "scorer"} & set(Plan().to_dict())
+    kept = Plan(method="beam", steps=8, width=4, keep=2, history=1, scorer="a@b")
+    assert {"history", "width", "keep", "scorer"} <= set(kept.to_dict())
+    assert Plan.from_dict(kept.to_dict()) == kept

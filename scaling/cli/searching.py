@@ -45,6 +45,8 @@ def add(verbs) -> None:
     verb.add_argument("--rate", type=positive(float), default=3e-4)
     verb.add_argument("--feedback", nargs="+", default=["verdict"], help="none, verdict")
     verb.add_argument("--rounds", type=positive(int), default=24)
+    verb.add_argument("--problems", type=positive(int), default=1000, help="of each round")
+    verb.add_argument("--steps", type=positive(int), default=6, help="drafts of a chain")
     verb.add_argument("--out", type=Path, default=REVISERS)
     verb.add_argument("--seed", type=int, default=0)
     verb.set_defaults(run=run_reviser)
@@ -112,6 +114,8 @@ def run_reviser(options: argparse.Namespace) -> None:
         lesson=options.lesson,
         feedbacks=feedbacks,
         rounds=options.rounds,
+        problems=options.problems,
+        steps=options.steps,
         rate=options.rate,
         seed=options.seed,
     )
