@@ -23,6 +23,8 @@ from scaling.records import Plan, Problem, look_up
 from scaling.store import LoadedRun, load_run
 
 KEYS = ["problem", "chain", "step"]
+NAN = float("nan")
+UNKNOWN = (NAN, NAN, NAN)  #: a change that cannot be estimated
 LAW, EXPONENT = "exp_power", "b"  #: coverage of k samples is exp(a k^b)
 SETTINGS: dict[str, dict[str, Any]] = {  #: name -> options of `engine.Engine`, and threads
     "base": {"device": "cpu"},
@@ -70,12 +72,14 @@ def compare(
     means = both.groupby("problem")[["correct", "correct_other"]].mean()
     pairs = means["correct_other"].to_numpy(float), means["correct"].to_numpy(float)
     change = difference(*pairs) if len(means) > 1 else None
-    ends = (change.value, change.low, change.high) if change else (np.nan,) * 3
+    accuracy = UNKNOWN
+    if change:
+        accuracy = float(change.value), float(change.low), float(change.high)
     return Agreement(
         samples=len(both),
         identical=float(same.mean()),
-        first_token=float(np.median(places)) if places else np.nan,
-        accuracy=tuple(float(end) for end in ends),
+        first_token=float(np.median(places)) if places else NAN,
+        accuracy=accuracy,
         exponent=_exponent_change(first, second),
     )
 
@@ -94,16 +98,16 @@ def _exponent_change(first: LoadedRun, second: LoadedRun) -> tuple[float, float,
     """
     ids = [list(run.problems["id"]) for run in (first, second)]
     if ids[0] != ids[1] or {first.plan.method, second.plan.method} != {"best_of_n"}:
-        return (np.nan,) * 3
+        return UNKNOWN
     try:
         fits = [fit(LAW, curve(read_pool(run), replicates=400)) for run in (first, second)]
     except ValueError:
-        return (np.nan,) * 3
+        return UNKNOWN
     column = list(fits[0].params).index(EXPONENT)
     change = fits[1].replicates[:, column] - fits[0].replicates[:, column]
     change = change[np.isfinite(change)]
-    ends = np.quantile(change, [0.025, 0.975]) if len(change) >= 20 else (np.nan, np.nan)
-    return fits[1].params[EXPONENT] - fits[0].params[EXPONENT], float(ends[0]), float(ends[1])
+    low, high = np.quantile(change, [0.025, 0.975]) if len(change) >= 20 else UNKNOWN[:2]
+    return fits[1].params[EXPONENT] - fits[0].params[EXPONENT], float(low), float(high)
 
 
 def drift(
@@ -122,15 +126,14 @@ def drift(
     from scaling.models import load_lm
     from scaling.study import sample_run
 
-    runs, encode = {}, None
+    runs: dict[str, LoadedRun] = {}
     for name in names or available():
         options = dict(look_up(SETTINGS, name, "setting"))
         lm = load_lm(model)  # anew: an engine casts the weights in place
-        encode = lm.encode
         with threads(options.pop("threads", None)):
             runs[name] = sample_run(lm, task, problems, plan, root / name, **options)
     base = next(iter(runs.values()))
-    return pd.DataFrame([row(name, compare(base, run, encode)) for name, run in runs.items()])
+    return pd.DataFrame([row(name, compare(base, run, lm.encode)) for name, run in runs.items()])
 
 
 def row(name: str, found: Agreement) -> dict[str, Any]:

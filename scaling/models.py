@@ -278,14 +278,22 @@ def _chat(
 def _defaults(folder: Path) -> dict[str, float]:
     """Return the sampling options that a model's makers suggest; {} where they suggest none."""
     path = folder / "generation_config.json"
-    suggested = json.loads(path.read_text()) if path.exists() else {}
+    suggested = read_json(path) if path.exists() else {}
     return {name: suggested[name] for name in DEFAULTS if suggested.get(name) is not None}
 
 
 def _skills(folder: Path) -> tuple[str, ...]:
     """Return the methods a card says its model was trained for; the ladder's recipe has drafts."""
-    notes = json.loads((folder / CARD).read_text()) if (folder / CARD).exists() else {}
+    notes = read_json(folder / CARD) if (folder / CARD).exists() else {}
     return tuple(notes.get("skills", ("revision",) if "mixture" in notes else ()))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file beside a model's weights holds; ValueError that names it if cut."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); copy the model again") from error
 
 
 def _read_card(files: Files, config: Any, train_tokens: float | None) -> ModelCard:
@@ -293,7 +301,7 @@ def _read_card(files: Files, config: Any, train_tokens: float | None) -> ModelCa
     path = files.folder / CARD
     if path.exists():
         names = {f.name for f in fields(ModelCard)}
-        return ModelCard(**{k: v for k, v in json.loads(path.read_text()).items() if k in names})
+        return ModelCard(**{k: v for k, v in read_json(path).items() if k in names})
     shape = Shape.from_config(config)
     row = known.look_up(files.name)
     if row and row.n_params != sum(parameters(shape).values()):
@@ -320,7 +328,7 @@ def _hash(data: bytes) -> str:
 
 def find_models(root: str | Path) -> list[Path]:
     """Return every model folder with a card under `root`: smallest first, then least trained."""
-    cards = [(json.loads(path.read_text()), path.parent) for path in Path(root).rglob(CARD)]
+    cards = [(read_json(path), path.parent) for path in Path(root).rglob(CARD)]
     cards.sort(key=lambda item: (item[0]["n_params"], item[0]["train_flops"]))
     if not cards:
         raise ValueError(f"no model with a {CARD} under {root}; `make train` makes the ladder")

@@ -24,7 +24,8 @@ from scaling.tasks import get_task
 
 def problems_of(run: LoadedRun) -> list[Problem]:
     """Return the problems of a run, in the order asked."""
-    return [Problem(**row) for row in run.problems.to_dict("records")]
+    rows = run.problems.to_dict("records")
+    return [Problem(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
 def task_of(run: LoadedRun) -> Any:
@@ -43,7 +44,7 @@ def verdicts(run: LoadedRun, share: float = 1.0, seed: int = 0) -> tuple[int, pd
     task, by_id = task_of(run), {problem.id: problem for problem in problems_of(run)}
     frame = load_run(run.path, text=True).frame
     frame = frame[~frame["finish"].str.startswith("error")].sample(frac=share, random_state=seed)
-    found = [task.verify(by_id[row.problem], row.text) for row in frame.itertuples()]
+    found = [task.verify(by_id[str(row.problem)], row.text) for row in frame.itertuples()]
     now = pd.DataFrame(
         {"answer_now": [v.answer for v in found], "correct_now": [v.correct for v in found]},
         index=frame.index,

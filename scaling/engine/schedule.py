@@ -92,7 +92,9 @@ class Schedule:
             try:
                 if not self._progress():
                     return
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error):
+                    raise
                 if self.rows == 1:
                     raise ValueError(f"one row does not fit in memory: {error}") from error
                 self.max_rows = self.rows // 2
@@ -212,7 +214,9 @@ class Schedule:
                 break
             if not self._fits(chain):
                 self._evict()
+                self.waiting.append(chain)  # stays there if the store does not fit in memory
                 self._open(chain)
+                self.waiting.pop()
             if not self._seat(chain):
                 self.waiting.appendleft(chain)
                 break
@@ -340,6 +344,12 @@ class Schedule:
         if found and not state["stopped"]:
             self.ended[int(row)] = min(found, key=text.index)
         return bool(found)
+
+
+def is_shortage(error: Exception) -> bool:
+    """Return whether an error is a lack of memory; a CPU's allocator says so in words only."""
+    said = "allocate memory" in str(error) or "not enough memory" in str(error)
+    return said or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 def batches(work: list[tuple[int, Sequence[int], int]]) -> Iterator[list[Any]]:
