@@ -5,6 +5,7 @@ This is where the two rooms meet; nothing here samples, estimates, fits or draws
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -30,6 +31,16 @@ UNIT, UNIT_SAMPLES = 10, 1024  #: most problems, and samples, of a unit of work:
 FAILED = "~failed"  #: ends the name of a unit with failed samples
 PLAIN = Plan(chains=64, max_new_tokens=64)
 REVISE = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
+THINK = Plan(method="thinking", chains=4, steps=7, max_new_tokens=256)
+SEARCH = Plan(
+    method="dvts",
+    chains=4,
+    steps=32,
+    width=8,
+    keep=2,
+    max_new_tokens=32,
+    scorer="../scorers/process",
+)
 LOADED: dict[Any, tuple[Any, Any]] = {}  #: in a worker: the model and engine of its last unit
 TURN = Lock()
 
@@ -42,6 +53,10 @@ class Preset:
     plan: Plan = PLAIN  #: every model
     revision: Plan = REVISE  #: the two most trained of each size, with and without the verdict
     models: int = 0  #: the most trained ones only; 0 takes all
+    ways: tuple[tuple[str, Plan], ...] = (  #: one model each, beside the ladder; countdown
+        ("../thinking/0.1M/grpo/3e12", THINK),
+        ("0.1M/3e13", SEARCH),
+    )
 
 
 PRESETS = {
@@ -51,6 +66,7 @@ PRESETS = {
         plan=replace(PLAIN, chains=8),
         revision=replace(REVISE, chains=2, steps=3),
         models=2,
+        ways=(),
     ),
 }
 
@@ -124,6 +140,21 @@ def work_of(
         for task, problems in asks
     ]
     return work[::-1]  # the largest models first, so that no core waits for the last one
+
+
+def ways_of(preset: Preset, ladder: Path, root: Path, **options: Any) -> list[Work]:
+    """Return the preset's runs of thinking and search, of what is there beside a ladder."""
+    from scaling.scorers import scorer_name
+
+    task = get_task("countdown")
+    problems = tuple(task.problems(preset.problems))
+    work = []
+    for folder, plan in preset.ways:
+        model, scorer = (Path(os.path.normpath(ladder / p)) for p in (folder, plan.scorer or "."))
+        if model.exists() and scorer.exists():
+            plan = replace(plan, scorer=scorer_name(scorer) if plan.scorer else "")
+            work.append(Work(str(model), task, problems, plan, root, (), tuple(options.items())))
+    return work
 
 
 def sample_all(

@@ -58,17 +58,18 @@ def add_study(verbs) -> None:
 def run_study(options: argparse.Namespace) -> None:
     """Sample every run of the preset, then table and draw."""
     from scaling.models import find_models
-    from scaling.study import PRESETS, sample_all, work_of
+    from scaling.study import PRESETS, sample_all, ways_of, work_of
     from scaling.tasks import get_task
 
     for task in options.tasks:
         get_task(task)
     preset = PRESETS[options.preset]
     plans = {n: replace(getattr(preset, n), seed=options.seed) for n in ("plan", "revision")}
+    preset, engine = replace(preset, **plans), engine_options(options)
     models = find_models(options.models)
-    work = work_of(
-        replace(preset, **plans), models, options.tasks, options.runs, **engine_options(options)
-    )
+    work = work_of(preset, models, options.tasks, options.runs, **engine)
+    if "countdown" in options.tasks:
+        work += ways_of(preset, options.models, options.runs, **engine)
     runs = sample_all(work, options.workers, options.executor or "local")
     print(f"{len(runs)} runs, {sum(len(r.frame) for r in runs):,} samples under {options.runs}")
     run_accuracy(options)

@@ -7,7 +7,6 @@ step.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from random import Random
 
 from scaling.records import Problem, Verdict
@@ -108,18 +107,17 @@ class Countdown:
         steps = [match for part in parts if (match := STEP.fullmatch(part))]
         if len(steps) < len(parts):
             return Verdict(None, False)
-        pool = Counter(map(int, given.split(",")))
-        result = -1
+        pool = [int(number) for number in given.split(",")]
         for step in steps:
             left, op, right, result = int(step[1]), step[2], int(step[3]), int(step[4])
-            used = Counter((left, right))
-            if (
-                any(pool[number] < times for number, times in used.items())
-                or apply(left, op, right) != result
-            ):
+            for number in (left, right):
+                if number not in pool:
+                    return Verdict(text.strip(), False)
+                pool.remove(number)
+            if apply(left, op, right) != result:
                 return Verdict(text.strip(), False)
-            pool = pool - used + Counter((result,))
-        return Verdict(text.strip(), pool == Counter((int(target),)))
+            pool.append(result)
+        return Verdict(text.strip(), pool == [int(target)])
 
     def wrong(self, problem: Problem, rng: Random) -> str:
         """Return a plausible wrong draft: valid steps that miss the target, half claiming it."""
