@@ -65,16 +65,24 @@ def reward_curve(pools: Sequence[Pool], start: Pool, level: str = "all") -> Curv
     )
 
 
-def draw_law(ax, shown: Curve, index: int, label: str, share: float = HELD) -> Fit:
-    """Draw points, a line fitted to the cheaper ones, and its forecast of the others (open)."""
-    fitted, _ = forecast(LOG_LINE, shown, share)
+def draw_law(ax, shown: Curve, index: int, label: str) -> dict[str, Any]:
+    """Draw points, a line fitted to the cheaper ones, and its forecast of the others (open).
+
+    At least three points are fitted; fewer than four are drawn without a line. Return the facts.
+    """
+    share = max(HELD, *np.sort(shown.x)[2:3] / shown.x.max(), 0)
+    if len(shown.x) < 4 or share >= 1:
+        style = {"color": plots.COLORS[index], "marker": plots.MARKERS[index], "label": label}
+        plots.draw_points(ax, shown.x, shown.y, shown.low, shown.high, **style)
+        return {"message": "too few points to forecast"}
+    fitted, held = forecast(LOG_LINE, shown, share)
     style = {"color": plots.COLORS[index], "marker": plots.MARKERS[index]}
     for part, face in ((slice(fitted.n_points), None), (slice(fitted.n_points, None), "none")):
         ends = [getattr(shown, name)[part] for name in ("x", "y", "low", "high")]
         fill = {"label": label} if face is None else {"mfc": face}
         plots.draw_points(ax, *ends, **style | fill)
     plots.draw_fit(ax, fitted, np.geomspace(shown.x[0], shown.x[-1], 60), color=style["color"])
-    return fitted
+    return facts_of(fitted) | {"held_out_error": held.error.tolist(), "n_held_out": len(held)}
 
 
 def facts_of(fitted: Fit) -> dict[str, Any]:
@@ -100,11 +108,11 @@ def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
     rewarded = {name: pools for name, pools in found.items() if name != "imitation"}
     for index, (name, pools) in enumerate(rewarded.items()):
         shown = reward_curve(pools, start)
-        facts[f"train {name}"] = facts_of(draw_law(train, shown, index, name))
+        facts[f"train {name}"] = draw_law(train, shown, index, name)
     shown_last = {name: pools[-1] for name, pools in rewarded.items()} | {"imitation": start}
     for index, (name, pool) in enumerate(shown_last.items()):
         tested = curve(pool, "last", "flops")
-        facts[f"test {name}"] = facts_of(draw_law(test, tested, index, name))
+        facts[f"test {name}"] = draw_law(test, tested, index, name)
     n = shown.n_problems
     plots.accuracy_axes(train, "flops").set(
         xlabel="train FLOPs of the reward phase", ylabel="pass@1", title=f"reward  ($n$={n})"
