@@ -206,7 +206,7 @@ def play_round(trainer: Trainer, course: Course, index: int, replay: Iterator) -
     kept = [(ids, labels, w) for (ids, labels, _), w in zip(rows, weights, strict=True) if w]
     lm = LM(trainer.model, trainer.tokenizer, None)  # type: ignore[arg-type]
     pairs = [next(replay) for _ in range(round(course.replay * len(kept)))]
-    kept += [row_of(lm, *pair, ended=True) for pair in pairs if sum(map(len, pair)) < WIDTHS[-1]]
+    kept += [row_of(lm, a, b, ended=True) for a, b in pairs if len(a + b) < WIDTHS[-1]]
     order = np.random.default_rng([course.seed, index]).permutation(len(kept))
     parts = [part for part in np.array_split(order, course.updates) if len(part)]
     updates = sum(learn(trainer, [kept[i] for i in part], course) for part in parts)

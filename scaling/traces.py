@@ -83,7 +83,8 @@ def write_trace(problem: Problem, searcher: Searcher, rng: Random) -> str:
     """Return a whole trace, its answer included."""
     numbers, target = _given(problem)
     known = _steps(problem.answer)
-    text, path, tried = "", [], set()
+    text, tried = "", set[tuple[Step, ...]]()
+    path: list[Step] = []
     fresh = True  # the present attempt begins at the beginning
     for attempt in range(searcher.patience):
         guided = fresh and rng.random() < searcher.intuition
@@ -180,7 +181,9 @@ def behaviour(problem_id: str, text: str) -> dict[str, int]:
     """
     target = problem_id.partition("=")[2]
     names = ("attempts", "switches", "backtracks", "restarts", "repeats", "checks", "false_claims")
-    count, path, made, open_ = dict.fromkeys(names, 0), [], [], False
+    count, open_ = dict.fromkeys(names, 0), False
+    path: list[str] = []
+    made: list[tuple[str, ...]] = []
     for token in TOKEN.findall(re.sub(f"{ANSWER}[^{WAIT}]*", ANSWER, text)):
         if token[0].isdigit():
             path.append(token)

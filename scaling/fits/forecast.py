@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.fits.fitting import fit
+from scaling.laws import Law
 from scaling.records import Curve, Fit
 
 GRAIN = 1e-3  # a tenth of a point: a law below 1 never meets a measured 1 to the last digit
@@ -16,7 +17,7 @@ COLUMNS = ["x", "y", "predicted", "low", "high", "error", "covered"]
 
 
 def forecast(
-    law: str, curve: Curve, share: float = 1 / 16, known: Curve | None = None
+    law: str | Law, curve: Curve, share: float = 1 / 16, known: Curve | None = None
 ) -> tuple[Fit, pd.DataFrame]:
     """Return `law` fitted to x <= share * largest x, and its score at every larger x.
 
