@@ -19,7 +19,8 @@ from scaling.records import Completion, Plan, Problem, Sample, Verdict, look_up
 from scaling.scorers import load_scorer
 from scaling.search import SEARCHES, Scorer, check_search, search
 from scaling.tasks import WAIT, Task, revision_suffix
-from scaling.thinking import draw_thinking, thinking_budgets
+from scaling.thinking import draw_thinking
+from scaling.traces import thinking_budgets
 
 if TYPE_CHECKING:
     from scaling.models import LM
