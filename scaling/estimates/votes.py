@@ -173,14 +173,31 @@ def _exact_votes(ids: NDArray[np.int64], correct: Floats, budgets: NDArray[np.in
     votes, right = _classes(ids, correct)
     sizes, group = np.unique(votes[votes > 0], return_inverse=True)
     many, credit = np.bincount(group), np.bincount(group, weights=right[votes > 0])
-    result = np.zeros(len(budgets))
+    result = np.array([_plain_votes(votes, right, len(ids), int(k)) for k in budgets])
+    hard = np.flatnonzero(np.isnan(result))
+    result[hard] = 0.0
     for g in np.flatnonzero(credit):
         others = many - (np.arange(len(sizes)) == g)
         rivals, times = sizes[others > 0], others[others > 0]
-        for b, k in enumerate(budgets):
-            chance = _win_probability(int(sizes[g]), rivals, times, len(ids), int(k))
+        for b in hard:
+            chance = _win_probability(int(sizes[g]), rivals, times, len(ids), int(budgets[b]))
             result[b] += credit[g] * chance
     return result
+
+
+def _plain_votes(votes: NDArray[np.int64], right: Floats, n: int, k: int) -> float:
+    """Return the vote's expected correctness where no draw is to be weighed; NaN elsewhere.
+
+    All n are drawn, or one, or two: of two answers each is worth a half, alike or not.
+    """
+    if k == n:
+        return float(_credit(votes, right)) if len(votes) else 0.0
+    answered, correct = int(votes.sum()), float(votes @ right)
+    if k == 1:
+        return correct / n
+    if k == 2:
+        return correct * ((answered - 1) / 2 + n - answered) / (n * (n - 1) / 2)
+    return float("nan")
 
 
 def _credit(tally: NDArray[Any], right: Floats) -> Floats:
