@@ -5,6 +5,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Passed on to the command of a target: make study ARGS="--preset tiny"
 ARGS   ?=
+# Test files run at a time
+JOBS   ?= 2
 # auto | cpu | cu130 | ... : uv picks the torch build that fits the driver
 TORCH_BACKEND ?= auto
 # Local wheels (mirrors, clusters without a network): uv does not read pip's setting by itself
@@ -26,7 +28,7 @@ study figures notebooks train bench: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
 test: $(READY)
-	$(PY) -m pytest -q $(ARGS)
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 # Needs Chromium on the PATH (Debian: apt-get install chromium fonts-dejavu-core); skips without it
 test-browser: $(READY)

@@ -24,7 +24,7 @@ from scaling.estimates import (
     majority_at_k,
     pass_at_k,
 )
-from scaling.intervals import mean_interval
+from scaling.intervals import REPLICATES, mean_interval
 from scaling.records import Curve
 from scaling.scored import Scored, added, passes_of, scores_of
 from scaling.store import LoadedRun
@@ -303,7 +303,7 @@ def curve(
     unit: str = "samples",
     level: str = "all",
     k: np.ndarray | None = None,
-    replicates: int = 1000,
+    replicates: int = REPLICATES,
     seed: int = 0,
     shared_prompt: bool = True,
 ) -> Curve:
@@ -330,7 +330,7 @@ def curve(
     )
 
 
-def accuracy_rows(pool: Pool, replicates: int = 1000) -> Iterator[dict[str, object]]:
+def accuracy_rows(pool: Pool, replicates: int = REPLICATES) -> Iterator[dict[str, object]]:
     """Yield the rows of `accuracy.csv` that one run gives; a grid's method says its chains."""
     k, run = pool.budgets(), pool.run
     series = [(name, 1) for name in pool.selectors if not name.startswith(WEIGHTED)]
@@ -364,7 +364,7 @@ def accuracy_rows(pool: Pool, replicates: int = 1000) -> Iterator[dict[str, obje
                 }
 
 
-def accuracy_table(pools: Iterable[Pool], replicates: int = 1000) -> pd.DataFrame:
+def accuracy_table(pools: Iterable[Pool], replicates: int = REPLICATES) -> pd.DataFrame:
     """Return one row per task, level, model, method, selector and budget."""
     rows = [row for pool in pools for row in accuracy_rows(pool, replicates)]
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -26,6 +26,7 @@ truth for these problems: 91-95 for k <= n / 4, but only 79-83 at k = n. Familie
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 from scaling.estimates import pass_at_k
 
 Floats = NDArray[np.float64]
+REPLICATES = int(os.environ.get("SCALING_REPLICATES", "1000"))  #: fewer for a quick look
 METHODS = ("percentile", "bca")
 LEVELS = ("problems", "samples", "both")
 
@@ -79,7 +81,7 @@ def _groups(problems: int, cluster: ArrayLike | None) -> NDArray[np.int64]:
 
 
 def problem_weights(
-    problems: int, replicates: int = 1000, seed: int = 0, cluster: ArrayLike | None = None
+    problems: int, replicates: int = REPLICATES, seed: int = 0, cluster: ArrayLike | None = None
 ) -> Floats:
     """Return what each problem weighs in each replicate, (replicates, problems), rows sum to 1.
 
@@ -97,7 +99,7 @@ def problem_weights(
 
 
 def bootstrap_problems(
-    values: ArrayLike, replicates: int = 1000, seed: int = 0, cluster: ArrayLike | None = None
+    values: ArrayLike, replicates: int = REPLICATES, seed: int = 0, cluster: ArrayLike | None = None
 ) -> Floats:
     """Return means over resampled problems, (replicates, points), of values (problems, points).
 
@@ -119,7 +121,7 @@ def bootstrap_counts(
     n: ArrayLike,
     c: ArrayLike,
     k: ArrayLike,
-    replicates: int = 1000,
+    replicates: int = REPLICATES,
     seed: int = 0,
     levels: str = "samples",
 ) -> Floats:
@@ -226,7 +228,7 @@ def score_interval(
 
 def mean_interval(
     values: ArrayLike,
-    replicates: int = 1000,
+    replicates: int = REPLICATES,
     seed: int = 0,
     cluster: ArrayLike | None = None,
     method: str = "score",
@@ -250,7 +252,7 @@ def mean_interval(
 def difference(
     a: ArrayLike,
     b: ArrayLike,
-    replicates: int = 1000,
+    replicates: int = REPLICATES,
     seed: int = 0,
     cluster: ArrayLike | None = None,
     method: str = "percentile",

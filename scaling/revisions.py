@@ -111,7 +111,7 @@ def grid_ratio(revised: Pool, fresh: Pool, level: str = "all", replicates: int =
     for r in range(len(weights)):
         spent_k, right_k = (np.append(0.0, side[r]) for side in rival)  # below 1: a share of time
         base = np.interp(ours[0][r], spent_k, right_k, right=np.nan)
-        ratio[r] = ours[1][r] / base
+        ratio[r] = np.divide(ours[1][r], base, out=np.full_like(base, np.nan), where=base > 0)
     low, high = np.quantile(ratio[1:], [0.025, 0.975], axis=0)
     steps = np.arange(1, value.shape[-1] + 1)
     return Grid(chains, steps, ratio[0], low, high, ours[0][0], len(rows))

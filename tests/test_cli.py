@@ -36,4 +36,5 @@ def test_a_misspelt_option_names_the_nearest(capsys: pytest.CaptureFixture[str])
 
 def test_each_file_of_verbs_is_listed() -> None:
     folder = Path(__file__).parents[1] / "scaling" / "cli"
-    assert {path.stem for path in folder.glob("*.py")} == {*MODULES, "__init__", "options"}
+    verbs = {path.stem for path in folder.glob("*.py") if "\ndef add(verbs)" in path.read_text()}
+    assert set(MODULES) == verbs
