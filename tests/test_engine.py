@@ -487,7 +487,7 @@ def test_stop_strings_are_logged_only_where_there_are_any():
     plan = Plan(stop=("a", "\n\n"))
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
     for wrong in ("a", ("",), (1,)):
-        with pytest.raises(ValueError, match="give (a )?tuple"):
+        with pytest.raises(ValueError, match=r"give (a )?tuple"):
             Plan(stop=wrong)
 
 

@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "compute",
         "records",
         "train",
-    },  # fmt: skip
+    },
     "revise": {"tasks", "models", "methods", "engine", "compute", "records", "train"},
     "train": {"tasks", "models", "engine", "compute", "records", "provenance"},
     "reinforce": {
