@@ -30,7 +30,7 @@ from scaling.models import CARD, LM, load_lm, save_lm
 from scaling.records import Plan, Sample, look_up
 from scaling.tasks import get_task, stream
 from scaling.traces import examples
-from scaling.train import Recipe, Trainer, batches, flops_name
+from scaling.train import Recipe, Trainer, batches, descend, flops_name
 
 WIDTHS = (64, 128, 288)  #: padded lengths of traces; few, since each is compiled
 PROMPT_TOKENS = 24  #: room for the longest prompt
@@ -172,12 +172,7 @@ def learn(trainer: Trainer, rows: Sequence[Row], course: Course) -> float:
         trainer.tokens += ids.numel()
         context = (ids.shape[1] + 1) / 2
         trainer.flops += float(compute.train_flops(trainer.shape, ids.numel(), context))
-    torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
-    for optimiser in trainer.optimisers:
-        for group in optimiser.param_groups:
-            group["lr"] = course.rate
-        optimiser.step()
-        optimiser.zero_grad()
+    descend(trainer.optimisers, course.rate)
     return trainer.flops - before
 
 

@@ -29,7 +29,7 @@ from scaling.methods import draw
 from scaling.models import LM, make_card
 from scaling.records import Plan, Problem, Sample, look_up
 from scaling.tasks import get_task, revision_suffix, stream
-from scaling.train import optimisers
+from scaling.train import descend, optimisers
 
 Lesson = tuple[list[str], list[float]]  #: drafts of a chain, and the weight of each in the loss
 Row = tuple[list[int], list[int], list[float]]  #: ids, the label of each, its weight
@@ -210,13 +210,7 @@ def learn(
         logits = forward(input_ids=ids, use_cache=False).logits
     nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
     ((nats * weights.flatten()).sum() / weights.abs().sum().clamp(min=1)).backward()
-    parameters = [p for o in both for group in o.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-    for optimiser in both:
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-        optimiser.zero_grad()
+    descend(both, rate)
 
 
 def as_notes(course: Course) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -140,6 +140,17 @@ def optimisers(model, rate: float) -> list[torch.optim.Optimizer]:
     ]
 
 
+def descend(optimisers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    """Take one step on the gradients that have gathered, their norm cut to 1."""
+    parameters = [p for o in optimisers for group in o.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+        optimiser.zero_grad()
+
+
 def loss_of(forward: Callable, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the summed cross-entropy of the labels, in nats; matrix products in bfloat16."""
     with torch.autocast(ids.device.type, torch.bfloat16):
@@ -186,12 +197,7 @@ class Trainer:
             self.flops += float(
                 compute.train_flops(self.shape, ids.numel(), (ids.shape[1] + 1) / 2)
             )
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = self.recipe.rate * warm * decay
-            optimiser.step()
-            optimiser.zero_grad()
+        descend(self.optimisers, self.recipe.rate * warm * decay)
         self.steps += 1
         self.losses.append(total)
         return total
