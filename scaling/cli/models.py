@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -69,10 +70,10 @@ def loading_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value not in (None, False, "")}
 
 
-def plan_of(options: argparse.Namespace, suggested: dict[str, Any]) -> Plan:
+def plan_of(options: argparse.Namespace, suggested: Mapping[str, Any]) -> Plan:
     """Return the plan: what was given, else what the model suggests, else the plan's defaults."""
     given = {f.name: getattr(options, f.name) for f in fields(Plan)}
-    return Plan(**(suggested | {name: x for name, x in given.items() if x is not None}))
+    return Plan(**({**suggested} | {name: x for name, x in given.items() if x is not None}))
 
 
 def print_cost(options: argparse.Namespace, lm: Any, task: Any, problems: Any, plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from scaling.cli.options import RUNS, positive
 from scaling.records import look_up
@@ -74,7 +75,7 @@ def run_score(options: argparse.Namespace) -> None:
     from scaling.store import load_run
     from scaling.store.scores import write_scores
 
-    scorers = [load_scorer(folder) for folder in options.scorer]
+    scorers: list[Any] = [load_scorer(folder) for folder in options.scorer]
     if options.certainty:
         scorers.append(SelfCertainty(load_lm(options.certainty)))
     if not scorers:
