@@ -19,7 +19,7 @@ from scaling.report.languages import HTML, LATEX, Writer, unbound
 from scaling.report.numbers import Part, Rows, from_csv, parts_of, results, selectors, to_csv
 from scaling.report.words import CONVENTIONS, FOUND, SAMPLED, SOURCES
 
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:0 auto;padding:1rem}
+STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1rem}
 img{max-width:100%;height:auto}figure{margin:1.5rem 0}figcaption,caption{font-size:.9em;color:#555;
 text-align:left;padding:.4rem 0}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.85em;border-top:2px solid;border-bottom:2px solid}
