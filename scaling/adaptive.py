@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.policy import PolicyGain
+from scaling.curves.policy import PolicyGain
 from scaling.records import Plan, Problem
 from scaling.store import LoadedRun
 from scaling.study import sample_run

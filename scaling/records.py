@@ -198,7 +198,7 @@ class Curve:
 class Fit:
     """A law fitted to a curve and to each of its replicates."""
 
-    law: str  #: a name in `scaling.laws.LAWS`
+    law: str  #: a name in `scaling.fits.laws.LAWS`
     params: dict[str, float]  #: best fit
     interval: dict[str, tuple[float, float]]  #: 95 % interval of each parameter
     replicates: np.ndarray  #: (replicates, parameters) refits; NaN rows failed

@@ -144,7 +144,7 @@ def work_of(
 
 def ways_of(preset: Preset, ladder: Path, root: Path, **options: Any) -> list[Work]:
     """Return the preset's runs of thinking and search, of what is there beside a ladder."""
-    from scaling.scorers import scorer_name
+    from scaling.methods.scorers import scorer_name
 
     task = get_task("countdown")
     problems = tuple(task.problems(preset.problems))
@@ -218,7 +218,7 @@ def open_log(lm: Any, work: Work) -> Writer:
         notes = notes | how | {"loading": dict(work.loading), "engine": dict(work.options)}
     plan, problems = work.plan, work.problems
     if plan.scorer:
-        from scaling.scorers import scorer_notes
+        from scaling.methods.scorers import scorer_notes
 
         notes = notes | scorer_notes(plan)
     return open_run(

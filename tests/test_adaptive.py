@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from scaling.adaptive import assigned, run_policy
+from scaling.curves.policy import PolicyGain
 from scaling.estimates.adaptive import stopped_vote
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
-from scaling.policy import PolicyGain
 from scaling.records import Plan
 from scaling.tasks import get_task
 

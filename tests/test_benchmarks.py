@@ -20,7 +20,7 @@ from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
 from scaling.benchmarks.readers import READERS, records
 from scaling.benchmarks.symbolic import Judge
 from scaling.cli import main
-from scaling.leaderboard import thinking_tokens
+from scaling.report.leaderboard import thinking_tokens
 
 EXTERNAL = Path(os.environ.get("SCALING_EXTERNAL", Path(__file__).parents[1] / "data" / "external"))
 

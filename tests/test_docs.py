@@ -30,7 +30,7 @@ EXAMPLES = [path for path in (ROOT / "scaling").rglob("*.py") if ">>> " in path.
 @pytest.fixture
 def tables(monkeypatch):
     """Keep what a page adds to the kit's tables to that page."""
-    from scaling.laws import LAWS
+    from scaling.fits.laws import LAWS
     from scaling.tasks import TASKS
 
     kept = [(table, dict(table)) for table in (LAWS, TASKS)]

@@ -10,8 +10,8 @@ from test_methods import Words, pools
 from test_search import Steps
 
 from scaling.methods import METHODS, draw
+from scaling.methods.search import SEARCHES
 from scaling.records import Plan
-from scaling.search import SEARCHES
 from scaling.tasks import get_task
 
 PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from scaling.curves import UNITS, curve
-from scaling.explore import Choice, Explorer, code, draw, explore, find, png, view
 from scaling.figures import Study
+from scaling.figures.explore import Choice, Explorer, code, draw, explore, find, png, view
+from scaling.figures.viewer import problems
 from scaling.fits import fit, forecast
-from scaling.viewer import problems
 from tests.test_reporting import made
 
 

@@ -9,9 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from scaling import external, published
 from scaling.cli import main
-from scaling.external import Source, check, copy, fault, fetch, fetch_all, sources
+from scaling.fits import published
+from scaling.readers import external
+from scaling.readers.external import Source, check, copy, fault, fetch, fetch_all, sources
 
 BODY = bytes(range(256)) * 40
 ONE = Source(

@@ -8,11 +8,10 @@ from importlib.util import find_spec
 
 import pytest
 
-from scaling import known
 from scaling.cli import main
 from scaling.compute import total_parameters
 from scaling.engine import Engine, Job
-from scaling.models import LM, load_lm, quiet
+from scaling.models import LM, known, load_lm, quiet
 from scaling.records import Plan, Problem, Verdict
 from scaling.store.manifest import card_to_json
 from scaling.tasks.asked import Asked, split_thinking
@@ -282,7 +281,7 @@ def test_a_checkpoint_is_trained_on_the_tokens_of_its_step():
 def test_tokens_agree_with_the_table_of_observational_scaling_laws():
     import pandas as pd
 
-    from scaling.published import external
+    from scaling.fits.published import external
 
     try:
         table = pd.read_csv(external() / "obs-scaling" / "base_llm_benchmark_eval.csv")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scaling.figures import FIGURES, Study, draw_all
-from scaling.figures_thinking import LOG_LINE, best_within, families, reward_curve
+from scaling.figures.thinking import LOG_LINE, best_within, families, reward_curve
 from scaling.fits import fit
 from scaling.models import load_lm
 from scaling.records import Plan

@@ -15,9 +15,9 @@ from scipy.stats import binom
 
 from scaling.estimates import pass_at_k
 from scaling.fits import fit, forecast, tournament
+from scaling.fits.laws import LAWS
 from scaling.fits.losses import residuals
 from scaling.intervals import bootstrap_problems
-from scaling.laws import LAWS
 from scaling.records import Curve
 
 K = 2.0 ** np.arange(11)

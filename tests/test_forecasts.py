@@ -10,8 +10,8 @@ import pytest
 
 from scaling.compute import Shape
 from scaling.curves import read_pool
-from scaling.forecasts import first_chains, law_tournament, suits, trust
-from scaling.policy import pool_policy
+from scaling.curves.policy import pool_policy
+from scaling.fits.forecasts import first_chains, law_tournament, suits, trust
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import open_run
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scaling.cli import MODULES, build_parser, main
 from scaling.estimates import majority_at_k, pass_at_k
 from scaling.fits import fit
-from scaling.laws import LAWS
+from scaling.fits.laws import LAWS
 from scaling.readers import FORMATS, read_samples
 from scaling.records import Fit, Plan, Problem
 from scaling.store import load_run

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.hub import is_endpoint, locate
+from scaling.models.hub import is_endpoint, locate
 
 COMMITS = {"main": "a" * 40, "step1000": "b" * 40}
 
@@ -102,7 +102,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 LOCATE = """
-import sys; from scaling.hub import locate
+import sys; from scaling.models.hub import locate
 for name in sys.argv[1:]:
     try:
         locate(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -21,134 +20,48 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "provenance": set(),
     # left room: make samples
     "tasks": {"records"},
-    "hub": set(),
-    "known": {"compute"},
-    "models": {"records", "compute", "hub", "known"},
-    "engine": {"records", "compute"},
-    "search": {"tasks", "models", "engine", "records"},
-    "scorers": {"tasks", "models", "records", "search", "store"},
-    "traces": {"records", "tasks"},
-    "thinking": {"tasks", "models", "engine", "records", "traces"},
-    "methods": {
-        "tasks",
-        "models",
-        "engine",
-        "records",
-        "search",
-        "scorers",
-        "thinking",
-        "traces",
-    },
-    "train_scorer": {
-        "tasks",
-        "models",
-        "methods",
-        "scorers",
-        "engine",
-        "compute",
-        "records",
-        "train",
-    },
-    "revise": {"tasks", "models", "methods", "engine", "compute", "records", "train"},
-    "train": {"tasks", "models", "engine", "compute", "records", "provenance"},
-    "reinforce": {
-        "tasks",
-        "models",
-        "engine",
-        "compute",
-        "records",
-        "methods",
-        "traces",
-        "train",
-    },
-    "serving": {"records", "engine"},
     "benchmarks": {"records", "tasks"},
+    "models": {"records", "compute"},
+    "engine": {"records", "compute"},
+    "serving": {"records", "engine"},
+    "methods": {"tasks", "models", "engine", "records", "store"},
+    "train": {"tasks", "models", "methods", "engine", "compute", "records", "provenance"},
     # the door
     "store": {"records", "provenance", "show", "intervals"},
     # right room: read samples
     "estimates": set(),
     "intervals": {"estimates"},
-    "scored": {"compute", "store"},
-    "curves": {"records", "compute", "estimates", "intervals", "scored", "store"},
-    "laws": set(),
-    "fits": {"estimates", "laws", "records"},
-    "forecasts": {"curves", "fits", "laws"},
-    "policy": {"curves", "estimates", "intervals"},
-    "revisions": {"curves", "estimates", "intervals"},
+    "curves": {"records", "compute", "estimates", "intervals", "store"},
+    "fits": {"estimates", "records", "intervals", "curves"},
     "planner": {"compute", "curves", "intervals", "records"},
     "readers": set(),
-    "external": set(),
-    "joint": {"fits", "laws", "records", "intervals"},
-    "published": {"fits", "laws", "records", "estimates", "intervals"},
-    "plots": {"records", "provenance", "store", "fits", "joint"},
-    "versus": {"curves", "intervals"},
-    "figures_thinking": {
-        "records",
-        "curves",
-        "fits",
-        "intervals",
-        "laws",
-        "plots",
-        "published",
-    },
-    "figures": {
-        "curves",
-        "figures_thinking",
-        "fits",
-        "joint",
-        "plots",
-        "policy",
-        "records",
-        "revisions",
-        "store",
-        "versus",
-    },
-    "check": {"plots", "provenance", "store"},
-    "report": {"records", "show", "store", "curves", "fits", "plots", "figures"},
-    "explore": {"records", "show", "curves", "fits", "laws", "plots", "figures"},
-    "viewer": {"show", "store"},
-    "leaderboard": {"curves", "intervals", "tasks"},
+    "figures": {"records", "provenance", "show", "store", "intervals", "curves", "fits"},
+    "report": {"records", "provenance", "show", "store", "intervals", "tasks", "curves", "fits"}
+    | {"figures"},
     # commands: put the rooms together
     "executors": set(),
     "notebooks": {"provenance"},
-    "adaptive": {"policy", "records", "store", "study"},
+    "adaptive": {"curves", "records", "store", "study"},
     "study": ANYTHING,
     "drift": {"records", "curves", "fits", "intervals", "store", "models", "study"},
     "verify": {"records", "store", "tasks", "models", "study", "drift"},
     "bench": ANYTHING,
-    "bench_estimates": {"estimates", "fits", "intervals", "laws"},
-    "bench_store": {"records", "store"},
-    "bench_workers": {"records", "study", "tasks"},
     "cli": ANYTHING,
     "__main__": {"cli"},
     "__init__": ANYTHING,
 }
 RIGHT_ROOM = (
+    "tasks",
+    "benchmarks",
+    "store",
     "estimates",
     "intervals",
     "curves",
-    "laws",
     "fits",
-    "forecasts",
-    "policy",
-    "scored",
-    "revisions",
-    "versus",
     "planner",
     "readers",
-    "external",
-    "joint",
-    "published",
-    "plots",
-    "traces",
-    "figures_thinking",
     "figures",
-    "check",
     "report",
-    "explore",
-    "viewer",
-    "benchmarks",
-    "leaderboard",
 )
 LEFT_ROOM_ONLY = {"torch", "transformers", "tokenizers", "safetensors"}
 
@@ -196,10 +109,10 @@ def test_the_reader_of_imports_sees_every_form(
     (tmp_path / "tasks").mkdir()
     file = tmp_path / "tasks" / "sums.py"
     file.write_text(
-        "import scaling.engine\nfrom scaling import store\nfrom scaling.fits import fit\n"
-        "from . import countdown\nfrom ..records import Plan\ndef f():\n    from .. import laws\n"
+        "import scaling.engine\nfrom scaling import store\nfrom scaling.curves import curve\n"
+        "from . import countdown\nfrom ..records import Plan\ndef f():\n    from .. import fits\n"
     )
-    assert edges_of(file) == {"engine", "store", "fits", "records", "laws"}
+    assert edges_of(file) == {"engine", "store", "curves", "records", "fits"}
 
 
 def test_the_table_has_no_cycle() -> None:
@@ -232,8 +145,9 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_right_room_loads_without_torch_in_a_fresh_process() -> None:
-    present = [name for name in RIGHT_ROOM if importlib.util.find_spec(f"scaling.{name}")]
-    loaded = modules_after("\n".join(f"import scaling.{name}" for name in ("store", *present)))
+    files = [path.relative_to(PACKAGE) for path in FILES if unit_of(path) in RIGHT_ROOM]
+    modules = [".".join(("scaling", *path.with_suffix("").parts)) for path in files]
+    loaded = modules_after("\n".join(f"import {name}" for name in modules))
     assert "scaling" in loaded
     assert not loaded & LEFT_ROOM_ONLY
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from scaling.joint import (
+from scaling.fits.joint import (
     JOINT,
     allocate,
     exchange_rate,
@@ -19,7 +19,7 @@ from scaling.joint import (
     item_response,
     joint_tournament,
 )
-from scaling.laws import Law
+from scaling.fits.laws import Law
 from scaling.records import Fit
 
 TRAIN = np.repeat(10 ** np.linspace(12, 14.5, 6), 8)

@@ -9,9 +9,9 @@ from scipy.special import betaln
 from scipy.stats import betabinom, binom
 
 from scaling.fits import fit
+from scaling.fits.joint import JOINT
+from scaling.fits.laws import LAWS
 from scaling.fits.losses import likelihood
-from scaling.joint import JOINT
-from scaling.laws import LAWS
 
 K = np.array([1.0, 2.0, 7.0, 40.0, 300.0])
 TWO = (np.array([1e7, 3e8, 2e9, 5e9]), np.array([2e8, 6e9, 1e10, 9e8]))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from scaling.fits import fit
-from scaling.laws import LAWS
-from scaling.published import (
+from scaling.fits.laws import LAWS
+from scaling.fits.published import (
     REFITS,
     TYPED_ONLY,
     chinchilla_points,

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from scaling import compute, reinforce
+from scaling import compute
 from scaling.models import LM, load_lm
 from scaling.records import Sample, Verdict
-from scaling.reinforce import (
+from scaling.tasks import get_task
+from scaling.train import Recipe, reinforce
+from scaling.train.reinforce import (
     CREDIT,
     Course,
     credit_loss,
@@ -25,8 +27,6 @@ from scaling.reinforce import (
     sampling_flops,
     trainer_of,
 )
-from scaling.tasks import get_task
-from scaling.train import Recipe
 
 SMALL = Course(
     problems=6, samples=4, max_new_tokens=4, replay=0.0, rate=3e-3, batch_tokens=512, compiled=False

@@ -14,19 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import plots, provenance, show
-from scaling.check import stale
+from scaling import provenance, show
 from scaling.cli import main
 from scaling.compute import Shape
 from scaling.curves import curve, read_pool
-from scaling.figures import Study
+from scaling.figures import Study, plots
+from scaling.figures.viewer import problem_html
 from scaling.fits import fit, forecast
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.report import HTML, LATEX, differences, write
+from scaling.report.check import stale
 from scaling.report.languages import tex, unbound
 from scaling.report.numbers import from_csv, printed, row, to_csv
 from scaling.store import load_run, load_runs, open_run
-from scaling.viewer import problem_html
 
 HOSTILE = "<script>alert(1)</script>\\input{/etc/passwd}$^_%&#~{\"'`\u0007\x00\r\n日本😀 0.123"
 LLAMA = {

@@ -10,10 +10,14 @@ import pytest
 from test_methods import Scripted, Words, pools, right
 
 from scaling.curves import read_pool
+from scaling.curves.revisions import grid_ratio, plateau, transitions
+from scaling.curves.versus import at_equal_cost
 from scaling.methods import draw, shared_prefix
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.revise import (
+from scaling.store import open_run
+from scaling.tasks import get_task, stream
+from scaling.train.revise import (
     Course,
     answer_lesson,
     avoid_lesson,
@@ -22,10 +26,6 @@ from scaling.revise import (
     row_of,
     train_reviser,
 )
-from scaling.revisions import grid_ratio, plateau, transitions
-from scaling.store import open_run
-from scaling.tasks import get_task, stream
-from scaling.versus import at_equal_cost
 
 REVISE = Plan(method="revision", chains=2, steps=5)
 

@@ -11,9 +11,7 @@ import torch
 
 from scaling import compute
 from scaling.curves import curve, read_pool
-from scaling.models import load_lm
-from scaling.records import Plan, Problem, Verdict
-from scaling.scorers import (
+from scaling.methods.scorers import (
     SelfCertainty,
     load_scorer,
     save_scorer,
@@ -22,11 +20,13 @@ from scaling.scorers import (
     scorer_notes,
     step_ends,
 )
+from scaling.models import load_lm
+from scaling.records import Plan, Problem, Verdict
 from scaling.store import load_run
 from scaling.store.scores import read_scores, write_scores
 from scaling.study import sample_run
 from scaling.tasks import get_task
-from scaling.train_scorer import Lesson, new_scorer, train_scorer
+from scaling.train.scorer import Lesson, new_scorer, train_scorer
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from scaling import compute
 from scaling.curves import SEARCHES as READ
 from scaling.curves import read_pool
 from scaling.methods import draw
+from scaling.methods.search import SEARCHES, Node, beam, dvts, particles, rebase
 from scaling.models import load_lm
 from scaling.records import Completion, Plan
-from scaling.search import SEARCHES, Node, beam, dvts, particles, rebase
 from scaling.store import open_run
 from scaling.tasks import get_task
 

@@ -17,7 +17,7 @@ from scaling.records import Completion, Plan
 from scaling.study import sample_run
 from scaling.tasks import WAIT, content_split, get_task
 from scaling.tasks.countdown import random_steps, stated
-from scaling.traces import (
+from scaling.tasks.traces import (
     Searcher,
     behaviour,
     examples,

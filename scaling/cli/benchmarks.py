@@ -77,7 +77,7 @@ def run_audit(options: argparse.Namespace) -> None:
 def run_leaderboard(options: argparse.Namespace) -> None:
     """Print accuracy and cost per category."""
     from scaling.curves import read_pool
-    from scaling.leaderboard import leaderboard, read_prices
+    from scaling.report.leaderboard import leaderboard, read_prices
     from scaling.store import load_run
 
     prices = read_prices(options.prices) if options.prices else None

@@ -77,7 +77,7 @@ def run_fit(options: argparse.Namespace) -> None:
     from scaling.curves import curve
     from scaling.figures import Study
     from scaling.fits import fit
-    from scaling.laws import LAWS
+    from scaling.fits.laws import LAWS
 
     look_up(LAWS, options.law, "law")
     rows = []

@@ -32,8 +32,8 @@ def run_reinforce(options: argparse.Namespace) -> None:
     """Imitate unless that is done, then train by reward; print the checkpoints."""
     from scaling.models import load_lm
     from scaling.records import look_up
-    from scaling.reinforce import CREDIT, Course, imitate, reward
     from scaling.train import Recipe
+    from scaling.train.reinforce import CREDIT, Course, imitate, reward
 
     look_up(CREDIT, options.method, "method")
     start = options.out / "start"

@@ -33,8 +33,8 @@ def run_report(options: argparse.Namespace) -> None:
 
 def run_check(options: argparse.Namespace) -> None:
     """Print why each figure is stale; a stale one is an error."""
-    from scaling.check import stale
     from scaling.report import differences
+    from scaling.report.check import stale
 
     found = stale(options.report or options.figures, options.runs)
     if options.report:

@@ -55,10 +55,10 @@ def add(verbs) -> None:
 
 def run_scorer(options: argparse.Namespace) -> None:
     """Train and save a reward model."""
+    from scaling.methods.scorers import save_scorer
     from scaling.models import load_lm
-    from scaling.scorers import save_scorer
     from scaling.tasks import get_task
-    from scaling.train_scorer import Lesson, train_scorer
+    from scaling.train.scorer import Lesson, train_scorer
 
     lesson = Lesson(kind=options.kind, problems=options.problems, seed=options.seed)
     lm = load_lm(options.model)
@@ -70,8 +70,8 @@ def run_scorer(options: argparse.Namespace) -> None:
 
 def run_score(options: argparse.Namespace) -> None:
     """Write the scores of each scorer beside each run."""
+    from scaling.methods.scorers import SelfCertainty, load_scorer, score_run
     from scaling.models import load_lm
-    from scaling.scorers import SelfCertainty, load_scorer, score_run
     from scaling.store import load_run
     from scaling.store.scores import write_scores
 
@@ -88,9 +88,9 @@ def run_score(options: argparse.Namespace) -> None:
 
 def run_search(options: argparse.Namespace) -> None:
     """Sample every search at every width; a run that is there already is kept."""
+    from scaling.methods.scorers import scorer_name
+    from scaling.methods.search import SEARCHES, search_plans
     from scaling.models import load_lm
-    from scaling.scorers import scorer_name
-    from scaling.search import SEARCHES, search_plans
     from scaling.study import sample_run
     from scaling.tasks import get_task
 
@@ -106,7 +106,7 @@ def run_search(options: argparse.Namespace) -> None:
 def run_reviser(options: argparse.Namespace) -> None:
     """Train and save a reviser."""
     from scaling.models import load_lm, save_lm
-    from scaling.revise import Course, as_notes, train_reviser
+    from scaling.train.revise import Course, as_notes, train_reviser
 
     feedbacks = tuple(options.feedback)
     course = Course(

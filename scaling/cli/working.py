@@ -52,7 +52,7 @@ def run_bench(options: argparse.Namespace) -> None:
 
 def run_external(options: argparse.Namespace) -> None:
     """Fetch (or copy) what is not there yet, checked by sha256."""
-    from scaling.external import check, copy, fetch, fetch_all, sources
+    from scaling.readers.external import check, copy, fetch, fetch_all, sources
 
     files = sources()
     if options.held:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from scaling.estimates import pass_at_k
+from scaling.fits.laws import LAWS, Axes, Law
 from scaling.fits.losses import likelihood, residuals, squares
 from scaling.fits.minimise import Array, Minimum, Objective, minimise
-from scaling.laws import LAWS, Axes, Law
 from scaling.records import Curve, Fit, look_up
 
 FEWEST = 20  # replicates that it takes for an interval

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.fits.fitting import fit
-from scaling.laws import Law
+from scaling.fits.laws import Law
 from scaling.records import Curve, Fit
 
 GRAIN = 1e-3  # a tenth of a point: a law below 1 never meets a measured 1 to the last digit

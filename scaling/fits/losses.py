@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from scaling.fits.laws import Axes, Law, weigh
 from scaling.fits.minimise import Array, Objective, Step
-from scaling.laws import Axes, Law, weigh
 
 
 def residuals(law: Law, x: Axes, y: Array, p: Array) -> Array:

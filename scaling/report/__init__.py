@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
-from scaling import plots
+from scaling.figures import plots
 from scaling.report.drawings import FIGURES, draw
 from scaling.report.languages import HTML, LATEX, Writer, unbound
 from scaling.report.numbers import Part, Rows, from_csv, parts_of, results, selectors, to_csv

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from scaling import plots
 from scaling.curves import curve
-from scaling.figures import SELECTOR_NAMES, legend_below, model_name
+from scaling.figures import SELECTOR_NAMES, legend_below, model_name, plots
 from scaling.report.numbers import Part, selectors
 
 FIGURES = {

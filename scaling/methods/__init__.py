@@ -15,12 +15,12 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from scaling.engine import Engine, Job
+from scaling.methods.scorers import load_scorer
+from scaling.methods.search import SEARCHES, Scorer, check_search, search
+from scaling.methods.thinking import draw_thinking
 from scaling.records import Completion, Plan, Problem, Sample, Verdict, look_up
-from scaling.scorers import load_scorer
-from scaling.search import SEARCHES, Scorer, check_search, search
 from scaling.tasks import WAIT, Task, revision_suffix
-from scaling.thinking import draw_thinking
-from scaling.traces import thinking_budgets
+from scaling.tasks.traces import thinking_budgets
 
 if TYPE_CHECKING:
     from scaling.models import LM

@@ -1,6 +1,6 @@
 """What logging costs per sample: the arithmetic of docs/scale.md rests on it. CPU time, one core.
 
-    python -m scaling.bench_store
+    python -m scaling.bench.store
 
 Not here: the speed of sampling (`bench`).
 """

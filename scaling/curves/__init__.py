@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from scaling import compute
+from scaling.curves.scored import Scored, added, passes_of, scores_of
 from scaling.estimates import (
     best_of_k,
     chain_prefix,
@@ -26,7 +27,6 @@ from scaling.estimates import (
 )
 from scaling.intervals import REPLICATES, mean_interval
 from scaling.records import Curve
-from scaling.scored import Scored, added, passes_of, scores_of
 from scaling.store import LoadedRun
 
 COLUMNS = [

@@ -1,4 +1,4 @@
-"""How much faster two Dask workers are than one: `python -m scaling.bench_workers`, extra `dask`.
+"""How much faster two Dask workers are than one: `python -m scaling.bench.workers`, extra `dask`.
 
 Wall time tells on a quiet machine with a core per worker and one to spare. CPU time tells on any
 what is not shared out: the process that collects and writes, and the scheduler.

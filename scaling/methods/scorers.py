@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.nn.functional import logsigmoid
 
+from scaling.methods.search import Scorer, checked_scores
 from scaling.models import LM, load_lm, quiet
 from scaling.records import ModelCard, Plan, Problem
-from scaling.search import Scorer, checked_scores
 from scaling.store import LoadedRun
 from scaling.store.scores import Scores
 from scaling.tasks import STEP_END

@@ -13,7 +13,7 @@ import pandas as pd
 
 from scaling.curves import Pool, curve
 from scaling.fits import tournament
-from scaling.laws import LAWS
+from scaling.fits.laws import LAWS
 
 USEFUL = (0.002, 0.95)  #: accuracy of one sample between which a curve has something to forecast
 

@@ -29,7 +29,7 @@ from scaling.methods import draw
 from scaling.models import CARD, LM, load_lm, save_lm
 from scaling.records import Plan, Sample, look_up
 from scaling.tasks import get_task, stream
-from scaling.traces import examples
+from scaling.tasks.traces import examples
 from scaling.train import Recipe, Trainer, batches, descend, flops_name
 
 WIDTHS = (64, 128, 288)  #: padded lengths of traces; few, since each is compiled

@@ -21,9 +21,9 @@ from tqdm.auto import tqdm
 from scaling import compute
 from scaling.engine import Engine
 from scaling.methods import draw
+from scaling.methods.scorers import KINDS, RewardModel, padded
 from scaling.models import LM, make_card
 from scaling.records import Plan
-from scaling.scorers import KINDS, RewardModel, padded
 from scaling.tasks import Task, stream
 from scaling.train import optimisers
 

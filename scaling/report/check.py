@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scaling import plots, provenance
+from scaling import provenance
+from scaling.figures import plots
 from scaling.store.manifest import read_manifest
 
 

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 import transformers as tf
 
-from scaling import bench_estimates, compute
+from scaling import compute
+from scaling.bench import estimates as bench_estimates
 from scaling.engine import Engine, Job
 from scaling.records import Plan
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from scaling import provenance
-from scaling.joint import iso_line
+from scaling.fits.joint import iso_line
 from scaling.records import Curve, Fit
 from scaling.store.files import sha256, write_files
 

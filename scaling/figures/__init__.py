@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from scaling import plots
 from scaling.curves import SEARCHES, Pool, curve, read_pool
-from scaling.figures_thinking import compute_mix, o1_two_panels
+from scaling.curves.policy import pool_policy
+from scaling.curves.revisions import grid_ratio
+from scaling.curves.versus import at_equal_cost
+from scaling.figures import plots
+from scaling.figures.thinking import compute_mix, o1_two_panels
 from scaling.fits import fit
-from scaling.joint import Exchange, exchange_rate, fit_joint
-from scaling.policy import pool_policy
+from scaling.fits.joint import Exchange, exchange_rate, fit_joint
 from scaling.records import Curve, Fit
-from scaling.revisions import grid_ratio
 from scaling.store import load_runs
-from scaling.versus import at_equal_cost
 
 HEADLINE = {"countdown": "oracle", "sums": "majority"}  #: what a task's panels show by default
 SELECTOR_NAMES = {

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling import plots, show
+from scaling import show
 from scaling.curves import PRICES, UNITS, Pool
-from scaling.figures import SELECTOR_NAMES, Study, nearest, summary
+from scaling.figures import SELECTOR_NAMES, Study, nearest, plots, summary
 from scaling.fits import fit, forecast, score
-from scaling.laws import LAWS
+from scaling.fits.laws import LAWS
 from scaling.records import Curve, Fit
 
 CODE = """\
 from dataclasses import replace
 
-from scaling import plots
+from scaling.figures import plots
 from scaling.curves import curve, read_pool
 from scaling.fits import fit, forecast
 from scaling.store import load_run

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from scaling import plots
 from scaling.curves import Pool, curve
+from scaling.figures import plots
 from scaling.fits import fit
 from scaling.fits.forecast import forecast
-from scaling.laws import Law
-from scaling.published import curves as published
+from scaling.fits.laws import Law
+from scaling.fits.published import curves as published
 from scaling.records import Curve, Fit
 
 HELD = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast

@@ -16,9 +16,9 @@ from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
-from scaling import known
 from scaling.compute import Shape, parameters, train_flops
-from scaling.hub import Files, is_endpoint, locate
+from scaling.models import known
+from scaling.models.hub import Files, is_endpoint, locate
 from scaling.records import ModelCard
 
 ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"

@@ -16,7 +16,7 @@ from scaling.engine import Engine, Job
 from scaling.models import LM
 from scaling.records import Completion, Plan, Problem, Sample, Verdict
 from scaling.tasks import ANSWER, WAIT, Task
-from scaling.traces import thinking_budgets
+from scaling.tasks.traces import thinking_budgets
 
 Prompts = dict[str, tuple[int, ...]]  #: problem -> token ids
 Traces = dict[tuple[str, int], Completion]  #: (problem, chain) -> trace

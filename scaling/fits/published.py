@@ -19,11 +19,11 @@ import pandas as pd
 
 from scaling.estimates import majority_at_k, pass_at_k, pass_hat_k
 from scaling.fits import fit
+from scaling.fits.laws import LAWS, Array, Law, Terms
 from scaling.fits.losses import residuals
 from scaling.intervals import wilson
-from scaling.laws import LAWS, Array, Law, Terms
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 GEMSTONES = {"hot": "hot", "slim": "slim_chinchilla"}
 GEMSTONES |= {"chinchilla_like": "hot_sampled_like_chinchilla"}
 Numbers = dict[str, float]

@@ -19,8 +19,8 @@ from scipy.optimize import curve_fit, minimize
 
 from scaling.estimates import best_of_k, majority_at_k, pass_at_k
 from scaling.fits import fit
+from scaling.fits.laws import LAWS
 from scaling.intervals import bootstrap_problems
-from scaling.laws import LAWS
 
 PROBLEMS = 500
 

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import expit, ndtr
 
 from scaling.fits import fit, score
-from scaling.laws import Array, Law, Terms, scaled, spread
+from scaling.fits.laws import Array, Law, Terms, scaled, spread
 from scaling.records import Fit, look_up
 
 NODES = np.linspace(-6.0, 6.0, 81)  # standard normal difficulties
