@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+MEASURED = (  #: what a sample keeps of its completion
+    "logprob", "sampling_logprob", "prompt_tokens", "cached_tokens", "completion_tokens", "seconds",
+    "finish",
+)  # fmt: skip
 FEEDBACKS = ("none", "verdict")
 #: plan fields added since, unset
 LATER = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": ()}
@@ -146,6 +150,14 @@ class Sample:
     completion_tokens: int  #: new tokens, stop token included
     seconds: float  #: share of wall time
     finish: str  #: "stop", "length", or "error: reason"
+
+    @classmethod
+    def of(
+        cls, place: tuple[str, int, int], text: str, verdict: Verdict, done: Completion, **own: Any
+    ) -> Sample:
+        """Return the row of a completion at (problem, chain, step); `own` replaces its fields."""
+        shared = {name: getattr(done, name) for name in MEASURED}
+        return cls(*place, text, verdict.answer, verdict.correct, **shared | own)
 
 
 @dataclass(frozen=True)

@@ -228,18 +228,4 @@ def verified(
         text = text[: text.index(completion.stop_string)]
     failed = completion.finish.startswith("error")
     verdict = Verdict(None, False) if failed else task.verify(problem, text)
-    return Sample(
-        problem=problem.id,
-        chain=job.chain,
-        step=step,
-        text=text,
-        answer=verdict.answer,
-        correct=verdict.correct,
-        logprob=completion.logprob,
-        sampling_logprob=completion.sampling_logprob,
-        prompt_tokens=completion.prompt_tokens,
-        cached_tokens=completion.cached_tokens,
-        completion_tokens=completion.completion_tokens,
-        seconds=completion.seconds,
-        finish=completion.finish,
-    )
+    return Sample.of((problem.id, job.chain, step), text, verdict, completion)

@@ -252,46 +252,20 @@ def rows_of(tree: Tree, task: Task, plan: Plan, scorer: Scorer) -> Iterator[Samp
 
 
 def _node_row(tree: Tree, node: Node, answer: Verdict, kept: bool) -> Sample:
-    done = node.done or Completion(
-        (), 0.0, 0.0, "length", len(node.context), len(node.context), 0, 0
-    )
-    prompt = len(tree.prompt)
+    read, prompt = len(node.context), len(tree.prompt)
+    done = node.done or Completion((), 0.0, 0.0, "length", read, read, 0, 0)
     cached = done.prompt_tokens - 1 if node.parent else prompt * (node.index > 0)
-    return Sample(
-        problem=tree.problem.id,
-        chain=tree.chain,
-        step=node.index,
-        text=node.text,
-        answer=answer.answer,
-        correct=answer.correct,
-        logprob=done.logprob,
-        sampling_logprob=done.sampling_logprob,
-        prompt_tokens=done.prompt_tokens,
-        cached_tokens=min(cached, done.prompt_tokens),
-        completion_tokens=done.completion_tokens,
-        seconds=done.seconds,
-        finish=done.finish if kept else "discarded",
-    )
+    cached, finish = min(cached, done.prompt_tokens), done.finish if kept else "discarded"
+    place = tree.problem.id, tree.chain, node.index
+    return Sample.of(place, node.text, answer, done, cached_tokens=cached, finish=finish)
 
 
 def _score_row(tree: Tree, node: Node, plan: Plan) -> Sample:
     """Return a scorer's pass over a node: it reads what its parent's pass has not read."""
     known = len(node.parent.context) if node.parent else len(tree.prompt)
-    return Sample(
-        problem=tree.problem.id,
-        chain=tree.chain,
-        step=plan.steps + node.index,
-        text="",
-        answer=None,
-        correct=False,
-        logprob=node.score,
-        sampling_logprob=node.score,
-        prompt_tokens=len(node.context),
-        cached_tokens=known,
-        completion_tokens=0,
-        seconds=0.0,
-        finish="scored",
-    )
+    read = Completion((), node.score, node.score, "scored", len(node.context), known, 0, 0.0)
+    place = tree.problem.id, tree.chain, plan.steps + node.index
+    return Sample.of(place, "", Verdict(None, False), read)
 
 
 def search_plans(methods: Sequence[str], widths: Sequence[int], scorer: str) -> list[Plan]:

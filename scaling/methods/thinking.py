@@ -104,18 +104,14 @@ def _row(
     else:
         parts, text = [answer] if answer else [], asked + said
         prompt, cached, new = start + thought + len(asked), start + thought, made
-    return Sample(
-        problem=problem.id,
-        chain=chain,
-        step=step,
-        text=text,
-        answer=verdict.answer,
-        correct=verdict.correct,
+    spent = Completion(
+        tokens=(),
         logprob=sum(part.logprob for part in parts),
         sampling_logprob=sum(part.sampling_logprob for part in parts),
+        finish=(answer or trace).finish,
         prompt_tokens=prompt,
         cached_tokens=cached,
         completion_tokens=new,
         seconds=sum(part.seconds for part in parts),
-        finish=(answer or trace).finish,
     )
+    return Sample.of((problem.id, chain, step), text, verdict, spent)
