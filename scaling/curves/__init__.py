@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from scaling import compute
-from scaling.curves.scored import Scored, added, passes_of, scores_of
+from scaling.curves.scored import Costs, Scored, added, as_scored, passes_of, placed, priced
 from scaling.estimates import (
     best_of_k,
     chain_prefix,
@@ -28,24 +28,11 @@ from scaling.estimates import (
 from scaling.intervals import REPLICATES, mean_interval
 from scaling.records import Curve
 from scaling.store import LoadedRun
+from scaling.store.scores import read_scores
 
-COLUMNS = [
-    "task",
-    "level",
-    "model",
-    "n_params",
-    "train_flops",
-    "method",
-    "selector",
-    "k",
-    "test_tokens",
-    "test_flops",
-    "accuracy",
-    "low",
-    "high",
-    "n_problems",
-    "n_missing",
-]
+COLUMNS = ["task", "level", "model", "n_params", "train_flops", "method", "selector",
+           "k", "test_tokens", "test_flops", "accuracy", "low", "high",
+           "n_problems", "n_missing"]  # fmt: skip
 UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
 PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
 SEARCHES = ("beam", "dvts", "rebase", "particles")  #: methods that grow a tree
@@ -107,7 +94,7 @@ class Pool:
         return rows if len(rows) == 1 else {**rows, "all": np.arange(len(column))}
 
     @cached_property
-    def costs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def costs(self) -> Costs:
         """Return per unit (shared cost per problem, own cost per chain and step).
 
         The shared cost is the prompt's prefill; a later step's own cost holds its longer context.
@@ -122,27 +109,13 @@ class Pool:
         first[0] = True
         known = np.where(first, prompt, cached)  # step 0 finds the shared prompt in the cache
         shared = over_chains(np.nanmax, prompt)
-        zero = np.zeros(len(shared))
-        costs = {
-            "samples": (zero, np.where(np.isnan(new), np.nan, 1.0)),
-            "tokens": (shared, prompt - known + new),
-            "flops": (
-                compute.forward_flops(shape, shared, 0, logit_rows=0),
-                compute.sample_flops(shape, prompt, known, new),
-            ),
-            "kv_bytes": (
-                compute.kv_bytes(shape, shared),
-                compute.sample_kv_traffic(shape, prompt, known, new),
-            ),
-            "seconds": (zero, self.ledger["seconds"]),
-            "price": (
-                compute.price(shared, 0, 0, *self.prices),
-                compute.price(prompt, known, new, *self.prices),
-            ),
-        }
+        zero, flops = np.zeros(len(shared)), compute.sample_flops(shape, prompt, known, new)
+        costs = priced(shape, self.prices, shared, (prompt, known, new), flops)
+        costs["samples"] = zero, np.where(np.isnan(new), np.nan, 1.0)
+        costs["seconds"] = zero, self.ledger["seconds"]
         return added(costs, self.passes.costs(shared, self.prices)) if self.passes else costs
 
-    def costs_with(self, selector: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def costs_with(self, selector: str) -> Costs:
         """Return `costs`, the passes of a selector's scorer included."""
         scored = self.scores.get(selector.removeprefix(WEIGHTED).partition(":")[0])
         shared = over_chains(np.nanmax, self.ledger["prompt_tokens"])
@@ -150,10 +123,9 @@ class Pool:
 
     def budgets(self) -> np.ndarray:
         """Return 1, 2, 4, ... up to the pool: chains of best-of-N, steps of a revision chain."""
-        size = self.correct.shape[1 if self.run.plan.method == "best_of_n" else 2]
-        if self.run.plan.method != "best_of_n":
-            return np.arange(1, size + 1)
-        return np.unique(np.append(2 ** np.arange(int(np.log2(size)) + 1), size))
+        _, chains, steps = self.correct.shape
+        parallel = self.run.plan.method == "best_of_n"
+        return doublings(chains) if parallel else np.arange(1, steps + 1)
 
     def values(self, selector: str, k: np.ndarray, chains: int = 1) -> np.ndarray:
         """Return the estimate per problem and budget, (problems, budgets); no bias, NaN beyond.
@@ -251,20 +223,33 @@ class Pool:
         """Return the mean cost of drawing up to k samples, stopping at the first right one.
 
         (problems, budgets), for best-of-N: what a sampler pays that is told the verdict, as told
-        revision is. Without bias: of the min(T, k) draws, sum over j < k of (1 - pass@j) on
-        average, pass@k are right, and draws of either kind are exchangeable.
+        revision is.
         """
-        own, shared = self.costs[unit][1][:, :, 0], self.costs[unit][0]
-        every = np.arange(1, int(np.max(k)) + 1)
-        coverage = self.values("oracle", every)
-        draws = np.cumsum(np.hstack([np.ones((len(coverage), 1)), 1 - coverage[:, :-1]]), axis=1)
-        right = self.correct[:, :, 0] == 1
-        mean = [
-            np.where(kind, own, 0).sum(axis=1) / np.maximum(kind.sum(axis=1), 1)
-            for kind in (right, ~right & np.isfinite(own))
-        ]
-        spent = mean[0][:, None] * coverage + mean[1][:, None] * (draws - coverage)
+        shared, own = self.costs[unit]
+        coverage = self.values("oracle", np.arange(1, int(np.max(k)) + 1))
+        spent = told_cost(own[:, :, 0], self.correct[:, :, 0], coverage)
         return (shared[:, None] + spent)[:, np.asarray(k) - 1]
+
+
+def doublings(size: int) -> np.ndarray:
+    """Return 1, 2, 4, ... and the size itself."""
+    return np.unique(np.append(2 ** np.arange(int(np.log2(size)) + 1), size))
+
+
+def told_cost(own: np.ndarray, right: np.ndarray, coverage: np.ndarray) -> np.ndarray:
+    """Return the mean cost of drawing up to 1, 2, ... chains, stopping at the first right one.
+
+    own, right: (problems, chains, ...) cost and correctness; coverage: their pass@1, pass@2, ...,
+    (problems, budgets, ...), the shape of the result. Without bias: of the min(T, k) draws, sum
+    over j < k of (1 - pass@j) on average, pass@k are right, and draws of either kind are
+    exchangeable.
+    """
+    draws = np.cumsum(1 - np.insert(coverage, 0, 0.0, axis=1)[:, :-1], axis=1)
+    good, bad = (
+        (np.where(kind, own, 0).sum(axis=1) / np.maximum(kind.sum(axis=1), 1))[:, None]
+        for kind in (right == 1, right == 0)
+    )
+    return good * coverage + bad * (draws - coverage)
 
 
 def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
@@ -279,22 +264,15 @@ def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
 
 def read_pool(run: LoadedRun) -> Pool:
     """Return a run's log as arrays over (problem, chain, step)."""
-    (frame, passes), plan = passes_of(run), run.plan
+    frame, passes = passes_of(run)
     failed = frame["finish"].astype(str).str.startswith("error").to_numpy()
     frame = frame[~failed]
-    row = pd.Index(run.problems["id"]).get_indexer(frame["problem"].astype(object))
-    at = (row, frame["chain"].to_numpy(), frame["step"].to_numpy())
-    shape = (len(run.problems), plan.chains, plan.steps)
-    correct = np.full(shape, np.nan)
-    correct[at] = frame["correct"].to_numpy(float)
-    answers = np.full(shape, -1, dtype=np.int64)
-    answers[at] = pd.factorize(frame["answer"])[0]
-    ledger = {}
-    for name in LEDGER:
-        ledger[name] = np.full(shape, np.nan)
-        ledger[name][at] = frame[name].to_numpy(float)
+    frame = frame.assign(answer=pd.factorize(frame["answer"])[0])
+    correct, answers, *columns = placed(run, frame, ("correct", "answer", *LEDGER))
+    answers, ledger = np.nan_to_num(answers, nan=-1).astype(int), zip(LEDGER, columns, strict=True)
+    scores = {scores.name: as_scored(run, scores) for scores in read_scores(run)}
     missing = int(failed.sum())
-    return Pool(run, correct, answers, ledger, missing, passes=passes, scores=scores_of(run))
+    return Pool(run, correct, answers, dict(ledger), missing, passes=passes, scores=scores)
 
 
 def curve(
@@ -330,38 +308,25 @@ def curve(
     )
 
 
-def accuracy_rows(pool: Pool, replicates: int = REPLICATES) -> Iterator[dict[str, object]]:
+def accuracy_rows(pool: Pool, replicates: int = REPLICATES) -> Iterator[tuple[object, ...]]:
     """Yield the rows of `accuracy.csv` that one run gives; a grid's method says its chains."""
-    k, run = pool.budgets(), pool.run
+    k, run, card = pool.budgets(), pool.run, pool.run.card
     series = [(name, 1) for name in pool.selectors if not name.startswith(WEIGHTED)]
     if run.plan.method == "revision":
         series += [("oracle", 2**i) for i in range(1, run.plan.chains.bit_length())]
     if run.plan.stop_after_correct:
         series = [("oracle", 1)]
     for selector, chains in series:
+        method = pool.label + (f" x{chains}" if chains > 1 else "")
         values = pool.values(selector, k, chains)
         costs = [pool.cost(unit, k, chains, selector=selector) for unit in ("tokens", "flops")]
         for level, rows in pool.levels.items():
             found = mean_interval(values[rows], replicates)
             tokens, flops = (cost[rows].mean(axis=0) for cost in costs)
-            for point, budget in enumerate(k):
-                yield {
-                    "task": run.task,
-                    "level": level,
-                    "model": run.card.name,
-                    "n_params": run.card.n_params,
-                    "train_flops": run.card.train_flops,
-                    "method": pool.label + (f" x{chains}" if chains > 1 else ""),
-                    "selector": selector,
-                    "k": int(budget) * chains,
-                    "test_tokens": tokens[point],
-                    "test_flops": flops[point],
-                    "accuracy": found.value[point],
-                    "low": found.low[point],
-                    "high": found.high[point],
-                    "n_problems": len(rows),
-                    "n_missing": pool.n_missing,
-                }
+            which = run.task, level, card.name, card.n_params, card.train_flops, method, selector
+            columns = k * chains, tokens, flops, found.value, found.low, found.high
+            for point in zip(*columns, strict=True):
+                yield *which, *point, len(rows), pool.n_missing
 
 
 def accuracy_table(pools: Iterable[Pool], replicates: int = REPLICATES) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scaling.curves import Pool
+from scaling.curves import Pool, doublings, told_cost
 from scaling.estimates import chain_prefix, pass_at_k
 from scaling.intervals import interval, problem_weights
 
@@ -96,11 +96,7 @@ def grid_ratio(revised: Pool, fresh: Pool, level: str = "all", replicates: int =
     if list(revised.run.problems["id"]) != list(fresh.run.problems["id"]):
         raise ValueError("revision and best-of-N hold other problems; sample both on the same")
     told = revised.run.plan.feedback == "verdict"
-    chains = np.unique(
-        np.append(
-            2 ** np.arange(int(np.log2(revised.correct.shape[1])) + 1), revised.correct.shape[1]
-        )
-    )
+    chains = doublings(revised.correct.shape[1])
     k = np.arange(1, fresh.correct.shape[1] + 1)
     weights = np.vstack([np.full(len(rows), 1 / len(rows)), problem_weights(len(rows), replicates)])
     spent = fresh.stopping_cost("flops", k) if told else fresh.cost("flops", k)
@@ -129,14 +125,6 @@ def _grid(pool: Pool, chains: NDArray[np.int64], told: bool) -> tuple[Floats, Fl
     n, c = right.shape[1], right.sum(axis=1).astype(int)  # (problems, steps)
     every = np.arange(1, int(chains[-1]) + 1)
     coverage = pass_at_k(n, c[:, None, :], every[:, None])  # (problems, every, steps)
-    if told:
-        begun = np.cumsum(1 - np.pad(coverage, ((0, 0), (1, 0), (0, 0)))[:, :-1], axis=1)
-        mean = [
-            np.where(kind, spent, 0).sum(axis=1) / np.maximum(kind.sum(axis=1), 1)
-            for kind in (right == 1, right == 0)
-        ]
-        cost = mean[0][:, None] * coverage + mean[1][:, None] * (begun - coverage)
-    else:
-        cost = every[:, None] * spent.mean(axis=1)[:, None]
+    cost = told_cost(spent, right, coverage) if told else every[:, None] * spent.mean(1)[:, None]
     at = chains - 1
     return coverage[:, at], (cost + shared[:, None, None])[:, at]

@@ -6,7 +6,7 @@ the run. Both become `Scored`: numbers to rank by, and a ledger priced by the sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ import pandas as pd
 
 from scaling import compute
 from scaling.store import LoadedRun
-from scaling.store.scores import LEDGER, Scores, placed, read_scores
+from scaling.store.scores import LEDGER, Scores
 
 Costs = dict[str, tuple[np.ndarray, np.ndarray]]  #: unit -> (shared per problem, own per sample)
+Prices = tuple[float, float]  #: per million input and output tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,26 +30,45 @@ class Scored:
     cached: np.ndarray  #: of these, read by an earlier pass
     shape: Mapping[str, Any] | None  #: of the model that a pass runs; None: passes are free
 
-    def costs(self, shared: np.ndarray, prices: tuple[float, float]) -> Costs:
+    def costs(self, shared: np.ndarray, prices: Prices) -> Costs:
         """Return per unit what reading the prompt once costs, and what each pass costs."""
         if self.shape is None:
             return {}
-        shape, new = compute.Shape(**self.shape), self.prompt - self.cached
-        return {
-            "tokens": (shared, new),
-            "flops": tuple(
-                compute.forward_flops(shape, read, cached, logit_rows=0)
-                for read, cached in ((shared, 0), (new, self.cached))
-            ),
-            "kv_bytes": (
-                compute.kv_bytes(shape, shared),
-                compute.sample_kv_traffic(shape, self.prompt, self.cached, 0),
-            ),
-            "price": (
-                compute.price(shared, 0, 0, *prices),
-                compute.price(self.prompt, self.cached, 0, *prices),
-            ),
-        }
+        shape, read = compute.Shape(**self.shape), self.prompt - self.cached
+        flops = compute.forward_flops(shape, read, self.cached, logit_rows=0)
+        return priced(shape, prices, shared, (self.prompt, self.cached, 0), flops)
+
+
+def priced(
+    shape: compute.Shape, prices: Prices, shared: Any, ledger: tuple[Any, Any, Any], flops: Any
+) -> Costs:
+    """Return per unit (what reading the shared prompt costs, what each pass costs).
+
+    ledger: tokens that a pass sees, those of them that are cached, those that it writes.
+    """
+    prompt, cached, new = ledger
+    read = compute.forward_flops(shape, shared, 0, logit_rows=0)
+    traffic = compute.sample_kv_traffic(shape, prompt, cached, new)
+    price = compute.price(prompt, cached, new, *prices)
+    return {
+        "tokens": (shared, prompt - cached + new),
+        "flops": (read, flops),
+        "kv_bytes": (compute.kv_bytes(shape, shared), traffic),
+        "price": (compute.price(shared, 0, 0, *prices), price),
+    }
+
+
+def placed(
+    run: LoadedRun, frame: pd.DataFrame, columns: Iterable[str], shift: int = 0
+) -> list[np.ndarray]:
+    """Return columns of rows as arrays over the run's (problem, chain, step), NaN without a row."""
+    row = pd.Index(run.problems["id"]).get_indexer(frame["problem"].astype(object))
+    at = row, frame["chain"].to_numpy(), frame["step"].to_numpy() - shift
+    arrays = []
+    for name in columns:
+        arrays.append(np.full((len(run.problems), run.plan.chains, run.plan.steps), np.nan))
+        arrays[-1][at] = frame[name].to_numpy(float)
+    return arrays
 
 
 def added(costs: Costs, more: Costs) -> Costs:
@@ -65,24 +85,13 @@ def passes_of(run: LoadedRun) -> tuple[pd.DataFrame, Scored | None]:
     passes = (run.frame["finish"] == "scored").to_numpy()
     if not passes.any():
         return run.frame, None
-    shape = (len(run.problems), run.plan.chains, run.plan.steps)
-    index, frame = pd.Index(run.problems["id"]), run.frame[passes]
-    score, prompt, cached = (
-        placed(frame, name, index, shape, shift=run.plan.steps) for name in ("logprob", *LEDGER)
-    )
-    (scorer,) = [s["extra"]["scorer"] for s in run.manifest["sessions"][-1:]]
+    columns = ("logprob", *LEDGER)
+    score, prompt, cached = placed(run, run.frame[passes], columns, shift=run.plan.steps)
+    scorer = run.manifest["sessions"][-1]["extra"]["scorer"]
     return run.frame[~passes], Scored({"last": score}, prompt, cached, scorer["shape"])
 
 
 def as_scored(run: LoadedRun, scores: Scores) -> Scored:
     """Return a scorer's rows as arrays over a run's (problem, chain, step)."""
-    shape = (len(run.problems), run.plan.chains, run.plan.steps)
-    index = pd.Index(run.problems["id"])
-    ways = {way: placed(scores.frame, way, index, shape) for way in scores.ways}
-    prompt, cached = (placed(scores.frame, name, index, shape) for name in LEDGER)
-    return Scored(ways, prompt, cached, scores.shape)
-
-
-def scores_of(run: LoadedRun) -> dict[str, Scored]:
-    """Return by name what each scorer left beside a run."""
-    return {scores.name: as_scored(run, scores) for scores in read_scores(run)}
+    *ways, prompt, cached = placed(run, scores.frame, (*scores.ways, *LEDGER))
+    return Scored(dict(zip(scores.ways, ways, strict=True)), prompt, cached, scores.shape)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -65,14 +64,3 @@ def read_scores(run: LoadedRun) -> list[Scores]:
             raise ValueError(f"{path} scores another run; delete it, score again")
         found.append(Scores(facts["name"], facts["shape"], table.to_pandas()))
     return found
-
-
-def placed(
-    frame: pd.DataFrame, name: str, problems: pd.Index, shape: tuple[int, ...], shift: int = 0
-) -> np.ndarray:
-    """Return a column as an array over (problem, chain, step), NaN where there is no row."""
-    array = np.full(shape, np.nan)
-    row = problems.get_indexer(pd.Index(frame["problem"].astype(object)))
-    at = (row, frame["chain"].to_numpy(), frame["step"].to_numpy() - shift)
-    array[at] = frame[name].to_numpy(float)
-    return array
