@@ -189,8 +189,7 @@ def train_flops(shape: Shape, tokens: ArrayLike, mean_context: float) -> Numbers
 
     For packed rows of length T without resets, mean_context = (T+1)/2.
     """
-    attention = 4.0 * shape.layers * shape.heads * shape.head_dim * mean_context
-    return 3.0 * (block_flops(shape) + head_flops(shape) + attention) * np.asarray(tokens, float)
+    return 3.0 * forward_flops(shape, 1, mean_context - 1) * np.asarray(tokens, float)
 
 
 def train_flops_6n(n_params: ArrayLike, tokens: ArrayLike) -> Numbers:

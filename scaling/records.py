@@ -25,6 +25,9 @@ MEASURED = (  #: what a sample keeps of its completion
     "finish",
 )  # fmt: skip
 FEEDBACKS = ("none", "verdict")
+#: plan field -> smallest value
+LEAST = {"chains": 1, "steps": 1, "max_new_tokens": 1, "top_k": 0, "stop_after_correct": 0}
+LEAST |= {"history": 0, "width": 0, "keep": 0}
 #: plan fields added since, unset
 LATER = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": ()}
 
@@ -83,14 +86,9 @@ class Plan:
             kinds = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
             if isinstance(value, bool) or not isinstance(value, kinds):
                 raise ValueError(f"{name} is {value!r}; give {kind.__name__}")
-        for name, low in (("chains", 1), ("steps", 1), ("max_new_tokens", 1), ("top_k", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; give an integer of at least {low}"
-                )
-        for name in ("stop_after_correct", "history", "width", "keep"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 0 or more")
+        for name, low in LEAST.items():
+            if (value := getattr(self, name)) < low:
+                raise ValueError(f"{name} is {value}; give an integer of at least {low}")
         if not self.temperature >= 0:
             raise ValueError(f"temperature is {self.temperature}; give 0 (greedy) or more")
         if not 0 < self.top_p <= 1 or not 0 <= self.min_p < 1:
@@ -226,14 +224,8 @@ class Fit:
         """Return one row per parameter: estimate, low, high."""
         import pandas as pd
 
-        return pd.DataFrame(self._rows())
-
-    def _rows(self) -> list[dict[str, Any]]:
-        ends = self.interval
-        return [
-            {"parameter": name, "estimate": value, "low": ends[name][0], "high": ends[name][1]}
-            for name, value in self.params.items()
-        ]
+        rows = [(name, value, *self.interval[name]) for name, value in self.params.items()]
+        return pd.DataFrame(rows, columns=["parameter", "estimate", "low", "high"])
 
     def _facts(self) -> dict[str, Any]:
         facts = {"success": self.success, "message": self.message, "rmse": self.rmse}
@@ -242,12 +234,13 @@ class Fit:
 
     def __str__(self) -> str:
         facts = "\n".join(f"{name}: {show.number(v)}" for name, v in self._facts().items())
-        return f"{self.law}, 95 % intervals\n{show.table_text(self._rows())}\n{facts}"
+        table = self.frame.map(show.number).to_string(index=False)
+        return f"{self.law}, 95 % intervals\n{table}\n{facts}"
 
     def _repr_html_(self) -> str:
         """Return the parameters like a results table, and whether to believe them."""
         title = f"{self.law}, 95 % intervals"
-        return show.card(title, self._facts(), show.table_html(self._rows()))
+        return show.card(title, self._facts(), show.table_html(self.frame.to_dict("records")))
 
     def predict(self, x: Any) -> np.ndarray:
         """Return the law at `x` (a tuple of arrays for several axes), in the unit of y."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 WIDTH, HEIGHT = 190, 64  #: of the small picture, pixels
 
 
@@ -37,17 +37,6 @@ def with_interval(value: float, low: float, high: float) -> str:
     '0.5 [0.41, 0.59]'
     """
     return f"{number(float(value))} [{number(float(low))}, {number(float(high))}]"
-
-
-def table_text(rows: Sequence[Row]) -> str:
-    """Return rows as text in columns, names on the left, numbers on the right."""
-    cells = [list(rows[0]), *([number(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in cells]
-    return "\n".join(
-        "  ".join([raw[0].ljust(widths[0]), *line[1:]])
-        for raw, line in zip(cells, lines, strict=True)
-    )
 
 
 def table_html(rows: Sequence[Row]) -> str:

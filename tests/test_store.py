@@ -127,7 +127,7 @@ def test_logged_integers_are_wide_enough_to_be_multiplied_by_parameters(
 def test_columns_are_chosen_and_an_unknown_one_names_the_nearest(sealed: store.LoadedRun) -> None:
     frame = store.load_run(sealed.path, columns=["correct", "chain"]).frame
     assert list(frame.columns) == ["correct", "chain"]
-    with pytest.raises(ValueError, match=r"no column 'corect'.*nearest: correct"):
+    with pytest.raises(ValueError, match=r"unknown column 'corect'; did you mean 'correct'"):
         store.load_run(sealed.path, columns=["corect"])
 
 

@@ -52,7 +52,7 @@ def fit(
     unique or sits at a bound, where replicates failed, and where counts hold more zeros than the
     law can. Intervals are NaN below 20 replicates. ValueError for x <= 0 or too few points.
     """
-    law = _row(law)
+    law = law if isinstance(law, Law) else look_up(LAWS, law, "law")
     if isinstance(x, Curve):
         x, y, replicates = x.x, x.y, x.replicates
     elif y is None:
@@ -162,13 +162,6 @@ def _grid(law: Law, x: Axes, y: Array, w: Array, count: int | None) -> Array:
         least = 1e-3 * np.abs(y).mean() / np.maximum(np.abs(basis).mean(1), 1e-300)
         p[:, columns] = np.where(law.moved_in_logs[columns], np.maximum(solved, least), solved)
     return p
-
-
-def _row(law: str | Law) -> Law:
-    """Return the law of a name."""
-    if isinstance(law, Law):
-        return law
-    return look_up(LAWS, law, "law")
 
 
 def _checked(

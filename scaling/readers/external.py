@@ -8,15 +8,17 @@ does not match. Not here: what the files say (`published`).
 from __future__ import annotations
 
 import csv
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
+
+from scaling.provenance import sha256
 
 DATA = Path(__file__).parents[2] / "data"
 ORIGIN = "https://raw.githubusercontent.com"
@@ -42,8 +44,8 @@ class Source:
 def sources(table: Path = DATA / "published" / "external.csv") -> list[Source]:
     """Return the list of files."""
     with table.open(newline="", encoding="utf-8") as lines:
-        _, *rows = csv.reader(lines)
-    return [Source(f, r, c, p, h, int(size), spdx) for f, r, c, p, h, size, spdx in rows]
+        rows: list[dict[str, Any]] = list(csv.DictReader(lines))
+    return [Source(**row | {"bytes": int(row["bytes"])}) for row in rows]
 
 
 def fault(source: Source, folder: Path) -> str:
@@ -51,7 +53,7 @@ def fault(source: Source, folder: Path) -> str:
     path = folder / source.file
     if not path.is_file():
         return "missing"
-    return "" if _sha256(path) == source.sha256 else "changed"
+    return "" if sha256(path) == source.sha256 else "changed"
 
 
 def fetch(source: Source, folder: Path, origin: str = ORIGIN) -> None:
@@ -102,11 +104,6 @@ def fetch_all(
         yield ("kept" if not wanted else "fetched" if get else "wanted"), source
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _part(source: Source, folder: Path) -> Path:
     path = folder / (source.file + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +121,7 @@ def _download(url: str, part: Path, done: int) -> None:
 
 def _keep(source: Source, folder: Path, part: Path, where: str) -> None:
     """Give a complete part its name, or remove it and raise."""
-    if (found := _sha256(part)) != source.sha256:
+    if (found := sha256(part)) != source.sha256:
         part.unlink()
         raise ValueError(f"{where} has sha256 {found}, pinned is {source.sha256}: it is not kept")
     part.replace(folder / source.file)

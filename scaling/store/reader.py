@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from scaling import show
-from scaling.records import ModelCard, Plan
+from scaling.records import ModelCard, Plan, look_up
 from scaling.store.files import PROBLEMS, SCHEMAS, checked_bytes, from_parquet
 from scaling.store.manifest import card_from_json, read_manifest
 from scaling.store.parts import read_parts
@@ -56,7 +55,8 @@ def load_run(path: Path, columns: Iterable[str] | None = None, text: bool = Fals
     columns: of the facts, all by default. text: also what the model wrote, as column `text`.
     Errors: ValueError naming the file, and where it differs, when one is missing or was changed.
     """
-    path, names = Path(path), _known(columns)
+    path, known = Path(path), {name: name for name in SCHEMAS["facts"].names}
+    names = [look_up(known, name, "column") for name in (known if columns is None else columns)]
     manifest = read_manifest(path)
     try:
         return _load(path, manifest, names, text)
@@ -94,17 +94,6 @@ def load_runs(root: Path) -> list[LoadedRun]:
     if not Path(root).is_dir():
         raise ValueError(f"{root} is not a folder; give the one that holds the run folders")
     return [load_run(path.parent) for path in sorted(Path(root).glob("*/manifest.json"))]
-
-
-def _known(columns: Iterable[str] | None) -> list[str]:
-    """Return the columns asked for; ValueError with the nearest name for an unknown one."""
-    allowed = SCHEMAS["facts"].names
-    names = allowed if columns is None else list(columns)
-    for name in names:
-        if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, 1) or [", ".join(allowed)]
-            raise ValueError(f"no column {name!r} in the log; the nearest: {near[0]}")
-    return names
 
 
 def _read_sealed(

@@ -9,7 +9,6 @@ import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -110,7 +109,7 @@ def _lock(run: Path) -> int:
     return handle
 
 
-class Writer:
+class Writer(contextlib.AbstractContextManager["Writer"]):
     """An open run, locked until closed: `write` each unit of work once, `seal` at the end."""
 
     path: Path  #: the run's folder
@@ -123,15 +122,7 @@ class Writer:
         self._ids = ids
         self._handle: int | None = lock
 
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
