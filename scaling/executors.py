@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
+from threading import Event, Thread
 from urllib.parse import parse_qsl, urlsplit
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -90,7 +91,7 @@ def _dask(where: str, workers: int) -> Iterator[Executor]:
             f"no Dask scheduler answers at {address}; `dask scheduler --port 8786` starts one"
         ) from error
     with client:
-        if not client.scheduler_info()["workers"]:
+        if where != address and not client.scheduler_info()["workers"]:
             print(f"waiting for workers: dask worker {address} --nthreads 1", file=sys.stderr)
         try:
             yield client.get_executor()
@@ -107,24 +108,60 @@ def _dask(where: str, workers: int) -> Iterator[Executor]:
 def _slurm(where: str, workers: int) -> Iterator[Executor]:
     """Start a scheduler here and jobs that work for it; both end with the context."""
     distributed = _distributed()
+    told = dict(parse_qsl(urlsplit(where).query))
+    folder, host = told.pop("folder", FOLDER), told.pop("host", None)
+    host = host or distributed.utils.get_ip()
+    with (
+        distributed.LocalCluster(
+            n_workers=0, host=host, dashboard_address=None, set_as_default=False
+        ) as cluster,
+        _jobs(cluster.scheduler_address, workers or 1, folder, told) as names,
+        _dask(cluster.scheduler_address, workers) as executor,
+    ):
+        over, ended = Event(), Event()
+        Thread(target=_watch, args=(executor, names, over, ended), daemon=True).start()
+        try:
+            yield executor
+        except CancelledError as error:
+            if not ended.is_set():
+                raise
+            raise ValueError(
+                f"every SLURM job has ended, by its time limit or scancel; see {folder}; {AGAIN}"
+            ) from error
+        finally:
+            over.set()
+
+
+@contextmanager
+def _jobs(scheduler: str, count: int, folder: str, told: dict[str, str]) -> Iterator[set[str]]:
+    """Submit jobs that `serve` a scheduler; the value is their names; cancel them at the end."""
     try:
         import submitit
     except ImportError as error:
         raise ValueError("SLURM needs: pip install 'inference-scaling-kit[slurm]'") from error
-    told = dict(parse_qsl(urlsplit(where).query))
-    starter = submitit.AutoExecutor(told.pop("folder", FOLDER), cluster=told.pop("cluster", None))
-    starter.update_parameters(**{k: int(v) if v.isdigit() else v for k, v in told.items()})
-    host = distributed.utils.get_ip()
-    with distributed.LocalCluster(
-        n_workers=0, host=host, dashboard_address=None, set_as_default=False
-    ) as cluster:
-        jobs = [starter.submit(serve, cluster.scheduler_address) for _ in range(workers or 1)]
+    jobs = []
+    try:
         try:
-            with _dask(cluster.scheduler_address, workers) as executor:
-                yield executor
-        finally:
-            for job in jobs:
-                job.cancel()
+            starter = submitit.AutoExecutor(folder, cluster="slurm")
+            starter.update_parameters(**{k: int(v) if v.isdigit() else v for k, v in told.items()})
+            for _ in range(count):
+                jobs.append(starter.submit(serve, scheduler))
+        except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
+            reason = " ".join(str(error).split())  # all of these are raised by submitit
+            raise ValueError(f"SLURM takes no such job: {reason}") from error
+        yield {job.job_id for job in jobs}
+    finally:
+        for job in jobs:
+            job.cancel()
+
+
+def _watch(executor: Executor, names: set[str], over: Event, ended: Event) -> None:
+    """Cancel what is left once no job is queued or running: nobody would ever do it."""
+    while not over.wait(PATIENCE):
+        queue = subprocess.run(["squeue", "--me", "-ho", "%A"], capture_output=True, text=True)
+        if queue.returncode == 0 and not names & set(queue.stdout.split()):
+            ended.set()
+            return executor.shutdown(wait=False)
 
 
 def serve(scheduler: str) -> None:

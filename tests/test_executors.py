@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import pwd
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import which
 
 import pandas as pd
 import pytest
@@ -40,7 +42,7 @@ class Noted:
     def prompt(self, problem):
         if problem.id in self.slow and not (self.folder / "killed").exists():
             (self.folder / "asleep").write_text(str(os.getpid()))
-            time.sleep(60)
+            time.sleep(600)
         return get_task("sums").prompt(problem)
 
     def verify(self, problem, text):
@@ -59,6 +61,30 @@ def work(model: Path, root: Path, task=None, problems: int = 40) -> Work:
     return Work(
         str(model), task or get_task("sums"), tuple(get_task("sums").problems(problems)), PLAN, root
     )
+
+
+def sleeper(model: Path, folder: Path) -> Work:
+    """Return the run of `work` whose third unit sleeps, until a file "killed" is in the folder."""
+    unit = units_of(work(model, folder).problems, PLAN)
+    slow = tuple(problem for problem, name in unit.items() if name == "000002")
+    return work(model, folder / "runs", Noted(folder, slow))
+
+
+def sampling(asked: Work, folder: Path, executor: str, workers: int = 0) -> subprocess.Popen:
+    """Return a process that samples a run."""
+    (folder / "work").write_bytes(pickle.dumps(asked))
+    script = "import pickle, sys; from scaling.study import sample_all\nwork = sys.argv[1]\n"
+    script += "sample_all([pickle.load(open(work, 'rb'))], int(sys.argv[3]), sys.argv[2])"
+    command = [sys.executable, "-c", script, folder / "work", executor, str(workers)]
+    root = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, env=root, stderr=subprocess.PIPE, text=True)
+
+
+def sleeping(folder: Path) -> int:
+    """Wait until a worker sleeps and all other units are logged; return its process."""
+    asleep = until(lambda: (folder / "asleep").exists() and (folder / "asleep").read_text())
+    until(lambda: len(list((folder / "runs").glob("*/parts/*.facts.parquet"))) == 3)
+    return int(asleep)
 
 
 def texts(run) -> pd.DataFrame:
@@ -116,25 +142,15 @@ def test_a_killed_worker_and_a_new_client_lose_nothing_and_log_nothing_twice(
     scheduler, alone, tiny_folder, tmp_path
 ):
     """A client is killed among units, its worker inside one; the same call ends in the same run."""
-    unit = units_of(work(tiny_folder, tmp_path).problems, PLAN)
-    slow = tuple(problem for problem, name in unit.items() if name == "000002")
-    task = Noted(tmp_path, slow)
-    script = "import pickle, sys; from scaling.study import sample_all\n"
-    script += "sample_all([pickle.load(open(sys.argv[1], 'rb'))], executor=sys.argv[2])"
-    asked = work(tiny_folder, tmp_path / "runs", task)
-    (tmp_path / "work").write_bytes(pickle.dumps(asked))
-    root = HERE | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    client = subprocess.Popen(
-        [sys.executable, "-c", script, tmp_path / "work", scheduler], env=root
-    )
-    try:
-        asleep = until(lambda: (tmp_path / "asleep").exists() and (tmp_path / "asleep").read_text())
-        until(lambda: len(list((tmp_path / "runs").glob("*/parts/*.facts.parquet"))) == 3)
-    finally:
-        client.kill()
-        client.wait()
-    os.kill(int(asleep), signal.SIGKILL)  # its nanny starts another
+    asked = sleeper(tiny_folder, tmp_path)
+    with sampling(asked, tmp_path, scheduler) as client:
+        try:
+            asleep = sleeping(tmp_path)
+        finally:
+            client.kill()
+    os.kill(asleep, signal.SIGKILL)  # its nanny starts another
     (tmp_path / "killed").touch()
+    task = asked.task
     (run,) = sample_all([asked], executor=scheduler)
     pd.testing.assert_frame_equal(texts(run), texts(alone))
     assert (task.verdicts() == PLAN.chains).all()  # no finished unit was drawn again
@@ -143,6 +159,121 @@ def test_a_killed_worker_and_a_new_client_lose_nothing_and_log_nothing_twice(
     (again,) = sample_all([asked], executor="dask://nobody:1")  # sealed: nobody is needed
     pd.testing.assert_frame_equal(texts(again), texts(alone))
     pd.testing.assert_series_equal(task.verdicts(), before)
+
+
+SLURM = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={daemon}
+SlurmUser={user}
+SlurmdUser={user}
+AuthInfo=socket={folder}/munge.socket
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+NodeName=one NodeHostname={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+PartitionName=all Nodes=one Default=YES
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """Start a real SLURM of one node on loopback, with a munge of its own; skip where none is."""
+    pytest.importorskip("submitit")
+    paths = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
+    if lacks := [
+        n for n in ("munged", "slurmctld", "slurmd", "sbatch") if not which(n, path=paths)
+    ]:
+        pytest.skip(f"no SLURM here: {', '.join(lacks)} not found (apt install slurm-wlm munge)")
+    folder = tmp_path_factory.mktemp("slurm")
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    (folder / "key").write_bytes(os.urandom(1024))
+    (folder / "key").chmod(0o600)
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0)), two.bind(("127.0.0.1", 0))
+        ports = {"controller": one.getsockname()[1], "daemon": two.getsockname()[1]}
+    about = {"host": socket.gethostname(), "user": pwd.getpwuid(os.getuid()).pw_name}
+    (folder / "slurm.conf").write_text(SLURM.format(folder=folder, **about, **ports))
+    at = {f"--{n}-file={folder / n}" for n in ("key", "pid", "log", "seed")}
+    munged = ["munged", "--foreground", "--force", f"--socket={folder / 'munge.socket'}", *at]
+    commands = [munged, ["slurmctld", "-D"], ["slurmd", "-D", "-N", "one"]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", paths)
+        patch.setenv("PYTHONPATH", PATHS)
+        patch.setenv("SLURM_CONF", f"{folder}/slurm.conf")
+        patch.setattr(executors, "PATIENCE", 2)
+        children = []
+        try:
+            for command in commands:
+                with (folder / f"{command[0]}.txt").open("w") as log:
+                    start = subprocess.Popen(
+                        command, stdout=log, stderr=log, start_new_session=True
+                    )
+                children.append(start)
+                until((folder / "munge.socket").exists)
+            until(lambda: "idle" in tell("sinfo", "-ho", "%T"), 60)
+            yield f"slurm://?timeout_min=20&host=127.0.0.1&folder={folder / 'jobs'}"
+            until(lambda: not tell("squeue", "-h"), 60)
+        finally:
+            for child in reversed(children):
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+
+
+def tell(*command: str) -> str:
+    """Return what a command of SLURM prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def cancel_job_of(process: int) -> None:
+    """Cancel the SLURM job that a process belongs to."""
+    told = Path(f"/proc/{process}/environ").read_text().split("\0")
+    (job,) = (line.partition("=")[2] for line in told if line.startswith("SLURM_JOB_ID="))
+    subprocess.run(["scancel", job], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_cancelled_slurm_jobs_lose_a_unit_and_the_same_command_goes_on(
+    slurm, alone, tiny_folder, tmp_path
+):
+    """One job is cancelled inside a unit, which the other takes; then that one is cancelled too."""
+    asked = sleeper(tiny_folder, tmp_path)
+    with sampling(asked, tmp_path, slurm, 2) as client:
+        try:
+            first = sleeping(tmp_path)
+            (tmp_path / "asleep").unlink()
+            cancel_job_of(first)
+            second = sleeping(tmp_path)
+            assert second != first
+            cancel_job_of(second)
+            said = client.communicate(timeout=120)[1]
+        finally:
+            client.kill()
+    assert client.returncode == 1
+    assert "every SLURM job has ended, by its time limit or scancel" in said
+    (tmp_path / "killed").touch()
+    (run,) = sample_all([asked], 1, slurm)
+    pd.testing.assert_frame_equal(texts(run), texts(alone))
+    assert (asked.task.verdicts() == PLAN.chains).all()  # no finished unit was drawn again
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_does_not_take_is_one_line(slurm, tiny_folder, tmp_path):
+    for told in ("&slurm_partition=nowhere", "&timeout_mins=3", "&timeout_min=long"):
+        with pytest.raises(ValueError, match="SLURM takes no such job: ") as caught:
+            sample_all([work(tiny_folder, tmp_path)], 1, slurm + told)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_worker_that_holds_another_model_is_refused(tiny_folder, tmp_path, monkeypatch):
