@@ -140,13 +140,13 @@ def train(root: Path, tell: Callable[[str], None]) -> None:
     from scaling import train as training
 
     training.SIZES["mini"] = (32, 1)
-    save = training._save_checkpoint
+    save = training.save_checkpoint
 
     def told(trainer: Any, path: Path, *rest: Any) -> None:
         save(trainer, path, *rest)
         tell(f"mini/{path.name}/model.safetensors")
 
-    training._save_checkpoint = told
+    training.save_checkpoint = told
     recipe = training.Recipe(batch_tokens=1024, warmup_steps=2)
     training.train_rung("mini", (4e8, 1.2e9), root, recipe)
 

@@ -14,7 +14,7 @@ from scaling import compute
 from scaling.models import LM, load_lm
 from scaling.records import Sample, Verdict
 from scaling.tasks import get_task
-from scaling.train import Recipe, reinforce
+from scaling.train import Recipe, Trainer, reinforce
 from scaling.train.reinforce import (
     CREDIT,
     Course,
@@ -25,7 +25,6 @@ from scaling.train.reinforce import (
     reward,
     row_of,
     sampling_flops,
-    trainer_of,
 )
 
 SMALL = Course(
@@ -87,7 +86,7 @@ def test_batches_hold_every_row_once_and_have_few_shapes(lm):
 
 def test_the_compute_of_a_round_is_its_samples_and_its_updates(lm, monkeypatch):
     script_verdict(monkeypatch, lambda text: hash(text) % 2)
-    trainer = trainer_of(lm, RECIPE)
+    trainer = Trainer(lm, RECIPE)
     before, seen = trainer.flops, []
     sample_groups = reinforce.sample_groups
     monkeypatch.setattr(
@@ -125,7 +124,7 @@ def test_a_prompt_is_paid_once_however_many_samples_share_it(lm):
 def test_reward_makes_what_is_rewarded_more_likely(lm, monkeypatch, method):
     digits = "0123456789"  # a bandit: only the first character counts; 10 of 64 arms pay at first
     script_verdict(monkeypatch, lambda text: text[:1] in digits and text)
-    trainer = trainer_of(lm, RECIPE)
+    trainer = Trainer(lm, RECIPE)
     course = replace(SMALL, method=method, problems=8, samples=8, max_new_tokens=1, rate=1e-2)
     rounds = [play_round(trainer, course, i, repeat(("", "")))["reward"] for i in range(25)]
     assert rounds[0] < 0.4

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ MIXTURE = {  #: share of training examples by task and level
     ("sums", "5x99"): 0.06,
     ("sums", "6x99"): 0.08,
 }
+COUNTS = ("steps", "tokens", "flops", "losses")  #: of a Trainer, that a branch changes
+State = tuple[dict[str, torch.Tensor], dict[str, Any]]  #: tensors by name, counts
 REVISIONS = 0.1  #: share of examples that show drafts first
 DECAY = 0.2  #: share of a checkpoint's tokens over which its rate falls to zero
 WIDTHS = (32, 48, 64, 96, 144, 208)  #: padded lengths; an example that is longer is left out
@@ -140,10 +143,12 @@ def optimisers(model, rate: float) -> list[torch.optim.Optimizer]:
     ]
 
 
-def descend(optimisers: Sequence[torch.optim.Optimizer], rate: float) -> None:
-    """Take one step on the gradients that have gathered, their norm cut to 1."""
+def descend(
+    optimisers: Sequence[torch.optim.Optimizer], rate: float, most: float = torch.inf
+) -> None:
+    """Take one step on the gradients that have gathered, their norm cut to `most`."""
     parameters = [p for o in optimisers for group in o.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    torch.nn.utils.clip_grad_norm_(parameters, most)
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -151,56 +156,64 @@ def descend(optimisers: Sequence[torch.optim.Optimizer], rate: float) -> None:
         optimiser.zero_grad()
 
 
-def loss_of(forward: Callable, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the summed cross-entropy of the labels, in nats; matrix products in bfloat16."""
-    with torch.autocast(ids.device.type, torch.bfloat16):
-        logits = forward(input_ids=ids, use_cache=False).logits
-    return cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
-
-
 class Trainer:
-    """A model, its optimisers and its data: all that a branch must copy."""
+    """A model, its optimisers, its data and what it has cost so far."""
 
-    def __init__(self, size: str | tuple[int, int], recipe: Recipe) -> None:
+    def __init__(self, start: str | tuple[int, int] | LM, recipe: Recipe) -> None:
+        """start: a size of the ladder, (hidden, layers), or a model to go on from."""
         torch.manual_seed(recipe.seed)
-        from transformers import AutoModelForCausalLM
+        self.recipe, self.device = recipe, "cuda" if torch.cuda.is_available() else "cpu"
+        self.steps, self.tokens, self.flops = 0, 0, 0.0
+        if isinstance(start, LM):
+            self.model, self.tokenizer = copy.deepcopy(start.model).float(), start.tokenizer
+            self.model.set_attn_implementation("eager")
+            self.tokens, self.flops = start.card.train_tokens, start.card.train_flops
+        else:
+            from transformers import AutoModelForCausalLM
 
-        hidden, layers = SIZES[size] if isinstance(size, str) else size
-        self.recipe, self.tokenizer = recipe, character_tokenizer()
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        config = tiny_config(hidden, layers)
-        self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+            config = tiny_config(*(SIZES[start] if isinstance(start, str) else start))
+            self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+            self.tokenizer = character_tokenizer()
         self.model.to(self.device)
         self.shape = compute.Shape.from_config(self.model.config)
         self.optimisers = optimisers(self.model, recipe.rate)
         self.data = batches(self.tokenizer, recipe.seed, recipe.batch_tokens)
-        self.forward = (
-            torch.compile(self.model.forward, dynamic=False)
-            if recipe.compiled
-            else self.model.forward
-        )
-        self.steps, self.tokens, self.flops = 0, 0, 0.0
+        self.forward = self.model.forward
+        if recipe.compiled:
+            self.forward = torch.compile(self.model.forward, dynamic=False)
         self.drawn = 0  #: steps of data, those of branches included
         self.losses: list[float] = []
+
+    def learn(self, parts: Iterable[Sequence[torch.Tensor]], loss: Callable, rate: float) -> float:
+        """Take one step down the sum of `loss(logits, *rest)` over parts (ids, *rest); return it.
+
+        Matrix products are in bfloat16, and counted. ids and labels are (rows, width).
+        """
+        total = 0.0
+        for ids, *rest in parts:
+            with torch.autocast(self.device, torch.bfloat16):
+                logits = self.forward(input_ids=ids.to(self.device), use_cache=False).logits
+            value = loss(logits.float(), *(part.to(self.device) for part in rest))
+            value.backward()
+            total += value.item()
+            self.tokens += ids.numel()
+            context = (ids.shape[1] + 1) / 2
+            self.flops += float(compute.train_flops(self.shape, ids.numel(), context))
+        descend(self.optimisers, rate, most=1.0)
+        return total
 
     def step(self, decay: float = 1.0) -> float:
         """Take one step at `decay` times the trunk's rate; return the loss per answer token."""
         warm = min(1.0, (self.steps + 1) / self.recipe.warmup_steps)
         micro = self.draw()
         count = sum(int((labels >= 0).sum()) for _, labels in micro)
-        total = 0.0
-        for ids, labels in micro:
-            loss = loss_of(self.forward, ids.to(self.device), labels.to(self.device)) / count
-            loss.backward()
-            total += loss.item()
-            self.tokens += ids.numel()
-            self.flops += float(
-                compute.train_flops(self.shape, ids.numel(), (ids.shape[1] + 1) / 2)
-            )
-        descend(self.optimisers, self.recipe.rate * warm * decay)
+
+        def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / count
+
+        self.losses.append(self.learn(micro, loss, self.recipe.rate * warm * decay))
         self.steps += 1
-        self.losses.append(total)
-        return total
+        return self.losses[-1]
 
     def branch(self, flops: float) -> Iterator[float]:
         """Decay from here to `flops`, leaving the model at the branch's end; yield losses."""
@@ -208,19 +221,34 @@ class Trainer:
         while self.flops < flops:
             yield self.step(decay=max(0.0, 1 - (self.flops - start) / (flops - start)))
 
-    def state(self) -> tuple:
+    def state(self) -> State:
         """Return a copy of what a branch would change."""
-        optimisers = copy.deepcopy([optimiser.state_dict() for optimiser in self.optimisers])
-        weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        return weights, optimisers, self.steps, self.tokens, self.flops, list(self.losses)
-
-    def save(self, path: Path) -> None:
-        """Write all that training goes on from (safetensors), whole or not at all."""
         tensors = {f"weights/{name}": t.clone() for name, t in self.model.state_dict().items()}
         for i, optimiser in enumerate(self.optimisers):
             for index, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{i}/{index}/{name}": t.clone() for name, t in slots.items()}
-        counts = {"steps": self.steps, "tokens": self.tokens, "flops": self.flops}
+        return tensors, {name: copy.copy(getattr(self, name)) for name in COUNTS}
+
+    def restore(self, state: State) -> None:
+        """Go back to a copied state; the data stream goes on."""
+        tensors, counts = state
+        weights, states = {}, [o.state_dict() | {"state": {}} for o in self.optimisers]
+        for name, tensor in tensors.items():
+            where, _, rest = name.partition("/")
+            if where == "weights":
+                weights[rest] = tensor
+            else:
+                index, slot = rest.split("/")
+                states[int(where)]["state"].setdefault(int(index), {})[slot] = tensor
+        self.model.load_state_dict(weights)
+        for optimiser, saved in zip(self.optimisers, states, strict=True):
+            optimiser.load_state_dict(saved)
+        for name in COUNTS:
+            setattr(self, name, counts[name])
+
+    def save(self, path: Path) -> None:
+        """Write all that training goes on from (safetensors), whole or not at all."""
+        tensors, counts = self.state()
         notes = counts | {"drawn": self.drawn, "recipe": asdict(self.recipe)}
         aside = path.with_suffix(".tmp")
         save_file(tensors, aside, {"trunk": json.dumps(notes)})
@@ -239,16 +267,7 @@ class Trainer:
             raise ValueError(f"{path} cannot be read ({error}); delete it to start anew") from error
         if notes["recipe"] != asdict(self.recipe):
             raise ValueError(f"{path} is of another recipe; delete it to start anew")
-        weights, states = {}, [o.state_dict() for o in self.optimisers]
-        for name, tensor in tensors.items():
-            where, _, rest = name.partition("/")
-            if where == "weights":
-                weights[rest] = tensor
-            else:
-                index, slot = rest.split("/")
-                states[int(where)]["state"].setdefault(int(index), {})[slot] = tensor
-        counts = notes["steps"], notes["tokens"], notes["flops"]
-        self.restore((weights, states, *counts, self.losses))
+        self.restore((tensors, {"losses": []} | notes))
         for _ in range(notes["drawn"]):
             self.draw()
 
@@ -256,13 +275,6 @@ class Trainer:
         """Return the next step's data."""
         self.drawn += 1
         return next(self.data)
-
-    def restore(self, state: tuple) -> None:
-        """Go back to a copied state; the data stream goes on."""
-        weights, states, self.steps, self.tokens, self.flops, self.losses = state
-        self.model.load_state_dict(weights)
-        for optimiser, saved in zip(self.optimisers, states, strict=True):
-            optimiser.load_state_dict(saved)
 
     def lm(self, name: str) -> LM:
         """Return the model as it would be loaded: rounded to bfloat16, with its card."""
@@ -300,7 +312,13 @@ def train_rung(
         state = trainer.state()
         for _ in trainer.branch(budget):
             pass
-        _save_checkpoint(trainer, path, time.time() - started)
+        notes = {
+            "recipe": asdict(trainer.recipe),
+            "mixture": {"/".join(key): share for key, share in MIXTURE.items()},
+            "final_loss": float(np.mean(trainer.losses[-20:])),
+            "seconds": time.time() - started,
+        }
+        save_checkpoint(trainer, path, f"ladder/{size}/{path.name}", notes)
         trainer.restore(state)
         trainer.save(trunk)
     bar.close()
@@ -308,15 +326,10 @@ def train_rung(
     return paths
 
 
-def _save_checkpoint(trainer: Trainer, path: Path, seconds: float) -> None:
+def save_checkpoint(trainer: Trainer, path: Path, name: str, notes: dict[str, Any]) -> Path:
     """Write a checkpoint aside and move it into place; an older one of its name is replaced."""
     aside = path.with_name(f".{path.name}.tmp")
-    notes = {
-        "recipe": asdict(trainer.recipe),
-        "mixture": {"/".join(key): share for key, share in MIXTURE.items()},
-        "final_loss": float(np.mean(trainer.losses[-20:])),
-        "seconds": seconds,
-    }
-    save_lm(trainer.lm(f"ladder/{path.parent.name}/{path.name}"), aside, **notes)
+    save_lm(trainer.lm(name), aside, **notes)
     shutil.rmtree(path, ignore_errors=True)
     os.replace(aside, path)
+    return path

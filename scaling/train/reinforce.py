@@ -13,7 +13,6 @@ token, and of three forwards per position learnt from. Not here: how traces are 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,13 +25,14 @@ from tqdm.auto import tqdm
 from scaling import compute
 from scaling.engine import Engine
 from scaling.methods import draw
-from scaling.models import CARD, LM, load_lm, save_lm
+from scaling.models import CARD, LM, load_lm
 from scaling.records import Plan, Sample, look_up
 from scaling.tasks import get_task, stream
 from scaling.tasks.traces import examples
-from scaling.train import Recipe, Trainer, batches, descend, flops_name
+from scaling.train import Recipe, Trainer, batches, flops_name, save_checkpoint
 
 WIDTHS = (64, 128, 288)  #: padded lengths of traces; few, since each is compiled
+SKILLS = ["thinking", "wait"]  #: methods that a card says its model was trained for
 PROMPT_TOKENS = 24  #: room for the longest prompt
 Row = tuple[list[int], list[int], float]  #: ids, labels (-100: not learnt), weight
 
@@ -72,19 +72,11 @@ class Course:
     seed: int = 0
 
 
-def trainer_of(lm: LM, recipe: Recipe) -> Trainer:
-    """Return a trainer that goes on from a tiny model's weights and from what it has cost."""
-    trainer = Trainer((lm.card.shape["hidden"], lm.card.shape["layers"]), recipe)
-    trainer.model.load_state_dict(lm.model.state_dict())
-    trainer.flops, trainer.tokens = lm.card.train_flops, lm.card.train_tokens
-    return trainer
-
-
 def imitate(
     lm: LM, flops: float, path: Path, recipe: Recipe, levels: tuple[str, ...] = ("3x20",)
 ) -> Path:
     """Train on written traces for `flops` more, the rate falling to zero; return the checkpoint."""
-    trainer = trainer_of(lm, recipe)
+    trainer = Trainer(lm, recipe)
     pairs = examples(recipe.seed, levels)
     trainer.data = batches(trainer.tokenizer, recipe.seed, recipe.batch_tokens, pairs, WIDTHS)
     before = trainer.flops
@@ -94,8 +86,8 @@ def imitate(
         bar.set_postfix(loss=f"{loss:.3f}")
     bar.close()
     notes = {"recipe": asdict(recipe), "start": lm.card.name, "imitation_flops": flops}
-    name = f"thinking/{path.parent.name}/{path.name}"
-    return _save(trainer, path, name, notes | {"final_loss": float(np.mean(trainer.losses[-20:]))})
+    notes |= {"final_loss": float(np.mean(trainer.losses[-20:])), "skills": SKILLS}
+    return save_checkpoint(trainer, path, f"thinking/{path.parent.name}/{path.name}", notes)
 
 
 def sample_groups(
@@ -110,14 +102,9 @@ def sample_groups(
     engine = Engine(trainer.model, eos_ids=[trainer.tokenizer.eos_token_id])
     rows, rewards, log = [], [], []
     for problem, samples in draw(lm, task, problems, plan, engine):
-        ended = [sample.finish == "stop" for sample in samples]
-        rows += [
-            row_of(lm, problem.prompt, sample.text, stop)
-            for sample, stop in zip(samples, ended, strict=True)
-        ]
-        rewards.append([float(sample.correct) for sample in samples])
+        rows += [row_of(lm, problem.prompt, s.text, s.finish == "stop") for s in samples]
+        rewards.append([float(s.correct) for s in samples])
         log += samples
-    trainer.model.train()
     return rows, np.array(rewards), log
 
 
@@ -143,13 +130,10 @@ def padded(
         size = max(1, batch_tokens // width)
         for start in range(0, len(group), size):
             part = group[start : start + size]
-            ids = torch.zeros(size, width, dtype=torch.int64)
-            labels, weights = torch.full((size, width), -100), torch.zeros(size)
-            for i, (tokens, wanted, weight) in enumerate(part):
-                ids[i, : len(tokens)] = torch.tensor(tokens)
-                labels[i, : len(wanted)] = torch.tensor(wanted)
-                weights[i] = weight
-            yield ids, labels, weights
+            part += [([], [], 0.0)] * (size - len(part))
+            ids = torch.tensor([row + [0] * (width - len(row)) for row, _, _ in part])
+            labels = torch.tensor([row + [-100] * (width - len(row)) for _, row, _ in part])
+            yield ids, labels, torch.tensor([float(weight) for *_, weight in part])
 
 
 def credit_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -157,22 +141,16 @@ def credit_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tenso
 
     With advantages as weights its gradient is that of the policy gradient, sign reversed.
     """
-    nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+    nats = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
     return (nats.view(labels.shape).sum(dim=1) * weights).sum()
 
 
 def learn(trainer: Trainer, rows: Sequence[Row], course: Course) -> float:
     """Take one optimiser step on weighted rows, per label; return the FLOPs it took."""
     count, before = sum(sum(i >= 0 for i in row[1]) for row in rows), trainer.flops
-    for ids, labels, weights in padded(rows, course.batch_tokens):
-        with torch.autocast(trainer.device, torch.bfloat16):
-            logits = trainer.forward(input_ids=ids.to(trainer.device), use_cache=False).logits
-        loss = credit_loss(logits, labels.to(trainer.device), weights.to(trainer.device))
-        (loss / count).backward()
-        trainer.tokens += ids.numel()
-        context = (ids.shape[1] + 1) / 2
-        trainer.flops += float(compute.train_flops(trainer.shape, ids.numel(), context))
-    descend(trainer.optimisers, course.rate)
+    trainer.learn(
+        padded(rows, course.batch_tokens), lambda *part: credit_loss(*part) / count, course.rate
+    )
     return trainer.flops - before
 
 
@@ -225,7 +203,7 @@ def reward(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> li
     paths = [folder / flops_name(budget) for budget in budgets]
     done = [path for path in paths if (path / CARD).exists()]
     start, lm = lm.card, load_lm(done[-1]) if done else lm
-    trainer = trainer_of(lm, Recipe(seed=course.seed, compiled=course.compiled))
+    trainer = Trainer(lm, Recipe(seed=course.seed, compiled=course.compiled))
     spent = {"sampling_flops": 0.0, "update_flops": 0.0}
     rounds: list[dict[str, float]] = []
     if done:
@@ -243,15 +221,7 @@ def reward(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> li
         if path not in done:
             notes = {"course": asdict(course), "start": start.name, "rounds": rounds}
             name = f"{start.name.rpartition('/')[0]}/{course.method}/{path.name}"
-            _save(trainer, path, name, notes | {"start_flops": start.train_flops} | spent)
+            notes |= {"start_flops": start.train_flops} | spent | {"skills": SKILLS}
+            save_checkpoint(trainer, path, name, notes)
     bar.close()
     return paths
-
-
-def _save(trainer: Trainer, path: Path, name: str, notes: dict) -> Path:
-    """Write a checkpoint aside and move it into place."""
-    aside = path.with_name(f".{path.name}.tmp")
-    save_lm(trainer.lm(name), aside, **notes, skills=["thinking", "wait"])
-    shutil.rmtree(path, ignore_errors=True)
-    aside.rename(path)
-    return path

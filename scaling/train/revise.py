@@ -11,7 +11,6 @@ Not here: pre-training (`train`), how a chain is drawn (`methods`).
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,10 +25,10 @@ from tqdm.auto import tqdm
 from scaling import compute
 from scaling.engine import Engine
 from scaling.methods import draw
-from scaling.models import LM, make_card
+from scaling.models import LM
 from scaling.records import Plan, Problem, Sample, look_up
 from scaling.tasks import get_task, revision_suffix, stream
-from scaling.train import descend, optimisers
+from scaling.train import Recipe, Trainer
 
 Lesson = tuple[list[str], list[float]]  #: drafts of a chain, and the weight of each in the loss
 Row = tuple[list[int], list[int], list[float]]  #: ids, the label of each, its weight
@@ -141,7 +140,7 @@ def sample_chains(
     seed = stream("revise", course.seed, round_).getrandbits(31)
     task = get_task(course.task, course.levels)
     plan = Plan("revision", chains=2, steps=course.steps, feedback=feedback, seed=seed)
-    engine = Engine(copy.deepcopy(lm.model), eos_ids=lm.eos_ids)
+    engine = Engine(lm.model, eos_ids=lm.eos_ids)
     chains: dict[tuple[str, int], tuple[Problem, list[Sample]]] = {}
     problems = task.problems(course.problems, "train", seed)
     for problem, samples in draw(lm, task, problems, plan, engine):
@@ -175,42 +174,26 @@ def train_reviser(lm: LM, course: Course, name: str) -> tuple[LM, list[float]]:
 
     FLOPs: those of the start, of sampling the chains, and of three forwards per trained position.
     """
-    model = copy.deepcopy(lm.model).float()
-    model.set_attn_implementation("eager")
-    now = LM(model, lm.tokenizer, lm.card, skills=("revision",))
-    forward = torch.compile(model.forward, dynamic=False) if course.compiled else model.forward
-    both, rng = optimisers(model, course.rate), stream("revise", course.seed)
-    shape, accuracy = compute.Shape.from_config(model.config), []
-    flops, tokens = lm.card.train_flops, lm.card.train_tokens
+    trainer = Trainer(lm, Recipe(rate=course.rate, seed=course.seed, compiled=course.compiled))
+    now = LM(trainer.model, lm.tokenizer, lm.card, skills=("revision",))
+    rng, accuracy = stream("revise", course.seed), []
     bar = tqdm(range(course.rounds), unit="round", desc=name)
     for round_ in bar:
         rows, samples = lessons_of(now, course, round_)
         accuracy.append(float(np.mean([s.correct for s in samples if s.step == 0])))
         bar.set_postfix(first_draft=f"{accuracy[-1]:.3f}", rows=len(rows))
-        ledger = np.array(
-            [(s.prompt_tokens, s.cached_tokens, s.completion_tokens) for s in samples]
-        )
-        flops += float(compute.sample_flops(shape, *ledger.T).sum())
+        ledger = [(s.prompt_tokens, s.cached_tokens, s.completion_tokens) for s in samples]
+        trainer.flops += float(compute.sample_flops(trainer.shape, *np.array(ledger).T).sum())
+        warm = min(1.0, (len(accuracy) * 10) / 30)
         for batch in batches(rows, course.batch_tokens, rng):
-            warm = min(1.0, (len(accuracy) * 10) / 30)
-            learn(forward, both, batch, course.rate * warm * (1 - round_ / course.rounds))
-            tokens += batch[0].numel()
-            width = batch[0].shape[1]
-            flops += float(compute.train_flops(shape, batch[0].numel(), (width + 1) / 2))
-    final = copy.deepcopy(model).to(torch.bfloat16)
-    return LM(final, lm.tokenizer, make_card(final, name, flops, tokens)), accuracy
+            trainer.learn([batch], weighed_loss, course.rate * warm * (1 - round_ / course.rounds))
+    return trainer.lm(name), accuracy
 
 
-def learn(
-    forward: Callable, both: Sequence[torch.optim.Optimizer], batch: Sequence, rate: float
-) -> None:
-    """Take one step on weighted cross-entropy, sum of w (-log p) over sum of |w|."""
-    ids, labels, weights = batch
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = forward(input_ids=ids, use_cache=False).logits
-    nats = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
-    ((nats * weights.flatten()).sum() / weights.abs().sum().clamp(min=1)).backward()
-    descend(both, rate)
+def weighed_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return weighted cross-entropy, sum of w (-log p) over sum of |w|."""
+    nats = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return (nats * weights.flatten()).sum() / weights.abs().sum().clamp(min=1)
 
 
 def as_notes(course: Course) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from scaling.methods.scorers import KINDS, RewardModel, padded
 from scaling.models import LM, make_card
 from scaling.records import Plan
 from scaling.tasks import Task, stream
-from scaling.train import optimisers
+from scaling.train import descend, optimisers
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,5 @@ def learn(scorer: RewardModel, both: Sequence[Any], batch: list, rate: float) ->
         loss = loss + binary_cross_entropy_with_logits(row[ends], label)
     loss = loss / len(batch)
     loss.backward()
-    for optimiser in both:
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-        optimiser.zero_grad()
+    descend(both, rate)
     return loss.item()
