@@ -8,20 +8,8 @@ resampling problems alone answers "what would other problems and other samples g
 both levels counts the samples' noise twice; resampling samples alone answers "what would other
 samples give on just these problems".
 
-Measured coverage of nominal 95 % intervals, in %: lowest to highest over k = 1, 8, 64 of 64 samples
-and four populations of difficulty (`pytest -m slow tests/test_intervals.py` measures it again).
-
-    problems   score        percentile, t   bca, t       percentile   bca
-    30         94.5-97.8    82.6-96.1       82.7-97.3    82.0-94.8    82.6-96.1
-    100        93.4-95.9    90.3-95.6       93.4-95.6    89.7-95.2    93.1-95.2
-    300        94.6-96.2    94.1-96.5       93.5-96.7    93.9-96.5    93.4-96.3
-
-So "score" is the default for accuracies; the low ends are pools in which most problems stand at 1.
-Paired differences of 30 / 100 / 300 problems: percentile with t 92.8-93.3 / 94.6-95.0 / 93.6-95.1,
-bca with t 90.6-91.9 / 93.3-93.8 / 92.8-95.3, hence percentile there. Both levels, 60 problems of
-4 / 16 / 64 samples: 97-98 / 93-97 / 94-97, too wide where samples are few. Samples alone, of the
-truth for these problems: 91-95 for k <= n / 4, but only 79-83 at k = n. Families of five problems:
-94.8-96.4 clustered, 63-72 where families are ignored.
+The defaults, "score" for accuracies and "percentile" for differences, were measured to cover best:
+docs/trust.md has the table.
 """
 
 from __future__ import annotations
@@ -130,7 +118,7 @@ def bootstrap_counts(
     n, c: (problems,); c is redrawn as Binomial(n, c / n). A pool redrawn with replacement repeats
     samples, so its pass@k falls short of the estimate, 1 - (1 - c/n)^k on average, the more the
     nearer k is to n; each replicate is moved back by that. levels: "samples" (these problems),
-    "both" (problems too: too wide, see above), "problems" (as `bootstrap_problems`).
+    "both" (problems too: too wide), "problems" (as `bootstrap_problems`).
     """
     if levels not in LEVELS:
         raise ValueError(f"levels is {levels!r}; allowed: {', '.join(LEVELS)}")
@@ -208,7 +196,7 @@ def score_interval(
     The trials are the effective number of problems, m (1-m) / Var(m), with the variance of the mean
     over problems (or families) and Student's t. One unit at the variance of a coin, at the mean
     drawn half a unit inwards, steadies the variance. So an accuracy of 0 or 1 has a width, and the
-    ends stay within 0 and 1. It is the default because it covers best, see the table above.
+    ends stay within 0 and 1.
     """
     table = _table(values)
     if ((table < -1e-9) | (table > 1 + 1e-9)).any():

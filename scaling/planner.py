@@ -69,19 +69,14 @@ def plan(
 
     between: the paired spread, where it is not the pilot's; 0.15 where neither tells it.
     """
-    known = {"within": pilot.within} if pilot else {}
-    spread = between if between is not None else pilot.between if pilot else None
-    if spread is not None:
-        known["between"] = spread
-    if pilot:  # both methods' prompts, in draws
-        known["problem_cost"] = pilot.per_problem["flops"] / pilot.per_draw["flops"]
-    study = plan_study(effect, power, max_problems=max_problems, **known)
+    spread = pilot.between if pilot and between is None else between
+    known = {} if spread is None else {"between": spread}
     if pilot is None:
-        return study, {}
-    return study, {
-        unit: study.problems * pilot.per_problem[unit] + study.draws * pilot.per_draw[unit]
-        for unit in UNITS
-    }
+        return plan_study(effect, power, max_problems=max_problems, **known), {}
+    once, each = pilot.per_problem, pilot.per_draw  # both methods' prompts, one sample
+    known |= {"within": pilot.within, "problem_cost": once["flops"] / each["flops"]}
+    study = plan_study(effect, power, max_problems=max_problems, **known)
+    return study, {u: study.problems * once[u] + study.draws * each[u] for u in UNITS}
 
 
 def estimate(

@@ -19,17 +19,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
-RECORDED = (
-    "inference-scaling-kit",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "matplotlib",
-)
+RECORDED = ("inference-scaling-kit", "torch", "transformers", "tokenizers", "numpy", "scipy",
+            "pandas", "pyarrow", "matplotlib")  # fmt: skip
 
 
 def _git(*arguments: str) -> str | None:

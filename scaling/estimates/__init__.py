@@ -31,21 +31,6 @@ from scaling.estimates.verifiers import (
 )
 from scaling.estimates.votes import majority_at_k
 
-__all__ = [
-    "Gap",
-    "accepted_at_k",
-    "best_budget",
-    "best_of_k",
-    "chain_prefix",
-    "gap_at_k",
-    "grid_at_k",
-    "grid_cost",
-    "inverse_pass_at_k",
-    "majority_at_k",
-    "matched_grid",
-    "pass_at_k",
-    "pass_hat_k",
-    "read_at_tokens",
-    "roc",
-    "verifier_rates",
-]
+__all__ = ["Gap", "accepted_at_k", "best_budget", "best_of_k", "chain_prefix", "gap_at_k",
+           "grid_at_k", "grid_cost", "inverse_pass_at_k", "majority_at_k", "matched_grid",
+           "pass_at_k", "pass_hat_k", "read_at_tokens", "roc", "verifier_rates"]  # fmt: skip

@@ -41,20 +41,17 @@ def chain_prefix(
     array = _chains("correct", correct)
     if select not in SELECTS or (select == "best") != (score is not None):
         raise ValueError(f"select is {select!r}; allowed: any, last, or best together with a score")
-    steps = np.where(np.isnan(array), 0, np.arange(array.shape[-1]))
-    if select == "any":
-        value = np.maximum.accumulate(_carry(array, steps), axis=-1)
-    elif select == "last":
+    rested = np.isnan(array)
+    steps = np.where(rested, 0, np.arange(array.shape[-1]))
+    if select == "last":
         value = _carry(array, steps)
-    else:
-        given = _chains("score", score)  # type: ignore[arg-type]
-        if given.shape != array.shape or np.isnan(given[~np.isnan(array)]).any():
-            raise ValueError("score needs the shape of correct and a number for every sample")
-        given = np.where(np.isnan(array), -np.inf, given)
-        top = np.maximum.accumulate(given, axis=-1)
-        fresh = np.diff(top, axis=-1, prepend=-np.inf) > 0
-        return _carry(array, np.where(fresh, steps, 0)), top
-    return value, value
+        return value, value
+    given = array if score is None else _chains("score", score)
+    if given.shape != array.shape or np.isnan(given[~rested]).any():
+        raise ValueError("score needs the shape of correct and a number for every sample")
+    top = np.maximum.accumulate(np.where(rested, -np.inf, given), axis=-1)
+    fresh = top > np.insert(top, 0, -np.inf, axis=-1)[..., :-1]
+    return _carry(array, np.where(fresh, steps, 0)), top
 
 
 def grid_at_k(

@@ -263,8 +263,3 @@ def refit(source: str, root: str | Path | None = None) -> pd.DataFrame:
     table["agrees"] = table.difference.abs() <= table.tolerance * (1 + 1e-9) + 1e-12
     order = ["source", "quantity", "value", "low", "high", "ours", "difference", "agrees", "note"]
     return table[order].reset_index(drop=True)
-
-
-def refit_all(root: str | Path | None = None) -> pd.DataFrame:
-    """Return every published number that can be refitted here, beside ours."""
-    return pd.concat([refit(source, root) for source in REFITS], ignore_index=True)
