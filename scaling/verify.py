@@ -7,7 +7,6 @@ something changed that a result may rest on; elsewhere that is expected (`drift`
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from random import Random
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from scaling.drift import Agreement, compare
-from scaling.models import CARD, find_models
+from scaling.models import CARD, find_models, read_card
 from scaling.records import Problem
 from scaling.store import LoadedRun, load_run
 from scaling.tasks import get_task
@@ -79,7 +78,7 @@ def model_of(run: LoadedRun, root: Path) -> Path:
     Errors: ValueError where it is not there.
     """
     for folder in find_models(root):
-        if json.loads((folder / CARD).read_text(encoding="utf-8"))["identity"] == run.card.identity:
+        if read_card(folder / CARD).identity == run.card.identity:
             return folder
     raise ValueError(
         f"no model under {root} has the weights {run.card.identity} of {run.card.name}; name "

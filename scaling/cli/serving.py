@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from scaling.cli.options import positive
-from scaling.records import ModelCard
 
 
 def add_server_options(verb: argparse.ArgumentParser) -> None:
@@ -52,6 +50,7 @@ def is_served(options: argparse.Namespace) -> bool:
 
 def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return (lm, engine) of the server or the batch folder that the options name."""
+    from scaling.models import read_card
     from scaling.serving import Client, Endpoint, Served, connect, served_card, served_names
     from scaling.serving.batch import BatchEngine
 
@@ -69,13 +68,3 @@ def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
         return Served(served_card(endpoint, card)), BatchEngine(options.batch, endpoint)
     patience = {"in_flight": options.in_flight, "deadline": options.deadline}
     return connect(options.model, endpoint, card, **patience)
-
-
-def read_card(path: Path) -> ModelCard:
-    """Return the model card in a file that the kit wrote beside a model's weights."""
-    try:
-        row = json.loads(path.read_text())
-        names = {f.name for f in fields(ModelCard)}
-        return ModelCard(**{k: v for k, v in row.items() if k in names})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no model card: {error}; give a card.json") from error

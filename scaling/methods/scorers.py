@@ -8,9 +8,8 @@ and `__call__` (see `search.Scorer`). Not here: searching, selecting.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from scaling.methods.search import Scorer, checked_scores
-from scaling.models import LM, load_lm, quiet
+from scaling.models import CARD, LM, load_lm, quiet, read_json, save_lm
 from scaling.records import ModelCard, Plan, Problem
 from scaling.store import LoadedRun
 from scaling.store.scores import Scores
@@ -33,7 +32,6 @@ WAYS: dict[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "product": sum,
 }  #: of log-probabilities
-CARD = "card.json"
 
 
 def step_ends(tokens: Sequence[int], start: int, end: int) -> list[int]:
@@ -150,13 +148,9 @@ def score_run(scorer: Scorer, run: LoadedRun) -> Scores:
 
 def save_scorer(scorer: RewardModel, folder: Path, **notes: Any) -> None:
     """Write weights (bfloat16 safetensors), tokenizer and card; `notes` go into the card's file."""
-    quiet()
-    folder.mkdir(parents=True, exist_ok=True)
-    scorer.lm.tokenizer.save_pretrained(folder)
-    scorer.model.to(torch.bfloat16).save_pretrained(folder)
+    lm = LM(scorer.model, scorer.lm.tokenizer, scorer.card)
+    save_lm(lm, folder, kind=scorer.kind, **notes)
     scorer.model.float()
-    card = asdict(scorer.card) | {"kind": scorer.kind} | notes
-    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
 
 
 def load_scorer(where: str | Path) -> RewardModel:
@@ -171,7 +165,7 @@ def load_scorer(where: str | Path) -> RewardModel:
     path = Path(folder) / CARD
     if not path.exists():
         raise ValueError(f"{folder} holds no scorer: {CARD} and weights are needed")
-    notes = json.loads(path.read_text())
+    notes = read_json(path)
     if "kind" not in notes or not notes["identity"].startswith(identity):
         raise ValueError(f"{folder} holds no scorer of identity {identity!r}; train it anew")
     model = LlamaForTokenClassification.from_pretrained(folder, dtype=torch.float32).eval()
@@ -183,10 +177,10 @@ def scorer_notes(plan: Plan) -> dict[str, Any]:
     """Return what a log keeps of a plan's scorer, so that its passes can be priced; {} for none."""
     if not plan.scorer:
         return {}
-    notes = json.loads((Path(plan.scorer.partition("@")[0]) / CARD).read_text())
+    notes = read_json(Path(plan.scorer.partition("@")[0]) / CARD)
     return {"scorer": {name: notes[name] for name in ("name", "identity", "shape")}}
 
 
 def scorer_name(folder: str | Path) -> str:
     """Return a scorer as a plan names it: "FOLDER@IDENTITY", so that another one is another run."""
-    return f"{folder}@{json.loads((Path(folder) / CARD).read_text())['identity'][:8]}"
+    return f"{folder}@{read_json(Path(folder) / CARD)['identity'][:8]}"

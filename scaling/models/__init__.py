@@ -296,12 +296,19 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged ({error}); copy the model again") from error
 
 
+def read_card(path: Path) -> ModelCard:
+    """Return the card in a file that the kit wrote beside a model's weights."""
+    names = {f.name for f in fields(ModelCard)}
+    try:
+        return ModelCard(**{k: v for k, v in read_json(path).items() if k in names})
+    except (OSError, TypeError) as error:
+        raise ValueError(f"{path} is no model card: {error}; give a card.json") from error
+
+
 def _read_card(files: Files, config: Any, train_tokens: float | None) -> ModelCard:
     """Return the card beside the weights; where there is none, what files and table tell."""
-    path = files.folder / CARD
-    if path.exists():
-        names = {f.name for f in fields(ModelCard)}
-        return ModelCard(**{k: v for k, v in read_json(path).items() if k in names})
+    if (files.folder / CARD).exists():
+        return read_card(files.folder / CARD)
     shape = Shape.from_config(config)
     row = known.look_up(files.name)
     if row and row.n_params != sum(parameters(shape).values()):
