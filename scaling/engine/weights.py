@@ -6,8 +6,10 @@ FAMILIES, or a configuration with a feature that the lean forwards lack, raises 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,6 +17,33 @@ from scaling.compute import Shape
 
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu"}
 ACTIVATIONS |= dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "gelu_tanh")
+
+
+class Family(NamedTuple):
+    """Where a family keeps what: attributes of the model, of its body, and of a layer."""
+
+    body: str
+    layers: str
+    embedding: str
+    norm: str
+    eps: str  #: in the configuration
+    rms: bool
+    block: tuple[str, str, str, str, str, str]  #: norm1, qkv, out, norm2, up, down
+
+
+LLAMA = Family("model", "layers", "embed_tokens", "norm", "rms_norm_eps", True, (
+    "input_layernorm", "self_attn.q_proj self_attn.k_proj self_attn.v_proj", "self_attn.o_proj",
+    "post_attention_layernorm", "mlp.gate_proj mlp.up_proj", "mlp.down_proj",
+))  # fmt: skip
+GPT2 = Family("transformer", "h", "wte", "ln_f", "layer_norm_epsilon", False, (
+    "ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj",
+))  # fmt: skip
+NEOX = Family("gpt_neox", "layers", "embed_in", "final_layer_norm", "layer_norm_eps", False, (
+    "input_layernorm", "attention.query_key_value", "attention.dense",
+    "post_attention_layernorm", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h",
+))  # fmt: skip
+FAMILIES = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), LLAMA)
+FAMILIES |= {"gpt2": GPT2, "gpt_neox": NEOX}
 
 
 class Unknown(ValueError):
@@ -73,8 +102,12 @@ def read_weights(model: Any) -> Weights:
         raise Unknown("weights are quantised or spread over devices")
     config = model.config
     family = config.model_type
-    if family not in READERS:
+    if family not in FAMILIES:
         raise Unknown(f"no lean forward for model type {family!r}")
+    if family == "gpt2" and (
+        config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights
+    ):
+        raise Unknown("attention scores that are not scaled by the root of head_dim alone")
     window = getattr(config, "sliding_window", None)
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     if window and window < config.max_position_embeddings and "sliding_attention" in layers:
@@ -82,16 +115,61 @@ def read_weights(model: Any) -> Weights:
     activation = getattr(config, "hidden_act", None) or config.activation_function
     if activation not in ACTIVATIONS:
         raise Unknown(f"activation {activation!r}")
-    return READERS[family](model, Shape.from_config(config), ACTIVATIONS[activation])
+    places, shape = FAMILIES[family], Shape.from_config(config)
+    body = getattr(model, places.body)
+    cos, sin = (None, None) if family == "gpt2" else _rotary(body.rotary_emb, shape.context)
+    return Weights(
+        shape=shape,
+        embedding=getattr(body, places.embedding).weight.detach(),
+        positions=body.wpe.weight.detach() if family == "gpt2" else None,
+        blocks=[_block(layer, places, shape) for layer in getattr(body, places.layers)],
+        norm=_norm(getattr(body, places.norm)),
+        head=model.get_output_embeddings().weight.detach(),
+        eps=getattr(config, places.eps),
+        rms=places.rms,
+        activation=ACTIVATIONS[activation],
+        parallel=getattr(config, "use_parallel_residual", False),
+        cos=cos,
+        sin=sin,
+    )
 
 
-def _linear(*layers: torch.nn.Linear) -> Linear:
+def _block(layer: Any, places: Family, shape: Shape) -> Block:
+    norm1, qkv, out, norm2, up, down = (
+        [attrgetter(name)(layer) for name in names.split()] for names in places.block
+    )
+    heads = layer.self_attn if shape.qk_norm else None
+    return Block(
+        norm1=_norm(*norm1),
+        qkv=_unwoven(_linear(qkv, shape), shape) if places is NEOX else _linear(qkv, shape),
+        q_norm=heads and heads.q_norm.weight.detach(),
+        k_norm=heads and heads.k_norm.weight.detach(),
+        out=_linear(out, shape),
+        norm2=_norm(*norm2),
+        up=_linear(up, shape),
+        down=_linear(down, shape),
+    )
+
+
+def _linear(layers: Sequence[Any], shape: Shape) -> Linear:
     """Return linear layers fused along their outputs."""
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
     if biases and len(biases) < len(layers):
         raise Unknown("a bias on only some of the fused projections")
     weight = torch.cat([layer.weight.detach() for layer in layers])
-    return Linear(weight, torch.cat([b.detach() for b in biases]) if biases else None)
+    weight = weight.T.contiguous() if shape.family == "gpt2" else weight  # stored (in, out) there
+    return Linear(weight, torch.cat(biases) if biases else None)
+
+
+def _unwoven(layer: Linear, shape: Shape) -> Linear:
+    """Return queries, keys and values one after the other; NeoX stores them head by head."""
+
+    def sorted_out(values: torch.Tensor) -> torch.Tensor:
+        parts = values.view(shape.heads, 3, shape.head_dim, -1).transpose(0, 1)
+        return parts.reshape(values.shape)
+
+    bias = None if layer.bias is None else sorted_out(layer.bias)
+    return Linear(sorted_out(layer.weight), bias)
 
 
 def _norm(layer: Any) -> Linear:
@@ -105,89 +183,3 @@ def _rotary(layer: Any, context: int) -> tuple[torch.Tensor, torch.Tensor]:
         raise Unknown(f"rotary type {layer.rope_type!r}")
     angles = torch.arange(context, device=layer.inv_freq.device).float()[:, None] * layer.inv_freq
     return angles.cos() * layer.attention_scaling, angles.sin() * layer.attention_scaling
-
-
-def _llama(model: Any, shape: Shape, activation: str) -> Weights:
-    body = model.model
-    blocks = [
-        Block(
-            norm1=_norm(layer.input_layernorm),
-            qkv=_linear(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
-            q_norm=layer.self_attn.q_norm.weight.detach() if shape.qk_norm else None,
-            k_norm=layer.self_attn.k_norm.weight.detach() if shape.qk_norm else None,
-            out=_linear(layer.self_attn.o_proj),
-            norm2=_norm(layer.post_attention_layernorm),
-            up=_linear(layer.mlp.gate_proj, layer.mlp.up_proj),
-            down=_linear(layer.mlp.down_proj),
-        )
-        for layer in body.layers
-    ]
-    cos, sin = _rotary(body.rotary_emb, shape.context)
-    return Weights(
-        shape, body.embed_tokens.weight.detach(), None, blocks, _norm(body.norm),
-        model.lm_head.weight.detach(), model.config.rms_norm_eps, True, activation, False, cos, sin,
-    )  # fmt: skip
-
-
-def _gpt2(model: Any, shape: Shape, activation: str) -> Weights:
-    body, config = model.transformer, model.config
-    if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights:
-        raise Unknown("attention scores that are not scaled by the root of head_dim alone")
-
-    def flipped(layer: Any) -> Linear:  # stored (in, out)
-        return Linear(layer.weight.detach().T.contiguous(), layer.bias.detach())
-
-    blocks = [
-        Block(
-            norm1=_norm(layer.ln_1),
-            qkv=flipped(layer.attn.c_attn),
-            q_norm=None,
-            k_norm=None,
-            out=flipped(layer.attn.c_proj),
-            norm2=_norm(layer.ln_2),
-            up=flipped(layer.mlp.c_fc),
-            down=flipped(layer.mlp.c_proj),
-        )
-        for layer in body.h
-    ]
-    return Weights(
-        shape, body.wte.weight.detach(), body.wpe.weight.detach(), blocks, _norm(body.ln_f),
-        model.lm_head.weight.detach(), config.layer_norm_epsilon, False, activation, False,
-        None, None,
-    )  # fmt: skip
-
-
-def _gpt_neox(model: Any, shape: Shape, activation: str) -> Weights:
-    body, config = model.gpt_neox, model.config
-
-    def unwoven(values: torch.Tensor) -> torch.Tensor:  # stored head by head: q, k, v of each
-        parts = values.detach().view(shape.heads, 3, shape.head_dim, -1).transpose(0, 1)
-        return parts.reshape(values.shape)
-
-    def qkv(layer: Any) -> Linear:
-        bias = None if layer.bias is None else unwoven(layer.bias)
-        return Linear(unwoven(layer.weight), bias)
-
-    blocks = [
-        Block(
-            norm1=_norm(layer.input_layernorm),
-            qkv=qkv(layer.attention.query_key_value),
-            q_norm=None,
-            k_norm=None,
-            out=_linear(layer.attention.dense),
-            norm2=_norm(layer.post_attention_layernorm),
-            up=_linear(layer.mlp.dense_h_to_4h),
-            down=_linear(layer.mlp.dense_4h_to_h),
-        )
-        for layer in body.layers
-    ]
-    cos, sin = _rotary(body.rotary_emb, shape.context)
-    return Weights(
-        shape, body.embed_in.weight.detach(), None, blocks, _norm(body.final_layer_norm),
-        model.get_output_embeddings().weight.detach(),
-        config.layer_norm_eps, False, activation, config.use_parallel_residual, cos, sin,
-    )  # fmt: skip
-
-
-READERS = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _llama)
-READERS |= {"gpt2": _gpt2, "gpt_neox": _gpt_neox}
