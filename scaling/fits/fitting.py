@@ -168,11 +168,9 @@ def _checked(
     law: Law, x: Any, y: Any, weights: Array | None, replicates: Array | None
 ) -> tuple[Axes, Array, Array, Array | None]:
     """Return axes, y, weights and replicates over the points where y is defined."""
-    axes = tuple(np.asarray(axis, float).ravel() for axis in (x if isinstance(x, tuple) else (x,)))
+    axes = tuple(axis.ravel() for axis in law.split(x))
     y = np.asarray(y, float).ravel()
     w = np.ones_like(y) if weights is None else np.asarray(weights, float).ravel()
-    if len(axes) != law.axes:
-        raise ValueError(f"{law.name} takes {law.axes} axes, {law.units}; got {len(axes)}")
     if {len(part) for part in (*axes, w)} != {len(y)}:
         raise ValueError(f"axes {[len(a) for a in axes]}, y {len(y)}, weights {len(w)}: give equal")
     if np.isinf(y).any():

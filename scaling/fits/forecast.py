@@ -14,6 +14,8 @@ from scaling.records import Curve, Fit
 
 GRAIN = 1e-3  # a tenth of a point: a law below 1 never meets a measured 1 to the last digit
 COLUMNS = ["x", "y", "predicted", "low", "high", "error", "covered"]
+RESULTS = ["law", "curve", "median_error", "worst_error", "coverage", "width",
+           "n_fitted", "n_held_out", "success", "message"]  # fmt: skip
 
 
 def forecast(
@@ -58,20 +60,14 @@ def tournament(
     for name, given in curves.items():
         known, curve = given if isinstance(given, tuple) else (given, given)
         for law in laws:
-            row = {"law": law, "curve": name, "n_fitted": 0, "n_held_out": 0, "success": False}
             try:
                 fitted, held = forecast(law, curve, share, known)
             except ValueError as reason:
-                rows.append(row | {"message": str(reason)})
+                rows.append((law, name, *[np.nan] * 4, 0, 0, False, str(reason)))
                 continue
-            row |= {"n_fitted": fitted.n_points, "n_held_out": len(held)}
-            row |= {
-                "median_error": held.error.abs().median(),
-                "worst_error": held.error.abs().max(),
-            }
-            row |= {"coverage": held.covered.mean(), "width": (held.high - held.low).median()}
-            rows.append(row | {"success": fitted.success, "message": fitted.message})
-    order = ["law", "curve", "median_error", "worst_error", "coverage", "width"]
-    order += ["n_fitted", "n_held_out", "success", "message"]
-    table = pd.DataFrame(rows).reindex(columns=order)
+            error, width = held.error.abs(), held.high - held.low
+            scores = error.median(), error.max(), held.covered.mean(), width.median()
+            found = fitted.n_points, len(held), fitted.success, fitted.message
+            rows.append((law, name, *scores, *found))
+    table = pd.DataFrame(rows, columns=RESULTS)
     return table.sort_values(["curve", "median_error"], kind="stable", ignore_index=True)

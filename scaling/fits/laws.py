@@ -66,13 +66,18 @@ class Law:
         slopes = np.stack([np.broadcast_to(part, value.shape) for part in parts], -1)
         return value, slopes * np.where(self.moved_in_logs, p, 1.0)[..., None, :]
 
-    def predict(self, x: Array | Axes, p: Array) -> Array:
-        """Return the value (..., points) at `x` (a tuple of axes) for p (..., parameters)."""
+    def split(self, x: Array | Axes) -> Axes:
+        """Return `x` as one array per axis; ValueError for another number of axes."""
         axes = tuple(np.asarray(axis, float) for axis in (x if isinstance(x, tuple) else (x,)))
         if len(axes) != self.axes:
             raise ValueError(f"{self.name} takes {self.axes} axes, {self.units}; got {len(axes)}")
+        return axes
+
+    def predict(self, x: Array | Axes, p: Array) -> Array:
+        """Return the value (..., points) at `x` (a tuple of axes) for p (..., parameters)."""
+        parameters = np.moveaxis(np.asarray(p, float), -1, 0)[..., None]
         with np.errstate(all="ignore"):
-            return self.function(*axes, *np.moveaxis(np.asarray(p, float), -1, 0)[..., None])[0]
+            return self.function(*self.split(x), *parameters)[0]
 
 
 # ---------------------------------------------------------------- functions of the axes

@@ -66,11 +66,11 @@ def load_run(path: Path, columns: Iterable[str] | None = None, text: bool = Fals
 
 
 def _load(path: Path, manifest: dict[str, Any], names: list[str], text: bool) -> LoadedRun:
-    problems = _read_sealed(path, "problems", PROBLEMS, manifest)
+    problems = _read_sealed(path, "problems", manifest)
     kinds = ["facts", "text"] if text else ["facts"]
     if manifest["status"] == "sealed":
         wanted = {"facts": names, "text": None}
-        tables = {k: _read_sealed(path, k, SCHEMAS[k], manifest, wanted[k]) for k in kinds}
+        tables = {k: _read_sealed(path, k, manifest, wanted[k]) for k in kinds}
     else:
         tables = read_parts(path, kinds, problems["id"].to_pylist())
     frame = _to_frame(tables["facts"].select(names))
@@ -97,13 +97,9 @@ def load_runs(root: Path) -> list[LoadedRun]:
 
 
 def _read_sealed(
-    run: Path,
-    kind: str,
-    schema: pa.Schema,
-    manifest: dict[str, Any],
-    columns: list[str] | None = None,
+    run: Path, kind: str, manifest: dict[str, Any], columns: list[str] | None = None
 ) -> pa.Table:
-    path = run / f"{kind}.parquet"
+    path, schema = run / f"{kind}.parquet", PROBLEMS if kind == "problems" else SCHEMAS[kind]
     data = checked_bytes(path, schema, manifest["files"][path.name])
     return from_parquet(path, data, schema, columns)
 
