@@ -29,7 +29,7 @@ from scaling.estimates import (
     roc,
     verifier_rates,
 )
-from scaling.estimates.votes import _win_probability
+from scaling.estimates.votes import _Case, _win_probabilities
 
 NAN = float("nan")
 
@@ -222,14 +222,22 @@ def test_the_chances_to_win_of_all_answers_sum_to_one(answers: int, total: int) 
     # Story: cutting the counts by a product of marginal chances lost up to 4e-10 with two answers.
     rng = np.random.default_rng(answers)
     votes = rng.multinomial(total, rng.dirichlet(np.full(answers, 2.0)))
+    sizes, place = np.unique(votes[votes > 0], return_inverse=True)
+    one = np.ones(len(place) - 1, int)
+    cases = [_Case(int(own), np.delete(place, i), one) for i, own in enumerate(place)]
     for k in (1, 2, 17, total // 17, total // 3, total):
-        wins = [
-            _win_probability(
-                int(votes[i]), np.delete(votes, i), np.ones(answers - 1, int), total, k
-            )
-            for i in np.flatnonzero(votes)
-        ]
-        assert sum(wins) == pytest.approx(1, abs=3e-12)
+        assert _win_probabilities(cases, sizes, total, k).sum() == pytest.approx(1, abs=3e-12)
+
+
+def test_pools_that_share_tables_are_read_as_each_alone() -> None:
+    rng = np.random.default_rng(0)
+    pools = np.where(rng.random((12, 40)) < 0.1, -1, rng.integers(0, 6, (12, 40)))
+    pools[3:6] = rng.integers(0, 40, (3, 40))  # nearly all answers differ
+    pools[6, :] = 0
+    k = [3, 5, 17, 39]
+    together = majority_at_k(pools, pools % 3 == 0, k)
+    alone = [majority_at_k(pool, pool % 3 == 0, k) for pool in pools]
+    np.testing.assert_allclose(together, alone, atol=1e-13)
 
 
 def test_exact_majority_lies_within_the_error_of_a_plain_simulation() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +13,12 @@ from scipy.special import gammaln
 from scaling.estimates.counts import Floats, budgets_of, log_factorial_table
 from scaling.estimates.pools import pools_of, shaped
 
-TAIL = 33.0  # a count outside its window has probability below exp(-33) = 5e-15
-NEGLIGIBLE = 1e-17
+TAIL = 31.0  # a count outside its window has probability below exp(-31) = 3e-14
+NEGLIGIBLE = 1e-15
 TINY = 1e-300
-WAVES = 24  # frequencies evaluated at a time
+WAVES = 32  # frequencies evaluated at a time
+FEW = 4  # classes of one size up to which multiplying beats squaring
+SMALL = 512  # pools up to this size share tables: larger ones have too few sizes in common
 
 
 def _intern(answers: NDArray[Any]) -> NDArray[np.int64]:
@@ -61,19 +64,12 @@ def _log_choose_row(size: int) -> NDArray[Any]:
     return table[size] - table[: size + 1] - table[size::-1]
 
 
-def _log_choose(size: int, low: int, high: int) -> NDArray[Any]:
-    """Return log C(size, i) for i = low..high, -inf where i is outside 0..size."""
-    result = np.full(high - low + 1, -np.inf, dtype=np.longdouble)
-    inside = _log_choose_row(size)[max(low, 0) : high + 1]
-    start = max(-low, 0)
-    result[start : start + len(inside)] = inside
-    return result
-
-
-def _binomials(sizes: NDArray[Any], low: int, high: int, p: float) -> Floats:
-    """Return the Binomial(size, p) probabilities of the counts low..high, (sizes, counts)."""
-    count = np.arange(low, high + 1)
-    log_chance = np.array([_log_choose(int(size), low, high) for size in sizes])
+def _binomials(sizes: NDArray[Any], count: NDArray[Any], p: float) -> Floats:
+    """Return the Binomial(size, p) probabilities of each count, (sizes, counts)."""
+    log_chance = np.full((len(sizes), len(count)), -np.inf, dtype=np.longdouble)
+    for row, size in zip(log_chance, sizes, strict=True):
+        inside = _log_choose_row(int(size))[count[0] : count[-1] + 1]
+        row[: len(inside)] = inside
     log_chance += count * np.log(p) + (sizes[:, None] - count) * np.log1p(-p)
     return np.exp(log_chance.astype(float))
 
@@ -84,9 +80,13 @@ def _tie_nodes(most: int, log_weight: Floats, crowd: Floats) -> tuple[Floats, Fl
     U nodes are exact to degree 2U - 1 (`most` ties). Fewer do where the remainder, at most
     weight crowd^2U / (2U)! U!^4 / (2U)!^2 with `crowd` ties expected, is negligible.
     """
-    nodes = np.arange(1, most // 2 + 2)[:, None]
-    error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * np.log(crowd + TINY)
-    enough = (error + log_weight).max(axis=1) < np.log(NEGLIGIBLE)
+    upto, log_crowd = most // 2 + 1, np.log(crowd + TINY)
+    for last in (min(upto, 16), upto):  # few are nearly always enough
+        nodes = np.arange(1, last + 1)[:, None]
+        error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * log_crowd
+        enough = (error + log_weight).max(axis=1) < np.log(NEGLIGIBLE)
+        if enough.any():
+            break
     enough[-1] = True
     place, weight = _legendre(1 + int(enough.argmax()))
     return 0.5 + 0.5 * place, 0.5 * weight
@@ -94,94 +94,150 @@ def _tie_nodes(most: int, log_weight: Floats, crowd: Floats) -> tuple[Floats, Fl
 
 def _power_product(base: NDArray[Any], times: NDArray[Any]) -> NDArray[Any]:
     """Return the product over the first axis of base ** times, by repeated squaring."""
-    result = base.prod(axis=0) if times.max(initial=1) == 1 else base[times % 2 == 1].prod(axis=0)
+    if not len(times) or times.max() == 1:
+        return np.multiply.reduce(base, axis=0)
+    result = base[times % 2 == 1].prod(axis=0)
     while times.max(initial=1) > 1:
         base, times = base[times > 1] ** 2, times[times > 1] // 2
         result *= base[times % 2 == 1].prod(axis=0)
     return result
 
 
-def _win_probability(
-    size: int, rivals: NDArray[Any], many: NDArray[Any], total: int, k: int
-) -> float:
-    """Return P(a class of `size` wins the vote of k of `total`), a tie of t+1 counted 1/(t+1).
+@dataclass(frozen=True)
+class _Case:
+    """A class and those it votes against; places are rows of a table of class sizes."""
 
-    rivals, many: (groups,) sizes of the other classes and how many have that size. Counts drawn
-    without replacement are independent Binomial(m, p) given their sum, for any p. So P = sum_j P(X
-    = j) P(others below j, ties weighted, sum k - j) / P(sum k), where
+    own: int
+    rivals: NDArray[Any]  # (groups,) places
+    many: NDArray[Any]  # (groups,) how many classes have that size
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What of a case is worth computing: its rivals that matter, a range of counts."""
+
+    at: int  # position of the case
+    case: _Case
+    start: int
+    stop: int
+    rest: int  # samples of the classes that cannot reach the counts, and of none
+
+
+def _win_probabilities(cases: list[_Case], sizes: NDArray[Any], total: int, k: int) -> Floats:
+    """Return P(own class wins the vote of k of `total`), a tie of t+1 counted 1/(t+1), per case.
+
+    Counts drawn without replacement are independent Binomial(m, p) given their sum, for any p. So
+    P = sum_j P(X = j) P(others below j, ties weighted, sum k - j) / P(sum k), where
     - rivals that cannot reach the lowest j of interest merge into one untruncated binomial;
     - the sum is fixed by a discrete Fourier transform, read until its terms have decayed;
     - 1/(t+1) is the integral of u^t on [0, 1], by Gauss-Legendre.
+    The cut characteristic functions of a size are computed once for all cases.
     """
-    least, most = _window(rivals, total, k)
-    own_least, high = (int(end) for end in _window(size, total, k))
-    low = max(1, own_least, int(least.max(initial=0)))
-    if low > high:
-        return 0.0
-    near = most >= low
-    rivals, many, first = rivals[near], many[near], min(int(least[near].min(initial=low)), low)
-    p = min(k, total - 0.5) / total
-    count = np.arange(first, high + 1)
-    chance = _binomials(np.append(rivals, size), first, high, p)
+    p, value = min(k, total - 0.5) / total, np.zeros(len(cases))
     log_sum = float(_log_choose_row(total)[k]) + k * np.log(p) + (total - k) * np.log1p(-p)
-    # Upper bound of P(wins with j): the counts, rivals, nodes that can matter follow from it.
-    within = np.maximum(np.cumsum(chance[:-1], axis=1), TINY)  # (groups, counts)
-    bound = np.log(chance[-1] + TINY) + many @ np.log(within) - log_sum
-    kept = np.flatnonzero((bound > np.log(NEGLIGIBLE)) & (count >= low))
-    if not len(kept):
-        return 0.0
-    j = np.arange(kept[0], kept[-1] + 1)  # positions in `count`
-    near = (within - chance[:-1])[:, j[0]] < 1 - 1e-15  # may reach the lowest count of interest
-    rivals, many, within, chance = (
-        rivals[near],
-        many[near],
-        within[near],
-        chance[np.append(near, True)],
-    )
-    crowd = (many @ (chance[:-1] / within))[j]
-    ties = _tie_nodes(min(int(many.sum()), k // int(count[j[0]]) - 1), bound[j], crowd)
-    rest = total - size - int(rivals @ many)
-    value, period = 0.0, int(_reach(total * p * (1 - p))) | 1
-    for start in range(0, period // 2 + 1, WAVES):
-        wave = np.arange(start, min(start + WAVES, period // 2 + 1))
-        phase = np.exp(2j * np.pi / period * (np.outer(count[: j[-1] + 1], wave) % period))
-        merged = (1 - p + p * np.exp(2j * np.pi / period * wave)) ** rest
+    count, chance, plans, ties = _plans(cases, sizes, total, k, p, log_sum)
+    if not plans:
+        return value
+    left, right = min(plan.start for plan in plans), max(plan.stop for plan in plans)
+    period = int(_reach(total * p * (1 - p))) | 1
+    for first in range(0, period // 2 + 1, WAVES):
+        wave = np.arange(first, min(first + WAVES, period // 2 + 1))
+        phase = np.exp(2j * np.pi / period * (np.outer(count[:right], wave) % period))
+        level = chance[:, left:right, None] * phase[left:]  # (sizes, j, waves): level with us
+        below = (chance[:, :left] @ phase[:left])[:, None] + np.cumsum(level, axis=1) - level
+        merged = 1 - p + p * np.exp(2j * np.pi / period * wave)
         turn = np.exp(-2j * np.pi / period * (k * wave % period)) * np.where(wave, 2.0, 1.0)
-        terms = _wave_terms(chance, phase, j, many, ties) * (merged * turn)
-        value += float(terms.sum().real)
-        if np.abs(terms[:, -WAVES // 2 :]).sum(axis=0).max() < NEGLIGIBLE:
+        held = [np.zeros((plan.stop - plan.start, len(wave)), complex) for plan in plans]
+        for u, weight in zip(*ties, strict=True):
+            cut = below + u * level
+            for plan, sum_ in zip(plans, held, strict=True):
+                at = slice(plan.start - left, plan.stop - left)
+                sum_ += weight * _power_product(cut[plan.case.rivals, at], plan.case.many)
+        going = []
+        for plan, sum_ in zip(plans, held, strict=True):
+            own = level[plan.case.own, plan.start - left : plan.stop - left]
+            terms = own * sum_ * (merged**plan.rest * turn)
+            value[plan.at] += terms.sum().real
+            if np.abs(terms[:, -WAVES // 2 :]).sum(axis=0).max() >= NEGLIGIBLE:
+                going.append(plan)
+        plans = going
+        if not plans:
             break
-    return min(max(value / period / float(np.exp(log_sum)), 0.0), 1.0)
+    return np.clip(value / period / np.exp(log_sum), 0.0, 1.0)
 
 
-def _wave_terms(
-    chance: Floats,
-    phase: NDArray[Any],
-    j: NDArray[Any],
-    many: NDArray[Any],
-    ties: tuple[Floats, Floats],
-) -> NDArray[Any]:
-    """Return P(X = j) times the rivals' cut characteristic functions, (j, waves)."""
-    level = chance[:-1, j, None] * phase[j]  # (groups, j, waves): a rival level with us
-    below = (chance[:-1, : j[0]] @ phase[: j[0]])[:, None] + np.cumsum(level, axis=1) - level
-    held = sum(w * _power_product(below + u * level, many) for u, w in zip(*ties, strict=True))
-    return chance[-1, j, None] * phase[j] * held
+def _plans(
+    cases: list[_Case], sizes: NDArray[Any], total: int, k: int, p: float, log_sum: float
+) -> tuple[NDArray[Any], Floats, list[_Plan], tuple[Floats, Floats]]:
+    """Return counts, the chance of each by size, plans of the cases that may win, tie nodes."""
+    least, most = _window(sizes, total, k)
+    near, low = [], []
+    for case in cases:
+        low.append(max(1, int(least[case.own]), int(least[case.rivals].max(initial=0))))
+        near.append(most[case.rivals] >= low[-1])
+    able = [i for i, case in enumerate(cases) if low[i] <= most[case.own]]
+    if not able:
+        return least, least, [], (least, least)
+    first = min(min(low[i], int(least[cases[i].rivals[near[i]]].min(initial=low[i]))) for i in able)
+    count = np.arange(first, max(most[cases[i].own] for i in able) + 1)
+    chance = _binomials(sizes, count, p)
+    within = np.maximum(np.cumsum(chance, axis=1), TINY)
+    log_within, log_chance = np.log(within), np.log(chance + TINY)
+    share, fewer = chance / within, within - chance
+    plans: list[_Plan] = []
+    bounds, crowds, most_ties = [], [], 0
+    for i in able:
+        own, rivals, many = cases[i].own, cases[i].rivals[near[i]], cases[i].many[near[i]]
+        # Upper bound of P(wins with j): the counts, rivals, nodes that can matter follow from it.
+        bound = log_chance[own] + many @ log_within[rivals] - log_sum
+        kept = np.flatnonzero((bound > np.log(NEGLIGIBLE)) & (count >= low[i]))
+        if not len(kept):
+            continue
+        start, stop = int(kept[0]), int(kept[-1]) + 1
+        may = fewer[rivals, start] < 1 - 1e-15  # may reach the lowest count of interest
+        rivals, many = rivals[may], many[may]
+        bounds.append(bound[start:stop])
+        crowds.append(many @ share[rivals, start:stop])
+        most_ties = max(most_ties, min(int(many.sum()), k // int(count[start]) - 1))
+        rest = total - int(sizes[own]) - int(sizes[rivals] @ many)
+        if many.max(initial=1) <= FEW:
+            rivals, many = np.repeat(rivals, many), np.ones(int(many.sum()), int)
+        plans.append(_Plan(i, _Case(own, rivals, many), start, stop, rest))
+    if not plans:
+        return count, chance, plans, (share, share)
+    ties = _tie_nodes(most_ties, np.concatenate(bounds), np.concatenate(crowds))
+    return count, chance, plans, ties
 
 
-def _exact_votes(ids: NDArray[np.int64], correct: Floats, budgets: NDArray[np.int64]) -> Floats:
-    """Return the expected correctness of the vote at each budget, for one pool, (budgets,)."""
-    votes, right = _classes(ids, correct)
-    sizes, group = np.unique(votes[votes > 0], return_inverse=True)
-    many, credit = np.bincount(group), np.bincount(group, weights=right[votes > 0])
-    result = np.array([_plain_votes(votes, right, len(ids), int(k)) for k in budgets])
-    hard = np.flatnonzero(np.isnan(result))
-    result[hard] = 0.0
-    for g in np.flatnonzero(credit):
-        others = many - (np.arange(len(sizes)) == g)
-        rivals, times = sizes[others > 0], others[others > 0]
-        for b in hard:
-            chance = _win_probability(int(sizes[g]), rivals, times, len(ids), int(budgets[b]))
-            result[b] += credit[g] * chance
+def _exact_votes(
+    pools: list[tuple[NDArray[np.int64], Floats]], budgets: NDArray[np.int64]
+) -> Floats:
+    """Return the expected correctness of the vote at each budget, (pools, budgets); same sizes."""
+    total = len(pools[0][0])
+    result = np.empty((len(pools), len(budgets)))
+    groups = []  # per pool: sizes of its classes, how many of each, correctness they bring
+    for row, (ids, correct) in zip(result, pools, strict=True):
+        votes, right = _classes(ids, correct)
+        row[:] = [_plain_votes(votes, right, total, int(k)) for k in budgets]
+        size, group = np.unique(votes[votes > 0], return_inverse=True)
+        groups.append((size, np.bincount(group), np.bincount(group, weights=right[votes > 0])))
+    hard = np.flatnonzero(np.isnan(result[0]))
+    result[:, hard] = 0.0
+    step = len(pools) if total <= SMALL else 1
+    for begin in range(0, len(pools), step):
+        some = groups[begin : begin + step]
+        sizes = np.unique(np.concatenate([size for size, _, _ in some]))
+        cases, credits, owners = [], [], []
+        for owner, (size, many, credit) in enumerate(some, begin):
+            place = np.searchsorted(sizes, size)
+            for g in np.flatnonzero(credit):
+                others = many - (np.arange(len(size)) == g)
+                cases.append(_Case(int(place[g]), place[others > 0], others[others > 0]))
+                credits.append(credit[g])
+                owners.append(owner)
+        for b in hard if cases else ():
+            chance = _win_probabilities(cases, sizes, total, int(budgets[b]))
+            np.add.at(result[:, b], owners, np.array(credits) * chance)
     return result
 
 
@@ -265,14 +321,17 @@ def majority_at_k(
     if heavy is not None and not (np.isfinite(heavy) & (heavy >= 0))[present].all():
         raise ValueError("a weight is negative or not finite; give 0 or more, such as exp(logprob)")
     result, error = np.full((2, len(pool), len(budgets)), np.nan)
-    for i, here in enumerate(present):
+    sizes = present.sum(axis=1)
+    for size in () if drawn else np.unique(sizes):
+        rows, able = np.flatnonzero(sizes == size), budgets <= size
+        if able.any():
+            pools = [(_intern(given[i, present[i]]), pool[i, present[i]]) for i in rows]
+            result[np.ix_(rows, able)] = _exact_votes(pools, budgets[able])
+    for i, here in enumerate(present if drawn else ()):
         able = budgets <= here.sum()
         if not able.any():
             continue
         ids, right = _intern(given[i, here]), pool[i, here]
-        if not drawn:
-            result[i, able] = _exact_votes(ids, right, budgets[able])
-            continue
         rng, own = np.random.default_rng([seed, i]), None if heavy is None else heavy[i, here]
         credits = _drawn_votes(ids, right, budgets[able], own, subsets, rng)
         result[i, able] = credits.mean(axis=0)

@@ -1,0 +1,52 @@
+"""The estimators' benchmark: both sides do the same work, and what is scaled is scaled rightly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scaling.bench import estimates as bench
+from scaling.estimates import best_of_k, majority_at_k, pass_at_k
+
+COLUMNS = ["workload", "size", "seconds", "most", "naive_seconds", "ratio", "floor", "loop"]
+
+
+def test_the_loops_reach_what_the_estimators_do() -> None:
+    """Means of 4,000 subsets within .03 of the exact: four standard errors, twelve comparisons."""
+    rng, k = np.random.default_rng(0), np.array([1, 3, 8, 20])
+    right = np.array([0, 1, 9, 40])
+    loop = bench._loop_pass(40, right, k)
+    np.testing.assert_allclose(loop, pass_at_k(40, right[:, None], k), atol=1e-13)
+    answers = bench._votes(rng, 40, 1)[0]
+    correct, score = answers == 0, rng.random(40)
+    best = np.reshape(bench._loop_best(correct, score, k, 4000), (4, 4000)).mean(axis=1)
+    np.testing.assert_allclose(best, best_of_k(correct, score, k), atol=0.03)
+    pool = np.repeat([0, 1, 2], [20, 12, 8])  # of a tie each is seen first equally often
+    votes = np.reshape(bench._loop_vote(pool, k, 4000), (4, 4000))
+    exact = majority_at_k(pool, pool == 0, k)
+    np.testing.assert_allclose((votes == 0).mean(axis=1), exact, atol=0.03)
+
+
+def test_scaled_times_are_of_the_whole_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_seconds", lambda call, repeats: 1.0)
+    rows = bench.measure(samples=300)
+    votes = [row for row in rows if row["workload"] == "majority_at_k"]
+    assert [row["seconds"] for row in votes] == [1.0, 10.0]  # 500 problems timed, and 50
+    assert [row["naive_seconds"] for row in votes] == [
+        5000.0,
+        5000.0,
+    ]  # 10 of 100 draws of 1 of 500
+    by_name = {row["workload"]: row["naive_seconds"] for row in rows}
+    assert by_name["pass_at_k, 1000 replicates"] == 1000
+    assert by_name["chinchilla, 4500 starts"] == 4500
+
+
+def test_every_workload_is_a_row_with_its_times() -> None:
+    rows = bench._estimates(repeats=1, samples=64)
+    assert [row["workload"] for row in rows] == [
+        "pass_at_k", "pass_at_k, 1000 replicates", "best_of_k", "majority_at_k",
+    ]  # fmt: skip
+    for row in rows:
+        assert list(row) == COLUMNS
+        assert row["seconds"] > 0
+        assert row["ratio"] == pytest.approx(row["naive_seconds"] / row["seconds"])
