@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scaling.cli import main
-from scaling.cli.reading import IMPORTS
+from scaling.cli.options import IMPORTS
 from scaling.estimates import pass_at_k
 from scaling.readers import COLUMNS, FORMATS, counts, read_samples
 

@@ -1,6 +1,6 @@
 """The command line: each verb is a thin call of the package. `python -m scaling --help`.
 
-A file of this folder holds related verbs; its `add(verbs)` declares them, `MODULES` lists it.
+`options` declares the verbs; a file of this folder holds what related ones do.
 """
 
 from __future__ import annotations
@@ -10,21 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
-#: in the order of `--help`
-MODULES = (
-    "sampling",
-    "searching",
-    "reinforce",
-    "reading",
-    "benchmarks",
-    "reporting",
-    "trusting",
-    "working",
-)
+from scaling.cli.options import add_verbs
+
 EPILOG = """
 typical use:
   python -m scaling study                     sample the shipped ladder, table, fit, figures
@@ -87,6 +77,5 @@ def build_parser() -> Parser:
     name = "inference-scaling-kit"
     parser.add_argument("--version", action="version", version=f"{name} {version(name)}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for module in MODULES:
-        import_module(f"scaling.cli.{module}").add(verbs)
+    add_verbs(verbs)
     return parser

@@ -1,66 +1,52 @@
-"""Verbs that make samples or models: study, sample, train."""
+"""Verbs that make samples: study, sample. Which model, how it is asked, and what a run costs."""
 
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from pathlib import Path
+from typing import Any
 
-from scaling.cli.benchmarks import add_benchmark_options, task_of
-from scaling.cli.models import (
-    add_cost_options,
-    add_executor_options,
-    add_model_options,
-    loading_options,
-    plan_of,
-    print_cost,
-)
-from scaling.cli.options import (
-    DERIVED,
-    FIGURES,
-    MODELS,
-    STUDY,
-    add_engine_options,
-    engine_options,
-    positive,
-)
+from scaling.cli.benchmarks import task_of
 from scaling.cli.reading import run_accuracy, run_figures
-from scaling.cli.serving import add_server_options, is_served, open_server
-from scaling.records import FEEDBACKS, Plan, look_up
+from scaling.cli.serving import is_served, open_server
+from scaling.compute import Shape
+from scaling.curves import accuracy_table, read_pool
+from scaling.methods import check_plan
+from scaling.models import find_models, load_lm
+from scaling.planner import estimate
+from scaling.records import Plan
+from scaling.study import PRESETS, Work, asked, sample_all, sample_run, units_of, ways_of, work_of
+from scaling.tasks import get_task
+
+LOADING = (
+    "dtype", "device_map", "quantize", "remote_code", "chat", "system", "thinking", "train_tokens"
+)  # fmt: skip
+SHOWN = ["level", "selector", "k", "test_tokens", "test_flops", "accuracy", "low", "high"]
 
 
-def add(verbs) -> None:
-    """Declare the verbs."""
-    add_study(verbs)
-    add_sample(verbs)
-    add_train(verbs)
+def engine_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the engine's keyword arguments."""
+    cap = options.memory_gb and int(options.memory_gb * 2**30)
+    plain = {name: getattr(options, name) for name in ("device", "dtype", "max_rows")}
+    return plain | {"memory_cap": cap}
 
 
-def add_study(verbs) -> None:
-    """The main job."""
-    verb = verbs.add_parser("study", help="the main job: sample, table, fit, figures")
-    verb.add_argument("--preset", choices=("default", "tiny"), default="default")
-    verb.add_argument(
-        "--models", type=Path, default=MODELS, help="folder of checkpoints with cards"
-    )
-    verb.add_argument("--tasks", nargs="+", default=["countdown", "sums"])
-    verb.add_argument(
-        "--runs", type=Path, default=STUDY, help="where the logs go (resumed if there)"
-    )
-    verb.add_argument("--derived", type=Path, default=DERIVED, help="where tables go")
-    verb.add_argument("--figures", type=Path, default=FIGURES, help="where figures go")
-    verb.add_argument("--seed", type=int, default=0)
-    add_executor_options(verb)
-    add_engine_options(verb)
-    verb.set_defaults(run=run_study)
+def loading_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `load_lm` that were given."""
+    given = {name: getattr(options, name) for name in LOADING}
+    return {name: value for name, value in given.items() if value not in (None, False, "")}
+
+
+def plan_of(options: argparse.Namespace, suggested: Mapping[str, Any]) -> Plan:
+    """Return the plan: what was given, else what the model suggests, else the plan's defaults."""
+    given = {f.name: getattr(options, f.name) for f in fields(Plan)}
+    return Plan(**({**suggested} | {name: x for name, x in given.items() if x is not None}))
 
 
 def run_study(options: argparse.Namespace) -> None:
     """Sample every run of the preset, then table and draw."""
-    from scaling.models import find_models
-    from scaling.study import PRESETS, sample_all, ways_of, work_of
-    from scaling.tasks import get_task
-
     for task in options.tasks:
         get_task(task)
     preset = PRESETS[options.preset]
@@ -76,41 +62,8 @@ def run_study(options: argparse.Namespace) -> None:
     run_figures(options)
 
 
-def add_sample(verbs) -> None:
-    """One run of one model."""
-    verb = verbs.add_parser("sample", help="draw one pool: a model, a task, a plan")
-    verb.add_argument(
-        "--model", required=True, help="folder, hub name org/name@revision, or http://host:port/v1"
-    )
-    verb.add_argument("--task", required=True, help="a name in scaling.tasks.TASKS, or a benchmark")
-    verb.add_argument("--levels", nargs="+", help="e.g. 4x20 5x20; default: the task's own")
-    verb.add_argument("--problems", type=positive(int), default=100)
-    verb.add_argument("--problem-seed", type=int, default=0)
-    verb.add_argument("--runs", type=Path, default=STUDY)
-    choices = {"feedback": FEEDBACKS}
-    for field in fields(Plan):
-        verb.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=str if field.name == "stop" else type(field.default),
-            nargs="+" if field.name == "stop" else None,
-            choices=choices.get(field.name),
-            help=f"default {field.default}",
-        )
-    add_engine_options(verb)
-    add_model_options(verb)
-    add_server_options(verb)
-    add_benchmark_options(verb)
-    add_executor_options(verb)
-    add_cost_options(verb)
-    verb.set_defaults(run=run_sample)
-
-
 def run_sample(options: argparse.Namespace) -> None:
     """Draw one run and print its accuracy per budget."""
-    from scaling.methods import check_plan
-    from scaling.models import load_lm
-    from scaling.study import Work, sample_all, sample_run
-
     plan = plan_of(options, {})
     check_plan(plan)
     task = task_of(options)
@@ -132,37 +85,37 @@ def run_sample(options: argparse.Namespace) -> None:
         (run,) = sample_all([work], options.workers, options.executor)
     else:
         run = sample_run(lm, task, problems, plan, options.runs, **how)
-    from scaling.curves import accuracy_table, read_pool
-
     table = accuracy_table([read_pool(run)])
-    shown = table[
-        ["level", "selector", "k", "test_tokens", "test_flops", "accuracy", "low", "high"]
-    ]
     print(f"{run.path}: {len(run.frame):,} samples")
     failed = run.frame["finish"][run.frame["finish"].str.startswith("error")]
     if len(failed):
         print(f"{len(failed):,} failed ({failed.iloc[0]}); the same command asks for them again")
-    print(shown.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+    print(table[SHOWN].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
 
 
-def add_train(verbs) -> None:
-    """Training."""
-    verb = verbs.add_parser("train", help="train the ladder, or one rung of it")
-    verb.add_argument("--size", help="one of the ladder's sizes; default: all")
-    verb.add_argument("--budgets", nargs="+", type=positive(float), help="train FLOPs, rising")
-    verb.add_argument("--out", type=Path, default=MODELS)
-    verb.add_argument("--seed", type=int, default=0)
-    verb.set_defaults(run=run_train)
-
-
-def run_train(options: argparse.Namespace) -> None:
-    """Train rungs of the ladder."""
-    from scaling.train import LADDER, RECIPES, train_rung
-
-    sizes = [options.size] if options.size else list(LADDER)
-    for size in sizes:
-        look_up(LADDER, size, "size")
-        recipe = replace(RECIPES[size], seed=options.seed)
-        budgets = tuple(options.budgets or LADDER[size])
-        for path in train_rung(size, budgets, options.out, recipe):
-            print(path)
+def print_cost(options: argparse.Namespace, lm: Any, task: Any, problems: Any, plan: Plan) -> None:
+    """Print what a run would cost."""
+    texts = [asked(task, lm).prompt(problem) for problem in problems]
+    local = hasattr(lm, "tokenizer")
+    lengths = [len(lm.encode(text)) if local else len(text.encode()) / 4 for text in texts]
+    shape = Shape(**lm.card.shape) if lm.card.shape else None
+    cost = estimate(lengths, plan, shape, options.mean_tokens)
+    units = len(set(units_of(problems, plan).values()))
+    about = "" if local else " (a token per four bytes)"
+    most = "" if options.mean_tokens else " at most"
+    print(f"{cost['samples']:,.0f} samples of {len(problems):,} problems in {units:,} units")
+    print(f"{cost['prompt_tokens']:,.0f} prompt tokens{about},{most} {cost['tokens']:,.0f} new")
+    print(f"{cost['flops']:.3g} FLOPs" if shape else "FLOPs unknown: give --card")
+    workers = options.workers or 1
+    hours = math.nan
+    if options.tokens_per_second:
+        hours = cost["tokens"] / options.tokens_per_second / workers / 3600
+        print(f"{hours:,.3g} hours on {workers:,} worker(s)")
+    else:
+        print("hours: give --tokens-per-second, as the bar of a run of few problems shows it")
+    if options.per_million:
+        paid = (cost["prompt_tokens"], cost["tokens"])
+        money = sum(n * p / 1e6 for n, p in zip(paid, options.per_million, strict=True))
+        print(f"{money:,.2f} for tokens")
+    if options.per_hour:
+        print(f"{hours * workers * options.per_hour:,.2f} for hours")

@@ -1,46 +1,13 @@
-"""Options of `sample` for servers and batch files: what to ask, and how patiently."""
+"""Servers and batch files on the command line: in the place of a model and its engine."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import Any
 
-from scaling.cli.options import positive
-
-
-def add_server_options(verb: argparse.ArgumentParser) -> None:
-    """Add what applies where --model is the address of a server, or --batch is given."""
-    group = verb.add_argument_group("servers", "where --model is http(s)://…/v1, or with --batch")
-    group.add_argument("--served-name", help="the model's name there; default: the only one listed")
-    group.add_argument(
-        "--api",
-        choices=("completions", "chat"),
-        default="completions",
-        help="plain text (default), or chat: turns in the model's own template",
-    )
-    group.add_argument(
-        "--request", type=_fields, default={}, help='more fields of a request: {"min_tokens": 1}'
-    )
-    group.add_argument("--in-flight", type=positive(int), default=64, help="requests; default 64")
-    group.add_argument(
-        "--deadline", type=positive(float), default=600, help="seconds of a request; default 600"
-    )
-    group.add_argument("--card", type=Path, help="card.json of the model, so that FLOPs are known")
-    group.add_argument(
-        "--batch", type=Path, help="folder of OpenAI Batch files, in the place of a server"
-    )
-
-
-def _fields(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
-    return found
+from scaling.models import read_card
+from scaling.serving import Client, Endpoint, Served, connect, served_card, served_names
+from scaling.serving.batch import BatchEngine
 
 
 def is_served(options: argparse.Namespace) -> bool:
@@ -50,10 +17,6 @@ def is_served(options: argparse.Namespace) -> bool:
 
 def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return (lm, engine) of the server or the batch folder that the options name."""
-    from scaling.models import read_card
-    from scaling.serving import Client, Endpoint, Served, connect, served_card, served_names
-    from scaling.serving.batch import BatchEngine
-
     name = options.model if options.batch else options.served_name
     if not name:
         with Client(options.model, deadline=30) as client:

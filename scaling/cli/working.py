@@ -6,35 +6,12 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from scaling.cli.options import DERIVED, positive
-
-EXTERNAL = Path("data/external")
-
-
-def add(verbs) -> None:
-    """Declare the verbs."""
-    verb = verbs.add_parser("notebooks", help="execute the notebooks in place")
-    verb.add_argument("paths", nargs="*", type=Path, help="default: all in notebooks/")
-    verb.set_defaults(run=run_notebooks)
-    verb = verbs.add_parser("bench", help="time the engine and the estimators beside their peers")
-    verb.add_argument("--models", nargs="+", default=(), help="names in scaling.bench.MODELS")
-    verb.add_argument("--works", nargs="+", default=(), help="e.g. fixed ragged prompt revision")
-    verb.add_argument("--estimates", action="store_true", help="the estimators alone")
-    verb.add_argument("--repeats", type=positive(int), default=5)
-    verb.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    verb.add_argument("--out", type=Path, default=DERIVED / "bench.csv")
-    verb.set_defaults(run=run_bench)
-    verb = verbs.add_parser("external", help="fetch the third-party files behind published numbers")
-    verb.add_argument("--to", type=Path, default=EXTERNAL, help=f"folder; default {EXTERNAL}")
-    verb.add_argument("--from", type=Path, dest="held", help="a folder that holds them already")
-    verb.add_argument("--dry-run", action="store_true", help="say what would be done")
-    verb.set_defaults(run=run_external)
+from scaling.notebooks import execute
+from scaling.readers.external import check, copy, fetch, fetch_all, sources
 
 
 def run_notebooks(options: argparse.Namespace) -> None:
     """Execute notebooks in place."""
-    from scaling.notebooks import execute
-
     for path in options.paths or sorted(Path("notebooks").glob("*.ipynb")):
         print(f"{path}: {execute(path):.0f} s")
 
@@ -52,8 +29,6 @@ def run_bench(options: argparse.Namespace) -> None:
 
 def run_external(options: argparse.Namespace) -> None:
     """Fetch (or copy) what is not there yet, checked by sha256."""
-    from scaling.readers.external import check, copy, fetch, fetch_all, sources
-
     files = sources()
     if options.held:
         check(options.held, files)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -194,8 +194,3 @@ def weighed_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tens
     """Return weighted cross-entropy, sum of w (-log p) over sum of |w|."""
     nats = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
     return (nats * weights.flatten()).sum() / weights.abs().sum().clamp(min=1)
-
-
-def as_notes(course: Course) -> dict[str, Any]:
-    """Return a course as a card keeps it."""
-    return {"course": asdict(course), "skills": ["revision"]}

@@ -1,0 +1,59 @@
+"""Verbs that train: train, scorer, reviser, reinforce."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+
+from scaling.methods.scorers import save_scorer
+from scaling.models import load_lm, save_lm
+from scaling.records import look_up
+from scaling.tasks import get_task
+from scaling.train import LADDER, RECIPES, Recipe, reinforce, revise, train_rung
+from scaling.train.scorer import Lesson, train_scorer
+
+
+def run_train(options: argparse.Namespace) -> None:
+    """Train rungs of the ladder."""
+    sizes = [options.size] if options.size else list(LADDER)
+    for size in sizes:
+        look_up(LADDER, size, "size")
+        recipe = replace(RECIPES[size], seed=options.seed)
+        budgets = tuple(options.budgets or LADDER[size])
+        for path in train_rung(size, budgets, options.out, recipe):
+            print(path)
+
+
+def run_scorer(options: argparse.Namespace) -> None:
+    """Train and save a reward model."""
+    lesson = Lesson(kind=options.kind, problems=options.problems, seed=options.seed)
+    lm = load_lm(options.model)
+    scorer, seen = train_scorer(lm, get_task(options.task), lesson, f"scorers/{options.kind}")
+    folder = options.out / options.kind
+    save_scorer(scorer, folder, lesson=asdict(lesson), seen=seen, base=lm.card.name)
+    print(f"{folder}: {seen['solutions']:,} solutions, {seen['right']:.0%} right")
+
+
+def run_reviser(options: argparse.Namespace) -> None:
+    """Train and save a reviser."""
+    feedbacks = tuple(options.feedback)
+    names = ("task", "lesson", "rounds", "problems", "steps", "rate", "seed")
+    given = {name: getattr(options, name) for name in names}
+    course = revise.Course(levels=tuple(options.levels), feedbacks=feedbacks, **given)
+    name = options.name or f"{options.lesson}-{'-'.join(feedbacks)}"
+    lm, accuracy = revise.train_reviser(load_lm(options.model), course, f"revisers/{name}")
+    notes = {"course": asdict(course), "skills": ["revision"], "first_drafts": accuracy}
+    save_lm(lm, options.out / name, **notes)
+    print(f"{options.out / name}: first drafts {accuracy[0]:.3f} to {accuracy[-1]:.3f} right")
+
+
+def run_reinforce(options: argparse.Namespace) -> None:
+    """Imitate unless that is done, then train by reward; print the checkpoints."""
+    look_up(reinforce.CREDIT, options.method, "method")
+    start, folder = options.out / "start", options.out / options.method
+    if not start.exists():
+        recipe = Recipe(seed=options.seed, rate=1.5e-3, compiled=True)
+        reinforce.imitate(load_lm(options.model), options.imitate, start, recipe)
+    course = reinforce.Course(method=options.method, seed=options.seed)
+    for path in [start, *reinforce.reward(load_lm(start), options.budgets, folder, course)]:
+        print(path)
