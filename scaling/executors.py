@@ -35,6 +35,8 @@ def open_executor(where: str = "local", workers: int = 0) -> AbstractContextMana
     kind = urlsplit(where).scheme or where
     if kind not in kinds:
         raise ValueError(f"executor is {where!r}; allowed: local, dask://HOST:PORT, slurm")
+    if workers < 0:
+        raise ValueError(f"workers is {workers}; give 1 or more, or 0 for as many as fit")
     return kinds[kind](where, workers)
 
 
@@ -86,7 +88,7 @@ def _dask(where: str, workers: int) -> Iterator[Executor]:
     address = where.replace("dask://", "tcp://")
     try:
         client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"no Dask scheduler answers at {address}; `dask scheduler --port 8786` starts one"
         ) from error

@@ -7,7 +7,10 @@ a curve and a fit show themselves in a notebook, and give a tidy table by `.fram
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +28,7 @@ MEASURED = (  #: what a sample keeps of its completion
     "finish",
 )  # fmt: skip
 FEEDBACKS = ("none", "verdict")
+TURNS = re.compile("(system,)?((user|assistant),)*user")  #: roles of a conversation
 #: plan field -> smallest value
 LEAST = {"chains": 1, "steps": 1, "max_new_tokens": 1, "top_k": 0, "stop_after_correct": 0}
 LEAST |= {"history": 0, "width": 0, "keep": 0}
@@ -46,9 +50,42 @@ class Problem:
     """One question of a task."""
 
     id: str  #: unique within the task, readable, a pure function of the content
-    prompt: str  #: the text a model is given
+    prompt: str  #: the text a model is given; of several turns, what `conversation` makes of them
     answer: str  #: a reference answer (one of several where the task allows several)
     level: str  #: difficulty, for stratified curves
+
+
+def conversation(messages: Any) -> str:
+    """Return turns as the text of one prompt: a lone one of the user's as it is, several as JSON.
+
+    Errors: ValueError where they are no turns, or do not end with the user's.
+    """
+    try:
+        turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+        roles = ",".join(turn["role"] for turn in turns)
+    except (KeyError, TypeError):
+        turns, roles = [], ""
+    if not (TURNS.fullmatch(roles) and all(isinstance(turn["content"], str) for turn in turns)):
+        raise ValueError(
+            "messages are a list of {role, content}: text only, a system's first if any, the "
+            "user's last"
+        )
+    return json.dumps(turns, ensure_ascii=False) if len(turns) > 1 else turns[0]["content"]
+
+
+def turns_of(prompt: str) -> list[dict[str, str]]:
+    """Return the turns of a prompt: those that `conversation` wrote, else the user's only one."""
+    with suppress(ValueError, TypeError, KeyError):  # a text that only begins like one
+        if prompt.startswith('[{"role": ') and conversation(turns := json.loads(prompt)) == prompt:
+            return turns
+    return [{"role": "user", "content": prompt}]
+
+
+def with_system(system: str, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return turns behind a system prompt; ValueError where they bring one of their own."""
+    if system and turns[0]["role"] == "system":
+        raise ValueError("a problem brings its own system prompt: leave out --system")
+    return [{"role": "system", "content": system}, *turns] if system else turns
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,8 @@ def sample_all(
             if isinstance(executor, str):
                 executor = stack.enter_context(open_executor(executor, workers))
             for index, (lm, parts) in enumerate(zip(lms, left, strict=True)):
+                for part in parts.values():
+                    check_prompts(lm, part.task, part.problems)
                 for name, part in parts.items():
                     unit = Unit(replace(part, model=anywhere(lm.where)), lm.card.identity)
                     waiting[executor.submit(unit)] = index, name
@@ -206,8 +208,26 @@ def collect(waiting: dict[Future, tuple[int, str]], writers: Sequence[Writer], b
 
 
 def asked(task: Any, lm: Any) -> Any:
-    """Return a task as a model is asked it; a server puts prompts to its model by itself."""
-    return Asked(task, lm) if isinstance(lm, LM) else task
+    """Return a task as a model is asked it, its thinking told from its answers."""
+    return Asked(task, lm) if hasattr(lm, "opens_thinking") else task
+
+
+def check_prompts(lm: Any, task: Any, problems: Sequence[Problem]) -> None:
+    """Raise ValueError, before anything is drawn, where prompts do not fit a model's context.
+
+    A server's is its own to know: there such a prompt is a failed row.
+    """
+    if not isinstance(lm, LM) or not lm.card.shape:
+        return
+    room, asks = lm.card.shape["context"] - 1, asked(task, lm)
+    lengths = {problem.id: len(lm.encode(asks.prompt(problem))) for problem in problems}
+    long = [name for name, length in lengths.items() if length > room]
+    if long:
+        raise ValueError(
+            f"{len(long):,} of {len(problems):,} prompts are too long, the first that of "
+            f"{long[0]!r} with {lengths[long[0]]:,} tokens: the model's context of {room + 1} "
+            f"leaves room for {room}; leave these problems out, or take a shorter --prompt"
+        )
 
 
 def open_log(lm: Any, work: Work) -> Writer:
@@ -327,6 +347,7 @@ def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) ->
     writer.note(engine=getattr(engine, "setting", {}))
     unit_of = units_of(problems, plan)
     left = [problem for problem in problems if unit_of[problem.id] not in writer.done]
+    check_prompts(lm, task, left)
     kept = {unit: good_samples(writer, unit) for unit in {unit_of[p.id] for p in left}}
     waiting = {unit: [row for rows in good.values() for row in rows] for unit, good in kept.items()}
     left = [problem for problem in left if problem.id not in kept[unit_of[problem.id]]]

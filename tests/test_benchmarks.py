@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
 from scaling.benchmarks.readers import READERS, records
 from scaling.benchmarks.symbolic import Judge
 from scaling.cli import main
+from scaling.records import turns_of
 from scaling.report.leaderboard import thinking_tokens
 
 EXTERNAL = Path(os.environ.get("SCALING_EXTERNAL", Path(__file__).parents[1] / "data" / "external"))
@@ -243,6 +245,8 @@ def test_a_date_is_refused_where_the_file_has_none(tmp_path):
     path = lines(tmp_path / "t.jsonl", GSM)
     with pytest.raises(ValueError, match="1 without a release date"):
         load_benchmark("gsm8k", path, newer_than="2024-01-01")
+    with pytest.raises(ValueError, match="is 'yesterday'; give a date as 2024-06-24"):
+        load_benchmark("gsm8k", path, newer_than="yesterday")
 
 
 def test_the_same_rows_come_from_json_lines_and_parquet(tmp_path):
@@ -255,6 +259,36 @@ def test_the_same_rows_come_from_json_lines_and_parquet(tmp_path):
     assert one.rows == two.rows
 
 
+OWN = {"id": "1", "prompt": "?", "answer": "1", "scorer": "number"}
+TURN, REPLY = {"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.jsonl", '{"question": "é"}'.encode("utf-16")),
+        ("t.jsonl.gz", b"plain"),
+        ("t.jsonl.gz", gzip.compress(b"x" * 9000)[:30]),
+        ("t.parquet", b"PAR1"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_line_that_names_it(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{name} cannot be read as (jsonl|parquet): .*; restore"):
+        load_benchmark("gsm8k", tmp_path / name)
+
+
+def test_the_prompt_file_is_put_around_the_last_turn_of_a_conversation(tmp_path):
+    asks = [{"role": "system", "content": "Be brief."}, TURN, REPLY, TURN | {"content": "1+1"}]
+    rows = [OWN | {"messages": asks}, OWN | {"id": "2", "messages": [TURN]}]
+    path, own = lines(tmp_path / "t.jsonl", *rows), tmp_path / "own.txt"
+    own.write_text("Q {question}")
+    several, one = load_benchmark("rows", path, prompt=str(own)).problems(2)
+    assert turns_of(several.prompt) == [*asks[:3], TURN | {"content": "Q 1+1"}]
+    assert one.prompt == "Q ?"
+    assert turns_of('[{"role": "user"') == [TURN | {"content": '[{"role": "user"'}]
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "message"),
     [
@@ -264,6 +298,16 @@ def test_the_same_rows_come_from_json_lines_and_parquet(tmp_path):
         ("gsm8k", [{"question": "?", "answer": "x ####  "}], r"problem 0 has no answer"),
         ("livebench", [LIVE, LIVE], r"line 2: id a came before, line 1"),
         ("rows", [{"id": "1", "prompt": "?", "answer": "1", "scorer": "vibes"}], r"'vibes'; allow"),
+        ("rows", [OWN | {"answer": None}], r"line 1: problem 1 has no answer"),  # was "None"
+        ("contest", [{"problem": "?", "answer": None}], r"problem 0 has no answer"),
+        ("rows", [OWN, OWN | {"id": 1}], r"line 2: id 1 came before, line 1"),
+        ("rows", [OWN | {"metaa": {}}], r"unknown field metaa; allowed: answer, id"),
+        ("rows", [OWN | {"meta": None}], r"meta is None; give an object"),
+        ("rows", [OWN | {"prompt": ["?"]}], r"prompt is \['\?'\]; give text"),
+        ("rows", ["[1, 2]\n"], r"line 1 is no object of fields but '\[1, 2\]'"),
+        ("rows", [OWN | {"messages": "hi"}], r"messages are a list of {role, content}"),
+        ("rows", [OWN | {"messages": [TURN, REPLY]}], r"the user's last"),
+        ("rows", [OWN | {"messages": [TURN | {"content": [{}]}]}], r"text only"),
         ("gsm9k", [GSM], r"unknown benchmark 'gsm9k'; did you mean 'gsm8k'"),
     ],
 )

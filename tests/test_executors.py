@@ -40,12 +40,12 @@ class Noted:
         self.folder, self.slow = folder, slow
 
     def prompt(self, problem):
-        if problem.id in self.slow and not (self.folder / "killed").exists():
-            (self.folder / "asleep").write_text(str(os.getpid()))
-            time.sleep(600)
         return get_task("sums").prompt(problem)
 
     def verify(self, problem, text):
+        if problem.id in self.slow and not (self.folder / "killed").exists():
+            (self.folder / "asleep").write_text(str(os.getpid()))
+            time.sleep(600)
         with (self.folder / f"{os.getpid()}.txt").open("a") as file:
             file.write(problem.id + "\n")
         return get_task("sums").verify(problem, text)
@@ -292,7 +292,11 @@ def test_a_worker_that_holds_another_model_is_refused(tiny_folder, tmp_path, mon
 
 @pytest.mark.parametrize(
     ("where", "says"),
-    [("locl", "allowed: local, dask://HOST:PORT, slurm"), ("dask://127.0.0.1:1", "dask scheduler")],
+    [
+        ("locl", "allowed: local, dask://HOST:PORT, slurm"),
+        ("dask://127.0.0.1:1", "dask scheduler"),
+        ("dask://", "no Dask scheduler answers at tcp://;"),
+    ],
 )
 def test_an_executor_that_is_not_there_is_one_line(where, says, monkeypatch):
     if where.startswith("dask"):
@@ -301,6 +305,11 @@ def test_an_executor_that_is_not_there_is_one_line(where, says, monkeypatch):
     with pytest.raises(ValueError, match=says) as caught, executors.open_executor(where):
         pass
     assert "\n" not in str(caught.value)
+
+
+def test_fewer_workers_than_none_are_refused():
+    with pytest.raises(ValueError, match="workers is -1; give 1 or more"):
+        executors.open_executor("local", -1)
 
 
 def test_each_local_process_gets_a_gpu_of_those_the_parent_may_use(monkeypatch):

@@ -12,7 +12,7 @@ from scaling.cli import main
 from scaling.compute import total_parameters
 from scaling.engine import Engine, Job
 from scaling.models import LM, known, load_lm, quiet
-from scaling.records import Plan, Problem, Verdict
+from scaling.records import Plan, Problem, Verdict, conversation
 from scaling.store.manifest import card_to_json
 from scaling.tasks.asked import Asked, split_thinking
 
@@ -119,6 +119,24 @@ def test_a_conversation_is_encoded_as_transformers_does_it_with_one_bos(chat_fol
     theirs = lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
     assert list(ids) == theirs["input_ids"]
     assert ids.count(lm.tokenizer.bos_token_id) == 1
+
+
+def test_a_conversation_of_several_turns_is_encoded_as_transformers_does_it(chat_folder):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "1+1="},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "2+2="},
+    ]
+    lm, told = load_lm(chat_folder), load_lm(chat_folder, system="Be long.", weights=False)
+    theirs = lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    assert list(lm.encode(lm.asked(conversation(messages)))) == theirs["input_ids"]
+    both = told.asked(conversation(messages[1:]))
+    assert both.index("Be long.") < both.index("1+1=") < both.index("2+2=")
+    with pytest.raises(ValueError, match="a problem brings its own system prompt"):
+        told.asked(conversation(messages))
+    with pytest.raises(ValueError, match="several messages need a model with a chat template"):
+        load_lm(chat_folder, chat=False, weights=False).asked(conversation(messages))
 
 
 def test_plain_text_is_encoded_as_in_training_with_its_bos(chat_folder):

@@ -12,7 +12,7 @@ import pytest
 
 from scaling.cli import main
 from scaling.engine.schedule import Job
-from scaling.records import Plan, Problem, Verdict
+from scaling.records import Plan, Problem, Verdict, conversation
 from scaling.serving import Client, Endpoint, connect, seed_of, served_names
 from scaling.serving.batch import BatchEngine
 from scaling.serving.client import Failed
@@ -164,6 +164,38 @@ def test_a_chat_has_turns_a_system_message_and_its_thinking_put_back():
     assert last["messages"][2]["content"] == found[0][2].tokens[0]
     assert last["min_tokens"] == 1
     assert "top_p" not in last
+
+
+def test_a_conversation_is_sent_as_its_turns_and_only_to_a_chat():
+    asks = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "1+1="},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "2+2="},
+    ]
+    context = (conversation(asks), "5", "~")
+    body = Endpoint("toy", api="chat").request(PLAN, context, 1)
+    more = [{"role": "assistant", "content": "5"}, {"role": "user", "content": "~"}]
+    assert body["messages"] == [*asks, *more]
+    with pytest.raises(ValueError, match="leave out --system"):
+        Endpoint("toy", api="chat", system="Be long.").request(PLAN, context, 1)
+    with pytest.raises(ValueError, match="several messages need --api chat"):
+        TOY.request(PLAN, context, 1)
+
+
+def test_thinking_that_a_server_never_ended_is_no_answer(tmp_path):
+    """It was judged like an answer: over HTTP, thinking was put back but not told apart."""
+
+    def thinks(handler, body):
+        found = handler.answer(body)
+        for choice in found["choices"]:
+            choice["text"] = "<think>" + choice["text"]
+        handler.reply(200, found)
+        return True
+
+    with serve(thinks) as (url, _):
+        run = sampled(url, tmp_path, n=2)
+    assert run.frame["answer"].isna().all()
 
 
 def test_a_failed_request_is_a_row_with_its_reason_and_is_retried_on_resume(tmp_path):

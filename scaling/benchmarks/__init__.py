@@ -11,6 +11,7 @@ sessions keep the hashes of both. Not here: the kit's own tasks (`tasks`), sampl
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.benchmarks.grading import SCORERS
-from scaling.records import Problem, Verdict, look_up
+from scaling.records import Problem, Verdict, conversation, look_up, turns_of
 
 PROMPTS = Path(__file__).with_name("prompts")
 QUESTION = "{question}"  #: where a prompt's file takes the question
@@ -32,7 +33,7 @@ class Row:
     id: str  #: unique in its file
     source: str  #: the benchmark, e.g. "gsm8k"
     task: str  #: the family within it, e.g. "zebra_puzzle"
-    prompt: str  #: the question itself
+    prompt: str  #: the question itself; of several turns, what `records.conversation` makes of them
     answer: str  #: ground truth
     level: str  #: stratum of the curves: difficulty, or category
     scorer: str  #: a name in `grading.SCORERS`
@@ -67,10 +68,16 @@ class Benchmark:
         rank = {id: blake2b(f"{seed}\0{id}".encode()).digest() for id in self.rows}
         chosen = set(sorted(self.rows, key=rank.__getitem__)[:n])
         return [
-            Problem(row.id, self.template.replace(QUESTION, row.prompt), row.answer, row.level)
+            Problem(row.id, self._around(row.prompt), row.answer, row.level)
             for row in self.rows.values()
             if row.id in chosen
         ]
+
+    def _around(self, prompt: str) -> str:
+        """Return a prompt, the template around its last turn."""
+        *turns, last = turns_of(prompt)
+        text = self.template.replace(QUESTION, last["content"])
+        return conversation([*turns, {"role": last["role"], "content": text}])
 
     def prompt(self, problem: Problem) -> str:
         """Return the text a model is given, the prompt's file around the question."""
@@ -107,6 +114,8 @@ def newer(rows: Sequence[Row], date: str) -> tuple[list[Row], dict[str, int]]:
     """Return the rows released after a date, and how many others there were, by reason."""
     if not date:
         return list(rows), {}
+    if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", date):
+        raise ValueError(f"--newer-than is {date!r}; give a date as 2024-06-24")
     kept = [row for row in rows if row.meta.get("released", "") > date]
     undated = sum("released" not in row.meta for row in rows)
     older = len(rows) - len(kept) - undated

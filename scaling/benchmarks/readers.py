@@ -11,14 +11,19 @@ import csv
 import gzip
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyarrow import ArrowException
+
 from scaling.benchmarks import Row
 from scaling.benchmarks.grading import SCORERS, boxed
+from scaling.records import conversation
 
 Record = dict[str, Any]
 
@@ -39,9 +44,20 @@ def records(path: Path) -> Iterator[tuple[str, Record]]:
     """Yield (line or entry, record) of a file; ValueError naming a malformed line."""
     if not path.is_file():
         raise ValueError(f"no file {path}; give the benchmark's own file (data are not fetched)")
+    try:
+        for where, record in _entries(path):
+            if not isinstance(record, dict):
+                raise ValueError(f"{path}, {where} is no object of fields but {str(record)[:40]!r}")
+            yield where, record
+    except (UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error, ArrowException) as error:
+        kind = path.name.removesuffix(".gz").rpartition(".")[2]
+        raise ValueError(f"{path} cannot be read as {kind}: {error}; restore the file") from error
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
-        import pyarrow.parquet as pq
+        from pyarrow import parquet as pq
 
         for number, row in enumerate(pq.read_table(path).to_pylist()):
             yield f"row {number}", row
@@ -76,7 +92,7 @@ def read_rows(name: str, path: Path) -> tuple[list[Row], Counter[str]]:
     for number, (where, record) in enumerate(records(path)):
         try:
             found: Record = {"id": str(number), "source": name, "task": name, "level": "all"}
-            row = Row(**found | READERS[name].fields(record))
+            row = _row(found | READERS[name].fields(record))
         except LeftOut as reason:
             left_out[str(reason)] += 1
             continue
@@ -89,6 +105,25 @@ def read_rows(name: str, path: Path) -> tuple[list[Row], Counter[str]]:
             raise ValueError(f"{path}, {where}: id {row.id} came before, {where_was[row.id]}")
         rows[row.id], where_was[row.id] = row, where
     return list(rows.values()), left_out
+
+
+def _row(given: Record) -> Row:
+    """Return a row, numbers among its texts spelt out; ValueError for what is no field of one."""
+    texts = {f.name for f in fields(Row)} - {"meta"}
+    if unknown := set(given) - texts - {"meta"}:
+        raise ValueError(f"unknown field {min(unknown)}; allowed: {', '.join(sorted(texts))}, meta")
+    for name in texts:
+        value = given.get(name)
+        if isinstance(value, (bool, list, dict)):
+            raise ValueError(f"{name} is {value!r}; give text")
+        given[name] = value if isinstance(value, str) else _spelt(value)
+    if not isinstance(given.get("meta", {}), dict):
+        raise ValueError(f"meta is {given['meta']!r}; give an object")
+    return Row(**given)
+
+
+def _spelt(value: Any) -> str:
+    return "" if value is None else str(value).strip()
 
 
 # ---------------------------------------------------------------- formats
@@ -137,7 +172,7 @@ def _contest(record: Record) -> Record:
     found = {"id": str(names[0])} if names else {}
     return found | {
         "prompt": given["problem"] if "problem" in given else given["question"],
-        "answer": str(given["answer"]).strip(),
+        "answer": _spelt(given["answer"]),
         "level": str(given.get("level") or given.get("subject") or "all"),
         "scorer": "math",
         "meta": {"released": released} if released else {},
@@ -175,7 +210,7 @@ def _livebench(record: Record) -> Record:
         raise LeftOut(f"of task {task}, not decided by one true answer")
     if len(turns) != 1:
         raise LeftOut("with several turns")
-    answer = str(record["ground_truth"]).strip()
+    answer = _spelt(record["ground_truth"])
     if scorer == "number" and re.fullmatch("[A-Z]", answer):
         scorer = "letter"
     return {
@@ -190,13 +225,11 @@ def _livebench(record: Record) -> Record:
 
 
 def _own(record: Record) -> Record:
-    """The fields of a Row, spelt out; `messages` may stand for `prompt` where they are one turn."""
+    """The fields of a Row, spelt out; `messages` may stand for `prompt`."""
     if "messages" in record:
-        (turn,) = record.pop("messages")
-        record["prompt"] = turn["content"]
+        record["prompt"] = conversation(record.pop("messages"))
     if record["scorer"] not in SCORERS:
         raise ValueError(f"scorer is {record['scorer']!r}; allowed: {', '.join(SCORERS)}")
-    record["answer"] = str(record["answer"])
     return record
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from scaling.compute import Shape, parameters, train_flops
 from scaling.models import known
 from scaling.models.hub import Files, is_endpoint, locate
-from scaling.records import ModelCard
+from scaling.records import ModelCard, turns_of, with_system
 
 ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
 HEAD_DIM = 32  #: inference servers refuse smaller heads
@@ -64,14 +64,19 @@ class LM:
     def asked(self, prompt: str) -> str:
         """Return a prompt as the model is given it: a conversation up to its turn, or plain text.
 
-        Errors: ValueError where the template refuses, as some do a system prompt.
+        Errors: ValueError where the template refuses, as some do a system prompt, or is lacking.
         """
+        turns = turns_of(prompt)
         if self.chat is None:
+            if len(turns) > 1:
+                raise ValueError(
+                    f"{self.card.name} is given plain text: problems of several messages need a "
+                    "model with a chat template"
+                )
             return self.bos + prompt
         from jinja2.exceptions import TemplateError
 
-        messages = [{"role": "system", "content": self.chat.system}] if self.chat.system else []
-        messages.append({"role": "user", "content": prompt})
+        messages = with_system(self.chat.system, turns)
         chosen = {} if self.chat.thinking is None else {"enable_thinking": self.chat.thinking}
         try:
             return self.tokenizer.apply_chat_template(

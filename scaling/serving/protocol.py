@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 
-from scaling.records import Completion, Plan
+from scaling.records import Completion, Plan, turns_of, with_system
 from scaling.serving.client import Failed
 
 APIS = ("completions", "chat")
@@ -44,16 +44,18 @@ class Endpoint:
         """Return the body that asks for n completions of a context."""
         body: dict[str, Any] = {"model": self.model, "max_tokens": plan.max_new_tokens}
         body |= {"temperature": plan.temperature, "top_p": plan.top_p, "seed": seed}
-        body |= {"stop": list(plan.stop)} if plan.stop else {}
         # beyond the standard, known to vLLM, SGLang and llama.cpp: sent only where they matter
         body |= {k: v for k in ("top_k", "min_p") if (v := getattr(plan, k))}
         body |= {"stop": list(plan.stop)} if plan.stop else {}
         body |= {"n": n} if n > 1 else {}
+        turns = turns_of(context[0])
         if self.api == "chat":
-            turns = [("system", self.system)] if self.system else []
-            turns += zip(cycle(("user", "assistant")), context, strict=False)
-            body["messages"] = [{"role": role, "content": text} for role, text in turns]
+            later = zip(cycle(("assistant", "user")), context[1:], strict=False)
+            turns += [{"role": role, "content": text} for role, text in later]
+            body["messages"] = with_system(self.system, turns)
             body |= {"logprobs": True} if logprobs else {}
+        elif len(turns) > 1:
+            raise ValueError("problems of several messages need --api chat")
         else:
             body["prompt"] = "".join(context)
             body |= {"logprobs": 1} if logprobs else {}
