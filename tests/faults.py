@@ -376,12 +376,17 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, dict[str, int]]]
     import torch
 
     from scaling import provenance
+    from scaling.figures import plots
 
     torch.set_num_threads(1)
     provenance.collect = dict  # type: ignore[assignment]  # asking git takes longer than a job
+    plots.drawing_code = cache(plots.drawing_code)  # reads the whole package
     template()
     found: dict[str, dict[str, dict[str, int]]] = {what: {} for what in options.what}
     for name in options.jobs or JOBS:
+        with tempfile.TemporaryDirectory() as folder:  # once here, so that children find all loaded
+            JOBS[name].start(Path(folder) / "warm")
+            JOBS[name].work(Path(folder) / "warm", lambda _: None)
         if "kills" in found:
             moments = max(1, round(options.moments * JOBS[name].share))
             found["kills"][name] = kill_at_random(name, moments, options.seed)

@@ -5,19 +5,26 @@
 Half of the texts are right answers with a few changes, or true steps that lead elsewhere, so that
 many are nearly right; the rest is noise: unicode digits, `9**9**9`, brackets, code, megabytes. The
 checkers are written from the rules of the task, slowly, character by character, in exact fractions.
+
+Scorers of benchmarks read prose, so there the truth is known by construction: a text that says one
+answer last, among others that it says before. Of noise only "correct" is checked: what is expected
+must be in the text.
 """
 
 from __future__ import annotations
 
 import argparse
+import operator
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from random import Random
 from typing import Any
 
+from scaling.benchmarks.grading import SCORERS
 from scaling.records import Problem
 from scaling.tasks import TASKS, get_task
 
@@ -28,7 +35,9 @@ HOSTILE = (
     "=+5", "= 5", "=５", "=٣", "=²", "=Ⅴ", "=5\u200b", "=5\n", "=5\r\n", "=05", "=1_0", "=0x1F",
     "__import__('os').system('false')", "exec('raise SystemExit')", "{0.__class__}", "%s%s%n",
     "<script>alert(1)</script>", "\\input{/etc/passwd}", "\ud800", "a" * 399, "1+1=2;" * 66,
-    "|" * 9, ">", ">>", "<think>", "</think>",
+    "|" * 9, ">", ">>", "<think>", "</think>", "<solution>" * 50_000, "\\boxed{" * 50_000,
+    "**" * 99_999 + "a", "***a" * 50_000, "answer: " * 50_000, "$a\n" * 50_000, "1," * 50_000,
+    "\\boxed{" + "{" * 50_000, "(A" * 50_000, "\\text{" * 50_000, "+".join("1" * 100),
 )  # fmt: skip
 PIECES = (*DIGITS, *"+-*/=;:,. ()\n\t>|~x", "==", "**", "=5", "٣", "²", "５", "\u00a0", "-1", "1e3")
 
@@ -147,14 +156,172 @@ def attack(name: str, inputs: int, seed: int = 0) -> dict[str, Any]:
     return {"inputs": inputs} | kept | {"slowest (s)": round(slowest, 4)}
 
 
+# ---------------------------------------------------------------- scorers of benchmarks
+LETTERS = "ABCDE"
+WORDS = ("yes", "no", "tetrahedron", "Bob", "a knave", "monday 3", "cube/face")
+STATED = ("#### {}", "The answer is {}.", "Final answer: {}")
+BARE = ("it is {}", "we get = {} .", "hence {} !")
+MARKED = ("<solution>{}</solution>", "**{}**", "***{}***", "\\boxed{{{}}}")
+CHOICES = ("({})", "{0}{0}{0}{0}{0}", "\\boxed{{{}}}", "\\boxed{{\\text{{({})}}}}")
+PROSE = ("Let us see.\n", "Step by step: ", "Since x < y, ", "We try ", "Not {}. ", "$a_{i}$ and ")
+SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+Case = tuple[str, dict[str, Any], str, bool]  #: expected, meta, text, whether the text is right
+
+
+def said(rng: Random, forms: Sequence[str], answer: str, others: Sequence[str]) -> str:
+    """Return prose that says others first and then, in one of the forms, the answer."""
+    before = (rng.choice(PROSE).replace("{}", rng.choice(others)) for _ in range(rng.randrange(4)))
+    decoys = (rng.choice(forms).format(rng.choice(others)) for _ in range(rng.randrange(3)))
+    return "".join(before) + "\n".join([*decoys, rng.choice(forms).format(answer)])
+
+
+BOXED = ("\\boxed{{{}}}", "so \\boxed{{ {} }}, with $x$ left")
+
+
+def number_case(rng: Random, kinds: Sequence[Sequence[str]] = (STATED, BARE, BOXED)) -> Case:
+    """Return a number, written otherwise or missed by a little."""
+    value = Fraction(rng.randrange(-(10**6), 10**6), rng.choice((1, 1, 1, 2, 4, 100)))
+    near = (value + 1, value * 10, -value, value + Fraction(1, 2), value + 10**7)
+    chosen = value if rng.random() < 0.5 else rng.choice(near)
+    others = [written(other, rng) for other in (value, *near)]
+    text = said(rng, rng.choice(kinds), written(chosen, rng), others)
+    return written(value, rng), {}, text, chosen == value
+
+
+def written(value: Fraction, rng: Random) -> str:
+    """Return a number of at most two decimals as people write it."""
+    whole, cents = divmod(abs(value) * 100, 100)
+    digits = f"{int(whole):,}" if rng.random() < 0.5 else str(int(whole))
+    digits += f".{int(cents):02}" if cents or rng.random() < 0.3 else ""
+    return rng.choice(("-", "−")) * (value < 0) + rng.choice(("", "", "$")) + digits
+
+
+def math_case(rng: Random) -> Case:
+    """Return a number in LaTeX: what needs no symbolic mathematics."""
+    expected, meta, text, right = number_case(rng, [("\\boxed{{{}}}", "so \\boxed{{x = {}}}")])
+    return expected.replace("$", ""), meta, text.replace("$", ""), right
+
+
+def letter_case(rng: Random) -> Case:
+    expected, chosen = rng.choice(LETTERS), rng.choice(LETTERS)
+    return expected, {}, said(rng, CHOICES, chosen, LETTERS), chosen == expected
+
+
+def words_case(rng: Random, forms: Sequence[str] = MARKED) -> Case:
+    expected, chosen = (", ".join(rng.choices(WORDS, k=rng.randint(1, 3))) for _ in range(2))
+    chosen = rng.choice((chosen, expected, expected.upper(), f"{expected}, no", expected[1:]))
+    right = chosen.lower() == expected.lower()
+    return expected, {}, said(rng, forms, chosen, [f"{expected} ", *WORDS]), right
+
+
+def exact_case(rng: Random) -> Case:
+    """Return words after a mark, or as the last line."""
+    return words_case(rng, [rng.choice((*STATED, *BOXED[:1], "\nthus:\n{}"))])
+
+
+def expression_case(rng: Random) -> Case:
+    """Return an expression built from its value up, with the numbers given or others."""
+    numbers = [rng.randint(1, 13) for _ in range(rng.randint(2, 5))]
+    used = list(numbers)
+    if rng.random() < 0.3:
+        used[0] = rng.randint(1, 13)
+    used = used[1:] if rng.random() < 0.2 and len(used) > 2 else used
+    parts = [(Fraction(n), str(n)) for n in used]
+    while len(parts) > 1:
+        a, b = (parts.pop(rng.randrange(len(parts))) for _ in range(2))
+        sign = rng.choice([s for s in SIGNS if s != "/" or b[0]])
+        parts.append((SIGNS[sign](a[0], b[0]), f"({a[1]}{rng.choice(('', ' '))}{sign}{b[1]})"))
+    ((value, text),) = parts
+    target = value if rng.random() < 0.7 else value + rng.choice((-1, 1))
+    right = sorted(used) == sorted(numbers) and value == target
+    forms = [rng.choice(("Answer: {}", "Answer: {} = 24", "\\boxed{{{}}}", "first\n{}"))]
+    return "", {"numbers": numbers, "target": target}, said(rng, forms, text, [text]), right
+
+
+def symbolic_case(rng: Random) -> Case:
+    """Return a polynomial in x, its terms in another order, or one that misses it by a term."""
+    terms = [(rng.randint(1, 99), rng.choice((2, 3, 7)), power) for power in range(4)]
+    other = list(terms)
+    if rng.random() < 0.5:
+        a, b, power = other[at := rng.randrange(4)]
+        other[at] = rng.choice(((a + b, b, power), (a, b + 4, power), (2 * a, 2 * b, power)))
+    rng.shuffle(other)
+    right = all(
+        Fraction(a, b) == next(Fraction(c, d) for c, d, q in other if q == p) for a, b, p in terms
+    )
+    expected, answer = (
+        "+".join(rf"\frac{{{a}}}{{{b}}}x^{power}" for a, b, power in side)
+        for side in (terms, other)
+    )
+    return expected, {}, rf"so \boxed{{{answer}}}", right
+
+
+CASES: dict[str, Callable[[Random], Case]] = {
+    "number": number_case,
+    "math": math_case,
+    "letter": letter_case,
+    "tagged": words_case,
+    "exact": exact_case,
+    "expression": expression_case,
+}
+
+
+def is_in(scorer: str, expected: str, meta: dict[str, Any], text: str, answer: str) -> bool:
+    """Return whether what is expected is anywhere in a text: without it no verdict is "correct"."""
+    if scorer == "expression":
+        assert re.fullmatch(r"(?:[0-9+/()-]|\*(?!\*))+", answer)
+        used = sorted(map(int, re.findall("[0-9]+", answer)))
+        value = eval(re.sub("[0-9]+", r"Fraction(\g<0>)", answer))  # noqa: S307
+        return used == sorted(meta["numbers"]) and value == meta["target"]
+    if scorer in ("number", "math"):
+        bare = re.sub("[^0-9.]", "", expected)
+        found = re.findall(r"[0-9]+(?:\.[0-9]+)?", text.replace(",", ""))
+        return any(Fraction(number) == Fraction(bare) for number in found)
+    letters = [re.sub(r"[\W_]", "", words).lower() for words in (expected, text)]
+    return letters[0] in letters[1]
+
+
+def attack_scorer(
+    name: str, inputs: int, seed: int = 0, cases: Callable[[Random], Case] | None = None
+) -> dict[str, Any]:
+    """Return counts of a scorer's verdicts, those that are wrong, the longest time."""
+    rng, seen, slowest, draw = Random(f"{name} {seed}"), Counter[str](), 0.0, cases or CASES[name]
+    for turn in range(inputs):
+        expected, meta, text, right = draw(rng)
+        known = turn >= len(HOSTILE) and (cases is not None or rng.random() < 0.6)
+        if turn < len(HOSTILE):
+            text = HOSTILE[turn]
+        elif not known:
+            text = changed(text, rng)
+        began = time.process_time()
+        verdict = SCORERS[name](expected, text, meta)
+        slowest = max(slowest, time.process_time() - began)
+        seen["correct"] += verdict.correct
+        seen["no answer"] += verdict.answer is None
+        wrong = (
+            verdict.correct != right
+            if known
+            else (verdict.correct and not is_in(name, expected, meta, text, str(verdict.answer)))
+        )
+        if wrong:
+            print(f"{name} {expected!r} {meta}: {text[:200]!r}: {verdict}", file=sys.stderr)
+            seen["wrong verdicts"] += 1
+    kept = {name: seen[name] for name in ("correct", "no answer", "wrong verdicts")}
+    return {"inputs": inputs} | kept | {"slowest (s)": round(slowest, 4)}
+
+
 def main() -> None:
     """Attack every verifier and note the counts for docs/trust.md."""
     from tests.trust import note
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--judged", type=int, default=2000, help="by math-verify, in a process")
     options = parser.parse_args()
     found = {name: attack(name, options.inputs) for name in RIGHT if name in TASKS}
+    found |= {f"benchmarks, {name}": attack_scorer(name, options.inputs) for name in CASES}
+    symbolic = attack_scorer("math", options.judged, cases=symbolic_case)
+    found["benchmarks, math by math-verify"] = symbolic | {"slowest (s)": "killed after 5"}
     print(found)
     note("fuzz", " ".join(["python -m tests.fuzz", *sys.argv[1:]]), found)
 

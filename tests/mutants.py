@@ -1,27 +1,38 @@
-"""Mutate verifiers and estimators one small change at a time, and count what no test notices.
+"""Mutate verifiers, estimators, fits and the ledger, and count what no test notices.
 
-    python -m tests.mutants FOLDER-OF-AN-ENVIRONMENT-WITH-MUTMUT
+    python -m tests.mutants FOLDER-OF-AN-ENVIRONMENT-WITH-MUTMUT --modules fits/losses --sample 50
 
-Works in a copy. Its tests need no torch and few seconds; the counts go to docs/trust.md.
+Works in a copy, one small change at a time; `sample` takes so many mutants of each module, drawn at
+random. The counts go to docs/trust.md, the survivors to build/survivors.txt.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 from tests.trust import note
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("scaling/tasks/countdown.py", "scaling/tasks/sums.py", "scaling/estimates/counts.py")
-TESTS = ("tests/test_pinned.py", "tests/test_tasks.py", "tests/test_estimates.py")
+MODULES = {  #: module -> tests that ask most of it
+    "tasks/countdown": ("pinned", "tasks"),
+    "tasks/sums": ("pinned", "tasks"),
+    "estimates/counts": ("pinned", "estimates"),
+    "compute": ("pinned", "compute"),
+    "fits/losses": ("laws", "fits"),
+    "fits/minimise": ("laws", "fits"),
+    "fits/fitting": ("laws", "fits", "pinned"),
+    "fits/forecast": ("fits", "pinned"),
+    "fits/laws": ("laws", "fits"),
+}
 SETTINGS = """[mutmut]
 source_paths={modules}
 pytest_add_cli_args_test_selection={tests}
@@ -37,22 +48,40 @@ markers =
 """
 
 
-def mutate(tools: Path, folder: Path) -> Counter[tuple[str, str]]:
-    """Return how many mutants of each module were killed, survived, or were not tried."""
+def mutate(tools: Path, folder: Path, modules: list[str], sample: int) -> str:
+    """Return what mutmut says of each mutant, after trying `sample` of each module, or all."""
     for name in ("scaling", "tests"):
         shutil.copytree(ROOT / name, folder / name)
     (folder / "tests/conftest.py").write_text("")
     (folder / "pytest.ini").write_text(PYTEST)
-    lists = {"modules": "\n    ".join(MODULES), "tests": "\n    ".join(TESTS)}
+    tests = sorted({f"tests/test_{test}.py" for module in modules for test in MODULES[module]})
+    paths = [f"scaling/{module}.py" for module in modules]
+    lists = {"modules": "\n    ".join(paths), "tests": "\n    ".join(tests)}
     (folder / "setup.cfg").write_text(SETTINGS.format(**lists))
     (library,) = (tools / "lib").glob("python*/site-packages")
     (library / "kit.pth").write_text(sysconfig.get_path("purelib"))
     command, env = [str(tools / "bin/mutmut")], os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "run"], cwd=folder, check=False, env=env)
-    done = subprocess.run(
-        [*command, "results", "--all", "true"], cwd=folder, capture_output=True, text=True, env=env
-    )
-    return counted(done.stdout)
+
+    def results() -> str:
+        asked = [*command, "results", "--all", "true"]
+        return subprocess.run(asked, cwd=folder, capture_output=True, text=True, env=env).stdout
+
+    chosen: list[str] = []
+    if sample:  # a name that no mutant has: they are made, none is tried
+        subprocess.run([*command, "run", "none"], cwd=folder, check=False, env=env)
+        made: dict[str, list[str]] = {}
+        for name in re.findall(r"^\s*(scaling\.\S+): ", results(), re.MULTILINE):
+            made.setdefault(name.partition(".x")[0], []).append(name)
+        for names in made.values():
+            chosen += Random(0).sample(names, min(sample, len(names)))
+    subprocess.run([*command, "run", *chosen], cwd=folder, check=False, env=env)
+    found = results()
+    for name in re.findall(r"^\s*(\S+): survived$", found, re.MULTILINE):
+        shown = subprocess.run(
+            [*command, "show", name], cwd=folder, capture_output=True, text=True, env=env
+        )
+        found += f"\n{shown.stdout}"
+    return found
 
 
 def counted(results: str) -> Counter[tuple[str, str]]:
@@ -63,15 +92,26 @@ def counted(results: str) -> Counter[tuple[str, str]]:
 
 def main() -> None:
     """Mutate, print, and note the counts for docs/trust.md."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("tools", type=Path, help="an environment that holds mutmut")
+    parser.add_argument("--modules", nargs="+", choices=list(MODULES), default=list(MODULES))
+    parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0: all")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write(mutate(Path(sys.argv[1]).resolve(), Path(folder)))
+        found = mutate(options.tools.resolve(), Path(folder), options.modules, options.sample)
+    (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build/survivors.txt").write_text(found)
+    write(counted(found))
 
 
 def write(found: Counter[tuple[str, str]]) -> None:
     """Note counts as a row per module."""
     rows = {}
     for module in sorted({module for module, _ in found}):
-        killed, survived = found[module, "killed"], found[module, "survived"]
+        killed = found[module, "killed"] + found[module, "timeout"]  # a loop without an end
+        survived = found[module, "survived"]
+        if not killed + survived:
+            continue
         every = sum(n for (name, _), n in found.items() if name == module)
         row = {"mutants": every, "killed": killed, "survived": survived}
         row |= {"not tried": every - killed - survived}

@@ -26,7 +26,8 @@ from scaling.records import Fit, Plan, Problem
 from scaling.store import load_run
 from scaling.store.manifest import json_hash, seal_hash
 from scaling.tasks import TASKS, get_task
-from tests.fuzz import HOSTILE, RIGHT, attack, countdown_is_right, sums_is_right
+from tests import fuzz
+from tests.fuzz import CASES, HOSTILE, RIGHT, attack, countdown_is_right, sums_is_right
 
 DATA = Path(__file__).parent / "data"
 FROZEN = next((DATA / "runs").glob("*/facts.parquet")).parent
@@ -70,6 +71,22 @@ def test_no_verifier_calls_a_text_right_that_a_slow_checker_denies(name: str) ->
 @pytest.mark.parametrize("name", RIGHT)
 def test_no_verifier_is_wrong_on_100_000_texts(name: str) -> None:
     assert attack(name, 100_000, seed=1)["wrong verdicts"] == 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_scorer_of_a_benchmark_is_wrong_where_the_truth_is_known(name: str) -> None:
+    found = fuzz.attack_scorer(name, 1000 * INPUTS)
+    assert found["wrong verdicts"] == 0
+    assert found["correct"] > 150
+    assert found["slowest (s)"] < 1
+
+
+def test_a_scorer_that_takes_the_first_number_is_found_wrong(monkeypatch: Any) -> None:
+    def first(expected: str, text: str, meta: dict[str, Any]) -> Any:
+        return fuzz.SCORERS["exact"](expected, text.partition("\n")[0], meta)
+
+    monkeypatch.setattr(fuzz, "SCORERS", fuzz.SCORERS | {"number": first})
+    assert fuzz.attack_scorer("number", 500)["wrong verdicts"] > 50
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -39,8 +39,9 @@ def note(name: str, command: str, rows: Mapping[str, Mapping[str, Any]]) -> None
         "cpu": provenance.device()["cpu"],
         "rows": earlier | {what: {**row, "date": date} for what, row in rows.items()},
     }
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    write_page(known)
+    text = json.dumps(known, indent=1, sort_keys=True) + "\n"
+    path.write_text(text, encoding="utf-8")
+    write_page(json.loads(text))  # columns in the order of the file
 
 
 def write_page(known: Mapping[str, Any]) -> None:

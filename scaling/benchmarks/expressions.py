@@ -11,6 +11,7 @@ from fractions import Fraction
 
 LONGEST = 200  #: characters
 LARGEST = 10**9  #: of the numbers written
+CHARACTERS = frozenset("0123456789+-*/() \t\n")  #: neither 0x18 nor 1_0 nor a comment is a number
 OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -23,6 +24,8 @@ def evaluate(text: str) -> tuple[Fraction, list[int]]:
     """Return (value, numbers used, in order) of an expression; ValueError for anything else."""
     if len(text) > LONGEST:
         raise ValueError(f"an expression of {len(text)} characters; at most {LONGEST}")
+    if odd := set(text) - CHARACTERS:
+        raise ValueError(f"{min(odd)!r} is not arithmetic")
     used: list[int] = []
     try:
         return _value(ast.parse(text.strip(), mode="eval").body, used), used

@@ -22,7 +22,8 @@ NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 MARK = re.compile(r"(?:####|(?:final )?answer(?: is|:))[ \t*:]*([^\n]*)", re.IGNORECASE)
 DOLLARS = re.compile(r"\$([^$\n]+)\$")
 TAGS = re.compile(
-    r"<solution>(.*?)</solution>|\*\*\*(.+?)\*\*\*|\*\*(.+?)\*\*|\\boxed\{([^{}]*)\}", re.DOTALL
+    r"<solution>((?:(?!<solution>).)*?)</solution>|\*\*\*(.+?)\*\*\*|\*\*(.+?)\*\*|\\boxed\{([^{}]*)\}",
+    re.DOTALL,
 )
 LETTER = re.compile(r"\b([A-Z])\1{2,}\b|\\boxed\{(?:\\text\{)?\(?([A-Z])\)?\}?\}|\(([A-Z])\)")
 MINUS = str.maketrans("−–×·÷", "--**/")

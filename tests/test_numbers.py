@@ -1,0 +1,122 @@
+"""Numbers that pages, notebooks and tables state are those of the committed runs.
+
+What a CPU can derive anew in seconds is derived here; a number that drifts fails with the sentence
+that should stand there. Notebooks run in `test_notebooks.py`, code of pages in `test_docs.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.curves import Pool, accuracy_table, curve
+from scaling.figures import FIGURES, Study
+from scaling.figures.thinking import families, o1_two_panels
+from scaling.intervals import REPLICATES, problem_weights
+from tests.trust import DOCS, table
+
+ROOT = Path(__file__).parents[1]
+KEYS = ["task", "level", "model", "method", "selector", "k"]
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return Study.load(ROOT / "data/runs")
+
+
+def test_tables_on_the_page_of_trust_are_those_that_were_measured() -> None:
+    page = (DOCS / "trust.md").read_text(encoding="utf-8")
+    for name, entry in json.loads((DOCS / "trust.json").read_text(encoding="utf-8")).items():
+        assert f"<!-- {name} -->\n{table(entry)}<!-- end -->" in page
+
+
+def test_accuracy_csv_follows_from_the_runs(study: Study) -> None:
+    """One pool of each task and method, all of its rows."""
+    stated = pd.read_csv(ROOT / "data/derived/accuracy.csv")
+    pools = {(pool.run.task, pool.label): pool for pool in study.pools}
+    found = accuracy_table(list(pools.values()))
+    both = found.merge(stated, on=KEYS, suffixes=("", " stated"))
+    numbers = ("accuracy", "low", "high", "test_flops", "test_tokens")
+    pairs = [(both[name], both[f"{name} stated"]) for name in numbers]
+    near = np.all([np.isclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True) for a, b in pairs], 0)
+    same = both[near].drop_duplicates(KEYS)
+    assert len(same) == len(found), "data/derived is stale: python -m scaling accuracy"
+
+
+@pytest.mark.skipif(REPLICATES != 1000, reason="SCALING_REPLICATES is set")
+@pytest.mark.parametrize("name", ["coverage", "grid", "o1_two_panels"])
+def test_the_facts_beside_a_figure_follow_from_the_runs(study: Study, name: str) -> None:
+    drawn = FIGURES[name](study)
+    assert drawn is not None
+    stated = json.loads((ROOT / f"figures/{name}.json").read_text(encoding="utf-8"))["facts"]
+    assert same(json.loads(json.dumps(drawn[1], default=float)), stated), f"make figures: {name}"
+
+
+def same(a: Any, b: Any) -> bool:
+    """Return whether two results are equal, numbers to one part in 10,000."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return np.isclose(a, b, 1e-4, 1e-9, equal_nan=True) if isinstance(a, float) else a == b
+
+
+def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Study) -> None:
+    cells = json.loads((ROOT / "notebooks/07_learning_to_think.ipynb").read_text())["cells"]
+    text = " ".join("".join(cell["source"]) for cell in cells).replace("\n", " ")
+    pools = families(study)
+    start, last = pools["imitation"][0], pools["grpo"][-1]
+    before, after = (pool.values("last", pool.budgets()) for pool in (start, last))
+    weights = problem_weights(len(before))
+    ratio = np.quantile((weights @ after[:, -1]) / (weights @ before[:, -1]), [0.025, 0.975])
+    direct = next(p for p in study.select("countdown") if p.run.card.name == "ladder/0.1M/1e14")
+    once = curve(direct, "oracle", level="3x20")
+    drawn = o1_two_panels(study)
+    assert drawn is not None
+    facts = {name: np.abs(fact.get("held_out_error", ())) * 100 for name, fact in drawn[1].items()}
+    thought, rewarded = facts["test grpo"], [*facts["train grpo"], *facts["train expert"]]
+    times, spent = (
+        after[:, -1].mean() / before[:, -1].mean(),
+        1 - start.run.card.train_flops / last.run.card.train_flops,
+    )
+    claims = (
+        f"{dot(before[:, -1].mean())} before, {dot(after[:, -1].mean())} after 3e12 FLOPs of GRPO "
+        f"({times:.2f} times, {ratio[0]:.2f} to {ratio[1]:.2f}), "
+        f"{100 * spent:.1f} % of all its training",
+        f"grow from {length(start):.0f} to {length(last):.0f} tokens on average, wrong ones to "
+        f"{length(last, wrong=True):.0f}",
+        f"gain {100 * (after - before)[:, 0].mean():.0f} points only",
+        f"{dot(after[:, -4].mean())} at 32 tokens, {dot(after[:, -1].mean())} at 256",
+        f"rose by {100 * (before[:, -1] - before[:, -4]).mean():.0f} points",
+        f"answers {dot(once.y[0])} [{dot(once.low[0])}, {dot(once.high[0])}] at once",
+        f"foretells (by {min(thought):.0f} to {max(thought):.0f} points), and slower with reward "
+        f"(by {min(rewarded):.0f} to {max(rewarded):.0f})",
+    )
+    for claim in claims:
+        assert claim in text
+
+
+def dot(share: float) -> str:
+    return f"{share:.2f}".removeprefix("0")
+
+
+def length(pool: Pool, wrong: bool = False) -> float:
+    """Return the mean length of a pool's longest traces."""
+    tokens, right = pool.ledger["completion_tokens"][..., -1], pool.correct[..., -1]
+    return float(np.mean(tokens[right == 0] if wrong else tokens))
+
+
+def test_bytes_per_sample_are_as_told_for_large_runs(study: Study) -> None:
+    files = [pool.run.path / name for pool in study.pools for name in ("facts", "text")]
+    rows = sum(len(pool.run.frame) for pool in study.pools)
+    facts, text = (
+        sum(file.with_suffix(".parquet").stat().st_size for file in files[start::2]) / rows
+        for start in (0, 1)
+    )
+    page = (DOCS / "scale.md").read_text(encoding="utf-8")
+    assert f"take {facts:.0f} bytes a sample for facts, {text:.0f} for text" in page
