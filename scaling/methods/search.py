@@ -129,25 +129,19 @@ class Tree:
     prompt: tuple[int, ...]
     nodes: list[Node] = field(default_factory=list)
     fresh: list[Node] = field(default_factory=list)  #: of this round
-    live: bool = True
 
-    def grow(self, shares: Shares, plan: Plan) -> None:
-        """Open the children of a round, never more than the cap leaves."""
-        wanted = [node for node, children in shares for _ in range(children) if not node.ended]
-        self._open([(node, node.context, node.root) for node in wanted], plan)
-
-    def plant(self, plan: Plan) -> None:
-        """Open the first steps."""
-        self._open([(None, self.prompt, i) for i in range(plan.width)], plan)
-
-    def _open(self, wanted: list[tuple[Node | None, tuple[int, ...], int]], plan: Plan) -> None:
+    def grow(self, shares: Sequence[tuple[Node | None, int]], plan: Plan) -> None:
+        """Open the children of a round, never more than the cap leaves; those of None begin."""
         begun = len(self.nodes)
+        parents = [node for node, children in shares for _ in range(children)]
+        parents = [node for node in parents if node is None or not node.ended]
         self.fresh = [
-            Node(begun + i, root, parent, parent.text if parent else "", context)
-            for i, (parent, context, root) in enumerate(wanted[: plan.steps - begun])
+            Node(i, parent.root, parent, parent.text, parent.context)
+            if parent
+            else Node(i, i, None, "", self.prompt)
+            for i, parent in enumerate(parents[: plan.steps - begun], begun)
         ]
         self.nodes += self.fresh
-        self.live = bool(self.fresh)
 
 
 def search(
@@ -172,8 +166,8 @@ def search(
             for chain in range(plan.chains)
         ]
         for tree in trees:
-            tree.plant(plan)
-        while alive := [tree for tree in trees if tree.live]:
+            tree.grow([(None, plan.width)], plan)
+        while alive := [tree for tree in trees if tree.fresh]:
             _sample(lm, engine, plan, alive, step_end)
             _score(scorer, alive)
             for tree in alive:
