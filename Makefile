@@ -12,6 +12,8 @@ TORCH_BACKEND ?= auto
 # Local wheels (mirrors, clusters without a network): uv does not read pip's setting by itself
 LINKS  := $(or $(UV_FIND_LINKS),$(PIP_FIND_LINKS))
 UVFLAGS := $(if $(LINKS),$(addprefix --find-links ,$(LINKS)),--torch-backend $(TORCH_BACKEND))
+# Containers often forbid bytecode; without it every process spends 15 s more on importing torch
+unexport PYTHONDONTWRITEBYTECODE
 # The torch release that constraints.txt is locked to; pyproject.toml allows a wide range
 LOCKED_TORCH := 2.13.0
 

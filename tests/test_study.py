@@ -225,7 +225,7 @@ def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, capsys):
 
 def test_an_interrupted_main_job_says_so_and_keeps_what_it_had(tiny_folder, tmp_path):
     command = [sys.executable, "-m", "scaling", "study", "--models", str(tiny_folder.parents[1])]
-    command += ["--workers", "1"]
+    command += ["--preset", "tiny", "--workers", "1"]
     for option in ("runs", "derived", "figures"):
         command += [f"--{option}", str(tmp_path / option)]
     child = subprocess.Popen(
@@ -242,7 +242,7 @@ def test_an_interrupted_main_job_says_so_and_keeps_what_it_had(tiny_folder, tmp_
     assert child.returncode == 130
     assert "interrupted; the same command goes on" in shown
     assert "Traceback" not in shown
-    assert list((tmp_path / "runs").glob("*/*/*.parquet"))
+    assert list((tmp_path / "runs").rglob("*.parquet"))
 
 
 def test_figures_are_byte_identical_when_redrawn(runs, tmp_path):
