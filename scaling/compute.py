@@ -26,6 +26,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox")
+NAMES = {  #: size in a Shape -> its name in a configuration
+    "vocab": "vocab_size",
+    "hidden": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "intermediate": "intermediate_size",
+    "context": "max_position_embeddings",
+}
+GPT2 = {"hidden": "n_embd", "layers": "n_layer", "heads": "n_head", "context": "n_positions"}
+GPT2 |= {"intermediate": "n_inner"}
 Numbers = Any  #: a float, or an array of floats in the broadcast shape of the arguments
 
 
@@ -68,21 +80,20 @@ UNKNOWN = Shape(**dict.fromkeys((f.name for f in fields(Shape)), math.nan))  # t
 #: of a model behind a server: whatever is computed from it is NaN
 
 
+def size_names(family: str) -> dict[str, str]:
+    """Return the name that a family's configurations give to each size of a Shape."""
+    return NAMES | (GPT2 if family == "gpt2" else {})
+
+
 def _sizes(values: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """Return the integer fields of a Shape, whichever of its two names a family gives them."""
-    pick = (lambda new, old: values[old]) if family == "gpt2" else (lambda new, old: values[new])
-    hidden, heads = pick("hidden_size", "n_embd"), pick("num_attention_heads", "n_head")
-    inner = values.get("n_inner") or 4 * hidden if family == "gpt2" else values["intermediate_size"]
-    return {
-        "family": family,
-        "vocab": values["vocab_size"],
-        "hidden": hidden,
-        "layers": pick("num_hidden_layers", "n_layer"),
-        "heads": heads,
-        "kv_heads": values.get("num_key_value_heads") or heads,
-        "head_dim": values.get("head_dim") or hidden // heads,
-        "intermediate": inner,
-        "context": pick("max_position_embeddings", "n_positions"),
+    """Return the integer fields of a Shape, those that a configuration may leave out included."""
+    names = size_names(family)
+    hidden, heads = values[names["hidden"]], values[names["heads"]]
+    absent = {"kv_heads": heads, "head_dim": hidden // heads}
+    absent |= {"intermediate": 4 * hidden} if family == "gpt2" else {}
+    return {"family": family} | {
+        field: (values.get(name) or absent[field]) if field in absent else values[name]
+        for field, name in names.items()
     }
 
 

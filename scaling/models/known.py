@@ -16,20 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaling.compute import Shape
+from scaling.compute import Shape, size_names
 
 TABLE = Path(__file__).with_name("known_models.csv")
-SIZES = ("vocab", "hidden", "layers", "heads", "kv_heads", "head_dim", "intermediate", "context")
-NAMES = {  #: field of Shape -> its name in a configuration
-    "vocab": "vocab_size",
-    "hidden": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "intermediate": "intermediate_size",
-    "context": "max_position_embeddings",
-}
-GPT2 = {"hidden": "n_embd", "layers": "n_layer", "heads": "n_head", "context": "n_positions"}
 
 
 @dataclass(frozen=True)
@@ -60,9 +49,8 @@ def rows(path: Path = TABLE) -> Iterator[Known]:
     """Yield the rows of a table."""
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            size = {name: int(row[name]) for name in SIZES}
-            family, names = row["family"], NAMES | (GPT2 if row["family"] == "gpt2" else {})
-            config = {names.get(name, name): value for name, value in size.items()}
+            family = row["family"]
+            config = {name: int(row[field]) for field, name in size_names(family).items()}
             traits = {"model_type": family, "tie_word_embeddings": row["tied"] == "1"}
             yield Known(
                 names=(row["name"], *row["also"].split()),
