@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MEASURED = (  #: what a sample keeps of its completion
     "logprob", "sampling_logprob", "prompt_tokens", "cached_tokens", "completion_tokens", "seconds",
-    "finish",
+    "finish", "thinking_tokens",
 )  # fmt: skip
 FEEDBACKS = ("none", "verdict")
 TURNS = re.compile("(system,)?((user|assistant),)*user")  #: roles of a conversation
@@ -166,6 +166,7 @@ class Completion:
     seconds: float  #: share of wall time, batch time divided by rows in flight
     stop_token: int = -1  #: the token that ended it; -1 where none did
     stop_string: str = ""  #: of `Plan.stop`, the one that ended it: its tokens are among `tokens`
+    thinking_tokens: int | None = None  #: of the new tokens, see `Sample`
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,7 @@ class Sample:
     completion_tokens: int  #: new tokens, stop token included
     seconds: float  #: share of wall time
     finish: str  #: "stop", "length", or "error: reason"
+    thinking_tokens: int | None = None  #: new tokens up to </think>, itself included; None: unknown
 
     @classmethod
     def of(

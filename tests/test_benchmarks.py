@@ -268,9 +268,10 @@ TURN, REPLY = {"role": "user", "content": "?"}, {"role": "assistant", "content":
     [
         ("t.jsonl", '{"question": "é"}'.encode("utf-16")),
         ("t.jsonl.gz", b"plain"),
-        ("t.jsonl.gz", gzip.compress(b"x" * 9000)[:30]),
+        ("t.jsonl.gz", gzip.compress(b"x" * 9000, mtime=0)[:30]),
         ("t.parquet", b"PAR1"),
     ],
+    ids=["utf-16", "no gzip", "cut gzip", "no parquet"],
 )
 def test_a_file_of_another_kind_is_one_line_that_names_it(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
@@ -388,6 +389,9 @@ def test_thinking_is_counted_by_its_share_of_the_text():
     class Pool:
         run = Run
 
+    Run.frame["thinking_tokens"] = None
     assert np.isnan(thinking_tokens(Pool)).all()  # the texts were not loaded
     Run.frame["text"] = ["<think>" + "x" * 25 + "</think>", "no thought", "a = 7"]
     assert list(thinking_tokens(Pool)) == [40 * 25 / 40 / 2, 0]
+    Run.frame["thinking_tokens"] = [30, None, 0]  # what was counted goes before
+    assert list(thinking_tokens(Pool)) == [15, 0]

@@ -12,7 +12,7 @@ from scaling.cli import main
 from scaling.compute import total_parameters
 from scaling.engine import Engine, Job
 from scaling.models import LM, known, load_lm, quiet
-from scaling.records import Plan, Problem, Verdict, conversation
+from scaling.records import Completion, Plan, Problem, Verdict, conversation
 from scaling.store.manifest import card_to_json
 from scaling.tasks.asked import Asked, split_thinking
 
@@ -196,6 +196,23 @@ def test_only_what_follows_the_thinking_is_judged(chat_folder):
     assert Asked(Echo(), thinking).verify(problem, "2").answer is None
     assert Asked(Echo(), direct).verify(problem, "2").correct
     assert Asked(Echo(), direct).prompt(problem).endswith("</think>\n\n")
+
+
+def test_thinking_is_counted_in_tokens_up_to_its_end(chat_folder):
+    def count(lm, *parts):
+        tokens = sum((lm.encode(part) for part in parts), ())
+        done = Completion(tokens, 0.0, 0.0, "stop", 1, 0, len(tokens) + 1, 0.0)
+        return Asked(Echo(), lm).thinking_tokens("".join(parts), done), tokens
+
+    thinking, direct = (load_lm(chat_folder, thinking=t, weights=False) for t in (None, False))
+    begin = "1+1=3? no, 2</think>"
+    for lm in (thinking, direct):
+        assert count(lm, begin, "\n2")[0] == len(lm.encode(begin))
+        assert count(lm, begin, begin, "2")[0] == 2 * len(lm.encode(begin))
+    found, tokens = count(thinking, "1+1=")
+    assert found == len(tokens) + 1  # never ended: all of it, the stop token included
+    assert count(direct, "1+1=")[0] == 0
+    assert count(direct, "<think>1+1=")[0] > 4
 
 
 def test_the_makers_sampling_options_are_taken_when_asked_for(chat_folder, tmp_path, capsys):

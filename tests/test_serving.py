@@ -196,6 +196,19 @@ def test_thinking_that_a_server_never_ended_is_no_answer(tmp_path):
     with serve(thinks) as (url, _):
         run = sampled(url, tmp_path, n=2)
     assert run.frame["answer"].isna().all()
+    with serve() as (url, _):
+        assert sampled(url, tmp_path / "a", n=2).frame["thinking_tokens"].isna().all()
+
+
+def test_thinking_that_a_server_counts_is_logged():
+    usage = {"prompt_tokens": 3, "completion_tokens": 9}
+    usage |= {"completion_tokens_details": {"reasoning_tokens": 5}}
+    choice = {"text": "<think>a</think>b", "finish_reason": "stop"}
+    (done,) = TOY.completions({"usage": usage, "choices": [choice]}, PLAN)
+    assert done.thinking_tokens == 5
+    choice |= {"logprobs": {"token_logprobs": [-1.0]}}
+    two = TOY.completions({"usage": usage, "choices": [choice] * 2}, PLAN)
+    assert [one.thinking_tokens for one in two] == [None, None]  # it told their sum
 
 
 def test_a_failed_request_is_a_row_with_its_reason_and_is_retried_on_resume(tmp_path):

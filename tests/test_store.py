@@ -48,6 +48,7 @@ def sample(problem: Problem, chain: int, step: int) -> Sample:
         completion_tokens=rng.randrange(1, 64),
         seconds=0.25,
         finish=rng.choice(["stop", "length", "error: out of memory"]),
+        thinking_tokens=rng.choice([None, 0, 7]),
     )
 
 
@@ -450,8 +451,32 @@ def test_a_later_format_is_refused_with_a_sentence(sealed: store.LoadedRun) -> N
     path = sealed.path / "manifest.json"
     later = json.loads(path.read_text()) | {"format": manifest.FORMAT + 1}
     path.write_text(json.dumps(later))
-    with pytest.raises(ValueError, match="has format 2, this version reads 1; update the kit"):
+    with pytest.raises(ValueError, match="has format 3, this version reads 1 to 2; update"):
         store.load_run(sealed.path)
+
+
+def test_a_run_of_the_first_format_is_read_resumed_and_guarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had no `thinking_tokens`: null there, whatever later sessions add."""
+    with monkeypatch.context() as then:
+        old = files.schema_of(Sample, skip=("text", "thinking_tokens"))
+        then.setitem(files.SCHEMAS, "facts", old)
+        then.setattr("scaling.store.writer.FORMAT", 1)
+        with open_run(tmp_path) as writer:
+            for unit in list(UNITS)[:3]:
+                writer.write(unit, rows(UNITS[unit]))
+        (path,) = tmp_path.iterdir()
+        assert json.loads((path / "manifest.json").read_text())["format"] == 1
+    first = store.load_run(path).frame
+    assert first["thinking_tokens"].isna().all()
+    with open_run(tmp_path) as writer:
+        assert writer.read("block 0/4")[0].thinking_tokens is None
+    run = finish(tmp_path)
+    assert run.manifest["format"] == 2
+    told = dict(run.frame.groupby("problem", sort=False)["thinking_tokens"].max())
+    assert [name for name, most in told.items() if most == 7] == [p.id for p in PROBLEMS[9:]]
+    assert len(run.frame) == len(rows(PROBLEMS))
 
 
 def test_a_manifest_that_is_not_json_names_the_line(sealed: store.LoadedRun) -> None:

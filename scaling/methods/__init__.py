@@ -20,6 +20,7 @@ from scaling.methods.search import SEARCHES, Scorer, check_search, search
 from scaling.methods.thinking import draw_thinking
 from scaling.records import Completion, Plan, Problem, Sample, Verdict, look_up
 from scaling.tasks import WAIT, Task, revision_suffix
+from scaling.tasks.asked import Asked
 from scaling.tasks.traces import thinking_budgets
 
 if TYPE_CHECKING:
@@ -224,6 +225,8 @@ def verified(
     text: str, task: Task, problem: Problem, job: Job, step: int, completion: Completion
 ) -> Sample:
     """Return a completion as a row of the log; one that failed is a row with its reason."""
+    if completion.thinking_tokens is None and isinstance(task, Asked):
+        completion = replace(completion, thinking_tokens=task.thinking_tokens(text, completion))
     if completion.stop_string:
         text = text[: text.index(completion.stop_string)]
     failed = completion.finish.startswith("error")

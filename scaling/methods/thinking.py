@@ -113,5 +113,6 @@ def _row(
         cached_tokens=cached,
         completion_tokens=new,
         seconds=sum(part.seconds for part in parts),
+        thinking_tokens=thought if step + 1 == len(budgets) else 0,
     )
     return Sample.of((problem.id, chain, step), text, verdict, spent)

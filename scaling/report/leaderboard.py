@@ -1,8 +1,9 @@
 """A benchmark's table: accuracy per category with its interval, and what a sample cost. No torch.
 
 Accuracy is that of one sample, the mean over all drawn; tokens and price are means per sample, its
-prompt paid for. Thinking tokens are completion tokens by the share of characters in <think>, NaN
-where the texts were not loaded. Not here: more samples than one (`curves`), grading (`benchmarks`).
+prompt paid for. Thinking tokens are those that were counted; where nobody did (old logs, most
+servers), completion tokens by the share of characters in <think>, NaN without the texts. Not here:
+more samples than one (`curves`), grading (`benchmarks`).
 """
 
 from __future__ import annotations
@@ -85,8 +86,9 @@ def leaderboard(
 def thinking_tokens(pool: Pool) -> np.ndarray:
     """Return the mean tokens of thinking per sample and problem, (problems,)."""
     frame = pool.run.frame
-    if "text" not in frame:
-        return np.full(len(pool.run.problems), math.nan)
-    shares = [len(split_thinking(text)[0]) / max(len(text), 1) for text in frame["text"]]
-    tokens = (frame["completion_tokens"] * shares).groupby(frame["problem"]).mean()
+    tokens = frame["thinking_tokens"].astype(float)
+    if "text" in frame:
+        shares = [len(split_thinking(text)[0]) / max(len(text), 1) for text in frame["text"]]
+        tokens = tokens.fillna(frame["completion_tokens"] * shares)
+    tokens = tokens.groupby(frame["problem"]).mean()
     return tokens.reindex(pool.run.problems["id"]).to_numpy()

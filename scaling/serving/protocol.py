@@ -72,6 +72,8 @@ class Endpoint:
             prompt, new = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
             details = usage.get("prompt_tokens_details") or {}
             known = min(int(details.get("cached_tokens") or 0), prompt) if cached else 0
+            told = usage.get("completion_tokens_details") or {}
+            thought = int(told["reasoning_tokens"]) if "reasoning_tokens" in told else None
             found = []
             for choice in choices:
                 logprobs = _logprobs(choice)
@@ -89,6 +91,7 @@ class Endpoint:
                         cached_tokens=known,
                         completion_tokens=max(count, 1),
                         seconds=0.0,
+                        thinking_tokens=thought if len(choices) == 1 else None,
                     )
                 )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 
 from scaling.records import Problem, Sample
 
+LATER = ("thinking_tokens",)  #: columns that files of an earlier format lack: null there
 BLOCK = 256  #: rows per digest, to say where an edited file differs
 ARROW = {
     "str": pa.string(),
     "str | None": pa.string(),
     "int": pa.int32(),
+    "int | None": pa.int32(),
     "float": pa.float32(),
     "bool": pa.bool_(),
 }
@@ -138,15 +140,28 @@ def from_parquet(
     path: Path, data: bytes, schema: pa.Schema, columns: list[str] | None = None
 ) -> pa.Table:
     """Return the table in a Parquet file's bytes; ValueError for another schema or no Parquet."""
+    table = _as_written(path, data, schema, columns)
+    for name in columns or schema.names:
+        if name not in table.column_names:
+            null = pa.nulls(len(table), schema.field(name).type)
+            table = table.append_column(schema.field(name), null)
+    return table.select(columns or schema.names)
+
+
+def _as_written(
+    path: Path, data: bytes, schema: pa.Schema, columns: list[str] | None = None
+) -> pa.Table:
+    """Return the table as its file has it, columns of `LATER` left out where it lacks them."""
     try:
         found = pq.ParquetFile(pa.BufferReader(data))
-        table = found.read(columns=columns)
+        names = found.schema_arrow.names
+        table = found.read(columns=columns and [name for name in columns if name in names])
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is truncated or damaged: {str(error).splitlines()[0]}") from error
-    if not found.schema_arrow.equals(schema):
-        names = ", ".join(schema.names)
-        raise ValueError(f"{path} has columns {found.schema_arrow.names}; expected {names}")
+    known = pa.schema([f for f in schema if f.name in names or f.name not in LATER])
+    if not found.schema_arrow.equals(known):
+        raise ValueError(f"{path} has columns {names}; expected {', '.join(schema.names)}")
     return table
 
 
@@ -170,7 +185,7 @@ def checked_bytes(path: Path, schema: pa.Schema, entry: dict[str, Any]) -> bytes
     data = read_bytes(path)
     if sha256(data) == entry["sha256"]:
         return data
-    table = from_parquet(path, data, schema)
+    table = _as_written(path, data, schema)
     pairs = zip(_digests(table), entry["row_digests"].split(), strict=False)
     block = next((i for i, (now, then) in enumerate(pairs) if now != then), None)
     where = f"{table.num_rows} rows instead of {entry['rows']}"

@@ -12,7 +12,7 @@ from typing import Any
 from scaling.records import ModelCard, Plan, Problem
 from scaling.store.files import json_hash, read_bytes, write_files
 
-FORMAT = 1  #: of the run folder; another one is refused
+FORMAT = 2  #: of the run folder; 1 had no `thinking_tokens`, a later one is refused
 
 
 def card_to_json(card: ModelCard) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(read_bytes(path))
         written = manifest["format"]
-        if written == FORMAT:
+        if written in range(1, FORMAT + 1):
             edited = manifest["status"] == "sealed" and manifest["sha256"] != seal_hash(manifest)
             edited |= manifest["hash"] != json_hash(manifest["identity"])
             edited |= not manifest["files"]["problems.parquet"]["sha256"]
@@ -70,9 +70,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise
         reason = f"no field {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} is not the manifest of a run: {reason}; restore it") from error
-    if written != FORMAT:
+    if written not in range(1, FORMAT + 1):
         advice = "update the kit to read it"
-        raise ValueError(f"{path} has format {written}, this version reads {FORMAT}; {advice}")
+        raise ValueError(f"{path} has format {written}, this version reads 1 to {FORMAT}; {advice}")
     if edited:
         raise ValueError(f"{path} was edited after it was written; restore it")
     return manifest

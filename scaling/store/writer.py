@@ -67,6 +67,7 @@ def open_run(
         manifest = read_manifest(run)
         if manifest["status"] == "open":
             (run / FOLDER).mkdir(exist_ok=True)
+            manifest["format"] = FORMAT  # what this session writes, an older one can not read
             manifest["sessions"].append(provenance.collect() | {"extra": extra or {}})
             write_manifest(run, manifest)
         return Writer(run, lock, manifest, [problem.id for problem in problems])

@@ -5,9 +5,10 @@ Here the text of a task meets a chat template; samplers and tasks know of neithe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
-from scaling.records import Problem, Verdict
+from scaling.records import Completion, Problem, Verdict
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -38,6 +39,22 @@ class Asked:
     def prompt(self, problem: Problem) -> str:
         """Return what the model is given."""
         return self.lm.asked(self.task.prompt(problem))
+
+    def thinking_tokens(self, text: str, done: Completion) -> int | None:
+        """Return how many new tokens are thinking, its end included; None where texts are tokens.
+
+        text: of the whole completion.
+        """
+        if not hasattr(self.lm, "tokenizer"):
+            return None
+        ends = text.count(CLOSE)
+        if not ends:  # all of it, or nothing
+            begun = self.lm.opens_thinking or text.lstrip().startswith(OPEN)
+            return done.completion_tokens if begun else 0
+        lengths = range(len(done.tokens) + 1)  # the least one whose text holds the last end
+        return bisect_left(
+            lengths, ends, key=lambda n: self.lm.decode(done.tokens[:n]).count(CLOSE)
+        )
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Return the verdict on what follows the thinking."""
