@@ -121,7 +121,7 @@ def test_every_fact_says_where_it_comes_from_and_how_sure_it_is() -> None:
 def test_missing_files_and_unknown_names_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"set SCALING_EXTERNAL .*`python -m scaling external`"):
         external(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="nothing refits 'alphago'; known: chinchilla_printed"):
+    with pytest.raises(ValueError, match="source 'alphago'; allowed: chinchilla_printed"):
         refit("alphago", tmp_path)
-    with pytest.raises(ValueError, match="no curve 'x'; known: o1_mini_aime2024"):
+    with pytest.raises(ValueError, match="curve 'x'; allowed: o1_mini_aime2024"):
         curves("x")

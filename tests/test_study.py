@@ -182,7 +182,7 @@ def test_budgets_beyond_the_pool_are_refused(pools):
     for k in ([0], [-1], [9]):
         with pytest.raises(ValueError, match="the pool's size"):
             pools[0].values("oracle", np.array(k))
-    with pytest.raises(ValueError, match="selector is 'orcale'"):
+    with pytest.raises(ValueError, match="selector of best_of_n 'orcale'; did you mean 'oracle'"):
         pools[0].values("orcale", np.array([1]))
 
 

@@ -26,7 +26,7 @@ from scaling.estimates import (
     pass_at_k,
 )
 from scaling.intervals import REPLICATES, mean_interval
-from scaling.records import Curve
+from scaling.records import Curve, look_up
 from scaling.store import LoadedRun
 from scaling.store.scores import read_scores
 
@@ -133,9 +133,7 @@ class Pool:
         k: samples of best-of-N, steps of a revision chain; `chains` of them side by side make a
         grid, whose coverage alone is read ("oracle").
         """
-        allowed = self.selectors
-        if selector not in allowed:
-            raise ValueError(f"selector is {selector!r}; {self.label} has {', '.join(allowed)}")
+        look_up(dict.fromkeys(self.selectors), selector, f"selector of {self.label}")
         if np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
             raise ValueError(f"budgets {list(k)}: give 1 to {self.budgets()[-1]}, the pool's size")
         if chains > 1 and (selector != "oracle" or chains > self.run.plan.chains):
@@ -209,9 +207,7 @@ class Pool:
 
         A selector that a scorer feeds pays for its passes.
         """
-        if unit not in UNITS:
-            raise ValueError(f"unit is {unit!r}; allowed: {', '.join(UNITS)}")
-        shared, own = self.costs_with(selector)[unit]
+        shared, own = look_up(self.costs_with(selector), unit, "unit")
         if self.run.plan.method == "best_of_n":
             spent = over_chains(np.nanmean, own)[:, None] * k
             return spent + shared[:, None] * (1 if shared_prompt else k)
@@ -290,9 +286,7 @@ def curve(
     x is the mean cost per problem in `unit`.
     """
     level = next(iter(pool.levels)) if len(pool.levels) == 1 else level
-    if level not in pool.levels:
-        raise ValueError(f"level is {level!r}; the run has {', '.join(pool.levels)}")
-    rows, k = pool.levels[level], pool.budgets() if k is None else np.asarray(k)
+    rows, k = look_up(pool.levels, level, "level"), pool.budgets() if k is None else np.asarray(k)
     found = mean_interval(pool.values(selector, k)[rows], replicates, seed)
     return Curve(
         x=pool.cost(unit, k, shared_prompt=shared_prompt, selector=selector)[rows].mean(axis=0),

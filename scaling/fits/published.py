@@ -22,6 +22,7 @@ from scaling.fits import fit
 from scaling.fits.laws import LAWS, Array, Law, Terms
 from scaling.fits.losses import residuals
 from scaling.intervals import wilson
+from scaling.records import look_up
 
 DATA = Path(__file__).parents[2] / "data"
 GEMSTONES = {"hot": "hot", "slim": "slim_chinchilla"}
@@ -41,8 +42,7 @@ def facts() -> pd.DataFrame:
 def curves(name: str) -> pd.DataFrame:
     """Return the points of one published curve: x, x_unit, y, y_unit, n, source, sure."""
     table = pd.read_csv(DATA / "published" / "curves.csv")
-    if name not in set(table.curve):
-        raise ValueError(f"there is no curve {name!r}; known: {', '.join(table.curve.unique())}")
+    look_up(dict.fromkeys(table.curve), name, "published curve")
     return table[table.curve == name].drop(columns="curve").reset_index(drop=True)
 
 
@@ -254,9 +254,8 @@ def refit(source: str, root: str | Path | None = None) -> pd.DataFrame:
 
     `agrees`: it is within the row's tolerance. Third-party files are looked for as `external` says.
     """
-    if source not in REFITS:
-        raise ValueError(f"nothing refits {source!r}; known: {', '.join(REFITS)}")
-    ours = REFITS[source](DATA if source in TYPED_ONLY else external(root))
+    refitted = look_up(REFITS, source, "published source")
+    ours = refitted(DATA if source in TYPED_ONLY else external(root))
     table = facts().query("source == @source and tolerance.notna()").copy()
     table["ours"] = table.quantity.map(ours)
     table["difference"] = table.ours - table.value
