@@ -15,6 +15,7 @@ WEIGHTS, CODE = ["*.safetensors"], ["*.py"]
 UNWANTED = ["*/*", "consolidated*"]  #: subfolders and second copies in other layouts
 HUB_NAME = re.compile(r"([\w.-]+/)?[\w-][\w.-]*(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+ADVICE = "save it anew as safetensors (model.save_pretrained) where you trust it"
 
 
 class Files(NamedTuple):
@@ -61,13 +62,9 @@ def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files
     if (folder / "config.json").exists() and needed:
         return files
     if any(list(folder.glob(pattern)) for pattern in PICKLES):
-        raise ValueError(f"{where} has pickled weights, which can run code; {_advice()}")
-    reason = f"config.json and *.safetensors are needed; if its weights are pickles, {_advice()}"
+        raise ValueError(f"{where} has pickled weights, which can run code; {ADVICE}")
+    reason = f"config.json and *.safetensors are needed; if its weights are pickles, {ADVICE}"
     raise ValueError(f"{where} holds no model: {reason}")
-
-
-def _advice() -> str:
-    return "save it anew as safetensors (model.save_pretrained) where you trust it"
 
 
 def _fetch(name: str, revision: str, patterns: list[str]) -> Path:

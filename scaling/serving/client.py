@@ -17,7 +17,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)  #: the same request may do better later
-HOPELESS = (401, 403, 404)  #: no request to this address will do better
+NO_KEY = "check the key in the environment variable SCALING_API_KEY"
+HOPELESS = {  #: no request to this address will do better
+    401: NO_KEY,
+    403: NO_KEY,
+    404: "check the address, --served-name and --api",
+}
 LONGEST_PAUSE = 30.0  #: seconds between two tries
 
 
@@ -93,7 +98,7 @@ class Client:
         shown = " ".join(text[:300].decode(errors="replace").split())
         shown = shown.replace(self._key, "***") if self._key else shown
         if status in HOPELESS:
-            raise ValueError(f"{self.url}{path} answers {status}: {shown}; {_advice(status)}")
+            raise ValueError(f"{self.url}{path} answers {status}: {shown}; {HOPELESS[status]}")
         if status in RETRIED:
             return f"status {status}: {shown}", _seconds(headers.get("retry-after"))
         if status != 200:
@@ -153,12 +158,6 @@ class Client:
                 connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
         self._all.clear()
-
-
-def _advice(status: int) -> str:
-    if status == 404:
-        return "check the address, --served-name and --api"
-    return "check the key in the environment variable SCALING_API_KEY"
 
 
 def _seconds(text: str | None) -> float:
