@@ -144,6 +144,51 @@ def test_price_charges_cached_tokens_by_their_own_rate():
     )
 
 
+def test_a_shape_holds_the_sizes_and_traits_of_its_configuration():
+    assert asdict(SHAPE) == {
+        "family": "llama", "vocab": 64, "hidden": 64, "layers": 2, "heads": 4, "kv_heads": 2,
+        "head_dim": 16, "intermediate": 96, "context": 128, "gated": True, "tied": True,
+        "learned_positions": False, "qkv_bias": False, "out_bias": False, "mlp_bias": False,
+        "norm_params": 1, "qk_norm": False,
+    }  # fmt: skip
+    older = compute.Shape.from_config(CONFIGS["gpt2"])
+    assert (older.family, older.context, older.intermediate) == ("gpt2", 128, 256)
+    for family in ("gpt2", "gpt_neox"):
+        shape = compute.Shape.from_config({"model_type": family} | OLD_NAMES | SIZES)
+        flags = shape.gated, shape.tied, shape.qkv_bias, shape.out_bias, shape.mlp_bias
+        assert flags == (False, family == "gpt2", True, True, True)
+    bare = {name: 64 for name in SIZES} | {"model_type": "llama"}
+    shape = compute.Shape.from_config(bare | {"num_attention_heads": 4})
+    assert (shape.kv_heads, shape.head_dim, shape.tied, shape.mlp_bias) == (4, 16, False, False)
+    for family, mlp_bias in (("llama", True), ("qwen3", False), ("mistral", False)):
+        given = bare | {"model_type": family, "attention_bias": True, "mlp_bias": True}
+        shape = compute.Shape.from_config(given)
+        biases = shape.qkv_bias, shape.out_bias, shape.mlp_bias
+        assert biases == (family != "mistral", family != "mistral", mlp_bias)
+    unknown = asdict(compute.UNKNOWN)
+    assert all(np.isnan(value) for value in unknown.values())
+
+
+def test_numbers_worked_out_by_hand():
+    block, head, pair = 2 * (12_288 * 2 + 18_432 * 2), 2 * 64 * 64, 4 * 2 * 4 * 16
+    assert compute.block_flops(SHAPE) == block
+    assert compute.head_flops(SHAPE) == head
+    assert compute.forward_flops(SHAPE, 3) == 3 * (block + head) + 6 * pair
+    assert compute.forward_flops(SHAPE, 3, 2, 1) == 3 * block + head + 12 * pair
+    assert compute.train_flops(SHAPE, 10, 4.5) == 30 * (block + head + 4.5 * pair)
+    assert compute.train_flops_6n(7, 11) == 462
+    assert compute.sample_flops(SHAPE, 5, 3, 0) == block + 4 * pair
+    assert compute.total_parameters(SHAPE) == block / 2 + 64 * 64 + 5 * 64
+    assert compute.total_parameters(SHAPE, embeddings=False) == block / 2 + 5 * 64
+    per_token = 2 * 2 * 2 * 16 * 4
+    assert compute.kv_bytes(SHAPE, 1) == per_token
+    assert compute.sample_kv_traffic(SHAPE, 5, 3, 0) == 5 * per_token
+    weights = (block / 2 + 5 * 64 + head / 2) * 4
+    flops, traffic = 3 * (block + head + 6 * pair), weights + 3 * 6 * per_token
+    assert compute.arithmetic_intensity(SHAPE, 6, 3) == pytest.approx(flops / traffic, rel=1e-12)
+    assert compute.price(10, 4, 3, 2.0, 5.0) == pytest.approx((6 * 2 + 3 * 5) / 1e6)
+
+
 def test_an_unknown_family_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"model type 'mamba'; known: llama"):
+    with pytest.raises(ValueError, match=r"^no shape for model type 'mamba'; known: llama, mis"):
         compute.Shape.from_config({"model_type": "mamba"})
