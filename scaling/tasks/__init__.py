@@ -7,7 +7,7 @@ train split by a hash of its canonical content, so the two are disjoint whatever
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from random import Random
 from typing import ClassVar, Protocol
@@ -80,6 +80,26 @@ def parse_level(level: str) -> tuple[int, int]:
     if not (terms.isdigit() and largest.isdigit() and int(terms) >= 2 and int(largest) >= 2):
         raise ValueError(f"level is {level!r}; give TERMSxLARGEST, e.g. 4x20")
     return int(terms), int(largest)
+
+
+class Drawn:
+    """What tasks share whose problems are drawn by level; a task adds `draw` and `verify`."""
+
+    name: ClassVar[str]
+    usual: ClassVar[tuple[str, ...]]  #: levels where none are given
+    draw: Callable[[str, Random], Problem]  #: one problem of a level, whose id is its content
+
+    def __init__(self, levels: Sequence[str] = ()) -> None:
+        self.levels = tuple(levels) or self.usual
+        self.sizes = {level: parse_level(level) for level in self.levels}
+
+    def problems(self, n: int, split: str = "test", seed: int = 0) -> list[Problem]:
+        """Return n distinct problems, spread evenly over the levels."""
+        return draw_problems(self, n, split, seed, self.draw)
+
+    def prompt(self, problem: Problem) -> str:
+        """Return the text a model is given."""
+        return problem.prompt
 
 
 from scaling.tasks.countdown import Countdown  # noqa: E402

@@ -10,7 +10,7 @@ import re
 from random import Random
 
 from scaling.records import Problem, Verdict
-from scaling.tasks import ANSWER, draw_problems, parse_level
+from scaling.tasks import ANSWER, Drawn
 
 LARGEST_RESULT = 99  #: intermediate results of generated problems stay within two digits
 STEP = re.compile(r"([0-9]{1,9})([-+*/])([0-9]{1,9})=([0-9]{1,9})")
@@ -69,18 +69,10 @@ def stated(text: str) -> str:
     return ";".join(path)
 
 
-class Countdown:
+class Countdown(Drawn):
     """Levels are NUMBERSxLARGEST: "3x20" gives three numbers of 1 to 20."""
 
-    name = "countdown"
-
-    def __init__(self, levels: tuple[str, ...] = ("3x20", "4x20")) -> None:
-        self.levels = levels
-        self.sizes = {level: parse_level(level) for level in levels}
-
-    def problems(self, n: int, split: str = "test", seed: int = 0) -> list[Problem]:
-        """Return n distinct solvable problems, spread evenly over the levels."""
-        return draw_problems(self, n, split, seed, self.draw)
+    name, usual = "countdown", ("3x20", "4x20")
 
     def draw(self, level: str, rng: Random) -> Problem:
         """Return one problem with a known solution."""
@@ -89,10 +81,6 @@ class Countdown:
         steps = random_steps(numbers, rng)
         prompt = f"{','.join(map(str, numbers))}={steps[-1][3]}:"
         return Problem(id=prompt[:-1], prompt=prompt, answer=write(steps), level=level)
-
-    def prompt(self, problem: Problem) -> str:
-        """Return the text a model is given; the numbers are in rising order."""
-        return problem.prompt
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Return whether every step is true, uses what is there, and the last gives the target.

@@ -10,7 +10,7 @@ import re
 from random import Random
 
 from scaling.records import Problem, Verdict
-from scaling.tasks import draw_problems, parse_level
+from scaling.tasks import Drawn
 
 LAST = re.compile(r"=([0-9]{1,9})$")
 
@@ -24,18 +24,10 @@ def running_sums(numbers: list[int]) -> str:
     return ";".join(steps)
 
 
-class Sums:
+class Sums(Drawn):
     """Levels are TERMSxLARGEST: "4x99" adds four numbers of 1 to 99."""
 
-    name = "sums"
-
-    def __init__(self, levels: tuple[str, ...] = ("3x99", "6x99")) -> None:
-        self.levels = levels
-        self.sizes = {level: parse_level(level) for level in levels}
-
-    def problems(self, n: int, split: str = "test", seed: int = 0) -> list[Problem]:
-        """Return n distinct problems, spread evenly over the levels."""
-        return draw_problems(self, n, split, seed, self.draw)
+    name, usual = "sums", ("3x99", "6x99")
 
     def draw(self, level: str, rng: Random) -> Problem:
         """Return one problem with its solution."""
@@ -45,10 +37,6 @@ class Sums:
         return Problem(
             id=expression, prompt=f"{expression}:", answer=running_sums(numbers), level=level
         )
-
-    def prompt(self, problem: Problem) -> str:
-        """Return the text a model is given."""
-        return problem.prompt
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Return whether the number after the last = is the sum; the steps are not graded."""
