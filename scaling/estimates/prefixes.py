@@ -46,7 +46,7 @@ def chain_prefix(
     if select == "last":
         value = _carry(array, steps)
         return value, value
-    given = array if score is None else _chains("score", score)
+    given = array if score is None else _chains("score", score)  # any: the best by correctness
     if given.shape != array.shape or np.isnan(given[~rested]).any():
         raise ValueError("score needs the shape of correct and a number for every sample")
     top = np.maximum.accumulate(np.where(rested, -np.inf, given), axis=-1)
