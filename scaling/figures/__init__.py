@@ -24,6 +24,7 @@ from scaling.fits.joint import Exchange, exchange_rate, fit_joint
 from scaling.records import Curve, Fit
 from scaling.store import load_runs
 
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 HEADLINE = {"countdown": "oracle", "sums": "majority"}  #: what a task's panels show by default
 SELECTOR_NAMES = {
     "oracle": "coverage",
@@ -32,6 +33,7 @@ SELECTOR_NAMES = {
     "first": "first draft",
     "last": "last draft",
 }
+SEARCH_NAMES = {"dvts": "DVTS", "rebase": "REBASE"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,8 @@ class Study:
 
 def size_name(pool: Pool) -> str:
     """Return a model's size as legends name it."""
-    return f"{pool.run.card.n_params / 1e6:.2g} M"
+    millions = pool.run.card.n_params / 1e6
+    return f"{millions:.1f} M" if millions < 10 else f"{millions:,.0f} M"
 
 
 def nearest(pools: Sequence[Pool], share: float) -> Pool:
@@ -91,8 +94,11 @@ def nearest(pools: Sequence[Pool], share: float) -> Pool:
 
 def model_name(pool: Pool) -> str:
     """Return a checkpoint as legends name it: parameters, training compute."""
+    if pool.run.card.train_flops is None:
+        return size_name(pool)
     mantissa, exponent = f"{pool.run.card.train_flops:.1e}".split("e+")
-    return f"{size_name(pool)}, {float(mantissa):g}e{int(exponent)}"
+    times = "" if mantissa == "1.0" else f"{float(mantissa):g}×"
+    return f"{size_name(pool)}, {times}10{exponent.lstrip('0').translate(RAISED)}"
 
 
 def series_name(pool: Pool, selector: str) -> str:
@@ -174,7 +180,7 @@ def exchange_text(found: Plane) -> str:
     """Return the exchange rate as two lines, with its interval, or that it leaves the data."""
     exchange, measured = found.exchange, found.test.max() / found.test.min()
     if not exchange.low < measured:
-        return f"10× the training beats all the\ninference measured ({measured:.0f}×)"
+        return f"10× the training beats all the\ninference measured ({measured:,.0f}×)"
     rate, low, high = (
         f"{x:,.2g}" if x < 100 else f"{x:,.0f}"
         for x in (exchange.rate, exchange.low, exchange.high)
@@ -209,7 +215,7 @@ def coverage(study: Study) -> tuple[Any, dict]:
                 facts[f"{task} {level} {pool.run.card.name}"] = summary(fitted)
         ax.set(title=f"{task} {level}  ($n$={shown.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("coverage" if ax is axes[0][0] else "")
-    legend_below(fig, axes[0], title="parameters, train FLOPs")
+    legend_below(fig, axes[0], title="parameters, train FLOPs (dashed: the law $\\exp(a k^b)$)")
     return fig, facts
 
 
@@ -234,6 +240,7 @@ def methods(study: Study) -> tuple[Any, dict]:
         fresh = study.curve(top, "oracle", "flops", "all")
         stopped = top.stopping_cost("flops", top.budgets()).mean(axis=0)
         ax.plot(stopped, fresh.y, color="0.5", linestyle=":", label="samples, told: coverage")
+        ax.fill_between(stopped, fresh.low, fresh.high, color="0.5", alpha=0.15, lw=0)
         ax.set(title=f"{task}, {model_name(top)}  ($n$={fresh.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("accuracy" if ax is axes[0][0] else "")
     legend_below(fig, axes[0][:1])
@@ -265,10 +272,10 @@ def two_panels(study: Study) -> tuple[Any, dict]:
         plots.accuracy_axes(left, "flops").set(xlabel="train FLOPs", ylabel=f"{task}: pass@1")
         right.set_ylabel(f"{task}: {SELECTOR_NAMES[selector]}", labelpad=6)
         left.set_ylim(0, 1.02)
-        right.legend(title="parameters, train FLOPs", title_fontsize=6.5)
+        right.legend(title="parameters, train FLOPs")
     axes[0][0].set_title(f"one sample, more training  ($n$={trained.n_problems} problems each)")
     axes[0][1].set_title("the checkpoint nearest to half right, more samples")
-    axes[0][0].legend(title="parameters", title_fontsize=6.5)
+    axes[0][0].legend(title="parameters (dashed: sigmoid)")
     return fig, facts
 
 
@@ -316,7 +323,9 @@ def search(study: Study) -> tuple[Any, dict] | None:
             ends = {
                 n: np.array([getattr(c, n)[-1] for c in last]) for n in ("x", "y", "low", "high")
             }
-            plots.draw_points(ax, **ends, **plots.look(index) | {"label": name})
+            ends["x"] = ends["x"] * 1.04 ** (index - len(names) - 1.5)  # tells bars apart
+            label = SEARCH_NAMES.get(name, name)
+            plots.draw_points(ax, **ends, **plots.look(index) | {"label": label})
             for pool in group:
                 against = at_equal_cost(pool, "last", fresh, by_score[0] if by_score else "logprob",
                                         level=level)  # fmt: skip
@@ -327,7 +336,8 @@ def search(study: Study) -> tuple[Any, dict] | None:
                 }  # fmt: skip
         ax.set(title=f"{level}, {model_name(fresh)}  ($n$={shown.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("accuracy" if ax is axes[0][0] else "")
-    legend_below(fig, axes[0][:1])
+    widths = ", ".join(str(width) for width in sorted({width_of(pool) for pool in pools}))
+    legend_below(fig, axes[0][:1], title=f"points: widths {widths}, moved apart by 4 %")
     return fig, facts
 
 
@@ -338,7 +348,7 @@ def width_of(pool: Pool) -> int:
 
 def selector_name(selector: str) -> str:
     """Return what a legend calls a selector; one fed by a scorer is called by it."""
-    return SELECTOR_NAMES.get(selector, selector.replace(":", ", "))
+    return SELECTOR_NAMES.get(selector, selector.replace(":last", "").replace(":", ", "))
 
 
 def grid(study: Study) -> tuple[Any, dict] | None:
@@ -351,18 +361,23 @@ def grid(study: Study) -> tuple[Any, dict] | None:
     shown = [p for p in pools if p.run.card == most.run.card]
     levels, facts = [level for level in most.levels if level != "all"], {}
     fig, axes = plots.figure(len(shown), len(levels), height=2.4 * len(shown))
+    grids = {(p, level): grid_ratio(p, study.fresh(p), level) for p in shown for level in levels}
+    reach = max(0.05, *(np.nanmax(abs(found.ratio - 1)) for found in grids.values()))
     for row, pool in zip(axes, shown, strict=True):
         for ax, level in zip(row, levels, strict=True):
-            found = grid_ratio(pool, study.fresh(pool), level)
+            found = grids[pool, level]
             image = plots.draw_grid(
-                ax, found.chains, found.steps, found.ratio, found.low, found.high
+                ax, found.chains, found.steps, found.ratio, found.low, found.high, reach
             )
             told = "told" if pool.run.plan.feedback == "verdict" else "untold"
             ax.set_title(f"{level}, {told}  ($n$={found.n_problems})")
             facts[f"{level} {told}"] = {
                 name: getattr(found, name).tolist() for name in ("ratio", "low", "high", "flops")
             }
-    fig.suptitle(f"coverage over that of best-of-N at equal test FLOPs: {model_name(most)}")
+    fig.suptitle(
+        f"coverage over that of best-of-N at equal test FLOPs: {model_name(most)}\n"
+        "bold: the 95 % interval leaves 1; empty: dearer than the whole pool of best-of-N"
+    )
     fig.colorbar(image, ax=axes.ravel().tolist(), pad=0.01, label="ratio")
     return fig, facts
 
@@ -379,11 +394,12 @@ def policy(study: Study) -> tuple[Any, dict]:
         sides = {"difficulty for nothing": found.gain_free, "its estimate paid for": found.gain}
         for index, (name, gain) in enumerate(sides.items()):
             x, style = found.budget * 1.03**index, plots.look(index) | {"linestyle": "none"}
-            plots.draw_points(ax, x, gain.value, gain.low, gain.high, label=name, **style)
-        plots.accuracy_axes(ax, "flops")
+            ends = (100 * np.asarray(side) for side in (gain.value, gain.low, gain.high))
+            plots.draw_points(ax, x, *ends, label=name, **style)
+        plots.accuracy_axes(ax, "flops").yaxis.set_major_formatter(plots.plain())
         claims = ", ".join(dict.fromkeys(found.gain.claim))
         ax.set_title(f"{task}, {model_name(top)} ($n$={found.gain.problems})\npaid for: {claims}")
-        ax.set_ylabel("gain over the best\nsingle selector" if ax is axes[0][0] else "")
+        ax.set_ylabel("gain over the best\nsingle selector (points)" if ax is axes[0][0] else "")
         facts[task] = {"model": top.run.card.name, "rows": found.table().to_dict("records")}
     legend_below(fig, axes[0][:1])
     return fig, facts

@@ -79,20 +79,22 @@ def draw_fit(ax, fitted: Fit, x, *, band: bool = True, **style: Any):
     return ax
 
 
-def draw_grid(ax, columns, rows, ratio, low, high):
+def draw_grid(ax, columns, rows, ratio, low, high, reach: float = 0.5):
     """Draw ratios (columns, rows) as a heat map, bold where the interval leaves 1; return it.
 
-    Red above 1, blue below, white at 1 and where there is none.
+    Red above 1, blue below, full at 1 ± `reach`; white at 1 and where there is none.
     """
     from matplotlib.colors import TwoSlopeNorm
 
     image = ax.imshow(ratio.T, origin="lower", aspect="auto", cmap="RdBu_r",
-                      norm=TwoSlopeNorm(1.0, 0.5, 1.5))  # fmt: skip
+                      norm=TwoSlopeNorm(1.0, 1 - reach, 1 + reach))  # fmt: skip
     for (i, j), value in np.ndenumerate(ratio):
         if np.isfinite(value):
             sure = low[i, j] > 1 or high[i, j] < 1
             weight = "bold" if sure else "normal"
-            ax.text(i, j, f"{value:.2f}", ha="center", va="center", fontsize=6, fontweight=weight)
+            ink = "white" if abs(value - 1) > 0.6 * reach else "black"
+            style = {"fontsize": 6, "fontweight": weight, "color": ink}
+            ax.text(i, j, f"{value:.2f}", ha="center", va="center", **style)
     ax.grid(False)
     ax.set(xticks=range(len(columns)), xticklabels=columns, xlabel="chains")
     ax.set(yticks=range(len(rows)), yticklabels=rows, ylabel="steps")
@@ -140,12 +142,13 @@ def draw_residuals(ax, curve: Curve, fitted: Fit, **style: Any):
         draw_points(ax, x[part], *off, **style | fill)
     ax.axhline(0, color="0.5", linewidth=0.8)
     accuracy_axes(ax, curve.x_unit)
-    ax.yaxis.set_major_formatter(_plain())
+    ax.yaxis.set_major_formatter(plain())
     ax.set_ylabel("measured − law (points)")
     return ax
 
 
-def _plain():
+def plain():
+    """Return a formatter of ticks that writes plain numbers."""
     from matplotlib.ticker import StrMethodFormatter
 
     return StrMethodFormatter("{x:g}")
@@ -172,7 +175,7 @@ def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
         band = (values.clip(bottom, top) for values in (line.low, line.high))
         ax.fill_between(grid, *band, color="0.25", alpha=0.12, lw=0)
         at = np.flatnonzero(inside)[int(inside.sum() * (0.1 + 0.8 * turn / len(levels)))]
-        box = {"fc": "white", "ec": "none", "pad": 0.6}
+        box = {"fc": "white", "ec": "none", "pad": 0.3, "alpha": 0.8}
         where = {"ha": "center", "va": "center", "fontsize": 6, "bbox": box, "zorder": 4}
         ax.text(grid[at], line.test_flops[at], f"{level:.0%}", **where)
     ax.set(xlabel="train FLOPs", ylabel=UNIT_LABELS["flops"])
@@ -180,11 +183,12 @@ def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
 
 
 def _between_decades(ax, value: float, _: int) -> str:
-    """Return the label of a minor tick: 2 and 5 where less than 1.3 decades are shown."""
+    """Return the label of a minor tick: 2 and 5 of less than 1.3 decades, 3 and 7 of half a one."""
     low, high = ax.get_xlim()
     exponent = int(np.floor(np.log10(value) + 1e-9))
     first = round(value / 10.0**exponent)
-    return rf"${first}{{\times}}10^{{{exponent}}}$" if high < 20 * low and first in (2, 5) else ""
+    shown = (2, 3, 5, 7) if high < 3.2 * low else (2, 5) if high < 20 * low else ()
+    return rf"${first}{{\times}}10^{{{exponent}}}$" if first in shown else ""
 
 
 def accuracy_axes(ax, unit: str):

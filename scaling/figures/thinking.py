@@ -21,6 +21,7 @@ from scaling.fits.published import curves as published
 from scaling.records import Curve, Fit
 
 HELD = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast
+NAMES = {"grpo": "GRPO", "expert": "expert iteration"}  #: as legends name them
 QUERIES = (1e4, 1e6, 1e8)  #: problems answered over a model's life
 
 
@@ -108,19 +109,19 @@ def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
     rewarded = {name: pools for name, pools in found.items() if name != "imitation"}
     for index, (name, pools) in enumerate(rewarded.items()):
         shown = reward_curve(pools, start)
-        facts[f"train {name}"] = draw_law(train, shown, index, name)
+        facts[f"train {name}"] = draw_law(train, shown, index, NAMES.get(name, name))
     shown_last = {name: pools[-1] for name, pools in rewarded.items()} | {"imitation": start}
     for index, (name, pool) in enumerate(shown_last.items()):
         tested = curve(pool, "last", "flops")
-        facts[f"test {name}"] = draw_law(test, tested, index, name)
+        facts[f"test {name}"] = draw_law(test, tested, index, NAMES.get(name, name))
     n = shown.n_problems
     plots.accuracy_axes(train, "flops").set(
         xlabel="train FLOPs of the reward phase", ylabel="pass@1", title=f"reward  ($n$={n})"
     )
-    plots.accuracy_axes(test, "flops").set(ylabel="", title="the last checkpoints, thinking")
+    plots.accuracy_axes(test, "flops").set(ylabel="", title=f"the last checkpoints  ($n$={n})")
     for ax in (train, test):
         ax.set_ylim(0, 1.02)
-        ax.legend(loc="upper left")
+        ax.legend(loc="upper left", title="open: held out of the line")
     for ax, name, title, unit in (
         (axes[0, 2], "o1_test_time_aime", "o1, digitised", "relative test compute"),
         (axes[1, 2], "o1_mini_aime2024", "o1-mini ($n$=30)", "thinking tokens"),
@@ -153,19 +154,19 @@ def offers(study: Any, level: str = "3x20") -> dict[str, np.ndarray]:
     found = {}
     size = next(iter(families(study).values()))[0].run.card.n_params
     direct = [p for p in study.select("countdown") if p.run.card.n_params == size]
-    ways = {"pre-training, one answer": [curve(p, "oracle", "flops", level, np.array([1]))
+    ways = {"pre-training": [curve(p, "oracle", "flops", level, np.array([1]))
                                          for p in direct]}  # fmt: skip
-    trained = {"pre-training, one answer": direct}
+    trained = {"pre-training": direct}
     for name, pools in families(study).items():
-        ways[f"{name}, thinking"] = [curve(p, "last", "flops", level) for p in pools]
-        trained[f"{name}, thinking"] = pools
+        ways[NAMES.get(name, name)] = [curve(p, "last", "flops", level) for p in pools]
+        trained[NAMES.get(name, name)] = pools
     for name, shown in ways.items():
         rows = [
             (pool.run.card.train_flops, *point)
             for pool, c in zip(trained[name], shown, strict=True)
             for point in zip(c.x, c.y, c.low, c.high, strict=True)
         ]
-        found[name] = np.array(rows)
+        found[f"{name} ($n$={shown[0].n_problems})"] = np.array(rows)
     return found
 
 
@@ -188,7 +189,7 @@ def compute_mix(study: Any) -> tuple[Any, dict] | None:
     if len(families(study)) < 2:
         return None
     found, facts = offers(study), {}
-    fig, axes = plots.figure(1, len(QUERIES), height=2.6, sharey=True)
+    fig, axes = plots.figure(1, len(QUERIES), height=2.9, sharey=True)
     for ax, queries in zip(axes[0], QUERIES, strict=True):
         costs = np.concatenate([rows[:, 0] + queries * rows[:, 1] for rows in found.values()])
         total = np.geomspace(costs.min(), costs.max() * 1.2, 200)
@@ -201,8 +202,10 @@ def compute_mix(study: Any) -> tuple[Any, dict] | None:
             )
             facts[f"{name} at {queries:g}"] = {"accuracy": best[-1, 0], "total": total[-1]}
         plots.accuracy_axes(ax, "flops").set(
-            xlabel="train + test FLOPs", title=f"{queries:,.0f} problems answered", ylim=(0, 1.02)
+            xlabel="train + test FLOPs", title=f"{queries:,.0f} answers", ylim=(0, 1.02)
         )
         ax.set_ylabel("best accuracy" if ax is axes[0][0] else "")
-    axes[0][0].legend(loc="upper left")
+    named = axes[0][0].get_legend_handles_labels()
+    title = "one answer without thinking, and three ways of learning to think"
+    fig.legend(*named, title=title, loc="outside lower center", ncols=4)
     return fig, facts

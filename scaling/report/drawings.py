@@ -38,8 +38,8 @@ def draw(parts: Sequence[Part]) -> dict[str, Any]:
 
 def _panel(ax, part: Part, name: str) -> None:
     """Draw one run's panel."""
-    title = f"{part.pool.run.task}, {model_name(part.pool)}, {part.pool.label}"
-    ax.set_title(f"{_plain(title)}  ($n$={part.coverage.n_problems})")
+    title = f"{_plain(part.pool.run.task)}, {model_name(part.pool)}, {_plain(part.pool.label)}"
+    ax.set_title(f"{title}  ($n$={part.coverage.n_problems})")
     if name == "accuracy_by_flops":
         for index, selector in enumerate(selectors(part.pool)):
             found = replace(curve(part.pool, selector, "flops"), label=SELECTOR_NAMES[selector])
