@@ -85,11 +85,12 @@ def estimate(
     shape: compute.Shape | None = None,
     mean_tokens: float | None = None,
 ) -> dict[str, float]:
-    """Return the samples, prompt tokens, new tokens and FLOPs of a run, before it is drawn.
+    """Return samples, prompt, billed and new tokens, and FLOPs of a run, before it is drawn.
 
     prompts: tokens of each problem's; mean_tokens: new ones per step, by default the plan's cap,
-    which makes the estimate an upper bound. A prompt is prefilled once and shared by its chains, as
-    `curves` prices it. FLOPs are NaN without a shape.
+    which makes the estimate an upper bound, as it is for searches and thinking budgets. A prompt is
+    prefilled once and shared by its chains, as `curves` prices it; billed_tokens are the input if
+    every sample is a request of its own. FLOPs are NaN without a shape.
     """
     new, prompt = mean_tokens or plan.max_new_tokens, np.asarray(prompts, float)
     step = np.arange(plan.steps)
@@ -103,6 +104,7 @@ def estimate(
     return {
         "samples": samples,
         "prompt_tokens": float(prompt.sum()),
+        "billed_tokens": float(context.sum()) * plan.chains,
         "tokens": samples * new,
         "flops": float(flops),
     }

@@ -11,9 +11,10 @@ from scaling.cli import main
 from scaling.compute import Shape, forward_flops, sample_flops
 from scaling.curves import read_pool
 from scaling.intervals import detectable_effect
-from scaling.planner import plan, read_pilot
+from scaling.planner import estimate, plan, read_pilot
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import open_run
+from scaling.tasks import get_task
 
 SHAPE = Shape("llama", 32, 16, 2, 2, 2, 8, 32, 64, True, True, False, False, False, False, 1, False)
 CARD = ModelCard("tiny", 1000, 500, 1e9, 10, asdict(SHAPE), "w")
@@ -52,6 +53,41 @@ def test_a_pilot_tells_what_a_prompt_and_a_sample_cost(pilots):
     assert found.per_problem["flops"] == pytest.approx(2 * forward_flops(SHAPE, PROMPT, 0, 0))
     assert found.per_draw["flops"] == pytest.approx(sample_flops(SHAPE, PROMPT, PROMPT, COMPLETION))
     assert found.between < 0.12  # planted: the same 0.1 on every problem, spread 0
+
+
+def test_the_cost_of_a_run_told_before_is_the_cost_its_log_tells_after(pilots):
+    pool = read_pool(pilots[0])
+    told = estimate([PROMPT] * 60, pool.run.plan, SHAPE, mean_tokens=COMPLETION)
+    for name, unit in (("samples", "samples"), ("flops", "flops")):
+        shared, own = pool.costs[unit]
+        assert told[name] == pytest.approx(shared.sum() + own.sum())
+    frame = pool.run.frame
+    assert told["tokens"] == frame["completion_tokens"].sum()
+    assert told["billed_tokens"] == frame["prompt_tokens"].sum()
+    assert told["prompt_tokens"] == 60 * PROMPT
+    revised = estimate([10, 20], Plan(method="revision", chains=3, steps=2), None, 5)
+    assert revised["samples"] == 12
+    assert revised["tokens"] == 12 * 5
+    assert revised["billed_tokens"] == 3 * (10 + 15 + 20 + 25)
+
+
+def test_a_dry_run_multiplies_as_by_hand_and_starts_nothing(tiny_folder, tmp_path, capsys):
+    task = ["--task", "sums", "--levels", "3x99", "--problems", "5", "--chains", "8"]
+    sample = ["sample", "--model", str(tiny_folder), *task, "--max-new-tokens", "10", "--dry-run"]
+    sample += ["--runs", str(tmp_path / "runs"), "--per-hour", "3600", "--workers", "3"]
+    assert main([*sample]) == 1
+    assert "--per-hour needs --tokens-per-second" in capsys.readouterr().err
+    assert main([*sample, "--tokens-per-second", "100", "--per-million", "1e6", "2e6"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    prompts = sum(len(problem.prompt) for problem in get_task("sums", ["3x99"]).problems(5))
+    assert lines[0] == "40 samples of 5 problems in 1 units"
+    assert lines[1] == f"{prompts} prompt tokens, at most 400 new"
+    assert lines[3] == "0.00111 hours on 1 worker(s)"  # 400 / 100 s; one unit keeps one busy
+    assert lines[4].startswith(f"{prompts + 800:,}.00 to {8 * prompts + 800:,}.00 for tokens")
+    assert lines[5] == "12.00 for hours"  # 4 s, three workers paid, 1 a second
+    assert main([*sample, "--tokens-per-second", "100", "--mean-tokens", "5"]) == 0
+    assert " 200 new" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_plan_tells_the_effect_with_the_wanted_power_and_prices_every_draw(pilots):

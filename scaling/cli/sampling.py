@@ -17,7 +17,17 @@ from scaling.methods import check_plan
 from scaling.models import find_models, load_lm
 from scaling.planner import estimate
 from scaling.records import Plan
-from scaling.study import PRESETS, Work, asked, sample_all, sample_run, units_of, ways_of, work_of
+from scaling.study import (
+    PRESETS,
+    Work,
+    asked,
+    check_prompts,
+    sample_all,
+    sample_run,
+    units_of,
+    ways_of,
+    work_of,
+)
 from scaling.tasks import get_task
 
 LOADING = (
@@ -94,7 +104,10 @@ def run_sample(options: argparse.Namespace) -> None:
 
 
 def print_cost(options: argparse.Namespace, lm: Any, task: Any, problems: Any, plan: Plan) -> None:
-    """Print what a run would cost."""
+    """Print what a run would cost; money for tokens from a prompt paid once to one per sample."""
+    if options.per_hour and not options.tokens_per_second:
+        raise ValueError("--per-hour needs --tokens-per-second: without it no hours are known")
+    check_prompts(lm, task, problems)
     texts = [asked(task, lm).prompt(problem) for problem in problems]
     local = hasattr(lm, "tokenizer")
     lengths = [len(lm.encode(text)) if local else len(text.encode()) / 4 for text in texts]
@@ -109,13 +122,16 @@ def print_cost(options: argparse.Namespace, lm: Any, task: Any, problems: Any, p
     workers = options.workers or 1
     hours = math.nan
     if options.tokens_per_second:
-        hours = cost["tokens"] / options.tokens_per_second / workers / 3600
-        print(f"{hours:,.3g} hours on {workers:,} worker(s)")
+        busy = min(workers, units)
+        hours = cost["tokens"] / options.tokens_per_second / busy / 3600
+        print(f"{hours:,.3g} hours on {busy:,} worker(s)")
     else:
         print("hours: give --tokens-per-second, as the bar of a run of few problems shows it")
     if options.per_million:
-        paid = (cost["prompt_tokens"], cost["tokens"])
-        money = sum(n * p / 1e6 for n, p in zip(paid, options.per_million, strict=True))
-        print(f"{money:,.2f} for tokens")
+        read, written = options.per_million
+        inputs = cost["prompt_tokens"], cost["billed_tokens"]
+        ends = [(paid * read + cost["tokens"] * written) / 1e6 for paid in inputs]
+        shown = " to ".join(dict.fromkeys(f"{end:,.2f}" for end in ends))
+        print(f"{shown} for tokens, prompts paid once or with every sample")
     if options.per_hour:
         print(f"{hours * workers * options.per_hour:,.2f} for hours")
