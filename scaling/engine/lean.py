@@ -88,14 +88,8 @@ class LeanStore:
         s = weights.shape
         self.weights = weights
         self.capacity = -(-capacity // CHUNK) * CHUNK
-        size = (
-            s.layers,
-            2,
-            slots,
-            s.kv_heads,
-            self.capacity + 1,
-            s.head_dim,
-        )  # last: padding's bin
+        length = self.capacity + 1  # the last position is a bin for padding
+        size = (s.layers, 2, slots, s.kv_heads, length, s.head_dim)
         self.device = weights.embedding.device
         self.kv = torch.zeros(size, dtype=dtype, device=self.device)
         self.range = torch.arange(max(slots, self.capacity + 1), device=self.kv.device)

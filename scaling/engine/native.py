@@ -231,10 +231,8 @@ class NativeStore:
     def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
         """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
         rows = last.shape[0]
-        cuts = np.linspace(0, rows, self.threads + 1).astype(np.int64)
-        return self._forward(
-            last.numpy(), np.arange(rows), positions.numpy(), np.ones(rows, np.int8), cuts
-        )
+        cuts, wanted = np.linspace(0, rows, self.threads + 1).astype(int), np.ones(rows, np.int8)
+        return self._forward(last.numpy(), np.arange(rows), positions.numpy(), wanted, cuts)
 
     def prefill(
         self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
@@ -272,10 +270,8 @@ class NativeStore:
         rows = logits.shape[0]
         if logits.stride(0) != self.stride:
             logits = torch.nn.functional.pad(logits, (0, self.stride - self.vocab))
-        tokens, sums = (
-            torch.empty(rows, dtype=torch.int64),
-            torch.zeros(rows, 2, dtype=torch.float64),
-        )
+        tokens = torch.empty(rows, dtype=torch.int64)
+        sums = torch.zeros(rows, 2, dtype=torch.float64)
         self.code.draw_rows(
             _long(rows), _long(self.vocab), _at(logits), _at(uniform),
             ctypes.c_double(plan.temperature), _at(tokens), _at(sums),

@@ -145,12 +145,7 @@ class Tree:
 
 
 def search(
-    lm: LM,
-    task: Task,
-    problems: Sequence[Problem],
-    plan: Plan,
-    engine: Engine,
-    scorer: Scorer,
+    lm: LM, task: Task, problems: Sequence[Problem], plan: Plan, engine: Engine, scorer: Scorer
 ) -> Iterator[tuple[Problem, list[Sample]]]:
     """Yield each problem with the rows of all its searches."""
     rule, (step_end, *more) = check_search(plan), lm.encode(STEP_END)

@@ -75,10 +75,7 @@ def _fetch(name: str, revision: str, patterns: list[str]) -> Path:
     advice = f"put it into the cache ({constants.HF_HUB_CACHE}) from a machine that has a network"
     try:
         folder = snapshot_download(
-            name,
-            revision=revision or None,
-            allow_patterns=patterns,
-            ignore_patterns=UNWANTED,
+            name, revision=revision or None, allow_patterns=patterns, ignore_patterns=UNWANTED
         )
     except errors.GatedRepoError as error:
         how = "accept its terms on its page, then set HF_TOKEN"

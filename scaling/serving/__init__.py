@@ -69,11 +69,7 @@ def served_card(endpoint: Endpoint, card: ModelCard | None = None) -> ModelCard:
 
 
 def connect(
-    url: str,
-    endpoint: Endpoint,
-    card: ModelCard | None = None,
-    in_flight: int = 64,
-    **options: Any,
+    url: str, endpoint: Endpoint, card: ModelCard | None = None, in_flight: int = 64, **options: Any
 ) -> tuple[Served, HttpEngine]:
     """Return (lm, engine) of a server; `options` are those of `Client`. Nothing is asked yet."""
     client = Client(url, key=os.environ.get(KEY, ""), **options)

@@ -76,7 +76,7 @@ def train_scorer(lm: LM, task: Task, lesson: Lesson, name: str) -> tuple[RewardM
         width = max(len(ids) for ids, _, _ in batch)
         flops += float(compute.train_flops(shape, len(batch) * width, (width + 1) / 2))
     scorer.model.to(torch.bfloat16).float()  # what anybody will load
-    card = replace(make_card(scorer.model, name, lm.card.train_flops + flops, lm.card.train_tokens))
+    card = make_card(scorer.model, name, lm.card.train_flops + flops, lm.card.train_tokens)
     seen = {"solutions": len(rows), "right": share, "loss": float(np.mean(losses[-20:]))}
     return replace(scorer, card=card), seen
 
