@@ -81,11 +81,6 @@ class Grid:
     flops: Floats  #: mean per problem
     n_problems: int
 
-    @property
-    def better(self) -> NDArray[np.bool_]:
-        """Return where the interval lies above 1."""
-        return self.low > 1
-
 
 def grid_ratio(revised: Pool, fresh: Pool, level: str = "all", replicates: int = 500) -> Grid:
     """Return the grid of one revision pool beside best-of-N of the same model and problems.
