@@ -29,6 +29,8 @@ exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage, 1
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors name the nearest valid option or value."""
 
+    add = argparse.ArgumentParser.add_argument
+
     def words(self) -> list[str]:
         """Return every option and choice, those of the verbs included."""
         found = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from importlib import import_module
@@ -54,45 +55,41 @@ def run(file: str, verb: str, options: argparse.Namespace) -> None:
     getattr(import_module(f"scaling.cli.{file}"), f"run_{verb}")(options)
 
 
-def new_verb(verbs, name: str, file: str, help: str) -> argparse.ArgumentParser:
-    """Return the parser of a verb, which `run_NAME` of a file of this folder will do."""
-    verb = verbs.add_parser(name, help=help)
-    verb.set_defaults(run=partial(run, file, name))
-    return verb
-
-
 def add_verbs(verbs) -> None:
     """Declare every verb, in the order of `--help`."""
-    add_sampling(verbs)
-    add_learning(verbs)
-    add_reading(verbs)
-    add_trusting(verbs)
+
+    def new(name: str, file: str, help: str) -> Any:
+        """Return the parser of a verb, which `run_NAME` of a file of this folder will do."""
+        verb = verbs.add_parser(name, help=help)
+        verb.set_defaults(run=partial(run, file, name))
+        return verb
+
+    for add in (add_sampling, add_learning, add_reading, add_trusting):
+        add(new)
 
 
-def add_sampling(verbs) -> None:
+def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     """Verbs that make samples: study, sample, train."""
-    verb = new_verb(verbs, "study", "sampling", "the main job: sample, table, fit, figures")
-    add = verb.add_argument
-    add("--preset", choices=("default", "tiny"), default="default")
-    add("--models", type=Path, default=MODELS, help="folder of checkpoints with cards")
-    add("--tasks", nargs="+", default=["countdown", "sums"])
-    add("--runs", type=Path, default=STUDY, help="where the logs go (resumed if there)")
-    add("--derived", type=Path, default=DERIVED, help="where tables go")
-    add("--figures", type=Path, default=FIGURES, help="where figures go")
-    add("--seed", type=int, default=0)
+    verb = new("study", "sampling", "the main job: sample, table, fit, figures")
+    verb.add("--preset", choices=("default", "tiny"), default="default")
+    verb.add("--models", type=Path, default=MODELS, help="folder of checkpoints with cards")
+    verb.add("--tasks", nargs="+", default=["countdown", "sums"])
+    verb.add("--runs", type=Path, default=STUDY, help="where the logs go (resumed if there)")
+    verb.add("--derived", type=Path, default=DERIVED, help="where tables go")
+    verb.add("--figures", type=Path, default=FIGURES, help="where figures go")
+    verb.add("--seed", type=int, default=0)
     add_executor_options(verb)
     add_engine_options(verb)
-    verb = new_verb(verbs, "sample", "sampling", "draw one pool: a model, a task, a plan")
-    add = verb.add_argument
+    verb = new("sample", "sampling", "draw one pool: a model, a task, a plan")
     where = "folder, hub name org/name@revision, or http://host:port/v1"
-    add("--model", required=True, help=where)
-    add("--task", required=True, help="a name in scaling.tasks.TASKS, or a benchmark")
-    add("--levels", nargs="+", help="e.g. 4x20 5x20; default: the task's own")
-    add("--problems", type=count, default=100)
-    add("--problem-seed", type=int, default=0)
-    add("--runs", type=Path, default=STUDY)
+    verb.add("--model", required=True, help=where)
+    verb.add("--task", required=True, help="a name in scaling.tasks.TASKS, or a benchmark")
+    verb.add("--levels", nargs="+", help="e.g. 4x20 5x20; default: the task's own")
+    verb.add("--problems", type=count, default=100)
+    verb.add("--problem-seed", type=int, default=0)
+    verb.add("--runs", type=Path, default=STUDY)
     for field in fields(Plan):
-        add(
+        verb.add(
             f"--{field.name.replace('_', '-')}",
             type=str if field.name == "stop" else type(field.default),
             nargs="+" if field.name == "stop" else None,
@@ -105,150 +102,131 @@ def add_sampling(verbs) -> None:
     add_benchmark_options(verb)
     add_executor_options(verb)
     add_cost_options(verb)
-    add = new_verb(verbs, "train", "learning", "train the ladder, or one rung of it").add_argument
-    add("--size", help="one of the ladder's sizes; default: all")
-    add("--budgets", nargs="+", type=amount, help="train FLOPs, rising")
-    add("--out", type=Path, default=MODELS)
-    add("--seed", type=int, default=0)
+    verb = new("train", "learning", "train the ladder, or one rung of it")
+    verb.add("--size", help="one of the ladder's sizes; default: all")
+    verb.add("--budgets", nargs="+", type=amount, help="train FLOPs, rising")
+    verb.add("--out", type=Path, default=MODELS)
+    verb.add("--seed", type=int, default=0)
 
 
-def add_learning(verbs) -> None:
+def add_learning(new: Callable[[str, str, str], Any]) -> None:
     """Verbs for scorers, search, revision and thinking: from scorer to reinforce."""
-    what = "train a reward model on a model's own solutions"
-    add = new_verb(verbs, "scorer", "learning", what).add_argument
-    add("--model", type=Path, required=True)
-    add("--task", default="countdown")
-    add("--kind", default="process", help="process (every step) or outcome")
-    add("--problems", type=count, default=5000)
-    add("--out", type=Path, default=SCORERS, help="its folder gets the kind's name")
-    add("--seed", type=int, default=0)
-    what = "score the samples of runs; the numbers go beside them"
-    add = new_verb(verbs, "score", "searching", what).add_argument
-    add("runs", nargs="+", type=Path, help="run folders")
-    add("--scorer", nargs="+", type=Path, default=[], help="folders of reward models")
-    add("--certainty", type=Path, help="model folder, for its self-certainty")
-    what = "every search over steps, at several widths"
-    add = new_verb(verbs, "search", "searching", what).add_argument
-    add("--model", type=Path, required=True)
-    add("--task", default="countdown")
-    add("--scorer", type=Path, default=SCORERS / "process")
-    add("--methods", nargs="+", help="default: all")
-    add("--widths", nargs="+", type=count, default=[4, 8, 16])
-    add("--problems", type=count, default=100)
-    add("--runs", type=Path, default=RUNS)
-    what = "train a model to revise its own drafts"
-    add = new_verb(verbs, "reviser", "learning", what).add_argument
-    add("--model", type=Path, required=True)
-    add("--name", help="of the folder; default: from lesson and feedback")
-    add("--task", default="countdown")
-    add("--levels", nargs="+", default=["3x20", "4x20"])
-    add("--lesson", default="answer", help="answer, avoid, reward, plain")
-    add("--rate", type=amount, default=3e-4)
-    add("--feedback", nargs="+", default=["verdict"], help="none, verdict")
-    add("--rounds", type=count, default=24)
-    add("--problems", type=count, default=1000, help="of each round")
-    add("--steps", type=count, default=6, help="drafts of a chain")
-    add("--out", type=Path, default=REVISERS)
-    add("--seed", type=int, default=0)
-    what = "teach a tiny model to think: imitate, then reward"
-    add = new_verb(verbs, "reinforce", "learning", what).add_argument
-    add("--model", type=Path, default=MODELS / "0.1M" / "1e14", help="where imitation starts")
-    add("--imitate", type=amount, default=5e12, help="FLOPs of imitation, default 5e12")
-    add("--method", default="grpo", help="grpo (default) or expert")
+    verb = new("scorer", "learning", "train a reward model on a model's own solutions")
+    verb.add("--model", type=Path, required=True)
+    verb.add("--task", default="countdown")
+    verb.add("--kind", default="process", help="process (every step) or outcome")
+    verb.add("--problems", type=count, default=5000)
+    verb.add("--out", type=Path, default=SCORERS, help="its folder gets the kind's name")
+    verb.add("--seed", type=int, default=0)
+    verb = new("score", "searching", "score the samples of runs; the numbers go beside them")
+    verb.add("runs", nargs="+", type=Path, help="run folders")
+    verb.add("--scorer", nargs="+", type=Path, default=[], help="folders of reward models")
+    verb.add("--certainty", type=Path, help="model folder, for its self-certainty")
+    verb = new("search", "searching", "every search over steps, at several widths")
+    verb.add("--model", type=Path, required=True)
+    verb.add("--task", default="countdown")
+    verb.add("--scorer", type=Path, default=SCORERS / "process")
+    verb.add("--methods", nargs="+", help="default: all")
+    verb.add("--widths", nargs="+", type=count, default=[4, 8, 16])
+    verb.add("--problems", type=count, default=100)
+    verb.add("--runs", type=Path, default=RUNS)
+    verb = new("reviser", "learning", "train a model to revise its own drafts")
+    verb.add("--model", type=Path, required=True)
+    verb.add("--name", help="of the folder; default: from lesson and feedback")
+    verb.add("--task", default="countdown")
+    verb.add("--levels", nargs="+", default=["3x20", "4x20"])
+    verb.add("--lesson", default="answer", help="answer, avoid, reward, plain")
+    verb.add("--rate", type=amount, default=3e-4)
+    verb.add("--feedback", nargs="+", default=["verdict"], help="none, verdict")
+    verb.add("--rounds", type=count, default=24)
+    verb.add("--problems", type=count, default=1000, help="of each round")
+    verb.add("--steps", type=count, default=6, help="drafts of a chain")
+    verb.add("--out", type=Path, default=REVISERS)
+    verb.add("--seed", type=int, default=0)
+    verb = new("reinforce", "learning", "teach a tiny model to think: imitate, then reward")
+    verb.add("--model", type=Path, default=MODELS / "0.1M" / "1e14", help="where imitation starts")
+    verb.add("--imitate", type=amount, default=5e12, help="FLOPs of imitation, default 5e12")
+    verb.add("--method", default="grpo", help="grpo (default) or expert")
     budgets = "FLOPs of the reward phase at its checkpoints, rising"
-    add("--budgets", nargs="+", type=amount, default=[1e11, 3e11, 1e12, 3e12], help=budgets)
-    add("--out", type=Path, default=THINKING, help=f"folder, default {THINKING}")
-    add("--seed", type=int, default=0)
+    verb.add("--budgets", nargs="+", type=amount, default=[1e11, 3e11, 1e12, 3e12], help=budgets)
+    verb.add("--out", type=Path, default=THINKING, help=f"folder, default {THINKING}")
+    verb.add("--seed", type=int, default=0)
 
 
-def add_reading(verbs) -> None:
+def add_reading(new: Callable[[str, str, str], Any]) -> None:
     """Verbs that read samples, without torch: from accuracy to check."""
-    what = "table accuracy per budget from logs: accuracy.csv"
-    add = new_verb(verbs, "accuracy", "reading", what).add_argument
-    add("--runs", type=Path, default=RUNS)
-    add("--derived", type=Path, default=DERIVED)
-    add = new_verb(verbs, "figures", "reading", "redraw the figures from logs").add_argument
-    add("names", nargs="*", help="some of them; default: all")
-    add("--runs", type=Path, default=RUNS)
-    add("--figures", type=Path, default=FIGURES)
-    what = "fit a law to the coverage curve of every run"
-    add = new_verb(verbs, "fit", "reading", what).add_argument
-    add("--law", default="exp_power")
-    add("--selector", default="oracle")
-    add("--unit", default="samples")
-    add("--level", default="all")
-    add("--runs", type=Path, default=RUNS)
-    what = "pass@k of samples that another tool has drawn"
-    add = new_verb(verbs, "import", "reading", what).add_argument
-    add("file", type=Path, help="a file, or a folder of YAML files")
-    add("--format", required=True, choices=IMPORTS)
-    what = "what telling two methods apart would cost"
-    add = new_verb(verbs, "plan", "reading", what).add_argument
-    add("--effect", type=amount, required=True, help="difference, e.g. 0.03")
-    add("--power", type=amount, default=0.8, help="default 0.8")
-    add("--pilot", type=Path, nargs="+", default=[], help="run folders, one or two")
-    add("--between", type=amount, help="paired spread; default: the pilot's")
-    add("--max-problems", type=count, help="what the benchmark holds")
-    what = "compare a benchmark's grading with reference labels"
-    verb = new_verb(verbs, "audit", "benchmarks", what)
-    add = verb.add_argument
-    add("--task", required=True, help="the benchmark: gsm8k, math500, ...")
+    verb = new("accuracy", "reading", "table accuracy per budget from logs: accuracy.csv")
+    verb.add("--runs", type=Path, default=RUNS)
+    verb.add("--derived", type=Path, default=DERIVED)
+    verb = new("figures", "reading", "redraw the figures from logs")
+    verb.add("names", nargs="*", help="some of them; default: all")
+    verb.add("--runs", type=Path, default=RUNS)
+    verb.add("--figures", type=Path, default=FIGURES)
+    verb = new("fit", "reading", "fit a law to the coverage curve of every run")
+    verb.add("--law", default="exp_power")
+    verb.add("--selector", default="oracle")
+    verb.add("--unit", default="samples")
+    verb.add("--level", default="all")
+    verb.add("--runs", type=Path, default=RUNS)
+    verb = new("import", "reading", "pass@k of samples that another tool has drawn")
+    verb.add("file", type=Path, help="a file, or a folder of YAML files")
+    verb.add("--format", required=True, choices=IMPORTS)
+    verb = new("plan", "reading", "what telling two methods apart would cost")
+    verb.add("--effect", type=amount, required=True, help="difference, e.g. 0.03")
+    verb.add("--power", type=amount, default=0.8, help="default 0.8")
+    verb.add("--pilot", type=Path, nargs="+", default=[], help="run folders, one or two")
+    verb.add("--between", type=amount, help="paired spread; default: the pilot's")
+    verb.add("--max-problems", type=count, help="what the benchmark holds")
+    verb = new("audit", "benchmarks", "compare a benchmark's grading with reference labels")
+    verb.add("--task", required=True, help="the benchmark: gsm8k, math500, ...")
     add_benchmark_options(verb)
-    add("labels", type=Path, help='JSON Lines of {"id": ..., "text": ..., "correct": true}')
-    add("--show", type=int, default=10, help="disagreements to list; default 10")
-    what = "accuracy and cost per category, of some runs"
-    add = new_verb(verbs, "leaderboard", "benchmarks", what).add_argument
-    add("runs", type=Path, nargs="+", help="run folders of one benchmark")
-    add("--prices", type=Path, help="CSV: model, input, output per million tokens")
-    what = "write runs up: HTML page, LaTeX fragment, BibTeX"
-    add = new_verb(verbs, "report", "reading", what).add_argument
-    add("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
-    add("-o", "--out", type=Path, default=Path("report"), help="default: report")
-    what = "name figures and reports that no longer follow"
-    add = new_verb(verbs, "check", "reading", what).add_argument
-    add("--figures", type=Path, default=FIGURES)
-    add("--runs", type=Path, default=RUNS, help="what the figures are drawn from")
-    add("--report", type=Path, help="the folder of a report, checked instead")
+    verb.add("labels", type=Path, help='JSON Lines of {"id": ..., "text": ..., "correct": true}')
+    verb.add("--show", type=int, default=10, help="disagreements to list; default 10")
+    verb = new("leaderboard", "benchmarks", "accuracy and cost per category, of some runs")
+    verb.add("runs", type=Path, nargs="+", help="run folders of one benchmark")
+    verb.add("--prices", type=Path, help="CSV: model, input, output per million tokens")
+    verb = new("report", "reading", "write runs up: HTML page, LaTeX fragment, BibTeX")
+    verb.add("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    verb.add("-o", "--out", type=Path, default=Path("report"), help="default: report")
+    verb = new("check", "reading", "name figures and reports that no longer follow")
+    verb.add("--figures", type=Path, default=FIGURES)
+    verb.add("--runs", type=Path, default=RUNS, help="what the figures are drawn from")
+    verb.add("--report", type=Path, help="the folder of a report, checked instead")
 
 
-def add_trusting(verbs) -> None:
+def add_trusting(new: Callable[[str, str, str], Any]) -> None:
     """Verbs that test results, and keep the project in order: from drift to external."""
-    what = "draw one pool under other batches, dtypes, engines"
-    add = new_verb(verbs, "drift", "trusting", what).add_argument
-    add("--model", type=Path, default=MODELS / "0.3M" / "1e13", help="a folder")
-    add("--task", default="sums")
-    add("--levels", nargs="+", help="default: the task's own")
-    add("--problems", type=count, default=40)
-    add("--chains", type=count, default=64)
-    add("--max-new-tokens", type=count, default=64)
-    add("--settings", nargs="+", help="the first is the base; default: all")
-    add("--runs", type=Path, default=STUDY / "drift", help="a folder per setting")
-    what = "judge a run's texts again, and redraw some samples"
-    add = new_verb(verbs, "verify", "trusting", what).add_argument
-    add("runs", type=Path, nargs="+", help="run folders")
-    add("--share", type=amount, default=1.0, help="of texts; default 1")
-    add("--redraw", type=int, default=2, help="problems to draw again; default 2")
-    add("--models", type=Path, default=MODELS, help="where the run's model is")
-    add("--device", default="auto", help="to draw on: auto, cpu, cuda")
-    add("--dtype", choices=DTYPES)
+    verb = new("drift", "trusting", "draw one pool under other batches, dtypes, engines")
+    verb.add("--model", type=Path, default=MODELS / "0.3M" / "1e13", help="a folder")
+    verb.add("--task", default="sums")
+    verb.add("--levels", nargs="+", help="default: the task's own")
+    verb.add("--problems", type=count, default=40)
+    verb.add("--chains", type=count, default=64)
+    verb.add("--max-new-tokens", type=count, default=64)
+    verb.add("--settings", nargs="+", help="the first is the base; default: all")
+    verb.add("--runs", type=Path, default=STUDY / "drift", help="a folder per setting")
+    verb = new("verify", "trusting", "judge a run's texts again, and redraw some samples")
+    verb.add("runs", type=Path, nargs="+", help="run folders")
+    verb.add("--share", type=amount, default=1.0, help="of texts; default 1")
+    verb.add("--redraw", type=int, default=2, help="problems to draw again; default 2")
+    verb.add("--models", type=Path, default=MODELS, help="where the run's model is")
+    verb.add("--device", default="auto", help="to draw on: auto, cpu, cuda")
+    verb.add("--dtype", choices=DTYPES)
     may = "share of redrawn samples that may differ; default 0, which only a CPU in float32 keeps"
-    add("--tolerance", type=float, default=0.0, help=may)
-    what = "execute the notebooks in place"
-    add = new_verb(verbs, "notebooks", "working", what).add_argument
-    add("paths", nargs="*", type=Path, help="default: all in notebooks/")
-    what = "time the engine and the estimators beside their peers"
-    add = new_verb(verbs, "bench", "working", what).add_argument
-    add("--models", nargs="+", default=(), help="names in scaling.bench.MODELS")
-    add("--works", nargs="+", default=(), help="e.g. fixed ragged prompt revision")
-    add("--estimates", action="store_true", help="the estimators alone")
-    add("--repeats", type=count, default=5)
-    add("--device", default="auto", help="auto, cpu, cuda")
-    add("--out", type=Path, default=DERIVED / "bench.csv")
-    what = "fetch the third-party files behind published numbers"
-    add = new_verb(verbs, "external", "working", what).add_argument
-    add("--to", type=Path, default=EXTERNAL, help=f"folder; default {EXTERNAL}")
-    add("--from", type=Path, dest="held", help="a folder that holds them already")
-    add("--dry-run", action="store_true", help="say what would be done")
+    verb.add("--tolerance", type=float, default=0.0, help=may)
+    verb = new("notebooks", "working", "execute the notebooks in place")
+    verb.add("paths", nargs="*", type=Path, help="default: all in notebooks/")
+    verb = new("bench", "working", "time the engine and the estimators beside their peers")
+    verb.add("--models", nargs="+", default=(), help="names in scaling.bench.MODELS")
+    verb.add("--works", nargs="+", default=(), help="e.g. fixed ragged prompt revision")
+    verb.add("--estimates", action="store_true", help="the estimators alone")
+    verb.add("--repeats", type=count, default=5)
+    verb.add("--device", default="auto", help="auto, cpu, cuda")
+    verb.add("--out", type=Path, default=DERIVED / "bench.csv")
+    verb = new("external", "working", "fetch the third-party files behind published numbers")
+    verb.add("--to", type=Path, default=EXTERNAL, help=f"folder; default {EXTERNAL}")
+    verb.add("--from", type=Path, dest="held", help="a folder that holds them already")
+    verb.add("--dry-run", action="store_true", help="say what would be done")
 
 
 def add_engine_options(verb: argparse.ArgumentParser) -> None:
