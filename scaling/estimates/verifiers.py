@@ -61,12 +61,8 @@ def roc(score: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """
     scores, right = _pooled(score, correct)
     threshold, place = np.unique(-scores, return_inverse=True)
-    kinds = [
-        np.bincount(place, weights=kind, minlength=len(threshold)) for kind in (1 - right, right)
-    ]
-    false, true = (
-        np.append(0.0, np.cumsum(kind) / (kind.sum() if kind.any() else np.nan)) for kind in kinds
-    )
+    counts = (np.bincount(place, kind, len(threshold)) for kind in (1 - right, right))
+    false, true = (np.append(0.0, np.cumsum(c) / (c.sum() or np.nan)) for c in counts)
     return false, true, np.append(np.inf, -threshold)
 
 
