@@ -176,10 +176,20 @@ def save_lm(lm: LM, folder: Path, **notes: Any) -> None:
     quiet()
     folder.mkdir(parents=True, exist_ok=True)
     model = lm.model.to(torch.bfloat16)
-    model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
+    with writing(folder):
+        model.save_pretrained(folder)
+        lm.tokenizer.save_pretrained(folder)
     card = asdict(lm.card) | {"identity": weights_hash(model)} | notes
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make an OSError of what a write below raises: libraries in Rust have errors of their own."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def quiet() -> None:

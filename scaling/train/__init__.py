@@ -31,7 +31,15 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from scaling import compute
-from scaling.models import LM, SIZES, character_tokenizer, make_card, save_lm, tiny_config
+from scaling.models import (
+    LM,
+    SIZES,
+    character_tokenizer,
+    make_card,
+    save_lm,
+    tiny_config,
+    writing,
+)
 from scaling.tasks import TASKS, content_split, revision_suffix, stream
 
 MIXTURE = {  #: share of training examples by task and level
@@ -251,7 +259,8 @@ class Trainer:
         tensors, counts = self.state()
         notes = counts | {"drawn": self.drawn, "recipe": asdict(self.recipe)}
         aside = path.with_suffix(".tmp")
-        save_file(tensors, aside, {"trunk": json.dumps(notes)})
+        with writing(aside):
+            save_file(tensors, aside, {"trunk": json.dumps(notes)})
         os.replace(aside, path)
 
     def resume(self, path: Path) -> None:
