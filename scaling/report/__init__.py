@@ -17,7 +17,7 @@ from scaling.figures import plots
 from scaling.report.drawings import FIGURES, draw
 from scaling.report.languages import HTML, LATEX, Writer, unbound
 from scaling.report.numbers import Part, Rows, from_csv, parts_of, results, selectors, to_csv
-from scaling.report.words import CONVENTIONS, FOUND, SAMPLED, SOURCES
+from scaling.report.words import CONVENTIONS, FITTED, FOUND, NOT_FITTED, SAMPLED, SOURCES
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1rem}
 img{max-width:100%;height:auto}figure{margin:1.5rem 0}figcaption,caption{font-size:.9em;color:#555;
@@ -48,7 +48,9 @@ def body(writer: Writer, parts: Sequence[Part], figures: dict[str, str], source:
     """Return the report in the writer's language; `source(name)` is what shows a figure."""
     say, text = writer.say, []
     text.append(say.heading.format("Results"))
-    text += [say.paragraph.format(writer.fill(FOUND, f"{part.name}.")) for part in parts]
+    for part in parts:
+        found = FOUND + (FITTED if part.fitted else NOT_FITTED)
+        text.append(say.paragraph.format(writer.fill(found, f"{part.name}.")))
     text += [say.figure.format(name=name, source=source(name), caption=writer.fill(caption))
              for name, caption in figures.items()]  # fmt: skip
     head: tuple[str, ...] = (

@@ -22,12 +22,13 @@ def draw(parts: Sequence[Part]) -> dict[str, Any]:
     across = min(2, len(parts))
     down = -(-len(parts) // across)
     size = {"width": plots.PAGE if across > 1 else 4.5, "height": 2.3 * down + 0.3}
+    known = list(dict.fromkeys(name for part in parts for name in selectors(part.pool)))
     drawn = {}
     for name in FIGURES:
         with plots.style():
             fig, axes = plots.figure(down, across, **size)
             for ax, part in zip(axes.flat, parts, strict=False):
-                _panel(ax, part, name)
+                _panel(ax, part, name, known)
             for ax in axes.flat[len(parts) :]:
                 ax.axis("off")
             if name == "accuracy_by_flops":
@@ -36,20 +37,21 @@ def draw(parts: Sequence[Part]) -> dict[str, Any]:
     return drawn
 
 
-def _panel(ax, part: Part, name: str) -> None:
-    """Draw one run's panel."""
+def _panel(ax, part: Part, name: str, known: list[str]) -> None:
+    """Draw one run's panel; a selector looks alike in all, by its place in `known`."""
     title = f"{_plain(part.pool.run.task)}, {model_name(part.pool)}, {_plain(part.pool.label)}"
     ax.set_title(f"{title}  ($n$={part.coverage.n_problems})")
     if name == "accuracy_by_flops":
-        for index, selector in enumerate(selectors(part.pool)):
+        for selector in selectors(part.pool):
             found = replace(curve(part.pool, selector, "flops"), label=SELECTOR_NAMES[selector])
-            plots.draw_curve(ax, found, **plots.look(index))
+            plots.draw_curve(ax, found, **plots.look(known.index(selector)))
     elif part.fitted is None:
         plots.draw_curve(ax, part.coverage, **plots.look(0))
     else:
         plots.draw_forecast(ax, part.coverage, part.fitted)
     if part.pool.run.plan.method != "best_of_n" and name != "accuracy_by_flops":
-        ax.set(xticks=part.coverage.x, xlabel="steps of a chain")
+        every = -(-len(part.coverage.x) // 8)  # so that labels stay apart
+        ax.set(xticks=part.coverage.x[every - 1 :: every], xlabel="steps of a chain")
     ax.set_ylim(0, 1.02)
 
 

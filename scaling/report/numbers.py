@@ -72,7 +72,9 @@ def part_of(run: LoadedRun, name: str) -> Part:
     rows.append(
         row(
             "message",
-            fitted.message if fitted else "no sample was right, or there are too few budgets",
+            fitted.message
+            if fitted
+            else "the smallest budget solves nothing, or there are too few budgets",
         )
     )
     error, low, high = np.full(3, np.nan)
@@ -90,7 +92,7 @@ def part_of(run: LoadedRun, name: str) -> Part:
 
 def _law(coverage: Curve) -> tuple[Fit | None, pd.DataFrame, float]:
     """Return the law of a coverage curve, its held-out score, and the budget fitted up to."""
-    if not (coverage.y > 0).any():
+    if not coverage.y[0] > 0:  # nothing right, or a search whose first nodes are no answers
         return None, pd.DataFrame(), float(coverage.x[-1])
     for share in SHARES:
         try:

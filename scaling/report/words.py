@@ -14,12 +14,15 @@ SOURCES = {
 }  # fmt: skip
 FOUND = """\
 On {task}, {model} answered a share of {first} of the {problems} problems right with its first \
-sample; {selector} at {k} was {last}. {law} fitted up to {upto} gave {error} at {k} (predicted \
-minus measured, in the unit of accuracy; fit: {message})."""
+sample; {selector} at {k} was {last}."""
+FITTED = """ \
+Fitted up to {upto}, the law {law} misses it by {error} (predicted minus measured, in the unit of \
+accuracy; fit: {message})."""
+NOT_FITTED = " No law was fitted: {message}."
 SAMPLED = """\
 {model} on {task} (run {run}): method {method}, {chains} chains of {steps} steps, temperature \
 {temperature}, top-p {top-p}, at most {max-new-tokens} new tokens per step, feedback {feedback}, \
-stopped after {stop-after-correct} correct samples (zero: never), seed {seed}; {problems} \
+stopped at {stop-after-correct} right samples (zero: never), seed {seed}; {problems} \
 problems, {samples} samples, {missing} of them missing. Sampled on {cpu}, {cores} cores, GPUs: \
 {gpus}, with the kit's version {kit}, commit {commit}, PyTorch {torch}."""
 CONVENTIONS = """\
