@@ -26,16 +26,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox")
-NAMES = {  #: size in a Shape -> its name in a configuration
-    "vocab": "vocab_size",
-    "hidden": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "intermediate": "intermediate_size",
-    "context": "max_position_embeddings",
-}
+#: size in a Shape -> its name in a configuration
+NAMES = {"vocab": "vocab_size", "hidden": "hidden_size", "layers": "num_hidden_layers",
+         "heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim",
+         "intermediate": "intermediate_size", "context": "max_position_embeddings"}  # fmt: skip
 GPT2 = {"hidden": "n_embd", "layers": "n_layer", "heads": "n_head", "context": "n_positions"}
 GPT2 |= {"intermediate": "n_inner"}
 Numbers = Any  #: a float, or an array of floats in the broadcast shape of the arguments

@@ -180,6 +180,13 @@ def entry_of(table: pa.Table, data: bytes) -> dict[str, Any]:
     }
 
 
+def write_tables(folder: Path, tables: dict[str, pa.Table]) -> dict[str, Any]:
+    """Write each table as `<name>.parquet`; return the files' entries for the manifest."""
+    data = {name: to_parquet(table) for name, table in tables.items()}
+    write_files({folder / f"{name}.parquet": part for name, part in data.items()})
+    return {f"{name}.parquet": entry_of(tables[name], part) for name, part in data.items()}
+
+
 def checked_bytes(path: Path, schema: pa.Schema, entry: dict[str, Any]) -> bytes:
     """Return a file's bytes if they are those of its entry; ValueError says where they differ."""
     data = read_bytes(path)

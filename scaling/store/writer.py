@@ -16,24 +16,9 @@ import pyarrow.compute as pc
 
 from scaling import provenance
 from scaling.records import ModelCard, Plan, Problem, Sample
-from scaling.store.files import (
-    PROBLEMS,
-    SCHEMAS,
-    entry_of,
-    json_hash,
-    table_of,
-    to_parquet,
-    write_files,
-)
+from scaling.store.files import PROBLEMS, SCHEMAS, json_hash, table_of, write_tables
 from scaling.store.manifest import FORMAT, identity_of, read_manifest, seal_hash, write_manifest
-from scaling.store.parts import (
-    FOLDER,
-    check_rows,
-    find_parts,
-    read_part,
-    read_parts,
-    write_part,
-)
+from scaling.store.parts import FOLDER, check_rows, find_parts, read_part, read_parts, write_part
 from scaling.store.reader import LoadedRun, load_run
 
 LONGEST_UNIT = 180  #: characters of a unit's name once quoted; file systems end at 255
@@ -78,9 +63,7 @@ def open_run(
 
 def _start(run: Path, identity: dict[str, Any], problems: Sequence[Problem]) -> None:
     """Write the problems of a new run, then its manifest."""
-    table = table_of(problems, PROBLEMS, "problems")
-    data = to_parquet(table)
-    write_files({run / "problems.parquet": data})
+    files = write_tables(run, {"problems": table_of(problems, PROBLEMS, "problems")})
     manifest = {
         "format": FORMAT,
         "status": "open",
@@ -88,7 +71,7 @@ def _start(run: Path, identity: dict[str, Any], problems: Sequence[Problem]) -> 
         "identity": identity,
         "n_problems": len(problems),
         "sessions": [],
-        "files": {"problems.parquet": entry_of(table, data)},
+        "files": files,
     }
     write_manifest(run, manifest)
 
@@ -191,16 +174,14 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         """Write the merged files; return the manifest that seals them."""
         tables = read_parts(self.path, SCHEMAS, self._ids)
         check_rows(tables["facts"], self._ids, str(self.path))
-        data = {kind: to_parquet(table) for kind, table in tables.items()}
-        write_files({self.path / f"{kind}.parquet": data[kind] for kind in data})
-        entries = {f"{kind}.parquet": entry_of(tables[kind], data[kind]) for kind in data}
+        files = write_tables(self.path, tables)
         failed = pc.sum(pc.starts_with(tables["facts"]["finish"], "error")).as_py()
         manifest = self._manifest | {
             "status": "sealed",
             "n_samples": tables["facts"].num_rows,
             "n_errors": failed or 0,
             "units": sorted(self.done),
-            "files": self._manifest["files"] | entries,
+            "files": self._manifest["files"] | files,
         }
         return manifest | {"sha256": seal_hash(manifest)}
 
