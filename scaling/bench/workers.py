@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from scaling.records import Plan
 from scaling.study import Work, sample_all
@@ -19,11 +20,13 @@ from scaling.tasks import get_task
 
 MODEL, PORT = "data/models/ladder/1.3M/1e14", 18786
 PLAN = Plan(chains=64, max_new_tokens=64)
+REPEATS = 3
 
 
-def run(workers: int, problems: int) -> tuple[float, list[float]]:
-    """Return (wall seconds, CPU seconds of collector, scheduler, each worker) of a run."""
+def run(workers: int, problems: int) -> tuple[list[float], list[float]]:
+    """Return (wall seconds of each repeat, CPU seconds of all: collector, scheduler, workers)."""
     import psutil
+    from distributed import Client
 
     port = str(PORT + workers)
     options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stderr": subprocess.DEVNULL}
@@ -34,23 +37,26 @@ def run(workers: int, problems: int) -> tuple[float, list[float]]:
     commands = [scheduler, *[worker] * workers]
     children = [subprocess.Popen([*c, "--no-dashboard"], **options) for c in commands]  # type: ignore[call-overload]
     try:
-        address, task = f"dask://127.0.0.1:{port}", get_task("sums")
-        time.sleep(20)  # until every worker is there
+        address, task = f"127.0.0.1:{port}", get_task("sums")
+        with Client(f"tcp://{address}", timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=120)
 
-        def sample(seed: int, count: int) -> None:
-            asked = tuple(task.problems(count, seed=seed))
+        def sample(seed: int, count: int) -> float:
+            asked, start = tuple(task.problems(count, seed=seed)), time.perf_counter()
             with tempfile.TemporaryDirectory() as root:
-                sample_all([Work(MODEL, task, asked, PLAN, Path(root))], executor=address)
+                sample_all(
+                    [Work(MODEL, task, asked, PLAN, Path(root))], executor=f"dask://{address}"
+                )
+            return time.perf_counter() - start
 
         def spent() -> list[float]:
             of = [psutil.Process(child.pid).cpu_times() for child in children]
             return [time.process_time(), *(times.user + times.system for times in of)]
 
-        sample(1, 10 * workers)  # every worker loads the model
-        before, start = spent(), time.perf_counter()
-        sample(0, problems)
-        wall = time.perf_counter() - start
-        return wall, [now - then for now, then in zip(spent(), before, strict=True)]
+        sample(1, 20 * workers)  # every worker loads the model
+        before = spent()
+        walls = [sample(0, problems) for _ in range(REPEATS)]
+        return walls, [now - then for now, then in zip(spent(), before, strict=True)]
     finally:
         for child in reversed(children):
             child.kill()
@@ -58,18 +64,18 @@ def run(workers: int, problems: int) -> tuple[float, list[float]]:
 
 
 def main() -> None:
-    """Print both, and the ratio of wall times."""
-    walls = []
+    """Print both, and the ratio of their median wall times."""
+    medians = []
     for workers in (1, 2):
-        wall, (collector, scheduler, *each) = run(workers, 160)
-        walls.append(wall)
-        shares = ", ".join(f"{seconds:.1f}" for seconds in each)
+        walls, (collector, scheduler, *each) = run(workers, 160)
+        medians.append(median(walls))
+        shown, shares = (", ".join(f"{s:.1f}" for s in seconds) for seconds in (walls, each))
         print(
-            f"{workers} worker(s): wall {wall:.1f} s; CPU of the collector {collector:.2f} s,",
-            end="",
+            f"{workers} worker(s): wall {shown} s; CPU of the collector {collector:.1f} s, of the "
+            f"scheduler {scheduler:.1f} s, of the workers {shares} s",
+            flush=True,
         )
-        print(f" of the scheduler {scheduler:.2f} s, of the workers {shares} s", flush=True)
-    print(f"speed-up {walls[0] / walls[1]:.2f}")
+    print(f"speed-up {medians[0] / medians[1]:.2f}")
 
 
 if __name__ == "__main__":
