@@ -73,8 +73,9 @@ def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]
         samples += rows
         places += [where] * len(rows)
     table = pd.DataFrame({name: [row.get(name) for row in samples] for name in COLUMNS})
-    order = table.groupby("problem", sort=False).cumcount()
-    table = table.fillna({"chain": order}).astype(COLUMNS)
+    bare = table["chain"].isna()
+    table.loc[bare, "chain"] = table.groupby("problem", sort=False).cumcount()[bare]
+    table = table.astype(COLUMNS)
     again = table.duplicated(["problem", "chain"])
     rejected += _faults(places, again, "came before: the first counts")
     rejected += _faults(places, table["correct"].isna() & ~again, "have no verdict of their own")
