@@ -285,7 +285,7 @@ def sample_run(
     work = Work("", task, tuple(problems), plan, root, options=tuple(engine_options.items()))
     with open_log(lm, work) as writer:
         if not writer.sealed:
-            _fill(writer, lm, task, problems, plan, engine, engine_options, progress)
+            _fill(writer, lm, work, engine, progress)
         return close_log(writer, work)
 
 
@@ -306,16 +306,11 @@ def units_left(writer: Writer, work: Work) -> dict[str, Work]:
     return {name: replace(work, problems=tuple(part)) for name, part in parts.items()}
 
 
-def good_samples(writer, unit: str) -> dict[str, list[Sample]]:
-    """Return by problem what a unit that failed in part can keep."""
-    kept: dict[str, list[Sample]] = defaultdict(list)
-    if unit + FAILED in writer.done:
-        rows = writer.read(unit + FAILED)
-        bad = {row.problem for row in rows if row.finish.startswith("error")}
-        for row in rows:
-            if row.problem not in bad:
-                kept[row.problem].append(row)
-    return kept
+def good_samples(writer, unit: str) -> list[Sample]:
+    """Return what a unit that failed in part can keep: the problems without a failed sample."""
+    rows = writer.read(unit + FAILED) if unit + FAILED in writer.done else []
+    bad = {row.problem for row in rows if row.finish.startswith("error")}
+    return [row for row in rows if row.problem not in bad]
 
 
 def write_unit(writer, unit: str, samples: Sequence[Sample]) -> None:
@@ -338,26 +333,26 @@ def so_far(rates: Sequence[float]) -> str:
     return f"{mean:.3f} ± {1.96 * statistics.stdev(rates) / len(rates) ** 0.5:.3f}"
 
 
-def _fill(writer, lm, task, problems, plan, engine, engine_options, progress) -> None:
+def _fill(writer: Writer, lm: Any, work: Work, engine: Any, progress: bool) -> None:
     """Draw every unit that is not done, writing each as its last sample arrives."""
     from scaling.engine import Engine
     from scaling.methods import draw
 
-    engine = engine or Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode, **engine_options)
+    if engine is None:
+        engine = Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode, **dict(work.options))
     writer.note(engine=getattr(engine, "setting", {}))
-    unit_of = units_of(problems, plan)
-    left = [problem for problem in problems if unit_of[problem.id] not in writer.done]
+    task, unit_of, parts = work.task, units_of(work.problems, work.plan), units_left(writer, work)
+    waiting = {unit: good_samples(writer, unit) for unit in parts}
+    kept = {row.problem for rows in waiting.values() for row in rows}
+    left = [p for part in parts.values() for p in part.problems if p.id not in kept]
     check_prompts(lm, task, left)
-    kept = {unit: good_samples(writer, unit) for unit in {unit_of[p.id] for p in left}}
-    waiting = {unit: [row for rows in good.values() for row in rows] for unit, good in kept.items()}
-    left = [problem for problem in left if problem.id not in kept[unit_of[problem.id]]]
     missing = Counter(unit_of[problem.id] for problem in left)
     bar = tqdm(total=len(left), unit="problem", disable=not progress, leave=False)
-    bar.set_description(f"{task.name} {lm.card.name} {plan.method}")
+    bar.set_description(f"{task.name} {lm.card.name} {work.plan.method}")
     tokens, drawn, started = 0, 0, time.perf_counter()
     rates: list[float] = []
     with bar:
-        for problem, samples in draw(lm, asked(task, lm), left, plan, engine):
+        for problem, samples in draw(lm, asked(task, lm), left, work.plan, engine):
             unit = unit_of[problem.id]
             waiting[unit] += samples
             missing[unit] -= 1
