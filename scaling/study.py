@@ -177,12 +177,12 @@ def sample_all(
         bar = stack.enter_context(tqdm(total=sum(w.size for w in work), unit="sample"))
         left = [units_left(*pair) for pair in zip(writers, work, strict=True)]
         bar.update(bar.total - sum(part.size for parts in left for part in parts.values()))
+        for lm, one, parts in zip(lms, work, left, strict=True):
+            check_prompts(lm, one.task, [p for part in parts.values() for p in part.problems])
         if any(left):
             if isinstance(executor, str):
                 executor = stack.enter_context(open_executor(executor, workers))
             for index, (lm, parts) in enumerate(zip(lms, left, strict=True)):
-                for part in parts.values():
-                    check_prompts(lm, part.task, part.problems)
                 for name, part in parts.items():
                     unit = Unit(replace(part, model=anywhere(lm.where)), lm.card.identity)
                     waiting[executor.submit(unit)] = index, name

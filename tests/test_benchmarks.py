@@ -381,6 +381,18 @@ def test_a_benchmark_is_sampled_and_its_leaderboard_has_intervals_and_cost(
     assert all("nan" not in line.lower() for line in body)
 
 
+def test_prompts_that_do_not_fit_are_told_before_anything_is_drawn(tiny_folder, tmp_path, capsys):
+    rows = [OWN | {"id": str(i)} for i in range(12)] + [OWN | {"id": "long", "prompt": "1+" * 400}]
+    path = lines(tmp_path / "t.jsonl", *rows)
+    command = ["sample", "--model", str(tiny_folder), "--task", "rows", "--chains", "2"]
+    command += ["--problems-file", str(path), "--runs", str(tmp_path / "runs")]
+    for more in ([], ["--dry-run"], ["--executor", "local", "--workers", "1"]):
+        assert main([*command, *more]) == 1
+        shown = capsys.readouterr().err
+        assert "1 of 13 prompts are too long, the first that of 'long' with 800 tokens" in shown
+    assert not list((tmp_path / "runs").glob("*/parts/*"))
+
+
 def test_thinking_is_counted_by_its_share_of_the_text():
     class Run:
         problems = pd.DataFrame({"id": ["a", "b"]})

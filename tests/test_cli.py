@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from scaling.cli import build_parser
+from scaling.cli import build_parser, main
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
@@ -50,3 +51,18 @@ def test_help_and_the_verbs_that_read_need_no_torch() -> None:
         "import sys; assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", read], check=True)
+
+
+def test_a_warning_is_one_line_once_without_the_line_of_code(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = '{"id": "1", "prompt": "1+1=", "answer": "2", "scorer": "number"}'
+    (tmp_path / "one.jsonl").write_text(row)
+    command = ["sample", "--model", str(tiny_folder), "--task", "rows", "--chains", "4"]
+    command += ["--problems-file", str(tmp_path / "one.jsonl"), "--runs", str(tmp_path / "runs")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*command, "--max-new-tokens", "4"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "cannot be resampled" in line]
+    assert len(told) == 1  # it was told three times, each with a line of our code
+    assert told[0].startswith("scaling: warning: one problem or family cannot be resampled")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from scaling.cli.options import add_verbs
 
@@ -53,8 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code. A user's mistake is one line on stderr, no traceback."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    told: set[str] = set()
+
+    def tell(message: Warning | str, *_: Any) -> None:
+        if str(message) not in told:  # once a verb, without the line of code
+            told.add(str(message))
+            print(f"scaling: warning: {message}", file=sys.stderr)
+
     try:
-        options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = tell  # type: ignore[assignment]
+            options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nscaling: interrupted; the same command goes on from here", file=sys.stderr)

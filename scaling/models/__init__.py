@@ -253,7 +253,7 @@ def readable(files: Files) -> Iterator[None]:
         reason = " ".join(str(error).split())
         raise ValueError(f"{files.title} needs a package that is not there: {reason}") from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         hint = "; if you trust it, --remote-code" if "trust_remote_code" in str(error) else ""
         raise ValueError(f"{files.title} holds no readable model: {reason}{hint}") from error
 
