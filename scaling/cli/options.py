@@ -55,12 +55,23 @@ def run(file: str, verb: str, options: argparse.Namespace) -> None:
     getattr(import_module(f"scaling.cli.{file}"), f"run_{verb}")(options)
 
 
+class Defaults(argparse.HelpFormatter):
+    """Tells the default of an option that says nothing else of itself."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Add an option's lines."""
+        if action.help is None and action.default is not None:
+            action.help = "default: %(default)s"
+        super().add_argument(action)
+
+
 def add_verbs(verbs) -> None:
     """Declare every verb, in the order of `--help`."""
 
     def new(name: str, file: str, help: str) -> Any:
         """Return the parser of a verb, which `run_NAME` of a file of this folder will do."""
-        verb = verbs.add_parser(name, help=help)
+        about = f"{help[0].upper()}{help[1:]}."
+        verb = verbs.add_parser(name, help=help, description=about, formatter_class=Defaults)
         verb.set_defaults(run=partial(run, file, name))
         return verb
 
@@ -94,7 +105,7 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
             type=str if field.name == "stop" else type(field.default),
             nargs="+" if field.name == "stop" else None,
             choices=FEEDBACKS if field.name == "feedback" else None,
-            help=f"default {field.default}",
+            help=f"default: {field.default!r}",
         )
     add_engine_options(verb)
     add_model_options(verb)

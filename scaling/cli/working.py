@@ -12,7 +12,10 @@ from scaling.readers.external import check, copy, fetch, fetch_all, sources
 
 def run_notebooks(options: argparse.Namespace) -> None:
     """Execute notebooks in place."""
-    for path in options.paths or sorted(Path("notebooks").glob("*.ipynb")):
+    paths = options.paths or sorted(Path("notebooks").glob("*.ipynb"))
+    if not paths:
+        raise ValueError("no notebooks/ here: name some, or run it in the folder that holds them")
+    for path in paths:
         print(f"{path}: {execute(path):.0f} s")
 
 
