@@ -36,6 +36,7 @@ PLACES = {  # law -> axes and parameters where it is neither flat nor saturated
     "jones": (COMPUTE, [-22.0, 1.1, 0.9, 1.0]),
     "item_response": (COMPUTE, [-30.0, 1.5, 2.0]),
     "additive": (COMPUTE, [0.9, 200.0, 20.0, 0.2, 0.2]),
+    "emergence": ((*COMPUTE[:1], COMPUTE[1] / 1e9, COMPUTE[0] ** 0.5), [0.5, 9.9, 1.2, 0.5, 3.0]),
 }
 ALL = LAWS | JOINT
 

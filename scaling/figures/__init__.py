@@ -52,8 +52,8 @@ class Study:
 
     @property
     def tasks(self) -> list[str]:
-        """Return the tasks that were sampled."""
-        return sorted({pool.run.task for pool in self.pools})
+        """Return the tasks that were sampled independently: every figure starts from best-of-N."""
+        return sorted({pool.run.task for pool in self.pools if pool.label == "best_of_n"})
 
     def select(self, task: str, method: str = "best_of_n") -> list[Pool]:
         """Return the pools of a task and method, small models and short training first."""
@@ -138,14 +138,19 @@ class Plane:
     used: np.ndarray  #: (points,) bool: on the frontier
 
 
-def joint_points(study: Study, task: str, selector: str, level: str = "all"):
-    """Return (train, test, accuracy, replicates (R, points)) of every checkpoint and budget."""
+def joint_points(
+    study: Study, task: str, selector: str, level: str = "all", unit: str = "flops"
+) -> tuple[np.ndarray, ...]:
+    """Return (train, test, accuracy, replicates (R, points), n_params) of checkpoints and budgets.
+
+    unit: of test; "samples" for laws of samples.
+    """
     pools = study.select(task)
-    curves = [study.curve(pool, selector, "flops", level) for pool in pools]
-    train = [np.full(len(c.x), p.run.card.train_flops) for p, c in zip(pools, curves, strict=True)]
+    curves = [study.curve(pool, selector, unit, level) for pool in pools]
+    cards = [p.run.card for p, c in zip(pools, curves, strict=True) for _ in c.x]
+    train, size = np.array([(card.train_flops, float(card.n_params)) for card in cards]).T
     test, accuracy = (np.concatenate([getattr(c, name) for c in curves]) for name in ("x", "y"))
-    replicates = np.concatenate([c.replicates for c in curves], axis=1)
-    return np.concatenate(train), test, accuracy, replicates
+    return train, test, accuracy, np.concatenate([c.replicates for c in curves], axis=1), size
 
 
 def plane_fit(
@@ -162,9 +167,9 @@ def plane_fit(
     wrong one for its budget, and is left out; `frontier=False` keeps all. Intervals are of problems
     resampled, given this law and these points: they hold neither choice.
     """
-    train, test, accuracy, replicates = joint_points(study, task, selector, level)
+    train, test, accuracy, replicates, _ = joint_points(study, task, selector, level)
     cheaper = (train[:, None] <= train * 1.01) & (test[:, None] <= test)
-    used = ~(cheaper & (accuracy[:, None] > accuracy)).any(axis=0) | (not frontier)
+    used = np.asarray(~(cheaper & (accuracy[:, None] > accuracy)).any(axis=0) | (not frontier))
     fitted = fit_joint(law, train[used], test[used], accuracy[used], replicates=replicates[:, used])
     middle = (float(np.exp(np.log(axis[used]).mean())) for axis in (train, test))
     return Plane(fitted, exchange_rate(fitted, *middle), train, test, accuracy, used)
@@ -225,7 +230,8 @@ def methods(study: Study) -> tuple[Any, dict]:
     fig, axes = plots.figure(1, len(study.tasks), height=3.1)
     for ax, task in zip(axes[0], study.tasks, strict=True):
         revisers = [p.run.card for p in study.select(task, "revision")]
-        top = nearest([p for p in study.select(task) if p.run.card in revisers], 0.5)
+        fresh = study.select(task)
+        top = nearest([p for p in fresh if p.run.card in revisers] or fresh, 0.5)
         series = [(top, selector) for selector in ("oracle", "majority", "logprob")]
         for method in ("revision", "revision+verdict"):
             same = [p for p in study.select(task, method) if p.run.card == top.run.card]
@@ -420,6 +426,8 @@ FIGURES: dict[str, Callable[[Study], tuple[Any, dict] | None]] = {
 
 def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> list[Path]:
     """Draw and save figures by name; return the files written. One that lacks its runs is none."""
+    if not study.tasks:
+        raise ValueError("no best-of-N run among the runs: every figure starts from one")
     written = []
     for name in names:
         with plots.style():

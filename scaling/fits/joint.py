@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, ndtr
+from scipy.special import betaln, digamma, expit, ndtr
 
 from scaling.fits import fit, score
+from scaling.fits.forecast import GRAIN
 from scaling.fits.laws import Array, Law, Terms, scaled, spread
 from scaling.records import Fit, look_up
 
@@ -66,6 +67,23 @@ def item_response(
     return 1 - miss @ MASS, (by_u, by_u * decade, -(by_z @ NODES))
 
 
+def emergence(
+    c: Array, k: Array, n: Array,
+    top: Array, middle: Array, growth: Array, size: Array, precision: Array,
+) -> Terms:  # fmt: skip
+    ahead = np.log(c) - size * np.log(n) - np.log(10) * middle
+    lag = np.exp(np.clip(-growth * ahead, -99.0, 9.0))
+    mean, slope = logit(np.clip(top - lag, -30.0, 30.0))
+    b = (1 - mean) * precision  # rates are Beta(mean precision, b)
+    missed = digamma(b + k) - digamma(b)
+    miss = np.exp(betaln(b + k, precision) - betaln(b, precision + k))
+    by_u = miss * precision * missed * slope
+    by_ahead = by_u * lag * growth
+    by_precision = miss * (digamma(precision + k) - digamma(precision) - (1 - mean) * missed)
+    parts = (by_u, -np.log(10) * by_ahead, by_u * lag * ahead, -np.log(n) * by_ahead, by_precision)
+    return 1 - miss, parts
+
+
 def additive(
     c: Array, t: Array, ceiling: Array, a: Array, b: Array, alpha: Array, beta: Array
 ) -> Terms:
@@ -103,6 +121,17 @@ TABLE = (
         "k = T / cost(C)", UNITS,
         "Rasch's model of items; pass@k as in Chen et al. 2021, arXiv 2107.03374",
         axes=2, logs=("spread",)),
+    Law("emergence", ("top", "middle", "growth", "size", "precision"), emergence,
+        {"growth": (0.02, 20.0), "size": (-2.0, 2.0), "precision": (0.05, 1e4),
+         "top": (-10.0, 10.0)},
+        lambda x: {"top": np.array([-1.0, 1.0, 3.0]), "growth": spread(0.2, 3.0, 5),
+                   "middle": np.log10(np.quantile(x[0] / x[2] ** 0.5, [0.1, 0.3, 0.5, 0.7, 0.9])),
+                   "size": np.array([0.5]), "precision": np.array([1.0, 5.0])},
+        "rates of problems are Beta of that precision; logit of their mean = "
+        "top - (M N^size / C)^growth, log10 M = middle",
+        "(train_flops C, samples k, parameters N) -> coverage",
+        "the data term of Hoffmann et al. 2022, arXiv 2203.15556, as an ability",
+        axes=3, logs=("growth", "precision")),
     Law("additive", ("ceiling", "A", "B", "alpha", "beta"), additive,
         {"ceiling": (0.0, 1.0), "A": (1e-9, 1e9), "B": (1e-9, 1e9),
          "alpha": (0.0, 3.0), "beta": (0.0, 3.0)},
@@ -123,9 +152,11 @@ def fit_joint(
     test_flops: Any,
     accuracy: Any,
     *,
+    n_params: Any = None,
     replicates: Array | None = None,
     sample_flops: Any = None,
     weights: Array | None = None,
+    scatter: bool = False,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Fit:
@@ -135,16 +166,70 @@ def fit_joint(
     without them points are resampled as if independent. `item_response` counts samples:
     `sample_flops` (points,) is the cost of one, by default the least test_flops at the same
     train_flops. It is summarised as a power law of train_flops, so that the law speaks of the two
-    axes only; `ability` is at C0, the geometric mean of train_flops.
+    axes only; `ability` is at C0, the geometric mean of train_flops. `emergence` takes samples in
+    place of test_flops, and `n_params` (points,), its third axis.
+
+    `scatter`: intervals also hold how checkpoints lie about the law, so that they are of what a new
+    checkpoint reaches; see `scattered`. It needs replicates.
     """
     train, test = (np.asarray(axis, float).ravel() for axis in (train_flops, test_flops))
     row = look_up(JOINT, law, "joint law")
+    axes: tuple[Array, ...] = (train, test)
     if law == "item_response":
         row, test = _with_costs(row, train, test, sample_flops)
-    return fit(
-        row, (train, test), accuracy,
-        replicates=replicates, weights=weights, bootstrap=bootstrap, seed=seed,
-    )  # fmt: skip
+        axes = train, test
+    elif row.axes == 3:
+        if n_params is None:
+            raise ValueError(f"{law} tells sizes apart; give n_params beside train_flops")
+        axes = train, test, np.broadcast_to(np.asarray(n_params, float).ravel(), train.shape)
+    common: dict[str, Any] = {"weights": weights, "bootstrap": bootstrap, "seed": seed}
+    if not scatter:
+        return fit(row, axes, accuracy, replicates=replicates, **common)
+    if replicates is None:
+        raise ValueError("scatter widens the intervals of replicates; give replicates")
+    size = train if n_params is None else np.broadcast_to(np.ravel(n_params), train.shape)
+    checkpoint = np.unique(np.stack([train, size]), axis=1, return_inverse=True)[1].ravel()
+    return scattered(row, axes, np.ravel(accuracy), replicates, checkpoint, **common)
+
+
+def scattered(
+    law: Law, axes: tuple[Array, ...], y: Array, replicates: Array, checkpoint: Array, *,
+    seed: int = 0, **options: Any,
+) -> Fit:  # fmt: skip
+    """Return a fit whose intervals hold problems, the law's misses, and a new checkpoint's own.
+
+    Points of one checkpoint miss a law together: by a number of its own times sqrt(y (1 - y)), of
+    a size that the misses tell (Pearson's dispersion) and that is uncertain too (Student's width).
+    Each replicate is fitted to checkpoints moved so, and read with one more such number: the last
+    parameter of the fit, `scatter`, 0 in the estimate. A checkpoint that never succeeds tells
+    nothing of its size.
+    """
+    plain = fit(law, axes, y, **(options | {"bootstrap": 0}))
+    rng, value = np.random.default_rng(seed), plain.predict(axes)
+    off, seen = y - value, np.isfinite(y)
+    size = off**2 / (value * (1 - value) + GRAIN)
+    groups = [np.flatnonzero(seen & (checkpoint == g)) for g in np.unique(checkpoint)]
+    telling = [at for at in groups if len(at) and y[at].max() > GRAIN]
+    free = max(len(telling) - len(law.params), 1)
+    spread_of = np.sqrt(sum(size[at].mean() for at in telling) / free)
+    spread_of = spread_of * np.sqrt(free / rng.chisquare(free, (len(replicates), 1)))
+    turn = spread_of * rng.standard_normal((len(replicates), checkpoint.max() + 1))
+    turned = turn[:, checkpoint] * np.sqrt(value * (1 - value))
+    fitted = fit(law, axes, y, replicates=value + (replicates - y) + turned, **options)
+    own = spread_of * rng.standard_normal((len(replicates), 1))
+
+    def function(x: Any, p: Array) -> Array:
+        mean = fitted.function(x, p[..., :-1])
+        return np.clip(mean + p[..., -1:] * np.sqrt(np.maximum(mean * (1 - mean), 0)), 0, 1)
+
+    low, high = np.quantile(own, [0.025, 0.975])
+    return replace(
+        fitted,
+        params=fitted.params | {"scatter": 0.0},
+        interval=fitted.interval | {"scatter": (float(low), float(high))},
+        replicates=np.hstack([fitted.replicates, own]),
+        function=function,
+    )
 
 
 def _with_costs(law: Law, train: Array, test: Array, sample_flops: Any) -> tuple[Law, Array]:
@@ -250,34 +335,47 @@ def frontier(cost: Any, accuracy: Any) -> Array:
 
 
 def joint_tournament(
-    train_flops: Any, test_flops: Any, accuracy: Any, *, replicates: Array | None = None,
-    sample_flops: Any = None, laws: Iterable[str] = tuple(JOINT),
-    train_share: float = 1 / 4, test_share: float = 1 / 16,
+    train_flops: Any, test_flops: Any, accuracy: Any, *, n_params: Any = None,
+    replicates: Array | None = None, sample_flops: Any = None, laws: Iterable[str] | None = None,
+    train_share: float = 1 / 4, test_share: float = 1 / 16, most: float = np.inf,
 ) -> pd.DataFrame:  # fmt: skip
     """Return how joint laws forecast held-out budgets: one row per law and region, best first.
 
     Fitted to train_flops <= train_share * largest, and there to test_flops <= test_share * the
-    largest of the same train_flops. Regions: later "test", "train", or "both".
+    largest of the same train_flops and size. Regions: later "test", "train", or "both". Intervals
+    are those of a new checkpoint (`scattered`). `most` leaves larger train_flops out of all of it:
+    at train_share of the largest, it chooses a law without a look at what is to be forecast.
     """
-    train, test, y = (np.asarray(v, float).ravel() for v in (train_flops, test_flops, accuracy))
-    cost = np.array([test[train == c].min() for c in train])
-    cost = cost if sample_flops is None else np.broadcast_to(sample_flops, train.shape)
+    size = 1.0 if n_params is None else n_params
+    cost = np.nan if sample_flops is None else sample_flops
+    given = (train_flops, test_flops, accuracy, size, cost)
+    columns = np.broadcast_arrays(*(np.asarray(v, float).ravel() for v in given))
+    inside = columns[0] <= most * (1 + 1e-12)
+    train, test, y, size, cost = (column[inside] for column in columns)
+    same = (train[:, None] == train) & (size[:, None] == size)
+    cost = np.where(np.isnan(cost), np.where(same, test, np.inf).min(axis=1), cost)
     early = train <= train_share * train.max() * (1 + 1e-12)
-    few = test <= test_share * np.array([test[train == c].max() for c in train]) * (1 + 1e-12)
+    few = test <= test_share * np.where(same, test, 0).max(axis=1) * (1 + 1e-12)
     fitted_to, seen = early & few, np.isfinite(y)
     regions = {"test": early & ~few, "train": ~early & few, "both": ~early & ~few}
-    rows = []
+    if laws is None:
+        laws = [name for name, law in JOINT.items() if law.axes == 2 or n_params is not None]
+    part = None if replicates is None else np.asarray(replicates)[:, inside][:, fitted_to]
+    rows: list[dict[str, Any]] = []
     for law in laws:
-        part = None if replicates is None else np.asarray(replicates)[:, fitted_to]
+        here = [column[fitted_to] for column in (train, test, y)]
         try:
-            fitted = fit_joint(law, train[fitted_to], test[fitted_to], y[fitted_to],
-                               replicates=part, sample_flops=cost[fitted_to])  # fmt: skip
+            fitted = fit_joint(
+                law, *here, n_params=None if n_params is None else size[fitted_to],
+                replicates=part, sample_flops=cost[fitted_to], scatter=part is not None,
+            )  # fmt: skip
         except ValueError as reason:
             rows.append({"law": law, "region": "all", "success": False, "message": str(reason)})
             continue
         for region, held in regions.items():
             at = held & seen
-            table = score(fitted, (train[at], test[at]), y[at])
+            axes = (train[at], test[at], size[at])[: JOINT[law].axes]
+            table = score(fitted, axes, y[at])
             row = {
                 "law": law,
                 "region": region,
@@ -285,8 +383,9 @@ def joint_tournament(
                 "n_held_out": at.sum(),
             }
             row |= {"median_error": table.error.abs().median(), "coverage": table.covered.mean()}
+            row |= {"width": (table.high - table.low).median()}
             rows.append(row | {"success": fitted.success, "message": fitted.message})
-    order = ["law", "region", "median_error", "coverage", "n_fitted", "n_held_out"]
+    order = ["law", "region", "median_error", "coverage", "width", "n_fitted", "n_held_out"]
     table = pd.DataFrame(rows).reindex(columns=[*order, "success", "message"])
     return table.sort_values(["region", "median_error"], kind="stable", ignore_index=True)
 
