@@ -115,7 +115,7 @@ def _slurm(where: str, workers: int) -> Iterator[Executor]:
     host = host or distributed.utils.get_ip()
     with (
         distributed.LocalCluster(
-            n_workers=0, host=host, dashboard_address=None, set_as_default=False
+            n_workers=0, host=host, dashboard_address=f"{host}:0", set_as_default=False
         ) as cluster,
         _jobs(cluster.scheduler_address, workers or 1, folder, told) as names,
         _dask(cluster.scheduler_address, workers) as executor,
