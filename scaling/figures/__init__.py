@@ -230,8 +230,8 @@ def methods(study: Study) -> tuple[Any, dict]:
     fig, axes = plots.figure(1, len(study.tasks), height=3.1)
     for ax, task in zip(axes[0], study.tasks, strict=True):
         revisers = [p.run.card for p in study.select(task, "revision")]
-        fresh = study.select(task)
-        top = nearest([p for p in fresh if p.run.card in revisers] or fresh, 0.5)
+        pools = study.select(task)
+        top = nearest([p for p in pools if p.run.card in revisers] or pools, 0.5)
         series = [(top, selector) for selector in ("oracle", "majority", "logprob")]
         for method in ("revision", "revision+verdict"):
             same = [p for p in study.select(task, method) if p.run.card == top.run.card]
@@ -256,7 +256,8 @@ def methods(study: Study) -> tuple[Any, dict]:
 def two_panels(study: Study) -> tuple[Any, dict]:
     """Accuracy against training compute (one sample) and against test compute, per task."""
     facts: dict[str, Any] = {}
-    fig, axes = plots.figure(2, 2, height=4.4, sharey="row")
+    rows = len(study.tasks)
+    fig, axes = plots.figure(rows, 2, height=2.2 * rows, sharey="row")
     for (left, right), task in zip(axes, study.tasks, strict=True):
         selector = HEADLINE.get(task, "oracle")
         for index, (size, pools) in enumerate(study.sizes(task).items()):
