@@ -84,6 +84,7 @@ static void tile_rows(long rows, const half *x, const half *w, const float *bias
                       long in) {
     static const float zeros[COLS];
     const float *b = bias ? bias : zeros;
+    const half *next = w + in * COLS; /* panel, of which each 32 rows fetch half */
     WRITTEN;
     for (; rows > 0; rows -= 32, x += 32 * in, y += 32 * ys) {
         _tile_loadd(0, b, 0);
@@ -94,6 +95,8 @@ static void tile_rows(long rows, const half *x, const half *w, const float *bias
             _tile_loadd(4, x + k, in * 2);
             _tile_loadd(6, w + k * COLS, 4 * COLS);
             _tile_loadd(7, w + k * COLS + 32, 4 * COLS);
+            fetch(next, 16);
+            next += 16 * LINE / sizeof(half);
             _tile_dpbf16ps(0, 4, 6);
             _tile_dpbf16ps(1, 4, 7);
             if (rows <= 16) continue;

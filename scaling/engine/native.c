@@ -17,6 +17,7 @@ is fp32. What is summed over lies in pairs: keys [channel/2][LANES][2], values [
 #define LANES 16
 #define COLS 32
 #define TILE 64
+#define LINE 64 /* bytes of a cache line */
 #define HERE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
@@ -66,6 +67,11 @@ HERE float largest(vec v) {
     return top;
 }
 
+/* Fetch `lines` cache lines into the second level of cache; what is behind memory does no harm. */
+HERE void fetch(const void *p, long lines) {
+    for (long i = 0; i < lines; i++) __builtin_prefetch((const char *)p + i * LINE, 0, 2);
+}
+
 #include "bfloat16.c"
 
 /* e^x: x = n ln 2 + r, Taylor series of e^r to degree 7 (relative error below 2e-7); 0 below -87. */
@@ -103,14 +109,16 @@ HERE vec activate(vec x, long kind) {
     return x / (1.0f + vexp(-1.5957691216f * (x + 0.044715f * x * x * x)));         /* gelu_tanh */
 }
 
-/* y[rows][COLS] = x[rows][in] times one panel, each sum in the order of its inputs. */
+/* y[rows][COLS] = x[rows][in] times one panel, each sum in the order of its inputs; a line of `next`
+   is fetched per input. */
 HERE void panel(int rows, const float *x, long xs, const float *w, const float *bias, float *y, long ys,
-                long in) {
+                long in, const float *next) {
     vec a[12][2];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < 2; j++) a[i][j] = bias ? load(bias + j * LANES) : splat(0);
     for (long k = 0; k < in; k++) {
         vec w0 = load(w + k * COLS), w1 = load(w + k * COLS + LANES);
+        fetch(next + k * LANES, 1);
         for (int i = 0; i < rows; i++) {
             vec v = splat(x[i * xs + k]);
             a[i][0] += v * w0;
@@ -132,10 +140,12 @@ static void matmul(long rows, const float *x, long xs, const void *w, const floa
             half_panel(rows, room, (const half *)w + n * deep, b, y + n, ys, deep);
             continue;
         }
+        const float *next = p + COLS * in; /* half is fetched by the first rows */
         long r = 0;
-        for (; r + 12 <= rows; r += 12) panel(12, x + r * xs, xs, p, b, y + r * ys + n, ys, in);
-        for (; r + 4 <= rows; r += 4) panel(4, x + r * xs, xs, p, b, y + r * ys + n, ys, in);
-        for (; r < rows; r++) panel(1, x + r * xs, xs, p, b, y + r * ys + n, ys, in);
+        for (; r + 12 <= rows; r += 12)
+            panel(12, x + r * xs, xs, p, b, y + r * ys + n, ys, in, r ? next + LANES * in : next);
+        for (; r + 4 <= rows; r += 4) panel(4, x + r * xs, xs, p, b, y + r * ys + n, ys, in, next);
+        for (; r < rows; r++) panel(1, x + r * xs, xs, p, b, y + r * ys + n, ys, in, next);
     }
 }
 
@@ -170,15 +180,6 @@ HERE void *block_at(const Model *m, long slot, long layer, long head, long block
     if (block < m->shared[slot]) slot = m->base[slot];
     return m->kv + (((slot * m->layers + layer) * m->kv_heads + head) * m->blocks + block)
                        * 2 * LANES * m->head_dim * (m->narrow ? sizeof(half) : sizeof(float));
-}
-
-/* Fetch the lines that `file` will write, while the projection is being computed. */
-static void expect(const Model *m, long layer, long slot, long pos) {
-    for (long h = 0; h < m->kv_heads; h++) {
-        const half *b = block_at(m, slot, layer, h, pos / LANES);
-        for (long i = 0; i < m->head_dim; i++)
-            __builtin_prefetch(b + (m->narrow ? 1 : 2) * i * LANES, 1, 2);
-    }
 }
 
 /* Norm and turn the queries and keys of one token, and file its keys and values. */
@@ -227,14 +228,16 @@ HERE void mix(vec *o, const float *v, const float *e, long d) {
 HERE void attend(const Model *m, long layer, const float *q, long slot, long pos, float *out,
                  float *score, int narrow) {
     long d = m->head_dim, group = m->heads / m->kv_heads, blocks = pos / LANES + 1;
+    long lines = narrow ? d / 2 : d; /* of a block's keys, or of its values */
     float scale = 1.0f / sqrtf((float)d);
     half short_q[d], *weight = (half *)score; /* written behind what is still to be read */
     for (long h = 0; h < m->heads; h++, q += d, out += d) {
         vec top = splat(-INFINITY), sum = splat(0);
         if (narrow) shorten(q, d, short_q, d);
         for (long b = 0; b < blocks; b++) {
-            const void *k = block_at(m, slot, layer, h / group, b);
-            vec s = (narrow ? half_scores(k, short_q, d) : scores(k, q, d)) * scale;
+            const char *k = block_at(m, slot, layer, h / group, b);
+            fetch(k + lines * LINE, lines); /* the values */
+            vec s = (narrow ? half_scores((half *)k, short_q, d) : scores((float *)k, q, d)) * scale;
             if (b == blocks - 1)
                 for (long i = pos % LANES + 1; i < LANES; i++) s[i] = -INFINITY;
             store(score + b * LANES, s);
@@ -252,6 +255,7 @@ HERE void attend(const Model *m, long layer, const float *q, long slot, long pos
             vec o[4] = {splat(0), splat(0), splat(0), splat(0)};
             for (long b = 0; b < blocks; b++) { /* behind pos: weight 0 times what is finite */
                 const void *v = block_at(m, slot, layer, h / group, b);
+                if (!i && h + 1 < m->heads) fetch(block_at(m, slot, layer, (h + 1) / group, b), lines);
                 if (narrow) half_mix(o, (const half *)v + LANES * d + 2 * i, weight + b * LANES, d);
                 else mix(o, (const float *)v + LANES * d + i, score + b * LANES, d);
             }
@@ -299,7 +303,6 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
         }
         for (long l = 0; l < m->layers; l++) {
             const Layer *w = m->layer + l;
-            for (long r = 0; r < rows; r++) expect(m, l, s[r], p[r]);
             for (long r = 0; r < rows; r++)
                 normalise(x + r * hs, w->norm1, w->norm1_bias, h + r * hs, hid, m->eps, m->rms);
             matmul(rows, h, hs, w->qkv, w->qkv_bias, qkv, wide, hid, room);
