@@ -127,11 +127,11 @@ def template() -> Path:
 
 
 def files(root: Path, pattern: str) -> Parts:
-    """Return the hash of every file of a pattern."""
+    """Return the hash of every file of a pattern; what was not yet renamed into place is none."""
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.glob(pattern))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".tmp"
     }
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from collections import Counter
@@ -74,7 +75,8 @@ def mutate(tools: Path, folder: Path, modules: list[str], sample: int) -> str:
             made.setdefault(name.partition(".x")[0], []).append(name)
         for names in made.values():
             chosen += Random(0).sample(names, min(sample, len(names)))
-    subprocess.run([*command, "run", *chosen], cwd=folder, check=False, env=env)
+    run = [*command, "run", "--max-children", "2", *chosen]
+    subprocess.run(run, cwd=folder, check=False, env=env)
     found = results()
     for name in re.findall(r"^\s*(\S+): survived$", found, re.MULTILINE):
         shown = subprocess.run(
@@ -117,7 +119,7 @@ def write(found: Counter[tuple[str, str]]) -> None:
         row |= {"not tried": every - killed - survived}
         rows[module] = row | {"killed of those tried (%)": 100 * killed / (killed + survived)}
     print(rows)
-    note("mutants", "make mutants", rows)
+    note("mutants", f"make mutants ARGS='{' '.join(sys.argv[2:])}'", rows)
 
 
 if __name__ == "__main__":
