@@ -212,11 +212,10 @@ def _report(
     stuck = [k for k, v, a, b in zip(law.params, z, low, high, strict=True) if not a < v < b]
     ends = [k for k in stuck if law.bounds[k] != (0.0, 1.0)]  # a share of 0 or 1 is an answer
     free = np.array([name not in stuck for name in law.params])
-    curvature = curvature[np.ix_(free, free)]
     size = np.sqrt(np.maximum(np.diag(curvature), 0))
+    most, size, curvature = size.max(), size[free], curvature[np.ix_(free, free)]
     flat = free.any() and (
-        size.min() <= 1e-9 * size.max()
-        or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
+        size.min() <= 1e-9 * most or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
     )
     problems = [
         (bool(trouble), trouble),
