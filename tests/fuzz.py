@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from random import Random
 from typing import Any
+from unicodedata import decimal
 
 from scaling.benchmarks.grading import SCORERS
 from scaling.records import Problem
@@ -275,7 +276,9 @@ def is_in(scorer: str, expected: str, meta: dict[str, Any], text: str, answer: s
         return used == sorted(meta["numbers"]) and value == meta["target"]
     if scorer in ("number", "math"):
         bare = re.sub("[^0-9.]", "", expected)
-        found = re.findall(r"[0-9]+(?:\.[0-9]+)?", text.replace(",", ""))
+        text = "".join(str(decimal(character, character)) for character in text)
+        blanks = r"[,\s]" if scorer == "math" else ","  # LaTeX shows no blank
+        found = re.findall(r"[0-9]+(?:\.[0-9]+)?", re.sub(blanks, "", text))
         return any(Fraction(number) == Fraction(bare) for number in found)
     letters = [re.sub(r"[\W_]", "", words).lower() for words in (expected, text)]
     return letters[0] in letters[1]

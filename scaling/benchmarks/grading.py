@@ -18,7 +18,7 @@ from scaling.benchmarks.symbolic import same_mathematics
 from scaling.records import Verdict
 
 LONGEST = 400  #: characters of an answer
-NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
+NUMBER = re.compile(r"(?<![\w.])(?<!\d,)[-+]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?![.,]?\d)")
 MARK = re.compile(r"(?:####|(?:final )?answer(?: is|:))[ \t*:]*([^\n]*)", re.IGNORECASE)
 DOLLARS = re.compile(r"\$([^$\n]+)\$")
 TAGS = re.compile(
