@@ -277,8 +277,9 @@ def is_in(scorer: str, expected: str, meta: dict[str, Any], text: str, answer: s
     if scorer in ("number", "math"):
         bare = re.sub("[^0-9.]", "", expected)
         text = "".join(str(decimal(character, character)) for character in text)
-        blanks = r"[,\s]" if scorer == "math" else ","  # LaTeX shows no blank
-        found = re.findall(r"[0-9]+(?:\.[0-9]+)?", re.sub(blanks, "", text))
+        bared = text.replace(",", "")
+        bared += "\n" + re.sub(r"\s", "", bared) * (scorer == "math")  # LaTeX shows no blank
+        found = re.findall(r"[0-9]+(?:\.[0-9]+)?", bared)
         return any(Fraction(number) == Fraction(bare) for number in found)
     letters = [re.sub(r"[\W_]", "", words).lower() for words in (expected, text)]
     return letters[0] in letters[1]

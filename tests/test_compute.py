@@ -173,6 +173,7 @@ def test_numbers_worked_out_by_hand():
     block, head, pair = 2 * (12_288 * 2 + 18_432 * 2), 2 * 64 * 64, 4 * 2 * 4 * 16
     assert compute.block_flops(SHAPE) == block
     assert compute.head_flops(SHAPE) == head
+    assert compute.attention_flops(SHAPE, 3) == 6 * pair
     assert compute.forward_flops(SHAPE, 3) == 3 * (block + head) + 6 * pair
     assert compute.forward_flops(SHAPE, 3, 2, 1) == 3 * block + head + 12 * pair
     assert compute.train_flops(SHAPE, 10, 4.5) == 30 * (block + head + 4.5 * pair)

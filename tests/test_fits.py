@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import curve_fit, minimize
+from scipy.special import huber
 from scipy.stats import binom
 
 from scaling.estimates import pass_at_k
 from scaling.fits import fit, forecast, tournament
+from scaling.fits.forecast import score
 from scaling.fits.laws import LAWS
-from scaling.fits.losses import residuals
+from scaling.fits.losses import residuals, squares
 from scaling.intervals import bootstrap_problems
 from scaling.records import Curve
 
@@ -336,7 +338,35 @@ def test_the_tournament_finds_the_planted_law_and_keeps_those_that_cannot_fit() 
     lost = table.set_index("law").loc["bnsl"]
     assert np.isnan(lost.median_error)
     assert "6 parameters" in lost.message
+    assert (lost.n_fitted, lost.n_held_out, lost.success) == (0, 0, False)
     assert len(table) == len(laws)
+
+
+def test_a_point_outside_its_band_is_not_covered_and_one_without_a_band_is_unknown() -> None:
+    x, y, _ = planted("power_floor", 3)
+    fitted = fit("power_floor", x, y, bootstrap=100)
+    at = np.array([3000.0, 3000, 3000])
+    low, high = fitted.band(at)
+    middle = (low + high) / 2
+    table = score(fitted, at, np.array([low[0] - 0.01, middle[1], high[2] + 0.01]))
+    assert table.covered.tolist() == [0, 1, 0]
+    assert table.error.tolist() == (fitted.predict(at) - table.y).tolist()
+    bandless = fit("power_floor", x, y, bootstrap=0)
+    assert np.isnan(score(bandless, at, middle).covered).all()
+
+
+def test_the_loss_that_is_minimised_is_hubers_with_its_slopes() -> None:
+    x, p = np.array([1.0, 2.0, 5.0]), np.array([[0.5, 0.3]])
+    law, w, edge = LAWS["power"], np.array([[1.0, 2.0, 0.5]]), 0.1
+    value, slopes = law.terms((x,), p)
+    y = value - np.array([[0.05, 0.4, -0.7]])  # one residual within the edge, two beyond
+    found = squares(law, (x,), y, w, np.array([[edge]]))(p, np.zeros(1, int))
+    r, pull = (value - y)[0], np.array([0.05, edge, -edge])
+    assert found[0][0] == pytest.approx((w * huber(edge, r)).sum())
+    np.testing.assert_allclose(found[1][0], (w[0] * pull) @ slopes[0], rtol=1e-12)
+    for curvature, weight in ((found[2], [1, 0, 0]), (found[3], pull / r)):
+        expected = slopes[0].T @ ((w[0] * weight)[:, None] * slopes[0])
+        np.testing.assert_allclose(curvature[0], expected, rtol=1e-12)
 
 
 def test_a_share_outside_zero_and_one_is_refused() -> None:
