@@ -369,7 +369,8 @@ def grid(study: Study) -> tuple[Any, dict] | None:
     levels, facts = [level for level in most.levels if level != "all"], {}
     fig, axes = plots.figure(len(shown), len(levels), height=2.4 * len(shown))
     grids = {(p, level): grid_ratio(p, study.fresh(p), level) for p in shown for level in levels}
-    reach = max(0.05, *(np.nanmax(abs(found.ratio - 1)) for found in grids.values()))
+    ratios = np.concatenate([found.ratio.ravel() for found in grids.values()])
+    reach = np.fmax.reduce(abs(ratios - 1), initial=0.05)  # passes over NaN, if nothing is right
     for row, pool in zip(axes, shown, strict=True):
         for ax, level in zip(row, levels, strict=True):
             found = grids[pool, level]
