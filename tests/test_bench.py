@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import sys
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from scaling.bench import (
     limit,
     report,
 )
+from scaling.bench.beside_vllm import vllm
 from scaling.cli import main
 
 FIXED = Work("fixed 6 x 5", "0.2M", 6, 3, prompt=4, new=5)
@@ -40,7 +43,9 @@ def test_a_ragged_work_counts_tokens_up_to_the_stop_token_only():
 
 
 def test_the_fastest_batch_is_one_that_was_tried(monkeypatch):
-    monkeypatch.setattr("scaling.bench._seconds", lambda call: abs(call.args[2] - 60))
+    monkeypatch.setattr(
+        "scaling.bench._seconds", lambda call: call.args[2] * abs(call.args[2] - 60)
+    )
     work = Work("fixed", "0.2M", 1000, 50)
     assert fastest_batch(None, work) == 64
     assert fastest_batch(None, FIXED) == 6
@@ -76,10 +81,31 @@ def test_copy_rates_are_positive_at_any_size():
 
 
 def test_the_works_cover_each_line_asked_of_the_engine():
-    asked = {("0.2M", 64), ("0.2M", 1024), ("5M", 64), ("30M", 64), ("gpt2", 64), ("qwen", 256)}
+    asked = {("0.2M", 64), ("5M", 1024), ("30M", 64), ("gpt2", 64), ("qwen", 256)}
     assert asked <= {(work.model, work.rows) for work in WORKS if work.name.startswith("fixed")}
     assert {work.name.split()[0] for work in WORKS} == {"fixed", "ragged", "prompt", "revision"}
     assert {work.model for work in WORKS} == set(MODELS)
+    floors = {work.name.split()[0]: work.floors for work in WORKS if not work.device}
+    assert (floors["ragged"], floors["prompt"], floors["revision"]) == ((6, 5), (13, 10), (4, 3))
+
+
+@pytest.mark.slow
+def test_vllm_samples_the_same_works_in_an_environment_of_its_own():
+    python = os.environ.get("VLLM_PYTHON")
+    if not python:
+        pytest.skip("VLLM_PYTHON names no interpreter that has vLLM: make test-servers")
+    with vllm(python, "0.2M") as sample:
+        assert sample(FIXED) == 6 * 5
+        assert sample(STEPS) == 4 * 5 * 3
+        assert 4 <= sample(RAGGED) < 800
+        row = bench([FIXED], 1, "cpu", None, {"vLLM": sample})[-1]
+    assert row["engine"] == "vLLM"
+    assert row["ratio_to_default"] > 0
+
+
+def test_an_interpreter_without_vllm_is_refused_in_one_line():
+    with pytest.raises(ValueError, match="cannot sample with vLLM: ModuleNotFoundError"):
+        next(vllm.__wrapped__(sys.executable, "0.2M"))
 
 
 def test_a_choice_that_names_nothing_is_refused(capsys):

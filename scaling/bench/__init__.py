@@ -11,10 +11,10 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Work:
     ragged: bool = False  #: stop tokens end samples (about one token in 64), else all have `new`
     steps: int = 1  #: revision steps, four tokens of prompt between them
     device: str = ""  #: where alone it is run; "" anywhere
+    floors: tuple[float, float] = (2.5, 2.0)  #: least ratios to default and best `generate`; or NaN
 
 
 def llama(hidden: int, layers: int, context: int = 1024) -> tf.PretrainedConfig:
@@ -75,32 +76,36 @@ MODELS: dict[str, Callable[[], tf.PretrainedConfig]] = {
         pad_token_id=0,
     ),
 }
+LARGE, RAGGED, LONG, CHAINS = (5, 2.5), (6, 5), (13, 10), (4, 3)  #: floors of works
+NONE = float("nan")
 WORKS = [
-    Work("fixed 64 x 64", "0.2M", 64, 64),
-    Work("fixed 256 x 64", "0.2M", 256, 64),
-    Work("fixed 1024 x 64", "0.2M", 1024, 64),
-    Work("fixed 64 x 64", "1M", 64, 64),
-    Work("fixed 256 x 64", "1M", 256, 64),
-    Work("fixed 1024 x 64", "1M", 1024, 64),
-    Work("fixed 64 x 64", "5M", 64, 64),
-    Work("fixed 256 x 64", "5M", 256, 64),
-    Work("fixed 64 x 32", "30M", 64, 64, new=32),
-    Work("fixed 64 x 32", "gpt2", 64, 64, new=32),
-    Work("ragged 256", "0.2M", 256, 64, new=256, ragged=True),
-    Work("ragged 256", "1M", 256, 64, new=256, ragged=True),
-    Work("prompt 512", "0.2M", 64, 64, prompt=512, new=32),
-    Work("prompt 512", "1M", 64, 64, prompt=512, new=32),
-    Work("revision 8 steps", "0.2M", 64, 1, new=24, steps=8),
-    Work("revision 8 steps", "1M", 64, 1, new=24, steps=8),
     *(
-        Work(f"fixed {rows} x 256", model, rows, 64, prompt=256, new=256, device="cuda")
+        Work(f"fixed {rows} x 64", model, rows, 64)
+        for model in ("0.2M", "1M", "5M")
+        for rows in (64, 256, 1024)
+    ),
+    *(Work("fixed 64 x 32", name, 64, 64, new=32, floors=LARGE) for name in ("30M", "gpt2")),
+    *(
+        work
+        for name in ("0.2M", "1M")
+        for work in (
+            Work("ragged 256", name, 256, 64, new=256, ragged=True, floors=RAGGED),
+            Work("prompt 512", name, 64, 64, prompt=512, new=32, floors=LONG),
+            Work("revision 8 steps", name, 64, 1, new=24, steps=8, floors=CHAINS),
+        )
+    ),
+    *(
+        Work(f"fixed {rows} x 256", model, rows, 64, 256, 256, device="cuda", floors=(least, NONE))
         for model in ("gpt2", "qwen")
-        for rows in (64, 256)
+        for rows, least in ((64, 8), (256, 5))
     ),
 ]
 BATCHES = (16, 64, 256, 1024)  #: rows per call that `generate` is tried with
 DTYPES = {False: torch.float32, True: torch.bfloat16}  #: by whether an engine's name says so
 BETWEEN = [5, 6, 7, 8]  #: tokens that a revision appends
+
+
+Others = Mapping[str, Callable[[Work], int]]
 
 
 @contextmanager
@@ -189,11 +194,19 @@ def competitors(work: Work, device: str) -> dict[str, Callable[[], int]]:
 
 
 def fastest_batch(model: Any, work: Work) -> int:
-    """Return the rows per call at which `generate` is fastest on this work, of those in BATCHES."""
+    """Return the rows per call at which `generate` is fastest on this work, of those in BATCHES.
+
+    One call of each is timed; of ragged lengths, where calls differ, the whole work.
+    """
     tried = sorted({min(rows, work.rows) for rows in (*BATCHES, work.per_prompt, work.rows)})
     tried = [rows for rows in tried if rows >= 16 or rows == work.rows]
-    spent = {rows: _seconds(partial(run_generate, model, work, rows)) for rows in tried}
-    return min(spent, key=spent.__getitem__)
+
+    def cost(rows: int) -> float:
+        one = replace(work, rows=rows, per_prompt=min(rows, work.per_prompt))
+        part = work if work.ragged else one
+        return _seconds(partial(run_generate, model, part, rows)) / part.rows
+
+    return min(tried, key=cost)
 
 
 def matrix_rate(device: str, dtype: torch.dtype) -> float:
@@ -257,12 +270,14 @@ def peak_megabytes(device: str, reset: bool = False) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def measure(work: Work, repeats: int, device: str) -> list[dict[str, Any]]:
+def measure(work: Work, repeats: int, device: str, others: Others) -> list[dict[str, Any]]:
     """Return one row per engine: speeds over repeats, taken in turns after one warm-up each.
 
-    `fraction_of_limit` is of what the machine's rates in the engine's precision would allow.
+    `fraction_of_limit` is of what the machine's rates in the engine's precision would allow, NaN
+    for `others`, whose precision is their own. Floors are what is asked of our faster precision.
     """
     engines = competitors(work, device)
+    engines |= {name: partial(sample, work) for name, sample in others.items()}
     speeds: dict[str, list[float]] = {name: [] for name in engines}
     memory: dict[str, float] = {}
     for repeat in range(repeats + 1):
@@ -274,15 +289,18 @@ def measure(work: Work, repeats: int, device: str) -> list[dict[str, Any]]:
                 speeds[name].append(tokens / (time.perf_counter() - start))
             memory[name] = peak_megabytes(device)
     median = {name: float(np.median(values)) for name, values in speeds.items()}
-    best = max(value for name, value in median.items() if not name.startswith("ours"))
-    most = {half: limit(work, device, DTYPES[half]) for half in (False, True)}
+    best = max(value for name, value in median.items() if name.startswith("generate"))
+    limits = {half: limit(work, device, DTYPES[half]) for half in (False, True)}
+    most = {name: NONE if name in others else limits["bfloat16" in name] for name in engines}
     return [
         {
             "work": work.name, "model": work.model, "engine": name, "device": device,
             "tokens_per_second": median[name], "low": min(values), "high": max(values),
             "ratio_to_default": median[name] / median["generate"],
+            "floor_to_default": work.floors[0],
             "ratio_to_best_peer": median[name] / best,
-            "fraction_of_limit": median[name] / most["bfloat16" in name],
+            "floor_to_best_peer": work.floors[1],
+            "fraction_of_limit": median[name] / most[name],
             "peak_megabytes": memory[name], "repeats": repeats, "threads": torch.get_num_threads(),
         }
         for name, values in speeds.items()
@@ -294,15 +312,19 @@ def bench(
     repeats: int = 5,
     device: str = "auto",
     path: Path | None = None,
+    others: Others | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a row per work and engine, and write them to `path` (CSV) as they come."""
+    """Return a row per work and engine, and write them to `path` (CSV) as they come.
+
+    others: further engines by name, each a call that samples a work and returns useful tokens.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     rows: list[dict[str, Any]] = []
     for work in WORKS if works is None else works:
         if work.device not in ("", device.split(":")[0]):
             continue
-        rows += measure(work, repeats, device)
+        rows += measure(work, repeats, device, others or {})
         if path is not None:
             write(rows, path)
     return rows
@@ -322,12 +344,13 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 def report(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a table for a terminal."""
     head = f"{'work':<18}{'model':<6}{'engine':<24}{'tok/s':>9}{'low':>9}{'high':>9}"
-    lines = [head + f"{'/default':>9}{'/best':>7}{'/limit':>8}{'MB':>7}"]
+    lines = [head + f"{'/default':>9}{'floor':>6}{'/best':>7}{'floor':>6}{'/limit':>7}{'MB':>6}"]
     for r in rows:
         line = f"{r['work']:<18}{r['model']:<6}{r['engine']:<24}"
         line += "".join(f"{r[key]:>9.0f}" for key in ("tokens_per_second", "low", "high"))
-        line += f"{r['ratio_to_default']:>9.2f}{r['ratio_to_best_peer']:>7.2f}"
-        lines.append(line + f"{r['fraction_of_limit']:>8.2f}{r['peak_megabytes']:>7.0f}")
+        line += f"{r['ratio_to_default']:>9.2f}{r['floor_to_default']:>6g}"
+        line += f"{r['ratio_to_best_peer']:>7.2f}{r['floor_to_best_peer']:>6g}"
+        lines.append(line + f"{r['fraction_of_limit']:>7.2f}{r['peak_megabytes']:>6.0f}")
     return "\n".join(lines)
 
 
