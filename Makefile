@@ -99,10 +99,13 @@ audit: $(READY)
 	$(VENV)-tools/bin/cyclonedx-py environment $(PY) -o build/sbom.json
 	$(VENV)-tools/bin/pip-audit --disable-pip --no-deps -r constraints.txt
 
-# The lowest supported versions of what reads samples; no torch
+# The lowest versions that pyproject.toml allows, torch and transformers included; the kit's two rooms
+LOWEST := $(VENV)-lowest/bin
 test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/pip install -q numpy==2.0.0 scipy==1.14.0 pandas==2.2.2 pyarrow==17.0.0 \
-	    matplotlib==3.9.0 'pytest>=8.2' pytest-timeout hypothesis tqdm pyyaml packaging
-	$(VENV)-lowest/bin/python -m pytest -q tests/test_store.py tests/test_estimates.py \
-	    tests/test_intervals.py tests/test_fits.py tests/test_readers.py
+	$(LOWEST)/pip install -q uv
+	$(LOWEST)/uv pip install -q --python $(LOWEST)/python $(UVFLAGS) --resolution lowest-direct -e .
+	$(LOWEST)/uv pip install -q --python $(LOWEST)/python 'pytest>=8.2' pytest-timeout pytest-xdist hypothesis packaging
+	$(LOWEST)/python -m pytest -q -n $(JOBS) --dist loadfile -W ignore::DeprecationWarning $(ARGS) \
+	    $(addprefix tests/test_,$(addsuffix .py,store estimates intervals fits laws readers tasks \
+	    compute engine models methods study cli))
