@@ -30,6 +30,7 @@ def execute(path: Path, save: bool = True) -> float:
     client = NotebookClient(
         notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": "."}},
         store_widget_state=False,  # pictures under names that differ in every run
+        extra_arguments=["--log-level=ERROR"],  # no word on TCP, which stays on this machine
     )  # fmt: skip
     try:
         client.execute()
