@@ -166,7 +166,7 @@ def sample_all(
     loses at most its unit, which another draws again to the same samples. Progress counts samples,
     those that were on the disk before included.
     """
-    waiting: dict[Future, tuple[int, str]] = {}
+    waiting: dict[Future, tuple[int, str, int]] = {}
     described = {
         key: load_lm(key[0], weights=False, **dict(key[1]))
         for key in dict.fromkeys((w.model, w.loading) for w in work)
@@ -185,7 +185,7 @@ def sample_all(
             for index, (lm, parts) in enumerate(zip(lms, left, strict=True)):
                 for name, part in parts.items():
                     unit = Unit(replace(part, model=anywhere(lm.where)), lm.card.identity)
-                    waiting[executor.submit(unit)] = index, name
+                    waiting[executor.submit(unit)] = index, name, part.size
             collect(waiting, writers, bar)
         return [close_log(*pair) for pair in zip(writers, work, strict=True)]
 
@@ -195,14 +195,17 @@ def anywhere(model: str) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
-def collect(waiting: dict[Future, tuple[int, str]], writers: Sequence[Writer], bar: tqdm) -> None:
-    """Log each unit as it arrives."""
+def collect(
+    waiting: dict[Future, tuple[int, str, int]], writers: Sequence[Writer], bar: tqdm
+) -> None:
+    """Log each unit as it arrives; chains that ended early are taken off what is to come."""
     tokens, started = 0, time.perf_counter()
     for future in as_completed(waiting):
-        index, name = waiting.pop(future)
+        index, name, size = waiting.pop(future)
         samples = future.result()
         write_unit(writers[index], name, samples)
         tokens += sum(sample.completion_tokens for sample in samples)
+        bar.total -= size - len(samples)
         bar.update(len(samples))
         bar.set_postfix_str(f"{tokens / (time.perf_counter() - started):,.0f} tokens/s")
 

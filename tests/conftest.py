@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test files run side by side, one thread each
 REPOSITORY = Path(__file__).parents[1]
 
 

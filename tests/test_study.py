@@ -212,9 +212,8 @@ def run_main(*arguments) -> int:
 
 
 def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, capsys):
-    where = ["--runs", tmp_path / "runs", "--derived", tmp_path, "--figures", tmp_path / "figures"]
-    models = ["--models", tiny_folder.parents[1]]
-    assert run_main("study", "--preset", "tiny", "--workers", 1, *models, *where) == 0
+    models = ["--models", tiny_folder.parents[1], "--out", tmp_path]
+    assert run_main("study", "--preset", "tiny", "--workers", 1, *models) == 0
     table = pd.read_csv(tmp_path / "accuracy.csv")
     assert list(table.columns) == COLUMNS
     assert {"best_of_n", "revision", "revision+verdict"} <= set(table["method"])
@@ -225,9 +224,7 @@ def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, capsys):
 
 def test_an_interrupted_main_job_says_so_and_keeps_what_it_had(tiny_folder, tmp_path):
     command = [sys.executable, "-m", "scaling", "study", "--models", str(tiny_folder.parents[1])]
-    command += ["--preset", "tiny", "--workers", "1"]
-    for option in ("runs", "derived", "figures"):
-        command += [f"--{option}", str(tmp_path / option)]
+    command += ["--preset", "tiny", "--workers", "1", "--out", str(tmp_path)]
     child = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,

@@ -85,9 +85,8 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--preset", choices=("default", "tiny"), default="default")
     verb.add("--models", type=Path, default=MODELS, help="folder of checkpoints with cards")
     verb.add("--tasks", nargs="+", default=["countdown", "sums"])
-    verb.add("--runs", type=Path, default=STUDY, help="where the logs go (resumed if there)")
-    verb.add("--derived", type=Path, default=DERIVED, help="where tables go")
-    verb.add("--figures", type=Path, default=FIGURES, help="where figures go")
+    out = "folder of the logs (runs/, resumed if there), accuracy.csv and figures/"
+    verb.add("--out", type=Path, default=STUDY, help=out)
     verb.add("--seed", type=int, default=0)
     add_executor_options(verb)
     add_engine_options(verb)
@@ -98,7 +97,7 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--levels", nargs="+", help="e.g. 4x20 5x20; default: the task's own")
     verb.add("--problems", type=count, default=100)
     verb.add("--problem-seed", type=int, default=0)
-    verb.add("--runs", type=Path, default=STUDY)
+    verb.add("--runs", type=Path, default=STUDY / "runs")
     for field in fields(Plan):
         verb.add(
             f"--{field.name.replace('_', '-')}",

@@ -57,6 +57,8 @@ def plan_of(options: argparse.Namespace, suggested: Mapping[str, Any]) -> Plan:
 
 def run_study(options: argparse.Namespace) -> None:
     """Sample every run of the preset, then table and draw."""
+    out = options.out
+    options.runs, options.derived, options.figures = out / "runs", out, out / "figures"
     for task in options.tasks:
         get_task(task)
     preset = PRESETS[options.preset]
