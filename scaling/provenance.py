@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,18 @@ def code_hashes(start: str) -> dict[str, str]:
         if part in found:
             continue
         files = sorted((PACKAGE / part).rglob("*.py")) or [PACKAGE / f"{part}.py"]
-        trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
-        waiting += [name for tree in trees for name in _imported(tree)]
-        code = "\0".join(ast.unparse(_without_docstrings(tree)) for tree in trees)
+        read = [_read(path.read_text(encoding="utf-8")) for path in files]
+        waiting += [name for names, _ in read for name in names]
+        code = "\0".join(code for _, code in read)
         found[part] = hashlib.sha256(code.encode()).hexdigest()[:16]
     return dict(sorted(found.items()))
+
+
+@cache
+def _read(text: str) -> tuple[list[str], str]:
+    """Return the parts of the package that a module imports, and its code alone."""
+    tree = ast.parse(text)
+    return _imported(tree), ast.unparse(_without_docstrings(tree))
 
 
 def _imported(tree: ast.AST) -> list[str]:

@@ -60,6 +60,7 @@ class Pool:
     prices: tuple[float, float] = PRICES  #: per million input and output tokens, any currency
     passes: Scored | None = None  #: a search's own scorer passes, part of every cost
     scores: dict[str, Scored] = field(default_factory=dict)  #: of scorers that came later
+    known: dict[tuple, np.ndarray] = field(default_factory=dict, init=False, repr=False)  #: values
 
     def _repr_html_(self) -> str:
         """Return the card of the pool's coverage, or of its own first selector."""
@@ -131,18 +132,24 @@ class Pool:
         """Return the estimate per problem and budget, (problems, budgets); no bias, NaN beyond.
 
         k: samples of best-of-N, steps of a revision chain; `chains` of them side by side make a
-        grid, whose coverage alone is read ("oracle").
+        grid, whose coverage alone is read ("oracle"). What was read once is remembered, read-only.
         """
         look_up(dict.fromkeys(self.selectors), selector, f"selector of {self.label}")
         if np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
             raise ValueError(f"budgets {list(k)}: give 1 to {self.budgets()[-1]}, the pool's size")
         if chains > 1 and (selector != "oracle" or chains > self.run.plan.chains):
             raise ValueError(f"{chains} chains: give up to {self.run.plan.chains}, selector oracle")
-        if chains > 1:
-            return grid_at_k(self.correct, chains, "any")[:, k - 1]
-        if self.run.plan.method == "best_of_n":
-            return self._parallel(selector, k)
-        return self._sequential(selector, k)
+        asked = selector, tuple(k), chains
+        if asked not in self.known:
+            if chains > 1:
+                found = grid_at_k(self.correct, chains, "any")[:, k - 1]
+            elif self.run.plan.method == "best_of_n":
+                found = self._parallel(selector, k)
+            else:
+                found = self._sequential(selector, k)
+            found.flags.writeable = False
+            self.known[asked] = found
+        return self.known[asked]
 
     def _parallel(self, selector: str, k: np.ndarray) -> np.ndarray:
         """Chains are exchangeable: average over all subsets of k."""

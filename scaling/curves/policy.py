@@ -244,6 +244,7 @@ def _cross_fit(
     """Return the policy's mean value, (replicates, points), each choice made on other folds.
 
     weight: (replicates, problems). A bin that other folds leave empty takes all their problems.
+    Ties, up to errors of rounding, go to the first strategy.
     """
     shape = group.max() + 1, fold.max() + 1
     cell = np.eye(shape[0] * shape[1])[group * shape[1] + fold]  # (problems, bins x folds)
@@ -254,5 +255,5 @@ def _cross_fit(
     empty = left < 1e-9
     rest = np.where(empty, rest.sum(axis=1, keepdims=True), rest)
     left = np.where(empty, left.sum(axis=1, keepdims=True), left)
-    best = (rest / np.maximum(left, 1e-300)).argmax(axis=3)[:, :, :, None]
+    best = (rest / np.maximum(left, 1e-300)).round(9).argmax(axis=3)[:, :, :, None]
     return np.take_along_axis(total, best, axis=3).sum(axis=(1, 2, 3))

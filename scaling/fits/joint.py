@@ -412,7 +412,7 @@ def _solve(value: Callable[[Array], Array], goal: Array) -> Array:
     low, high = np.full(goal.shape, LOWEST), np.full(goal.shape, HIGHEST)
     with np.errstate(all="ignore"):
         never, always = value(10**high) < goal, value(10**low) >= goal
-        for _ in range(60):
+        for _ in range(46):  # to 1e-12 of a decade
             middle = (low + high) / 2
             short = value(10**middle) < goal
             low, high = np.where(short, middle, low), np.where(short, high, middle)
