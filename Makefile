@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Passed on to the command of a target: make study ARGS="--preset tiny"
 ARGS   ?=
 # Test files run at a time
-JOBS   ?= 2
+JOBS   ?= 3
 # auto | cpu | cu130 | ... : uv picks the torch build that fits the driver
 TORCH_BACKEND ?= auto
 # Local wheels (mirrors, clusters without a network): uv does not read pip's setting by itself

@@ -40,6 +40,11 @@ def test_it_runs_headless(path, monkeypatch):
     assert path.read_bytes() == before
 
 
+def test_the_published_laws_are_committed_with_the_files_that_they_are_refitted_to():
+    text = (ROOT / "notebooks/10_published_laws.ipynb").read_text(encoding="utf-8")
+    assert "third-party files: found" in text, "run it with `python -m scaling external` done"
+
+
 def test_a_failing_cell_is_one_line_and_leaves_the_file_as_it_was(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
     path = tmp_path / "bad.ipynb"
