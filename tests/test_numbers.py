@@ -120,3 +120,25 @@ def test_bytes_per_sample_are_as_told_for_large_runs(study: Study) -> None:
     )
     page = (DOCS / "scale.md").read_text(encoding="utf-8")
     assert f"take {facts:.0f} bytes a sample for facts, {text:.0f} for text" in page
+
+
+def speeds() -> list[str]:
+    """Return the lines of the page's table of speeds, from what `make bench` wrote."""
+    lines = []
+    table = pd.read_csv(ROOT / "data/derived/bench.csv")
+    for (work, model), rows in table.groupby(["work", "model"], sort=False):
+        at = rows.set_index("engine")
+        peers = at[at.index.str.startswith("generate")].tokens_per_second
+        ours, half = at.loc["ours, float32"], at.loc["ours, bfloat16"]
+        lines.append(
+            f"| {work} | {model} | {peers['generate']:,.0f} | {peers.max():,.0f} "
+            f"| {ours.tokens_per_second:,.0f} ({ours.ratio_to_default:.1f}, "
+            f"{ours.ratio_to_best_peer:.1f}) | {half.tokens_per_second:,.0f} "
+            f"({half.ratio_to_default:.1f}, {half.ratio_to_best_peer:.1f}) |"
+        )
+    return lines
+
+
+def test_speeds_beside_generate_are_as_the_benchmark_wrote_them() -> None:
+    page = (DOCS / "scale.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in speeds() if line not in page] == []
