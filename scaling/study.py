@@ -22,13 +22,12 @@ from tqdm.auto import tqdm
 from scaling.executors import open_executor
 from scaling.models import LM, load_lm
 from scaling.records import FEEDBACKS, Plan, Problem, Sample
-from scaling.store import LoadedRun, load_run, open_run
-from scaling.store.writer import Writer
+from scaling.store import LoadedRun, Writer, load_run, open_run
+from scaling.store.parts import FAILED
 from scaling.tasks import get_task
 from scaling.tasks.asked import Asked
 
 UNIT, UNIT_SAMPLES = 10, 1024  #: most problems, and samples, of a unit of work: a part of the log
-FAILED = "~failed"  #: ends the name of a unit with failed samples
 PLAIN = Plan(chains=64, max_new_tokens=64)
 REVISE = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
 THINK = Plan(method="thinking", chains=4, steps=7, max_new_tokens=256)
@@ -318,10 +317,9 @@ def good_samples(writer, unit: str) -> list[Sample]:
 
 def write_unit(writer, unit: str, samples: Sequence[Sample]) -> None:
     """Log a unit; one with failed samples under a name of its own, until it is drawn again."""
-    if unit + FAILED in writer.done:
-        writer.discard(unit + FAILED)
     failed = any(sample.finish.startswith("error") for sample in samples)
-    writer.write(unit + FAILED * failed, samples)
+    before = unit + FAILED if unit + FAILED in writer.done else ""
+    writer.write(unit + FAILED * failed, samples, before)
 
 
 def so_far(rates: Sequence[float]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from scaling.curves import SEARCHES
 from scaling.drift import Agreement, compare
 from scaling.models import CARD, find_models, read_card
 from scaling.records import Problem
@@ -42,7 +43,7 @@ def verdicts(run: LoadedRun, share: float = 1.0, seed: int = 0) -> tuple[int, pd
         raise ValueError(f"share is {share}; give more than 0 and at most 1")
     task, by_id = task_of(run), {problem.id: problem for problem in problems_of(run)}
     frame = load_run(run.path, text=True).frame
-    frame = frame[~frame["finish"].str.startswith("error")].sample(frac=share, random_state=seed)
+    frame = _judged(run, frame).sample(frac=share, random_state=seed)
     found = [task.verify(by_id[str(row.problem)], row.text) for row in frame.itertuples()]
     now = pd.DataFrame(
         {"answer_now": [v.answer for v in found], "correct_now": [v.correct for v in found]},
@@ -55,6 +56,22 @@ def verdicts(run: LoadedRun, share: float = 1.0, seed: int = 0) -> tuple[int, pd
         (answers == frame["answer_now"]) | (answers.isna() & frame["answer_now"].isna())
     )
     return len(frame), frame[~same].sort_index()
+
+
+def _judged(run: LoadedRun, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose verdict is that of their own text.
+
+    A row of a search holds the answer of the search so far: its own where that changed. A trace of
+    thinking is judged whole, at its last step.
+    """
+    frame = frame[~frame["finish"].str.startswith("error")]
+    if run.plan.method in SEARCHES:
+        frame = frame[frame["finish"] != "scored"]
+        told = frame["answer"].fillna("")
+        before = told.groupby([frame["problem"], frame["chain"]]).shift(fill_value="")
+        return frame[told != before]
+    whole = frame["step"] == run.plan.steps - 1
+    return frame[whole] if run.plan.method == "thinking" else frame
 
 
 def redraw(

@@ -265,6 +265,11 @@ def test_what_places_weights_is_handed_on_and_pickles_never_asked_for(tmp_path, 
     assert told["trust_remote_code"] is False
 
 
+def test_a_quantised_model_is_another_model_to_the_log(tiny_folder):
+    plain, small = (load_lm(tiny_folder, weights=False, quantize=q) for q in (None, "4bit"))
+    assert small.card.identity == f"{plain.card.identity}+4bit"
+
+
 def test_a_template_that_refuses_a_system_prompt_is_one_line(chat_folder):
     with pytest.raises(ValueError, match="refuses: System role not supported"):
         load_lm(chat_folder, system="no", weights=False).asked("1+1=")

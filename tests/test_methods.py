@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.methods import METHODS, draw, get_method
-from scaling.models import character_tokenizer
+from scaling.engine import Engine
+from scaling.methods import METHODS, check_plan, draw, get_method
+from scaling.models import character_tokenizer, load_lm
 from scaling.records import Completion, Plan, Verdict
 from scaling.tasks import get_task
 
@@ -155,6 +156,30 @@ def test_a_new_method_is_one_function(monkeypatch):
 def test_plans_that_do_not_fit_are_one_clear_line(plan, says):
     with pytest.raises(ValueError, match=says):
         get_method(plan)
+
+
+@pytest.mark.parametrize("method", ["revision", "wait", "thinking", "beam"])
+def test_only_best_of_n_stops_at_successes_for_only_it_is_read_without_bias_then(method):
+    with pytest.raises(ValueError, match=f"stop_after_correct is 2, but {method}"):
+        check_plan(Plan(method=method, steps=2, stop_after_correct=2))
+
+
+def test_a_full_context_ends_a_chain_with_history_and_thinking_says_so_beforehand(tiny_folder):
+    lm = replace(load_lm(tiny_folder), skills=("revision", "thinking"))
+    task = get_task("countdown", ["3x20"])
+    engine = Engine(lm.model, eos_ids=(), decode=lm.decode)  # nothing ends by itself
+    room = engine.context
+    long = Plan(method="revision", chains=2, steps=8, max_new_tokens=room // 3, history=7)
+    ((_, samples),) = draw(lm, task, task.problems(1), long, engine)
+    last = {chain: max(s.step for s in samples if s.chain == chain) for chain in (0, 1)}
+    assert 1 <= min(last.values()) <= max(last.values()) < 7
+    for one in samples:
+        before = [s for s in samples if (s.chain, s.step) == (one.chain, one.step - 1)]
+        for past in before:  # the last token of a draft cut by its length was never computed
+            assert one.cached_tokens <= past.prompt_tokens + past.completion_tokens - 1
+    think = Plan(method="thinking", steps=2, max_new_tokens=room)
+    with pytest.raises(ValueError, match="lower --max-new-tokens"):
+        list(draw(lm, task, task.problems(1), think, engine))
 
 
 @pytest.mark.parametrize(

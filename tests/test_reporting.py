@@ -36,25 +36,25 @@ LLAMA = {
 }  # fmt: skip
 
 
-def made(root: Path, method: str = "best_of_n", chains: int = 16, steps: int = 1, seed: int = 0):
+def made(root: Path, method="best_of_n", chains=16, steps=1, seed=0, text=HOSTILE, stop=()):
     """Return a sealed run of 12 problems, the harder the higher its number, with hostile texts."""
     rng = np.random.default_rng(seed)
     card = ModelCard("tiny<b>&$/1e9", 1000, 800, 1e9, 10, vars(Shape.from_config(LLAMA)), "x")
     problems = [Problem(f"p{i:02}", f"{i}? {HOSTILE}", HOSTILE, f"{i % 2}x") for i in range(12)]
-    plan = Plan(method=method, chains=chains, steps=steps, max_new_tokens=8, seed=seed)
+    plan = Plan(method=method, chains=chains, steps=steps, max_new_tokens=8, seed=seed, stop=stop)
     with open_run(root, task="planted", card=card, plan=plan, problems=problems) as writer:
         samples = []
         for i, problem in enumerate(problems):
             for chain in range(chains):
                 for step in range(steps):
                     right = bool(rng.random() < 1 / (1 + np.exp(0.4 * (i - 5))))
-                    text = ("=42 " if right else "=41 ") + HOSTILE
+                    said = ("=42 " if right else "=41 ") + text
                     samples.append(
                         Sample(
                             problem.id,
                             chain,
                             step,
-                            text,
+                            said,
                             "42" if right else "41",
                             right,
                             -1.0 - chain,
@@ -293,6 +293,15 @@ def test_every_number_of_a_report_is_bound_and_a_changed_one_is_named(report, tm
         where = text.rindex("</body>") if say is HTML else len(text)
         extra = text[:where].replace("<h2>References", added + "<h2>References") + added
         assert any("'0.5" in why or "0.5" in why for why in unbound(extra, rows, say))
+
+
+def test_a_report_holds_stop_strings_and_lone_carriage_returns(tmp_path):
+    run = made(tmp_path / "runs", chains=4, text="a\rb", stop=("\n", "x"))
+    write([run.path], tmp_path / "report")
+    rows = from_csv((tmp_path / "report/results.csv").read_bytes().decode())
+    assert rows["run.a.stop"]["value"] == "'\\n' 'x'"
+    assert rows["run.a.example.wrong"]["value"] == "=41 a\nb"
+    assert not differences(tmp_path / "report")
 
 
 def test_results_that_are_not_what_the_runs_give_are_named(report, tmp_path):

@@ -14,7 +14,7 @@ from scaling.cli import main
 from scaling.engine.schedule import Job
 from scaling.records import Plan, Problem, Verdict, conversation
 from scaling.serving import Client, Endpoint, connect, seed_of, served_names
-from scaling.serving.batch import BatchEngine
+from scaling.serving.batch import BatchEngine, read_answers
 from scaling.serving.client import Failed
 from scaling.store import load_run
 from scaling.study import sample_run
@@ -386,6 +386,12 @@ def test_a_malformed_line_of_a_batch_is_named(tmp_path):
     (tmp_path / "out.jsonl").write_text('{"custom_id": "a", "response": {"body": {}}}\nnonsense\n')
     with pytest.raises(ValueError, match=r"out.jsonl, line 2 .*JSONDecodeError"):
         list(BatchEngine(tmp_path, TOY).generate(jobs(), PLAN))
+
+
+def test_answers_may_hold_any_character_that_json_does(tmp_path):
+    row = {"custom_id": "a", "response": {"body": {"text": "a\u2028b\u0085c"}}}
+    (tmp_path / "out.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n\n", "utf-8")
+    assert read_answers(tmp_path) == ({"a": row["response"]["body"]}, {})
 
 
 # ---------------------------------------------------------------- the command line

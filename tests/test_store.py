@@ -147,6 +147,43 @@ def test_an_open_run_can_be_read_while_it_is_written(half: store.Writer) -> None
     assert run.frame["text"].str.startswith("prompt").all()
 
 
+def test_a_run_that_is_sealed_while_it_is_read_is_read_whole(half, monkeypatch):
+    for unit in list(UNITS)[2:]:
+        half.write(unit, rows(UNITS[unit]))
+    told = store.reader.read_manifest
+
+    def slowly(path: Path) -> dict[str, Any]:
+        monkeypatch.setattr(store.reader, "read_manifest", told)
+        manifest = told(path)
+        half.seal()
+        return manifest
+
+    monkeypatch.setattr(store.reader, "read_manifest", slowly)
+    run = store.load_run(half.path)
+    assert (run.manifest["status"], len(run.frame)) == ("sealed", len(rows(PROBLEMS)))
+
+
+@pytest.mark.parametrize("unit", ["u~failed", "u"])
+def test_a_unit_gives_way_only_once_the_new_one_is_on_the_disk(tmp_path, monkeypatch, unit):
+    one = rows(next(iter(UNITS.values())))
+    with open_run(tmp_path) as writer:
+        writer.write("u~failed", one)
+        with monkeypatch.context() as patch:
+            patch.setattr(store.writer, "write_part", no_space)
+            with pytest.raises(OSError, match="No space"):
+                writer.write(unit, one, instead_of="u~failed")
+        assert len(store.load_run(writer.path).frame) == len(one)
+        writer.write(
+            unit, [dataclasses.replace(row, seconds=0.5) for row in one], instead_of="u~failed"
+        )
+        assert writer.done == {unit}
+        assert set(store.load_run(writer.path).frame["seconds"]) == {0.5}
+
+
+def no_space(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_the_manifest_counts_errors_instead_of_dropping_them(sealed: store.LoadedRun) -> None:
     failed = sum(s.finish.startswith("error") for s in rows(PROBLEMS))
     assert failed > 0

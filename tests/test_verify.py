@@ -58,6 +58,14 @@ def test_a_frozen_run_is_verified_from_its_texts_and_keys(capsys: pytest.Capture
     assert "8 samples drawn again, 100.0000% the same" in shown
 
 
+@pytest.mark.parametrize("method", ["beam", "dvts", "rebase", "particles", "thinking", "wait"])
+def test_verdicts_of_every_method_are_those_of_its_texts(method: str) -> None:
+    run = next(run for run in load_runs(ROOT / "data/runs") if run.plan.method == method)
+    judged, differ = verdicts(run, share=0.3)
+    assert judged > 50
+    assert differ.empty
+
+
 @pytest.fixture
 def altered(tmp_path: Path):
     """Return a way to seal a copy of the frozen run with a column changed."""

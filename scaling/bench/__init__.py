@@ -3,7 +3,7 @@
 Speeds are useful tokens per second: tokens that end up in a sample, a stop token included. Models
 have random weights: speed does not depend on what they have learnt. `generate` is called as its
 users do, a prompt per call; its variants with the rows per call that suited it best here. Not for
-accuracy. The estimators beside their loops are timed by `bench_estimates`.
+accuracy. The estimators beside their loops are timed by `bench.estimates`.
 """
 
 from __future__ import annotations

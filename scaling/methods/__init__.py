@@ -61,6 +61,11 @@ def get_method(plan: Plan) -> Append:
 
 def check_plan(plan: Plan) -> None:
     """Raise ValueError where a plan's method is unknown, or its numbers do not fit it."""
+    if plan.stop_after_correct and plan.method != "best_of_n":
+        raise ValueError(
+            f"stop_after_correct is {plan.stop_after_correct}, but {plan.method} cannot be read "
+            "without bias then: it is of best_of_n; leave it out"
+        )
     if plan.method in SEARCHES:
         check_search(plan)
     elif plan.method == "thinking":
@@ -199,6 +204,8 @@ def draw_recent(
                 for key in known
                 for recent in [drafts[key][-plan.history :]]
             }
+            if step:  # a chain whose context is full ends
+                jobs = {key: c for key, c in jobs.items() if len(c) < engine.context}
             going = {}
             for job, _, done in engine.generate((Job(*k, c) for k, c in jobs.items()), plan):
                 key = (job.problem, job.chain // plan.steps)
@@ -210,7 +217,8 @@ def draw_recent(
                 suffix = append(plan, step, Verdict(sample.answer, sample.correct))
                 if suffix is not None:
                     drafts[key].append((*done.tokens, *lm.encode(suffix)))
-                    going[key] = (*job.prompt, *done.tokens)
+                    computed = done.prompt_tokens + done.completion_tokens - 1
+                    going[key] = (*job.prompt, *done.tokens)[:computed]
             known = going
         for name, samples in found.items():
             yield group[name], samples

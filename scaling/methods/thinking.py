@@ -37,6 +37,12 @@ def draw_thinking(
     for start in range(0, len(problems), TOGETHER):
         group = problems[start : start + TOGETHER]
         prompts = {problem.id: lm.encode(task.prompt(problem)) for problem in group}
+        longest = max(map(len, prompts.values()))
+        if longest + plan.max_new_tokens + 2 > engine.context:
+            raise ValueError(
+                f"a prompt of {longest} tokens, {plan.max_new_tokens} of thinking and an answer do "
+                f"not fit into the model's context of {engine.context}: lower --max-new-tokens"
+            )
         jobs = (Job(id_, chain, p) for id_, p in prompts.items() for chain in range(plan.chains))
         traces = {job[:2]: trace for job, _, trace in engine.generate(jobs, alone)}
         answers = dict(_forced(lm, engine, prompts, traces, budgets, alone))

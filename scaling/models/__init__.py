@@ -1,7 +1,7 @@
 """A language model is weights, a tokenizer and a card. Tiny ones are Hugging Face configs too.
 
 `load_lm` takes a folder or a hub name with a revision (`hub`); a server is no model in memory, and
-is opened by whoever samples (`study.open_model`).
+is opened by whoever samples (`serving.connect`).
 """
 
 from __future__ import annotations
@@ -234,6 +234,8 @@ def load_lm(
         model = _weights(files, **chosen, **placed) if weights else None
     talk = _chat(tokenizer, files.title, chat, system, thinking)
     card = _read_card(files, config, train_tokens)
+    if quantize:
+        card = replace(card, identity=f"{card.identity}+{quantize}")
     if talk:
         told = json.dumps([tokenizer.chat_template, asdict(talk)], sort_keys=True).encode()
         card = replace(card, identity=f"{card.identity}+chat:{_hash(told)}")

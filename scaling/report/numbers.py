@@ -124,7 +124,9 @@ def _sampled(pool: Pool) -> Iterator[dict[str, Any]]:
     facts |= {"path": str(run.path), "method-name": pool.label, "parameters": card.n_params}
     facts |= {"train-flops": card.train_flops, "problems": len(run.problems)}
     facts |= {"samples": len(run.frame), "missing": pool.n_missing}
-    facts |= {name.replace("_", "-"): value for name, value in run.plan.to_dict().items()}
+    for name, value in run.plan.to_dict().items():
+        told = " ".join(map(repr, value)) if isinstance(value, (tuple, list)) else value
+        facts[name.replace("_", "-")] = told
     facts |= {"cpu": device.get("cpu") or "an unknown machine", "cores": device.get("cores") or "?"}
     facts |= {"gpus": ", ".join(device.get("gpus") or []) or "none"}
     facts |= {"kit": packages.get("inference-scaling-kit", "?")}
@@ -152,10 +154,15 @@ def _example(run: LoadedRun) -> Iterator[dict[str, Any]]:
     rate = frame.groupby("problem")["correct"].mean()
     problem = (rate - 0.5).abs().sort_values(kind="stable").index[0]
     asked = run.problems.set_index("id").loc[problem]
-    yield row("example.prompt", str(asked["prompt"]))
+    yield row("example.prompt", _one_newline(asked["prompt"]))
     for name, verdict in (("right", True), ("wrong", False)):
         drafts = frame["text"][(frame["problem"] == problem) & (frame["correct"] == verdict)]
-        yield row(f"example.{name}", str(drafts.iloc[0]) if len(drafts) else "none")
+        yield row(f"example.{name}", _one_newline(drafts.iloc[0]) if len(drafts) else "none")
+
+
+def _one_newline(text: Any) -> str:
+    """Return a text without the carriage returns that CSV cannot hold."""
+    return str(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def selectors(pool: Pool) -> tuple[str, ...]:

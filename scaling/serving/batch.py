@@ -102,7 +102,9 @@ def read_answers(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     for path in sorted(Path(folder).glob("*.jsonl")):
         if path.name.startswith(REQUESTS):
             continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 name, reply = row["custom_id"], row.get("response") or {}

@@ -17,27 +17,35 @@ import pyarrow.compute as pc
 from scaling.store.files import SCHEMAS, from_parquet, read_bytes, sha256, to_parquet, write_files
 
 FOLDER = "parts"
+FAILED = "~failed"  #: ends the name of a unit with failed samples
 KEYS = ["problem", "chain", "step"]
 
 
-def write_part(run: Path, unit: str, tables: dict[str, pa.Table]) -> None:
-    """Write the two files of a unit. The facts come last, and a part without both is no part."""
+def write_part(run: Path, unit: str, tables: dict[str, pa.Table]) -> str:
+    """Write the two files of a unit; return the stem of their names.
+
+    The facts come last, and a part without both is no part.
+    """
     data = {kind: to_parquet(tables[kind]) for kind in ("text", "facts")}
     stem = ".".join([quote(unit, safe=""), *(sha256(part)[:12] for part in data.values())])
     write_files({run / FOLDER / f"{stem}.{kind}.parquet": data[kind] for kind in data})
+    return stem
 
 
 def find_parts(run: Path) -> dict[str, str]:
     """Return {unit: stem of its file names} for the parts of which both files exist.
 
     What a crash leaves behind (half a part, a file not yet renamed) is no part; sealing removes it.
+    Nor is a unit with failed samples, once the same unit without them is there.
     """
     stems: dict[str, set[str]] = {kind: set() for kind in SCHEMAS}
     for path in (run / FOLDER).glob("*.parquet"):
         stem, kind, _ = path.name.rsplit(".", 2)
         stems[kind].add(stem)
     whole = sorted(stems["facts"] & stems["text"])
-    return {unquote(stem.rsplit(".", 2)[0]): stem for stem in whole}
+    found = {unquote(stem.rsplit(".", 2)[0]): stem for stem in whole}
+    late = {unit for unit in found if unit.endswith(FAILED) and unit[: -len(FAILED)] in found}
+    return {unit: stem for unit, stem in found.items() if unit not in late}
 
 
 def read_part(run: Path, stem: str, kind: str) -> pa.Table:

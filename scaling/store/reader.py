@@ -59,7 +59,10 @@ def load_run(path: Path, columns: Iterable[str] | None = None, text: bool = Fals
     names = [look_up(known, name, "column") for name in (known if columns is None else columns)]
     manifest = read_manifest(path)
     try:
-        return _load(path, manifest, names, text)
+        found = _load(path, manifest, names, text)
+        if manifest["status"] == "open" and read_manifest(path)["status"] == "sealed":
+            return load_run(path, names, text)  # sealed meanwhile: its parts are gone
+        return found
     except (KeyError, TypeError, AttributeError) as error:
         lacks = f"{path / 'manifest.json'} does not describe a run ({error!r})"
         raise ValueError(f"{lacks}; restore it") from error

@@ -120,21 +120,27 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             os.close(self._handle)
             self._handle = None
 
-    def write(self, unit: str, samples: Sequence[Sample]) -> None:
+    def write(self, unit: str, samples: Sequence[Sample], instead_of: str = "") -> None:
         """Log all samples of one unit of work; when it returns they are on the disk.
 
+        instead_of: a unit that goes once the new one is there, with failed samples or the same.
         Errors: ValueError for a sealed run, a unit already done, rows that do not fit the schema;
         OSError when the disk is full, with nothing of the unit left behind.
         """
         self._check_open()
-        if unit in self.done or not 0 < len(quote(unit, safe="")) <= LONGEST_UNIT:
+        again = unit in self.done and unit != instead_of
+        if again or not 0 < len(quote(unit, safe="")) <= LONGEST_UNIT:
             raise ValueError(
                 f"unit {unit!r}: give each once, by a name of 1 to {LONGEST_UNIT} bytes"
             )
         tables = {k: table_of(samples, schema, f"unit {unit!r}") for k, schema in SCHEMAS.items()}
         check_rows(tables["facts"], self._ids, f"unit {unit!r}")
-        write_part(self.path, unit, tables)
-        self.done.add(unit)
+        old = find_parts(self.path).get(instead_of)
+        new = write_part(self.path, unit, tables)
+        if old and old != new:
+            for kind in ("facts", "text"):
+                (self.path / FOLDER / f"{old}.{kind}.parquet").unlink()
+        self.done = self.done - {instead_of} | {unit}
 
     def note(self, **facts: Any) -> None:
         """Add JSON-ready facts to what the manifest tells of this session."""
@@ -148,14 +154,6 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         texts = tables["text"]["text"].to_pylist()
         rows = zip(tables["facts"].to_pylist(), texts, strict=True)
         return [Sample(**row, text=text) for row, text in rows]
-
-    def discard(self, unit: str) -> None:
-        """Remove a unit from the log, so that it can be drawn again."""
-        self._check_open()
-        stem = find_parts(self.path)[unit]
-        for kind in ("facts", "text"):
-            (self.path / FOLDER / f"{stem}.{kind}.parquet").unlink()
-        self.done.discard(unit)
 
     def seal(self) -> LoadedRun:
         """Merge the parts, hash, close for good; return the run. Repeating it changes nothing.
