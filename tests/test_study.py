@@ -268,6 +268,9 @@ def test_figures_are_byte_identical_when_redrawn(runs, tmp_path):
         (["study", "--preset", "defualt"], 2, "did you mean default"),
         (["train", "--size", "0.2M"], 1, "unknown size '0.2M'"),
         (["stdy"], 2, "did you mean study"),
+        (["audit", "--task", "sums", "/none"], 1, "--problems-file"),
+        (["sample", "--model", "/", "--task", "sums", "--memory-gb", "inf"], 2, "not positive and"),
+        (["sample", "--model", "/", "--task", "sums", "--scorer", "/none"], 1, "holds no scorer"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_a_non_zero_exit(arguments, code, says, capsys):
@@ -277,14 +280,15 @@ def test_a_users_mistake_is_one_line_and_a_non_zero_exit(arguments, code, says, 
     assert "\n" not in shown
 
 
-def test_cuda_that_is_not_there_is_one_line(tiny_folder, tmp_path, capsys):
+@pytest.mark.parametrize(("device", "says"), [("cuda", "no CUDA device"), ("cpu:x", "allowed:")])
+def test_a_device_that_is_not_there_is_one_line(device, says, tiny_folder, tmp_path, capsys):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    asked = ["--model", tiny_folder, "--task", "sums", "--device", "cuda", "--runs", tmp_path]
+    asked = ["--model", tiny_folder, "--task", "sums", "--device", device, "--runs", tmp_path]
     assert run_main("sample", *asked) == 1
-    assert "no CUDA device" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 LIGHT = """

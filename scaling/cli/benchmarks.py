@@ -39,8 +39,18 @@ def task_of(options: argparse.Namespace) -> Any:
 
 def run_audit(options: argparse.Namespace) -> None:
     """Print the agreement of the grading with reference labels, and the disagreements."""
+    if not options.problems_file:
+        raise ValueError("audit grades answers to a benchmark: name its file with --problems-file")
     task = task_of(options)
-    rows = [(str(row["id"]), row["text"], row["correct"]) for _, row in records(options.labels)]
+    rows = []
+    for where, row in records(options.labels):
+        id_, text, label = (row.get(name) for name in ("id", "text", "correct"))
+        if id_ is None or not isinstance(text, str) or not isinstance(label, bool):
+            raise ValueError(
+                f"{options.labels}, {where}: give JSON Lines of "
+                '{"id": "...", "text": "...", "correct": true}'
+            )
+        rows.append((str(id_), text, label))
     n, odd = audit(task, rows)
     print(f"{n - len(odd):,} of {n:,} texts are marked as the labels mark them")
     for row in odd[: options.show]:

@@ -29,8 +29,8 @@ def positive(kind: type):
 
     def convert(text: str):
         value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not positive and finite")
         return value
 
     convert.__name__ = f"positive {kind.__name__}"

@@ -95,8 +95,8 @@ def run_report(options: argparse.Namespace) -> None:
     """Write a report and check it."""
     for path in write(options.runs, options.out):
         print(path)
-    wrong = differences(options.out)
-    assert not wrong, wrong
+    if wrong := differences(options.out):
+        raise ValueError("; ".join(wrong))
 
 
 def run_check(options: argparse.Namespace) -> None:

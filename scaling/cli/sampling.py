@@ -14,6 +14,7 @@ from scaling.cli.serving import is_served, open_server
 from scaling.compute import Shape
 from scaling.curves import accuracy_table, read_pool
 from scaling.methods import check_plan
+from scaling.methods.scorers import scorer_name
 from scaling.models import find_models, load_lm
 from scaling.planner import estimate
 from scaling.records import Plan
@@ -76,6 +77,8 @@ def run_study(options: argparse.Namespace) -> None:
 
 def run_sample(options: argparse.Namespace) -> None:
     """Draw one run and print its accuracy per budget."""
+    if options.scorer and "@" not in options.scorer:
+        options.scorer = scorer_name(options.scorer)
     plan = plan_of(options, {})
     check_plan(plan)
     task = task_of(options)

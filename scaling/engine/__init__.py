@@ -186,7 +186,8 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device is {name!r}, but torch finds no CUDA device; use 'cpu' or 'auto'")
-    if name.split(":")[0] not in ROWS:
+    kind, _, number = name.partition(":")
+    if kind not in ROWS or not (number.isdecimal() or name == kind):
         raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:0, …")
     return torch.device(name)
 

@@ -18,7 +18,8 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from scaling.methods.search import Scorer, checked_scores
-from scaling.models import CARD, LM, load_lm, quiet, read_json, save_lm
+from scaling.models import CARD, LM, load_lm, quiet, read_json, readable, save_lm
+from scaling.models.hub import Files
 from scaling.records import ModelCard, Plan, Problem
 from scaling.store import LoadedRun
 from scaling.store.scores import Scores
@@ -162,13 +163,11 @@ def load_scorer(where: str | Path) -> RewardModel:
 
     quiet()
     folder, _, identity = str(where).partition("@")
-    path = Path(folder) / CARD
-    if not path.exists():
-        raise ValueError(f"{folder} holds no scorer: {CARD} and weights are needed")
-    notes = read_json(path)
+    notes = _notes(folder)
     if "kind" not in notes or not notes["identity"].startswith(identity):
         raise ValueError(f"{folder} holds no scorer of identity {identity!r}; train it anew")
-    model = LlamaForTokenClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    with readable(Files(Path(folder), Path(folder).name, "", "")):
+        model = LlamaForTokenClassification.from_pretrained(folder, dtype=torch.float32).eval()
     lm = load_lm(folder, weights=False)
     return RewardModel(model, lm, lm.card, notes["kind"])
 
@@ -183,4 +182,11 @@ def scorer_notes(plan: Plan) -> dict[str, Any]:
 
 def scorer_name(folder: str | Path) -> str:
     """Return a scorer as a plan names it: "FOLDER@IDENTITY", so that another one is another run."""
-    return f"{folder}@{read_json(Path(folder) / CARD)['identity'][:8]}"
+    return f"{folder}@{_notes(folder)['identity'][:8]}"
+
+
+def _notes(folder: str | Path) -> dict[str, Any]:
+    path = Path(folder) / CARD
+    if not path.exists():
+        raise ValueError(f"{folder} holds no scorer: {CARD} and weights are needed")
+    return read_json(path)

@@ -247,6 +247,7 @@ def load_lm(
 @contextmanager
 def readable(files: Files) -> Iterator[None]:
     """Turn what `transformers` says of a model that it cannot read into one line."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
@@ -254,7 +255,14 @@ def readable(files: Files) -> Iterator[None]:
     except ImportError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{files.title} needs a package that is not there: {reason}") from error
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         hint = "; if you trust it, --remote-code" if "trust_remote_code" in str(error) else ""
         raise ValueError(f"{files.title} holds no readable model: {reason}{hint}") from error

@@ -31,7 +31,11 @@ def stale(figures: Path, runs: Path) -> dict[str, list[str]]:
 
 def _reasons(sidecar: dict[str, Any], figures: Path, runs: dict[str, str]) -> Iterator[str]:
     """Yield what has changed since a figure was drawn."""
-    missing = [key for key in ("runs", "files", "packages", "code") if key not in sidecar]
+    missing = [
+        key
+        for key in ("runs", "files", "packages", "code", "redraw", "drawn_by")
+        if key not in sidecar
+    ]
     if missing:
         yield f"its sidecar lacks {', '.join(missing)}"
         return

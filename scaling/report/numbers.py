@@ -194,8 +194,10 @@ def to_csv(rows: Rows) -> str:
 
 def from_csv(text: str) -> Rows:
     """Return the rows of `results.csv`, numbers as numbers."""
-    found = {}
-    for r in csv.DictReader(io.StringIO(text, newline="")):
+    found, rows = {}, csv.DictReader(io.StringIO(text, newline=""))
+    if lost := set(COLUMNS) - set(rows.fieldnames or ()):
+        raise ValueError(f"results.csv lacks {', '.join(sorted(lost))}: write the report anew")
+    for r in rows:
         value: Any = float(r["value"]) if r["kind"] == "number" else r["value"]
         found[r["id"]] = r | {"value": value, "low": float(r["low"]), "high": float(r["high"])}
     return found
