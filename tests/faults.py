@@ -66,8 +66,8 @@ def sample(root: Path, tell: Callable[[str], None]) -> None:
 
     study.UNIT, task, write = 2, get_task("sums"), Writer.write
 
-    def told(writer: Writer, unit: str, samples: Any) -> None:
-        write(writer, unit, samples)
+    def told(writer: Writer, unit: str, samples: Any, *rest: str) -> None:
+        write(writer, unit, samples, *rest)
         for row in samples:
             tell(f"{row.problem} {row.chain} {row.step}")
 

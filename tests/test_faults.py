@@ -61,10 +61,10 @@ def open_copy(run: LoadedRun, model: Path, root: Path, units: int = 3) -> Path:
     write = Writer.write
     with pytest.MonkeyPatch.context() as patch:
 
-        def stops(writer: Writer, unit: str, samples: Any) -> None:
+        def stops(writer: Writer, unit: str, samples: Any, *rest: str) -> None:
             if len(writer.done) == units:
                 raise KeyboardInterrupt
-            write(writer, unit, samples)
+            write(writer, unit, samples, *rest)
 
         patch.setattr(Writer, "write", stops)
         with pytest.raises(KeyboardInterrupt):

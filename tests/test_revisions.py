@@ -33,6 +33,8 @@ REVISE = Plan(method="revision", chains=2, steps=5)
 class Recorder(Scripted):
     """The scripted engine, for rounds of single steps as well."""
 
+    context = 512
+
     def generate(self, jobs, plan, extend=lambda *_: None):
         return super().generate(jobs, plan, extend)
 
