@@ -135,7 +135,7 @@ class Words:
 class Thinker:
     """Writes its right attempt as tokens 20 to 39; asked before it has, it answers `1+1=2`."""
 
-    context = 512
+    context = 2048
     solution = PROBLEM.answer
     thinking = ("2+2=4;4+4=8x" * 9)[: 40 - len(solution)] + solution
 

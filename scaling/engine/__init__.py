@@ -7,8 +7,9 @@ A prompt is prefilled once however many chains share it; rows of many problems d
 finished row is refilled at once; a revision extends its own cache. What a row draws depends on
 (seed, problem, chain, step) and the model only. Knows nothing of tasks, texts or logs.
 
-`schedule` decides who sits where, `draw` turns logits into tokens, and a store computes: `lean` in
-torch for the families that `weights` reads, or `reference` by the model's own forward.
+`schedule` decides who sits where, `draw` turns logits into tokens, and a store computes: `native` in
+C on a CPU, `graphs` in Triton on a GPU, `lean` in torch, each for the families that `weights` reads,
+or `reference` by the model's own forward.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaling.engine.graphs import GraphStore
 from scaling.engine.lean import LeanStore
 from scaling.engine.native import NativeStore, NativeWeights, library
 from scaling.engine.reference import ReferenceStore
@@ -32,7 +32,7 @@ from scaling.records import Completion, Plan
 
 __all__ = ["Engine", "Job"]
 
-Store = LeanStore | NativeStore | ReferenceStore
+Store = Any  #: what `LeanStore` offers: prefill, adopt, move, draw, advance
 OpenStore = Callable[[int, int], Store]  #: (slots, capacity) -> store
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
@@ -64,7 +64,7 @@ class Engine:
 
         eos_ids: tokens that end a completion; dtype: float32 on a CPU, the model's own on a GPU;
         memory_cap: bytes of keys and values; max_rows: rows in flight. reference=True runs the
-        model's own forward, native=False the lean forward in torch where C would be faster;
+        model's own forward, native=False the lean forward in torch where C or Triton is faster;
         decode: text of token ids, for plans with stop strings.
         """
         self.device = _device(device)
@@ -83,6 +83,7 @@ class Engine:
         self.decode = decode
         self.max_rows = max_rows or ROWS[self.device.type]
         self.open_store = self._reference if reference else self._fastest(native)
+        self.kept: Store | None = None  #: a store with captured graphs, for the next run
 
     def generate(
         self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
@@ -141,6 +142,19 @@ class Engine:
             f"need {3 * slot}"
         )
 
+    def take_store(self, slots: int, capacity: int) -> Store:
+        """Return a store of at least so many slots and positions, the kept one where it is one."""
+        store, self.kept = self.kept, None
+        if store is not None and store.reopened(slots, capacity):
+            return store
+        del store  # its memory may be needed
+        return self.open_store(slots, capacity)
+
+    def keep_store(self, store: Store) -> None:
+        """Take back a store that is done: capturing its graphs anew would cost a second."""
+        if hasattr(store, "reopened"):
+            self.kept = store
+
     def _reference(self, slots: int, capacity: int) -> Store:
         return ReferenceStore(self.model, slots, capacity)
 
@@ -148,11 +162,15 @@ class Engine:
         """Return how to open the fastest store whose logits match the model's; warn if none."""
         try:
             weights = read_weights(self.model)
-            kind = GraphStore if self.device.type == "cuda" else LeanStore
-            lean: OpenStore = partial(kind, weights, dtype=self.dtype)
+            lean: OpenStore = partial(LeanStore, weights, dtype=self.dtype)
             narrow = self.dtype == torch.bfloat16
-            in_c = self.device.type == "cpu" and (narrow or self.dtype == torch.float32)
-            if native and in_c and library():
+            fused = native and (narrow or self.dtype == torch.float32)
+            if fused and self.device.type == "cuda":
+                with suppress(ImportError):  # torch's CUDA builds bring Triton
+                    from scaling.engine.graphs import GraphStore
+
+                    lean = partial(GraphStore, weights, dtype=self.dtype)
+            elif fused and library():
                 with suppress(Unknown):
                     lean = partial(NativeStore, NativeWeights(weights, narrow))
             self._check(lean)

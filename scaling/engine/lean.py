@@ -69,11 +69,21 @@ def advance(
         drawn.append(store.draw(logits, uniform[:, step], plan))
         last = drawn[-1][0]
     tokens, *sums = (torch.stack(part, 1).cpu().numpy() for part in zip(*drawn, strict=True))
-    stops = is_stop[tokens]
+    return counted(tokens, np.stack(sums, 2), state, is_stop)
+
+
+def counted(
+    tokens: np.ndarray, sums: np.ndarray, state: np.ndarray, is_stop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return tokens (rows, steps), how many of each row count, and the sums of what counts.
+
+    sums (rows, steps, 2): log-probabilities of each token.
+    """
+    steps, stops = tokens.shape[1], is_stop[tokens]
     made = np.where(stops.any(1), stops.argmax(1) + 1, steps)
     made = np.minimum(made, state["cap"] - state["count"])
-    counted = np.arange(steps) < made[:, None]
-    return tokens, made, np.stack([np.where(counted, part, 0).sum(1) for part in sums], 1)
+    counts = np.arange(steps) < made[:, None]
+    return tokens, made, np.where(counts[:, :, None], sums, 0).sum(1)
 
 
 class LeanStore:
@@ -98,7 +108,7 @@ class LeanStore:
         """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
         rows = last.shape[0]
         positions = positions[:, None].clamp(max=self.capacity)
-        hidden = self._forward(last[:, None], positions, self.range[:rows], longest + 1)
+        hidden = self._forward(last[:, None], positions, slice(0, rows), longest + 1)
         return self._logits(hidden[:, 0])
 
     def prefill(
@@ -121,14 +131,21 @@ class LeanStore:
 
     move = adopt
 
+    def _held(self, half: torch.Tensor, slots: Any, length: int) -> torch.Tensor:
+        """Return the keys or values (rows, kv_heads, length, head_dim) that rows attend to."""
+        return half[slots, :, :length]
+
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         hidden = norm(hidden, self.weights.norm, self.weights)
         return linear(hidden, Linear(self.weights.head))
 
     def _forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor, longest: int
+        self, ids: torch.Tensor, positions: torch.Tensor, slots: Any, longest: int
     ) -> torch.Tensor:
-        """Return hidden states (rows, time, hidden); ids and positions are (rows, time)."""
+        """Return hidden states (rows, time, hidden); ids and positions are (rows, time).
+
+        slots: a slice, whose keys are read without a copy, or a tensor (rows,).
+        """
         w = self.weights
         x = w.embedding[ids].to(self.kv.dtype)
         if w.positions is not None:
@@ -161,10 +178,10 @@ class LeanStore:
         if turn is not None:
             q, k = (rotated(part, *turn).to(x.dtype) for part in (q, k))
         cache = self.kv[layer]
-        cache[0, slots[:, None], :, positions] = k.to(cache.dtype)
-        cache[1, slots[:, None], :, positions] = v.to(cache.dtype)
-        here = slice(0, rows) if time == 1 else slots
-        keys, values = cache[0, here, :, : mask.shape[-1]], cache[1, here, :, : mask.shape[-1]]
+        at = self.range[slots] if isinstance(slots, slice) else slots
+        cache[0, at[:, None], :, positions] = k.to(cache.dtype)
+        cache[1, at[:, None], :, positions] = v.to(cache.dtype)
+        keys, values = (self._held(half, slots, mask.shape[-1]) for half in cache)
         q = q.view(rows, time, s.kv_heads, -1, s.head_dim).permute(0, 2, 3, 1, 4)
         scores = q.reshape(rows, s.kv_heads, -1, s.head_dim) @ keys.transpose(-1, -2)
         scores = scores.view(rows, s.kv_heads, -1, time, mask.shape[-1]) * s.head_dim**-0.5

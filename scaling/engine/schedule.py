@@ -91,6 +91,7 @@ class Schedule:
             yield from self._harvest()
             try:
                 if not self._progress():
+                    self.engine.keep_store(self.store)
                     return
             except (RuntimeError, MemoryError) as error:
                 if not is_shortage(error):
@@ -126,7 +127,7 @@ class Schedule:
         wanted = len(chain.context) + max(steps - chain.step, 1) * self.plan.max_new_tokens
         self.capacity = min(wanted, self.engine.context)
         self.rows, spare = self.engine.rows_for(self.capacity, self.max_rows)
-        self.store = self.engine.open_store(self.rows + spare, self.capacity)
+        self.store = self.engine.take_store(self.rows + spare, self.capacity)
         self.free = list(range(self.rows, self.rows + spare))
         self.state = np.zeros(self.rows, ROW)
         self.tokens = np.zeros((self.rows, self.plan.max_new_tokens), np.int64)
