@@ -81,8 +81,8 @@ def attend(qkv, kv, cos, sin, q_gain, k_gain, positions, slots, starts, ends, re
     to = (alone * D)[:, None] + d[None, :]
     tl.store(keys + to, k, mask=first & (d < D)[None, :])
     tl.store(values + to, v.to(kind), mask=first & (d < D)[None, :])
-    score = tl.sum(q.to(tl.float32) * k.to(tl.float32), 1) * scale
-    top = tl.where(first, score, float("-inf"))
+    newest = tl.sum(q.to(tl.float32) * k.to(tl.float32), 1) * scale
+    top = tl.where(first, newest, float("-inf"))
     total = tl.where(first, 1.0, 0.0) + tl.zeros([TILE], tl.float32)
     mixed = tl.where(first, 1.0, 0.0) * v.to(tl.float32) + tl.zeros([TILE, WIDE], tl.float32)
 
@@ -93,15 +93,15 @@ def attend(qkv, kv, cos, sin, q_gain, k_gain, positions, slots, starts, ends, re
         n = begin + tl.arange(0, KEYS)
         inside = (n < high)[:, None] & (d < D)[None, :]
         where = n[:, None] * D + d[None, :]
-        k = tl.load(keys + where, mask=inside, other=0.0)
-        v = tl.load(values + where, mask=inside, other=0.0)
-        score = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+        k_held = tl.load(keys + where, mask=inside, other=0.0)
+        v_held = tl.load(values + where, mask=inside, other=0.0)
+        score = tl.dot(q, tl.trans(k_held), input_precision=PRECISION) * scale
         score = tl.where((n < high)[None, :], score, float("-inf"))
         peak = tl.maximum(top, tl.max(score, 1))
         shrink = tl.exp(top - peak)
         weight = tl.exp(score - peak[:, None])
         total = total * shrink + tl.sum(weight, 1)
-        mixed = mixed * shrink[:, None] + tl.dot(weight.to(kind), v, input_precision=PRECISION)
+        mixed = mixed * shrink[:, None] + tl.dot(weight.to(kind), v_held, input_precision=PRECISION)
         top = peak
     part = (row * HEADS + query) * (2 * SPLITS) + tl.where(own, 0, SPLITS) + split
     tl.store(tops + part, top, mask=known)
