@@ -8,7 +8,7 @@ resampling problems alone answers "what would other problems and other samples g
 both levels counts the samples' noise twice; resampling samples alone answers "what would other
 samples give on just these problems".
 
-The defaults, "score" for accuracies and "percentile" for differences, were measured to cover best:
+The defaults, "score" for accuracies and "student" for differences, were measured to cover best:
 docs/trust.md has the table.
 """
 
@@ -122,11 +122,14 @@ def bootstrap_counts(
     """
     if levels not in LEVELS:
         raise ValueError(f"levels is {levels!r}; allowed: {', '.join(LEVELS)}")
-    drawn, right = np.broadcast_arrays(np.asarray(n), np.asarray(c))
+    drawn, right = np.broadcast_arrays(np.atleast_1d(n), np.asarray(c))
+    if drawn.ndim != 1 or not (drawn >= 1).all() or not np.isfinite(right).all():
+        raise ValueError("n or c is 0, missing, or no row: give n >= 1 and c of each problem")
     budgets = np.atleast_1d(np.asarray(k))
     value = np.asarray(pass_at_k(drawn[:, None], right[:, None], budgets))
-    if levels == "problems":
+    if levels == "problems" or (levels == "both" and len(drawn) == 1):  # one: NaN, with a warning
         return bootstrap_problems(value, replicates, seed)
+    drawn, right = drawn.astype(np.int64), right.astype(np.int64)
     rng, count = np.random.default_rng([seed, 1]), len(drawn)
     chosen = np.broadcast_to(np.arange(count), (replicates, count))
     if levels == "both":
@@ -160,7 +163,7 @@ def interval(
     Source: Efron 1987; Hesterberg 2015, arXiv:1411.5279.
     """
     if method not in METHODS:
-        raise ValueError(f"method is {method!r}; allowed: {', '.join(METHODS)}")
+        raise ValueError(f"method is {method!r}; allowed: {', '.join((*OWN, *METHODS))}")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; give a number between 0 and 1, such as 0.95")
     draws, centre = np.asarray(replicates, dtype=float), np.asarray(estimate, dtype=float)
@@ -200,18 +203,54 @@ def score_interval(
     """
     table = _table(values)
     if ((table < -1e-9) | (table > 1 + 1e-9)).any():
-        raise ValueError("values lie outside 0 to 1: use `difference`, or method percentile or bca")
-    group = _groups(len(table), cluster)
-    units, mean = int(group.max()) + 1, table.mean(axis=0).clip(0, 1)
+        raise ValueError("values lie outside 0 to 1: use `difference`, or another method")
+    mean = table.mean(axis=0).clip(0, 1)
+    residual = _sums((table - mean) / len(table), cluster)
+    units = len(residual)
     if units == 1:
         return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    order = np.argsort(group, kind="stable")
-    start = np.searchsorted(group[order], np.arange(units))
-    residual = np.add.reduceat((table - mean)[order] / len(table), start, axis=0)
     inward = (mean * units + 0.5) / (units + 1)
     variance = ((residual**2).sum(axis=0) * units + inward * (1 - inward) / units) / units
     trials = np.maximum(mean * (1 - mean) / variance, units)
     return _wilson(mean, trials, stdtrit(units - 1, 0.5 + level / 2))
+
+
+def student_interval(
+    values: ArrayLike, cluster: ArrayLike | None = None, level: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Return Student's interval for a mean of differences, (problems, points), ends (points,).
+
+    The variance is that of one unit (problem or family) more than there are, as far from 0 as those
+    that differ are (the mean of d^2 weighed by d^2; 1 where none differs). So where two methods
+    agree on each of few problems, or differ alike, the difference still has a width. Ends of
+    differences within -1 to 1 stay there.
+    """
+    table = _table(values)
+    each = _sums(table / len(table), cluster)
+    units, mean = len(each), table.mean(axis=0)
+    if units == 1:
+        return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    square = ((each * units) ** 2).sum(axis=0)
+    more = ((each * units) ** 4).sum(axis=0) / np.where(square > 0, square, 1.0)
+    more = np.where(square > 0, more, 1.0)
+    variance = (((each * units - mean) ** 2).sum(axis=0) + more) / (units + 1) ** 2
+    half = stdtrit(units - 1, 0.5 + level / 2) * np.sqrt(variance)
+    most = max(1.0, np.nanmax(np.abs(table), initial=0.0))
+    return np.maximum(mean - half, -most), np.minimum(mean + half, most)
+
+
+def _sums(table: Floats, cluster: ArrayLike | None) -> Floats:
+    """Return the sum over each family of problems, (families, points)."""
+    if cluster is None:
+        return table
+    group = _groups(len(table), cluster)
+    order = np.argsort(group, kind="stable")
+    start = np.searchsorted(group[order], np.arange(int(group.max()) + 1))
+    return np.add.reduceat(table[order], start, axis=0)
+
+
+#: intervals that are not read from replicates
+OWN = {"score": score_interval, "student": student_interval}
 
 
 def mean_interval(
@@ -224,14 +263,15 @@ def mean_interval(
 ) -> Estimate:
     """Return the mean over problems of values (problems, points), with its interval and replicates.
 
-    method: "score" (`score_interval`), or "percentile", "bca" (`interval`). NaN where any problem
-    is NaN, and the ends NaN, with a warning, for one problem or one family.
+    method: "score" (`score_interval`), "student" (`student_interval`, of any unit), "percentile" or
+    "bca" (`interval`). NaN where any problem is NaN, and the ends NaN, with a warning, for one
+    problem or one family.
     """
     table = _table(values)
     units = int(_groups(len(table), cluster).max()) + 1
     mean, draws = table.mean(axis=0), bootstrap_problems(table, replicates, seed, cluster)
-    if method == "score":
-        low, high = score_interval(table, cluster, level)
+    if method in OWN:
+        low, high = OWN[method](table, cluster, level)
     else:
         low, high = interval(draws, mean, method, level, units)
     return Estimate(mean, low, high, draws, len(table), units)
@@ -243,13 +283,14 @@ def difference(
     replicates: int = REPLICATES,
     seed: int = 0,
     cluster: ArrayLike | None = None,
-    method: str = "percentile",
+    method: str = "student",
     level: float = 0.95,
 ) -> Estimate:
     """Return mean(a) - mean(b) with its interval, paired: row i of both is the same problem.
 
     a, b: (problems, points) or (problems,). What makes a problem hard for both drops out, which two
-    separate intervals cannot see. An interval that holds 0 is a claim below the noise.
+    separate intervals cannot see. An interval that holds 0 is a claim below the noise. method:
+    "student" (`student_interval`), or "percentile", "bca" (`interval`).
     """
     first, second = _table(a), _table(b)
     if first.shape != second.shape:
@@ -299,6 +340,10 @@ def detectable_effect(
     standard deviation over problems of the true paired difference and `within` the mean of p (1-p):
     `pilot_spread` measures both.
     """
+    if not between >= 0 or not 0 <= within <= 0.25:
+        raise ValueError(
+            f"between is {between}, within {within}; give a spread of 0 or more, and 0 to 1/4"
+        )
     reach = ndtri(0.5 + level / 2) + ndtri(power)
     noise = between**2 + 2 * within / np.asarray(samples, dtype=float)
     return reach * np.sqrt(noise / np.asarray(problems, dtype=float))

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ from scaling.estimates import (
     roc,
     verifier_rates,
 )
+from scaling.estimates.adaptive import stopped_vote
 from scaling.estimates.votes import _Case, _win_probabilities
 
 NAN = float("nan")
@@ -116,6 +118,7 @@ def test_counts_broadcast_and_a_missing_count_is_nan() -> None:
         (4, 1, 0, "k holds 0"),
         (4, 1, 1.5, "k holds 1.5"),
         (math.inf, 1, 1, "n holds inf"),
+        ([4, 4, 4], [1, 2, 3], [1, 2], r"give n\[:, None\], c\[:, None\] and k"),
     ],
 )
 def test_impossible_counts_are_refused_in_words(
@@ -143,6 +146,10 @@ def test_inverse_pass_at_k_is_nan_above_its_cap_and_refuses_more_than_r_successe
     assert np.isnan(inverse_pass_at_k(8, 1, 2, 9))
     with pytest.raises(ValueError, match="c <= r"):
         inverse_pass_at_k(3, 3, 2, 1)
+    with pytest.raises(ValueError, match="n is up to 100, above the cap of 64"):
+        inverse_pass_at_k(100, 1, 2, 1, cap=64)
+    with pytest.raises(ValueError, match="do not broadcast"):
+        inverse_pass_at_k([3, 4, 5], [1, 1, 1], 2, [1, 2])
 
 
 # ------------------------------------------------------------------ best of k
@@ -249,6 +256,31 @@ def test_exact_majority_lies_within_the_error_of_a_plain_simulation() -> None:
     drawn, error = majority_at_k(answers, correct, k, subsets=4000, seed=1)
     assert (np.abs(drawn - exact) <= 4.5 * error + 1e-12).all()
     assert (error < 0.009).all()
+
+
+@pytest.mark.parametrize("none", [None, NAN, -1, pd.NA, pd.NaT])
+def test_the_unanswered_beside_strings_never_win(none: Any) -> None:
+    """Story: numpy made of NaN in a list of strings the answer "nan", which won the vote."""
+    assert majority_at_k(["5", none, none], [1, 0, 0], 3) == 1
+    assert majority_at_k([["5", none, none], ["6", "7", "7"]], [[1, 0, 0]] * 2, 3).tolist() == [
+        1,
+        0,
+    ]
+    assert majority_at_k(pd.Series(["5", none, none], dtype=object), [1, 0, 0], 3) == 1
+    assert stopped_vote([["5", none, none]], [[1, 0, 0]], np.ones((1, 3)), 1)[0] == 1
+
+
+def test_tuples_are_answers_and_lists_are_refused_in_one_line() -> None:
+    assert majority_at_k([(1, 2), (1, 2), (3,)], [1, 1, 0], 3) == 1
+    for answers, told in (
+        ([["a"], ["b"], ["b"]], "an answer is a list, not hashable"),
+        (5, "answers: give"),
+        ([1, 2, 3, 4], "correct has shape"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            majority_at_k(answers, [1, 0, 0], 3)
+    with pytest.raises(ValueError, match="answers differ in number"):
+        majority_at_k([["a"], ["b", "b"]], [[1, 0], [0, 0]], 1)
 
 
 @pytest.mark.parametrize("none", [None, NAN, -1])
@@ -386,6 +418,12 @@ def test_accuracy_under_an_imperfect_verifier_meets_a_simulation_and_stops_at_it
     plateau = p * 0.9 / (p * 0.9 + (1 - p) * 0.2)
     np.testing.assert_allclose(accepted_at_k(p, 0.9, 0.2, np.inf)[0][:, 0], plateau)
     np.testing.assert_allclose((right + wrong)[:, -1], 1, atol=1e-5)
+
+
+def test_budgets_below_zero_are_refused() -> None:
+    with pytest.raises(ValueError, match="k holds -1"):
+        accepted_at_k([0.5], 0.9, 0.1, -1)
+    assert accepted_at_k([0.5], 0.9, 0.1, [0])[0] == 0
 
 
 def test_a_perfect_verifier_has_no_best_budget_and_an_imperfect_one_with_a_penalty_has() -> None:

@@ -15,13 +15,14 @@ from scipy.special import huber
 from scipy.stats import binom
 
 from scaling.estimates import pass_at_k
-from scaling.fits import fit, forecast, tournament
+from scaling.fits import fit, fitting, forecast, tournament
 from scaling.fits.forecast import score
 from scaling.fits.laws import LAWS
 from scaling.fits.losses import residuals, squares
 from scaling.intervals import bootstrap_problems
 from scaling.records import Curve
 
+NAN = float("nan")
 K = 2.0 ** np.arange(11)
 C = 10 ** np.linspace(12, 17, 14)
 N, M = (a.ravel() for a in np.meshgrid(10 ** np.linspace(7, 9, 5), 10 ** np.linspace(0.7, 2.7, 5)))
@@ -164,9 +165,14 @@ def test_a_thousand_replicates_take_a_blink() -> None:
 
 
 # ---------------------------------------------------------------- options change something
+COUNTS = np.full(60, 16), np.random.default_rng(9).binomial(16, np.linspace(0.01, 0.9, 60))
+
+
 @pytest.mark.parametrize(
     ("law", "option"),
     [
+        ("beta_binomial", {"bootstrap": 99}),
+        ("beta_binomial", {"seed": 1}),
         ("power_floor", {"weights": np.linspace(1, 5, len(K))}),
         ("power_floor", {"delta": 1e-3}),
         ("chinchilla", {"delta": 1e-3, "fit_scale": True}),
@@ -176,7 +182,7 @@ def test_a_thousand_replicates_take_a_blink() -> None:
     ],
 )
 def test_every_option_changes_the_fit(law: str, option: dict[str, Any]) -> None:
-    x, y, _ = planted(law, 5, 0.01)
+    x, y, _ = (*COUNTS, 0) if law == "beta_binomial" else planted(law, 5, 0.01)
     plain = {"bootstrap": 60} | ({"delta": option["delta"]} if "fit_scale" in option else {})
     option = {"bootstrap": 60} | option
     before, after = fit(law, x, y, **plain), fit(law, x, y, **option)
@@ -184,6 +190,38 @@ def test_every_option_changes_the_fit(law: str, option: dict[str, Any]) -> None:
     assert fit(law, x, y, **option).interval == after.interval, (
         "the same call gives the same answer"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("beta_binomial", *COUNTS), {"weights": np.ones(60)}),
+        (("beta_binomial", *COUNTS), {"delta": 1e-3}),
+        (("beta_binomial", *COUNTS), {"fit_scale": True}),
+        (("beta_binomial", *COUNTS), {"replicates": np.ones((30, 60))}),
+        (("beta_binomial", *COUNTS), {"resample": "points"}),
+        (("power", K, K), {"replicates": np.ones((30, 11)), "resample": "points"}),
+        (("power", curve(K, np.ones((30, 11)))), {"y": K}),
+        (("power", curve(K, np.ones((30, 11)))), {"replicates": np.ones((30, 11))}),
+        (("power", curve(K, np.ones((30, 11)))), {"resample": "residuals"}),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(arguments: tuple, option: dict) -> None:
+    with pytest.raises(ValueError, match=f"{list(option)[-1]} does not apply"):
+        fit(*arguments, **option)
+
+
+def test_as_many_starts_are_tried_as_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Story: 4,500 starts were a grid of 67 by 67."""
+    tried = []
+    whole = fitting._best
+    monkeypatch.setattr(
+        fitting, "_best", lambda f, law, s, n: tried.append(s) or whole(f, law, s, n)
+    )
+    x, y, _ = planted("chinchilla", 1)
+    for count in (1, 7, 4500):
+        fit("chinchilla", x, y, starts=count, bootstrap=0)
+        assert len(np.unique(tried[-1], axis=0)) == count
 
 
 def test_more_starts_never_end_higher() -> None:
@@ -272,6 +310,14 @@ def test_as_many_points_as_parameters_give_no_interval() -> None:
     assert "more points than parameters" in fitted.message
 
 
+@pytest.mark.parametrize("law", [*PLANTED, "beta_binomial", "kumaraswamy_zero"])
+def test_compute_of_nothing_or_less_has_no_value(law: str) -> None:
+    for x in (0.0, -3.0, NAN):
+        axes = np.array([x, 2.0]) if LAWS[law].axes == 1 else (np.full(2, 9.0), np.array([x, 2.0]))
+        value = LAWS[law].predict(axes, np.full(len(LAWS[law].params), 0.5))
+        assert np.isnan(value).tolist() == [True, False]
+
+
 def test_points_without_an_estimate_are_left_out() -> None:
     x, y, _ = planted("exp_power", 1)
     holes = np.where(x > 200, np.nan, y)
@@ -287,12 +333,19 @@ def test_points_without_an_estimate_are_left_out() -> None:
     ("arguments", "options", "says"),
     [
         (("nonsense", K, K), {}, "unknown law 'nonsense'; allowed: power"),
-        (("sigmoid", K[:3], K[:3]), {}, "sigmoid has 4 parameters and the curve 3 .*power"),
+        (("sigmoid", K[:3], K[:3] / 4), {}, "sigmoid has 4 parameters and the curve 3 .*power"),
         (("sigmoid", np.ones(9), np.linspace(0, 1, 9)), {}, "1 distinct points"),
         (("power", np.arange(5.0), np.ones(5)), {}, "log axis"),
         (("power", -K, K), {}, "log axis"),
         (("power", K, K[:4]), {}, "give equal"),
         (("power", K), {}, "x without y"),
+        (("power", None, K), {}, "no x; give a Curve"),
+        ((None, K, K), {}, "unknown law 'None'"),
+        (("power", K, K), {"starts": -3}, "starts is -3"),
+        (("power", K, K), {"bootstrap": -1}, "bootstrap -1"),
+        (("exp_power", K, 100 / K), {}, "a law of accuracy, from 0 to 1; y reaches from .* to 100"),
+        (("beta_binomial_zero", curve(-K, np.ones((30, len(K))))), {}, "a law of accuracy"),
+        (("sigmoid", K, K - 2), {}, "such as power_floor"),
         (("power", K, np.where(K == 4, np.inf, K)), {}, "y holds infinity"),
         (("chinchilla", K, K), {}, "takes 2 axes"),
         (("chinchilla", (N, N * M), -N), {}, "every y must be positive"),

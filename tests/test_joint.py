@@ -51,7 +51,7 @@ def planted(name: str, noise: float = 0.01, replicates: int = 200) -> tuple[np.n
     """Return accuracy and replicates, which scatter about it as it scatters about the truth."""
     y = law_of(name).predict((TRAIN, TEST), np.array(PLANTED[name]))
     rng = np.random.default_rng(1)
-    seen = y + noise * rng.standard_normal(len(y))
+    seen = np.clip(y + noise * rng.standard_normal(len(y)), 0, 1)
     return seen, seen + noise * rng.standard_normal((replicates, len(y)))
 
 
@@ -277,6 +277,20 @@ def test_a_law_is_chosen_without_a_look_at_what_is_forecast() -> None:
     pd.testing.assert_frame_equal(inside, same)
 
 
+def test_accuracy_that_compute_does_not_change_is_no_success_and_exchanges_nothing() -> None:
+    """Story: slopes at rounding error passed as a fit, and their ratio as a rate of 0.4."""
+    rng = np.random.default_rng(0)
+    flat = np.full(len(TRAIN), 0.5)
+    fitted = fit_joint("plane_logit", TRAIN, TEST, flat, bootstrap=0)
+    assert not fitted.success
+    assert "try" in fitted.message
+    assert np.isnan(exchange_rate(fitted, 1e13, 1e10).rate)
+    noisy = flat + 0.01 * rng.standard_normal(len(TRAIN))
+    replicates = noisy + 0.02 * rng.standard_normal((200, len(TRAIN)))
+    fitted = fit_joint("plane_logit", TRAIN, TEST, noisy, replicates=replicates)
+    assert np.isnan(exchange_rate(fitted, 1e13, 1e10).rate)
+
+
 def test_bad_input_is_refused() -> None:
     y, _ = planted("plane_logit")
     with pytest.raises(ValueError, match="give n_params"):
@@ -291,6 +305,10 @@ def test_bad_input_is_refused() -> None:
     for name in ("plane_logit", "item_response"):
         with pytest.raises(ValueError, match="positive"):
             fit_joint(name, 0 * TRAIN, TEST, y)
+    with pytest.raises(ValueError, match="from 0 to 1; y reaches from 50"):
+        fit_joint("plane_logit", TRAIN, TEST, 50 + y)
+    with pytest.raises(ValueError, match="train_flops holds 0; give compute above 0"):
+        iso_line(exact("jones"), 0.5, 0)
     with pytest.raises(ValueError, match="between 0 and 1"):
         iso_line(exact("jones"), 1.5, TRAIN)
     with pytest.raises(ValueError, match="factor > 1"):

@@ -247,11 +247,13 @@ def test_without_a_yaml_parser_one_line_says_so(tmp_path, monkeypatch, capsys):
 
 def test_counts_come_back_from_a_csv_and_impossible_ones_are_named(tmp_path):
     path = tmp_path / "c.csv"
-    path.write_text("problem,n,c\na,4,1\nb,4,5\nc,4,x\nd,2,2\na,4,1\n")
+    path.write_text("problem,n,c\na,4,1\nb,4,5\nc,4,x\nd,2,2\na,4,1\np4,0,0\n")
     table, rejected = read_samples(path, "csv")
-    assert [x.tolist() for x in counts(table)] == [[8, 2], [2, 2]]
-    assert [where for where, _ in rejected] == ["line 3", "line 4"]
-    assert "0 <= c <= n" in rejected[0][1]
+    assert [x.tolist() for x in counts(table)] == [[4, 2], [1, 2]]
+    assert [where for where, _ in rejected] == ["line 3", "line 4", "line 6", "line 7"]
+    assert "b: c is 5, n is 4; needed is 0 <= c <= n" in rejected[0][1]
+    assert rejected[2][1] == "a came before, on line 2: the first counts"
+    assert "p4: c is 0, n is 0; needed is 0 <= c <= n, n from 1" in rejected[3][1]
     path.write_text("problem,n\na,4\n")
     with pytest.raises(ValueError, match="no column c"):
         read_samples(path, "csv")

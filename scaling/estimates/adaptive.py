@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from scaling.estimates.counts import Floats
 from scaling.estimates.pools import pools_of
-from scaling.estimates.votes import _credit, _intern
+from scaling.estimates.votes import _credit, _intern, voted_pools
 
 
 def stopped_vote(
@@ -31,7 +31,7 @@ def stopped_vote(
     """
     if agree < 1:
         raise ValueError(f"agree is {agree}; give the votes at which to stop, 1 or more")
-    pool, given = pools_of(correct, answers, "answers")
+    pool, given = voted_pools(correct, answers)
     spent = pools_of(correct, cost, "cost")[1].astype(float)
     result = np.full((2, len(pool)), np.nan)
     for i, here in enumerate(~np.isnan(pool)):

@@ -49,6 +49,13 @@ def budgets_of(k: ArrayLike) -> NDArray[np.int64]:
 def _draws(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> tuple[Any, Any, Any, NDArray[np.bool_]]:
     """Return n, c, k as whole numbers (0 for NaN), and where k of n can be drawn."""
     drawn, right, draws = _whole("n", n), _whole("c", c), _whole("k", k, least=1)
+    try:
+        np.broadcast_shapes(drawn.shape, right.shape, draws.shape)
+    except ValueError:
+        raise ValueError(
+            f"n has shape {drawn.shape}, c {right.shape}, k {draws.shape}, which do not broadcast; "
+            "of many problems and budgets give n[:, None], c[:, None] and k"
+        ) from None
     if (right > drawn).any():
         raise ValueError("c is larger than n; give c correct samples among n drawn, so c <= n")
     defined = (drawn >= draws) & (right >= 0)
@@ -97,6 +104,8 @@ def inverse_pass_at_k(
     """
     if int(r) != r or r < 1 or (_whole("c", c) > r).any():
         raise ValueError(f"r is {r}, c up to {np.nanmax(c):g}; give r >= 1 and c <= r")
+    if cap is not None and (_whole("n", n) > cap).any():
+        raise ValueError(f"n is up to {np.nanmax(n):g}, above the cap of {cap}: give the draws")
     drawn, right, draws, _ = _draws(n, c, k)
     last, left = np.maximum(drawn - 1, 0), drawn - 1 - draws
     stopped = 1.0 - choose_ratio(np.maximum(left, 0), last, r - 1) * (left >= r - 1)

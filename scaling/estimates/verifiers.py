@@ -88,6 +88,8 @@ def accepted_at_k(
     rates = np.array([true_positive, false_positive])
     if ((chance < 0) | (chance > 1)).any() or ((rates < 0) | (rates > 1)).any():
         raise ValueError("p and the rates are probabilities: give numbers between 0 and 1")
+    if not (draws >= 0).all():
+        raise ValueError(f"k holds {draws.min():g}; give budgets of 0 or more, infinity included")
     good, bad = chance * true_positive, (1 - chance) * false_positive
     accept = good + bad
     stopped = 1 - np.where(accept > 0, (1 - accept) ** draws, 1.0)

@@ -21,16 +21,43 @@ FEW = 4  # classes of one size up to which multiplying beats squaring
 SMALL = 512  # pools up to this size share tables: larger ones have too few sizes in common
 
 
+def voted_pools(correct: ArrayLike, answers: Any) -> tuple[Floats, NDArray[Any]]:
+    """Return `pools_of` correct and answers, each answer kept as it is.
+
+    Beside strings numpy would make the string "nan" of NaN, "-1" of -1, columns of tuples.
+    """
+    if not hasattr(answers, "__array__"):
+        rows = [answers] if np.ndim(correct) == 1 else answers
+        if not all(hasattr(row, "__iter__") for row in (rows, *rows)):
+            raise ValueError("answers: give (samples,) or (problems, samples), as of correct")
+        kept = [np.fromiter(row, dtype=object) for row in rows]
+        if len({row.size for row in kept}) > 1:
+            raise ValueError("answers differ in number; pad short pools, with correct = NaN there")
+        answers = kept[0] if np.ndim(correct) == 1 else np.array(kept, dtype=object)
+    return pools_of(correct, answers, "answers")
+
+
 def _intern(answers: NDArray[Any]) -> NDArray[np.int64]:
-    """Return each answer as a small whole number; -1 where there is none (None, NaN, -1)."""
+    """Return each answer as a small whole number; -1 where there is none (None, NaN, NA, -1)."""
     if answers.dtype.kind in "iu" and answers.min() >= -1 and answers.max() < 4 * answers.size:
         return answers.astype(np.int64)
     if answers.dtype == object:
         ids: dict[Any, int] = {None: -1, -1: -1}
-        return np.array([ids.setdefault(a, len(ids)) if a == a else -1 for a in answers], int)
+        return np.array([_place(a, ids) for a in answers], int)
     values, place = np.unique(answers, return_inverse=True)
     none = np.isnan(values) | (values == -1) if values.dtype.kind in "fiu" else values != values
     return np.where(none, -1, np.arange(len(values)))[place]
+
+
+def _place(answer: Any, ids: dict[Any, int]) -> int:
+    """Return an answer's number in `ids`, a new one for a new answer."""
+    try:
+        place = ids.setdefault(answer, len(ids) - 2)
+    except TypeError:
+        kind = type(answer).__name__
+        raise ValueError(f"an answer is a {kind}, not hashable; give text or numbers") from None
+    same = answer == answer  # False for NaN, unknown for pandas' NA
+    return place if isinstance(same, (bool, np.bool_)) and same else -1
 
 
 def _classes(ids: NDArray[np.int64], correct: Floats) -> tuple[NDArray[np.int64], Floats]:
@@ -301,7 +328,7 @@ def majority_at_k(
 ) -> Any:
     """Return the expected correctness of the commonest answer among k samples, exactly.
 
-    answers: (samples,) or (problems, samples), any hashable; None, NaN and the number -1 mean
+    answers: (samples,) or (problems, samples), any hashable; None, NaN, NA and the number -1 mean
     unanswered: such a sample is drawn but cannot win, and a draw of nothing else is wrong. A tie is
     worth 1 / number tied. Votes go by equality, so normalise answers first; an answer whose samples
     disagree on `correct` counts by its share of correct ones. NaN when k > n.
@@ -310,7 +337,7 @@ def majority_at_k(
     `weights` (the shape of answers, 0 or more) gives each vote its weight, for which no closed form
     is known (1000 subsets unless told): both return (estimate, standard error), seeded by `seed`.
     """
-    pool, given = pools_of(correct, answers, "answers")
+    pool, given = voted_pools(correct, answers)
     budgets = np.atleast_1d(budgets_of(k))
     drawn = weights is not None or subsets is not None
     subsets = 1000 if subsets is None else subsets

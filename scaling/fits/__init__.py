@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from scaling.fits.fitting import fit
 from scaling.fits.forecast import forecast, score, tournament
+from scaling.fits.laws import LAWS
 
-__all__ = ["fit", "forecast", "score", "tournament"]
+__all__ = ["LAWS", "fit", "forecast", "score", "tournament"]

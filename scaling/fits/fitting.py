@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -46,19 +48,30 @@ def fit(
     points to try. Points where y is NaN are left out.
 
     A law of a distribution takes counts per problem, `fit("beta_binomial", n, c)`, maximises their
-    likelihood and resamples problems; its rmse is on pass@k, and `n_points` counts problems.
+    likelihood and resamples problems; its rmse is on pass@k, and `n_points` counts problems. An
+    option that does not apply is refused.
 
     `success` is False, and `message` says what to try, where the optimum was not reached, is not
     unique or sits at a bound, where replicates failed, and where counts hold more zeros than the
     law can. Intervals are NaN below 20 replicates. ValueError for x <= 0 or too few points.
     """
-    law = law if isinstance(law, Law) else look_up(LAWS, law, "law")
+    law = law if isinstance(law, Law) else look_up(LAWS, str(law), "law")
+    if (starts is not None and starts < 1) or bootstrap < 0:
+        raise ValueError(
+            f"starts is {starts}, bootstrap {bootstrap}; give 1 or more, and 0 or more"
+        )
+    given = {"replicates": replicates, "weights": weights, "delta": delta}
+    given |= {"fit_scale": fit_scale or None, "resample": None if resample == "auto" else resample}
     if isinstance(x, Curve):
+        _refuse(given | {"y": y}, ("y", "replicates", "resample"), "a Curve holds its own")
         x, y, replicates = x.x, x.y, x.replicates
-    elif y is None:
-        raise ValueError("fit got x without y; give a Curve, or x and y")
+    elif x is None or y is None:
+        raise ValueError("fit got x without y, or no x; give a Curve, or x and y")
     elif law.density is not None:
+        _refuse(given, given, f"{law.name} maximises the likelihood of counts")
         return _fit_counts(law, np.asarray(x, float), np.asarray(y, float), starts, bootstrap, seed)
+    elif replicates is not None:
+        _refuse(given, ("resample",), "replicates are resampled already")
     if delta is not None and not delta > 0:
         raise ValueError(f"delta is {delta}; give a positive number, or None for least squares")
     if fit_scale and delta is None:
@@ -84,6 +97,13 @@ def fit(
             z, np.zeros(1, int)
         )[3]
     return _report(law, params, good, z[0], converged[0], curvature[0], off, len(y))
+
+
+def _refuse(given: dict[str, Any], names: Iterable[str], why: str) -> None:
+    """Raise ValueError for an option that was given and would be ignored."""
+    for name in names:
+        if given[name] is not None:
+            raise ValueError(f"{name} does not apply: {why}; leave it out")
 
 
 @dataclass(frozen=True)
@@ -145,12 +165,14 @@ def _grid(law: Law, x: Axes, y: Array, w: Array, count: int | None) -> Array:
     """Return starts (starts, parameters): a grid of the non-linear ones, the linear ones solved."""
     grid = law.search(x)
     if count:
-        each = max(2, round(count ** (1 / len(grid))))
+        each = math.ceil(count ** (1 / len(grid)) - 1e-9)
         grid = {
             name: np.interp(np.linspace(0, len(v) - 1, each), np.arange(len(v)), v)
             for name, v in grid.items()
         }
     searched = np.array(list(product(*grid.values())))
+    if count:
+        searched = searched[np.linspace(0, len(searched) - 1, count).astype(int)]
     p = np.where(law.moved_in_logs, 1.0, np.zeros((len(searched), len(law.params))))
     p[:, [law.params.index(name) for name in grid]] = searched
     if law.linear:
@@ -183,6 +205,11 @@ def _checked(
         raise ValueError("weights must be finite and not negative")
     if law.log_response and not (y > 0).all():
         raise ValueError(f"{law.name} compares log y; every y must be positive, got {y.min()}")
+    if law.share and ((y < -1e-9) | (y > 1 + 1e-9)).any():
+        raise ValueError(
+            f"{law.name} is a law of accuracy, from 0 to 1; y reaches from {y.min():g} to "
+            f"{y.max():g}: give shares, or a law that is free, such as power_floor"
+        )
     points = len(set(zip(*(axis[w > 0] for axis in axes), strict=True)))
     if points < len(law.params):
         fewer = [k for k, v in LAWS.items() if v.axes == law.axes and len(v.params) <= points]

@@ -108,11 +108,11 @@ UNITS = "(train_flops C, test_flops T) -> accuracy"
 JONES = "Jones 2021, arXiv 2104.03113"
 TABLE = (
     *(Law(f"plane_{link.__name__}", ("intercept", "train", "test"), partial(plane, link=link), {},
-          lambda x: PLANE, f"{link.__name__} y = {SUM}", UNITS, JONES, axes=2, rescale=shift)
+          lambda x: PLANE, f"{link.__name__} y = {SUM}", UNITS, JONES, axes=2, share=True, rescale=shift)
       for link in (logit, probit, loglog)),
     Law("jones", ("intercept", "train", "test", "plateau"), jones, {},
         lambda x: PLANE | {"plateau": np.array([-2.0, 0.0, 2.0, 5.0])},
-        f"logit y = min(plateau, {SUM})", UNITS, JONES, axes=2, rescale=shift),
+        f"logit y = min(plateau, {SUM})", UNITS, JONES, axes=2, share=True, rescale=shift),
     Law("item_response", ("ability", "growth", "spread"),
         partial(item_response, centre=0.0, cost=(0.0, 0.0)), {"spread": (1e-3, 50.0)},
         lambda x: {"ability": np.linspace(-12, 6, 10), "growth": np.linspace(0.1, 5, 6),
@@ -120,7 +120,7 @@ TABLE = (
         "y = E 1 - (1 - p)^k, logit p = ability + growth log10(C / C0) - spread z, z ~ N(0, 1), "
         "k = T / cost(C)", UNITS,
         "Rasch's model of items; pass@k as in Chen et al. 2021, arXiv 2107.03374",
-        axes=2, logs=("spread",)),
+        axes=2, share=True, logs=("spread",)),
     Law("emergence", ("top", "middle", "growth", "size", "precision"), emergence,
         {"growth": (0.02, 20.0), "size": (-2.0, 2.0), "precision": (0.05, 1e4),
          "top": (-10.0, 10.0)},
@@ -131,7 +131,7 @@ TABLE = (
         "top - (M N^size / C)^growth, log10 M = middle",
         "(train_flops C, samples k, parameters N) -> coverage",
         "the data term of Hoffmann et al. 2022, arXiv 2203.15556, as an ability",
-        axes=3, logs=("growth", "precision")),
+        axes=3, share=True, logs=("growth", "precision")),
     Law("additive", ("ceiling", "A", "B", "alpha", "beta"), additive,
         {"ceiling": (0.0, 1.0), "A": (1e-9, 1e9), "B": (1e-9, 1e9),
          "alpha": (0.0, 3.0), "beta": (0.0, 3.0)},
@@ -139,7 +139,7 @@ TABLE = (
                    "alpha": spread(0.05, 1.0, 6), "beta": spread(0.05, 1.0, 6)},
         "y = ceiling exp(-A / C^alpha - B / T^beta)", UNITS,
         "the form of Hoffmann et al. 2022, arXiv 2203.15556, for -log accuracy",
-        linear=("ceiling",), axes=2, logs=("A", "B"),
+        linear=("ceiling",), axes=2, share=True, logs=("A", "B"),
         rescale=scaled(lambda y, a, b, alpha, beta: [(0, alpha, 0, 0, 0), (0, 0, beta, 0, 0)])),
 )
 # fmt: on
@@ -184,12 +184,20 @@ def fit_joint(
         axes = train, test, np.broadcast_to(np.asarray(n_params, float).ravel(), train.shape)
     common: dict[str, Any] = {"weights": weights, "bootstrap": bootstrap, "seed": seed}
     if not scatter:
-        return fit(row, axes, accuracy, replicates=replicates, **common)
+        return _steep(fit(row, axes, accuracy, replicates=replicates, **common), axes)
     if replicates is None:
         raise ValueError("scatter widens the intervals of replicates; give replicates")
     size = train if n_params is None else np.broadcast_to(np.ravel(n_params), train.shape)
     checkpoint = np.unique(np.stack([train, size]), axis=1, return_inverse=True)[1].ravel()
-    return scattered(row, axes, np.ravel(accuracy), replicates, checkpoint, **common)
+    return _steep(scattered(row, axes, np.ravel(accuracy), replicates, checkpoint, **common), axes)
+
+
+def _steep(fitted: Fit, axes: tuple[Array, ...]) -> Fit:
+    """Return the fit, not a success where it says that compute changes nothing."""
+    if np.ptp(fitted.predict(axes)) > GRAIN:
+        return fitted
+    flat = "accuracy is the same at all of this compute: try budgets at which it changes"
+    return replace(fitted, success=False, message=flat)
 
 
 def scattered(
@@ -255,7 +263,7 @@ class Exchange:
     test_flops: float  #: operating point
     factor: float  #: how many times the training compute
     rate: (
-        float  #: test compute times this is as accurate; inf: none is; NaN: training gains nothing
+        float  #: test compute times this is as accurate; inf: none is; NaN: no gain above the noise
     )
     low: float  #: lower end of its 95 % interval; NaN without replicates
     high: float  #: upper end; inf when replicates saturate
@@ -272,6 +280,8 @@ def iso_line(fitted: Fit, accuracy: float, train_flops: Any) -> pd.DataFrame:
     if not 0 < accuracy < 1:
         raise ValueError(f"accuracy is {accuracy}; give a number between 0 and 1")
     train = np.atleast_1d(np.asarray(train_flops, float))
+    if not (train > 0).all():
+        raise ValueError(f"train_flops holds {train.min():g}; give compute above 0")
     p = _parameters(fitted)
     goal = np.full((len(p), len(train)), accuracy)
     test = _solve(lambda t: fitted.function((train, t), p), goal)
@@ -285,14 +295,16 @@ def exchange_rate(
     """Return how many times the test compute is worth `factor` times the training compute here.
 
     The rate r solves accuracy(train, r test) = accuracy(factor train, test). It ends where even
-    unbounded test compute does not reach the right side: from `ends_at` times the training on.
+    unbounded test compute does not reach the right side: from `ends_at` times the training on. NaN
+    where that training gains nothing, by its 95 % interval or to the ninth digit.
     """
     if not (train_flops > 0 and test_flops > 0 and factor > 1):
         raise ValueError("give train_flops > 0, test_flops > 0 and factor > 1")
     p, c, t = _parameters(fitted), np.array([[train_flops]]), np.array([[test_flops]])
     here, goal = fitted.function((c, t), p), fitted.function((factor * c, t), p)
     rate = _solve(lambda u: fitted.function((c, u), p), goal) / test_flops
-    rate = np.where(goal > here, rate, np.nan)
+    gain = goal - here
+    rate = np.where((gain > 1e-9) & ~(_ends(gain)[0] <= 0), rate, np.nan)
     best = fitted.function((c, np.array([[10.0**HIGHEST]])), p)
     end = _solve(lambda u: fitted.function((u, t), p), best - 1e-12) / train_flops
     end = np.where(best > CERTAIN, np.inf, np.maximum(end, 1.0))

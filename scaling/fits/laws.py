@@ -39,6 +39,7 @@ class Law:
     log_response: bool = False  #: compare log y, not y
     density: Callable[..., Terms] | None = None  #: log density of logit(success rate)
     axes: int = 1  #: number of axes
+    share: bool = False  #: the value is an accuracy: y outside 0 to 1 is refused
 
     @property
     def moved_in_logs(self) -> Array:
@@ -74,10 +75,15 @@ class Law:
         return axes
 
     def predict(self, x: Array | Axes, p: Array) -> Array:
-        """Return the value (..., points) at `x` (a tuple of axes) for p (..., parameters)."""
-        parameters = np.moveaxis(np.asarray(p, float), -1, 0)[..., None]
+        """Return the value (..., points) at `x` (a tuple of axes) for p (..., parameters).
+
+        NaN where an axis is not positive: laws read them in logarithms.
+        """
+        parameters, axes = np.moveaxis(np.asarray(p, float), -1, 0)[..., None], self.split(x)
         with np.errstate(all="ignore"):
-            return self.function(*self.split(x), *parameters)[0]
+            value = self.function(*axes, *parameters)[0]
+        positive = np.all(np.broadcast_arrays(*(axis > 0 for axis in axes)), axis=0)
+        return np.where(positive, value, np.nan)
 
 
 # ---------------------------------------------------------------- functions of the axes
@@ -224,7 +230,7 @@ def distribution(
     units = "per problem: n samples, c correct (or a coverage curve) -> pass@k"
     source = "Schaeffer et al. 2025, arXiv 2502.17578; Kazdan et al. 2025, arXiv 2510.05197"
     return Law(name, params, coverage(density), bounds, lambda x: grid, formula, units, source,
-               logs=params[:2], density=density)  # fmt: skip
+               logs=params[:2], density=density, share=True)  # fmt: skip
 
 
 BOTH_SIGNS = np.concatenate([spread(-0.02, -4.0), spread(0.02, 2.0, 8)])  # exponents
@@ -242,14 +248,14 @@ TABLE = (
         linear=("a", "floor"), rescale=scaled(lambda a, b, floor: [(-b, 0, 0)])),
     Law("exp_power", ("a", "b"), exp_power, {"a": (-INF, 0.0), "b": (-6.0, 6.0)},
         lambda x: {"a": spread(-0.003, -12.0), "b": BOTH_SIGNS},
-        "exp(a k^b)", "samples -> coverage", "Brown et al. 2024, arXiv 2407.21787",
+        "exp(a k^b)", "samples -> coverage", "Brown et al. 2024, arXiv 2407.21787", share=True,
         rescale=scaled(lambda a, b: [(-b, 0)])),
     Law("sigmoid", ("lower", "upper", "midpoint", "slope"), sigmoid,
         {"lower": SHARE, "upper": SHARE, "slope": (1e-3, 1e3)},
         lambda x: {"midpoint": decades(x[0]), "slope": spread(0.3, 30.0, 12)},
         "lower + (upper - lower) / (1 + exp(-slope (log10 x - midpoint)))",
         "budget -> accuracy; slope per decade", "Ruan et al. 2024, arXiv 2405.10938",
-        linear=("lower", "upper"), logs=("slope",),
+        linear=("lower", "upper"), logs=("slope",), share=True,
         rescale=lambda p, units: p + np.log10(units[0]) * np.array([0, 0, 1, 0])),
     Law("bnsl", ("a", "b", "c0", "c1", "d1", "f1"), bnsl,
         {"c0": (-6.0, 6.0), "c1": (-6.0, 6.0), "f1": (0.02, 20.0)},
@@ -265,7 +271,7 @@ TABLE = (
         lambda x: {"scale": spread(0.05, 50 * x[0].max(), 48)},
         "ceiling - (ceiling - first) / sqrt(1 + (k - 1) / scale)", "votes -> majority's accuracy",
         "derived here from a density of vote margins that is finite at a tie",
-        linear=("first", "ceiling"), logs=("scale",)),
+        linear=("first", "ceiling"), logs=("scale",), share=True),
     Law("chinchilla", ("E", "A", "B", "alpha", "beta"), chinchilla,
         {"E": (1e-6, INF), "alpha": (0.0, 3.0), "beta": (0.0, 3.0)},
         lambda x: {"alpha": spread(0.03, 2.0, 15), "beta": spread(0.03, 2.0, 15)},

@@ -238,15 +238,24 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
         rows = csv.DictReader(file)
         if missing := {"problem", "n", "c"} - set(rows.fieldnames or ()):
             raise ValueError(f"{path} has no column {', '.join(sorted(missing))}")
-        yield from ((f"line {rows.line_num}", row) for row in rows)
+        seen: dict[str, str] = {}  # problem -> its first line
+        for row in rows:
+            where = f"line {rows.line_num}"
+            yield where, (row, seen.get(row["problem"]))
+            seen.setdefault(row["problem"], where)
 
 
-def _counted(record: Any) -> Rows:
+def _counted(named: tuple[Any, str | None]) -> Rows:
+    record, before = named
     n, c = int(record["n"]), int(record["c"])
-    if not 0 <= c <= n <= MOST:
-        raise ValueError(f"c is {c}, n is {n}; needed is 0 <= c <= n <= {MOST}")
+    if not (0 <= c <= n <= MOST and n > 0):
+        raise ValueError(
+            f"{record['problem']}: c is {c}, n is {n}; needed is 0 <= c <= n, n from 1 to {MOST}"
+        )
     if not record["problem"]:
         raise ValueError("it names no problem")
+    if before:
+        raise ValueError(f"{record['problem']} came before, on {before}: the first counts")
     right, wrong = ({"problem": record["problem"], "correct": verdict} for verdict in (1.0, 0.0))
     return [right] * c + [wrong] * (n - c)
 
@@ -256,5 +265,5 @@ FORMATS = {
     "lm-eval": Format(_lines, json.loads, _lm_eval, "samples_*.jsonl of lm-evaluation-harness"),
     "inspect": Format(_inspect_samples, json.loads, _inspect, ".eval or .json log of inspect_ai"),
     "monkeys": Format(_yaml_files, _load_yaml, _monkeys, "YAML of large_language_monkeys"),
-    "csv": Format(_csv_rows, dict, _counted, "columns problem, n, c"),
+    "csv": Format(_csv_rows, tuple, _counted, "columns problem, n, c"),
 }
