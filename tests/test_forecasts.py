@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from scaling.compute import Shape
-from scaling.curves import read_pool
+from scaling.curves import accuracy_table, curve, read_pool
 from scaling.curves.policy import pool_policy
+from scaling.curves.versus import at_equal_cost
 from scaling.fits.forecasts import first_chains, law_tournament, suits, trust
+from scaling.intervals import mean_interval
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import open_run
 
@@ -108,6 +110,32 @@ def test_with_a_verifier_one_selector_is_left_and_difficulty_gains_nothing(pool)
     found = pool_policy([pool], oracle=True)
     assert found.gain_free.value == pytest.approx(np.zeros(5))
     assert (found.gain.claim == "less").any()
+
+
+def test_curves_tables_and_comparisons_resample_whole_families(pool):
+    labels = np.arange(80) // 8
+    named = {f"p{i}": f"family {i // 8}" for i in range(80)}
+    k = pool.budgets()
+    expected = mean_interval(pool.values("oracle", k), 50, cluster=labels)
+    for cluster in (labels, named):
+        found = curve(pool, replicates=50, cluster=cluster)
+        np.testing.assert_array_equal(found.replicates, expected.replicates)
+        np.testing.assert_array_equal(found.low, expected.low)
+        table = accuracy_table([pool], 50, cluster).query("selector == 'oracle'")
+        np.testing.assert_array_equal(table.high, expected.high)
+        gain = at_equal_cost(pool, "oracle", pool, "majority", k=64, cluster=cluster).gain
+        assert gain.units == 10
+    assert pool_policy([pool], cluster=named).gain.units == 10
+    alone = curve(pool, replicates=50)
+    assert (alone.low != found.low).any()
+    assert (alone.y == found.y).all()
+
+
+def test_a_cluster_that_does_not_fit_the_problems_is_one_line(pool):
+    with pytest.raises(ValueError, match="no family of 79 problems: 'p1'"):
+        curve(pool, cluster={"p0": "a"})
+    with pytest.raises(ValueError, match="give a label for 80 problems"):
+        curve(pool, cluster=[1, 2])
 
 
 def test_a_policy_needs_a_pool_to_take_its_pilot_from(pool):

@@ -156,6 +156,23 @@ def test_intervals_of_a_difference_cover_at_120_problems_and_never_too_little(pa
         assert paired(pair, 30, 4000, "percentile") < 0.85
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["student", "percentile", "bca"])
+@pytest.mark.parametrize("problems", [30, 100, 300])
+def test_the_table_of_differences_is_measured_again(problems: int, method: str) -> None:
+    # Rows of the table in docs/trust.md, with 2 points of slack for 1000 studies.
+    table = {
+        "student": {30: (96.5, 100), 100: (94.4, 96.2), 300: (94.5, 95.0)},
+        "percentile": {30: (77.2, 95.1), 100: (91.7, 95.1), 300: (93.1, 95.1)},
+        "bca": {30: (76.5, 95.0), 100: (90.5, 95.2), 300: (92.9, 93.5)},
+    }
+    low, high = table[method][problems]
+    found = 100 * np.array([paired(pair, problems, 1000, method) for pair in PAIRS])
+    print(method, problems, found.min(), found.max())
+    assert low - 2 < found.min()
+    assert found.max() < high + 2
+
+
 def test_a_difference_of_values_that_budgets_smooth_is_covered_too() -> None:
     """Coverage at k of 64 samples by two methods, 4000 studies of 60 problems; errors as above."""
     rng = np.random.default_rng(17)

@@ -8,12 +8,13 @@ from it. Prices follow `compute`: a prompt is prefilled once per problem and sha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from scaling import compute
 from scaling.curves.scored import Costs, Scored, added, as_scored, passes_of, placed, priced
@@ -45,6 +46,7 @@ SELECTORS = {  #: method -> what may be read from its pool
 }
 SUBSETS = 200  #: random subsets of a weighted vote
 WEIGHTED = "weighted "  #: before a score's name: votes weighed by exp(score)
+Cluster = Mapping[str, object] | ArrayLike  #: family by problem id, or one label per problem
 LEDGER = ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds", "logprob")
 
 
@@ -93,6 +95,22 @@ class Pool:
         column = self.run.problems["level"].to_numpy()
         rows = {level: np.flatnonzero(column == level) for level in dict.fromkeys(column)}
         return rows if len(rows) == 1 else {**rows, "all": np.arange(len(column))}
+
+    def families(self, cluster: Cluster | None, rows: np.ndarray) -> np.ndarray | None:
+        """Return the family of each problem in `rows`; None: each is its own."""
+        if cluster is None:
+            return None
+        if isinstance(cluster, Mapping):
+            lost = [name for name in self.run.problems["id"] if name not in cluster]
+            if lost:
+                raise ValueError(f"cluster holds no family of {len(lost)} problems: {lost[0]!r}")
+            cluster = [str(cluster[name]) for name in self.run.problems["id"]]
+        labels = np.asarray(cluster)
+        if labels.shape != (len(self.correct),):
+            raise ValueError(
+                f"cluster {labels.shape}: give a label for {len(self.correct)} problems"
+            )
+        return labels[rows]
 
     @cached_property
     def costs(self) -> Costs:
@@ -287,14 +305,16 @@ def curve(
     replicates: int = REPLICATES,
     seed: int = 0,
     shared_prompt: bool = True,
+    cluster: Cluster | None = None,
 ) -> Curve:
     """Return accuracy against budget with its interval over problems and samples.
 
-    x is the mean cost per problem in `unit`.
+    x is the mean cost per problem in `unit`. With `cluster` whole families are resampled.
     """
     level = next(iter(pool.levels)) if len(pool.levels) == 1 else level
     rows, k = look_up(pool.levels, level, "level"), pool.budgets() if k is None else np.asarray(k)
-    found = mean_interval(pool.values(selector, k)[rows], replicates, seed)
+    family = pool.families(cluster, rows)
+    found = mean_interval(pool.values(selector, k)[rows], replicates, seed, family)
     return Curve(
         x=pool.cost(unit, k, shared_prompt=shared_prompt, selector=selector)[rows].mean(axis=0),
         y=found.value,
@@ -309,7 +329,9 @@ def curve(
     )
 
 
-def accuracy_rows(pool: Pool, replicates: int = REPLICATES) -> Iterator[tuple[object, ...]]:
+def accuracy_rows(
+    pool: Pool, replicates: int = REPLICATES, cluster: Cluster | None = None
+) -> Iterator[tuple[object, ...]]:
     """Yield the rows of `accuracy.csv` that one run gives; a grid's method says its chains."""
     k, run, card = pool.budgets(), pool.run, pool.run.card
     series = [(name, 1) for name in pool.selectors if not name.startswith(WEIGHTED)]
@@ -322,7 +344,8 @@ def accuracy_rows(pool: Pool, replicates: int = REPLICATES) -> Iterator[tuple[ob
         values = pool.values(selector, k, chains)
         costs = [pool.cost(unit, k, chains, selector=selector) for unit in ("tokens", "flops")]
         for level, rows in pool.levels.items():
-            found = mean_interval(values[rows], replicates)
+            family = pool.families(cluster, rows)
+            found = mean_interval(values[rows], replicates, cluster=family)
             tokens, flops = (cost[rows].mean(axis=0) for cost in costs)
             which = run.task, level, card.name, card.n_params, card.train_flops, method, selector
             columns = k * chains, tokens, flops, found.value, found.low, found.high
@@ -330,7 +353,9 @@ def accuracy_rows(pool: Pool, replicates: int = REPLICATES) -> Iterator[tuple[ob
                 yield *which, *point, len(rows), pool.n_missing
 
 
-def accuracy_table(pools: Iterable[Pool], replicates: int = REPLICATES) -> pd.DataFrame:
+def accuracy_table(
+    pools: Iterable[Pool], replicates: int = REPLICATES, cluster: Cluster | None = None
+) -> pd.DataFrame:
     """Return one row per task, level, model, method, selector and budget."""
-    rows = [row for pool in pools for row in accuracy_rows(pool, replicates)]
+    rows = [row for pool in pools for row in accuracy_rows(pool, replicates, cluster)]
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from scaling.curves import SELECTORS, Pool
+from scaling.curves import SELECTORS, Cluster, Pool
 from scaling.intervals import Estimate, problem_weights
 
 Floats = NDArray[np.float64]
@@ -130,6 +130,7 @@ def pool_policy(
     points: int = 5,
     bins: int = 3,
     seed: int = 0,
+    cluster: Cluster | None = None,
 ) -> PolicyGain:
     """Return what choosing by difficulty gains over the best single strategy, on logged runs.
 
@@ -157,7 +158,8 @@ def pool_policy(
                 strategies[name] = here.values(selector, k), here.cost(unit, k)
     most = rest.cost(unit, rest.budgets()[-1:]).mean()
     budget = np.geomspace(2 * charge.max(), most, points)
-    return policy_gain(strategies, signal, charge, budget, bins=bins, seed=seed)
+    family = first.families(cluster, np.arange(len(first.correct)))
+    return policy_gain(strategies, signal, charge, budget, bins=bins, seed=seed, cluster=family)
 
 
 def _pilot(

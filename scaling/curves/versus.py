@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.curves import Pool
+from scaling.curves import Cluster, Pool
 from scaling.intervals import Estimate, difference
 
 
@@ -36,12 +36,13 @@ def at_equal_cost(
     unit: str = "flops",
     k: int | None = None,
     stopping: bool = False,
+    cluster: Cluster | None = None,
 ) -> Versus:
     """Return a method at budget k (its largest, unless told) beside best-of-N at the same cost.
 
     Between two numbers of samples the rival mixes them. stopping: the rival is told its verdicts
-    and stops at its first right sample. Errors: ValueError for other problems, or a cost outside
-    the rival's pool.
+    and stops at its first right sample. With `cluster` whole families of problems are resampled.
+    Errors: ValueError for other problems, or a cost outside the rival's pool.
     """
     if list(pool.run.problems["id"]) != list(rival.run.problems["id"]):
         raise ValueError("the two runs hold other problems; sample both on the same ones")
@@ -63,5 +64,5 @@ def at_equal_cost(
     below = min(int(samples), len(every) - 1)
     ends = rival.values(rival_selector, np.array([below, below + 1]))[rows]
     other = ends[:, 0] + (samples - below) * (ends[:, 1] - ends[:, 0])
-    gain = difference(value, other)
+    gain = difference(value, other, cluster=pool.families(cluster, rows))
     return Versus(float(cost), float(value.mean()), float(other.mean()), samples, gain)
