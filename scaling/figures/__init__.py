@@ -62,7 +62,7 @@ class Study:
             found = list(
                 {p.run.card.name: p for p in sorted(found, key=lambda p: p.correct.size)}.values()
             )
-        return sorted(found, key=lambda p: (p.run.card.n_params, p.run.card.train_flops))
+        return sorted(found, key=lambda p: (p.run.card.n_params, known_flops(p), p.run.card.name))
 
     def fresh(self, pool: Pool) -> Pool:
         """Return best-of-N of the same model on the same task."""
@@ -81,10 +81,32 @@ class Study:
         return curve(pool, selector, unit, level)
 
 
+def known_flops(pool: Pool) -> float:
+    """Return a model's training FLOPs; 0 where they are unknown."""
+    return float(np.nan_to_num(pool.run.card.train_flops))
+
+
+def trained(pools: Sequence[Pool]) -> list[Pool]:
+    """Return the pools that have a place on an axis of training compute."""
+    return [pool for pool in pools if known_flops(pool) > 0]
+
+
+def cost_unit(pools: Sequence[Pool]) -> str:
+    """Return the unit that all pools can be priced in: tokens where a model's FLOPs are unknown."""
+    return "flops" if all(pool.run.card.shape for pool in pools) else "tokens"
+
+
 def size_name(pool: Pool) -> str:
-    """Return a model's size as legends name it."""
+    """Return a model's size as legends name it; its name where a server hides the size."""
+    if not pool.run.card.n_params:
+        return pool.run.card.name.replace("$", r"\$")
     millions = pool.run.card.n_params / 1e6
     return f"{millions:.1f} M" if millions < 10 else f"{millions:,.0f} M"
+
+
+def strata(pool: Pool) -> list[str]:
+    """Return the levels of a pool, without "all" of them where there are several."""
+    return [level for level in pool.levels if level != "all"] or ["all"]
 
 
 def nearest(pools: Sequence[Pool], share: float) -> Pool:
@@ -93,10 +115,10 @@ def nearest(pools: Sequence[Pool], share: float) -> Pool:
 
 
 def model_name(pool: Pool) -> str:
-    """Return a checkpoint as legends name it: parameters, training compute."""
-    if pool.run.card.train_flops is None:
+    """Return a checkpoint as legends name it: parameters, and training compute where known."""
+    if not known_flops(pool):
         return size_name(pool)
-    mantissa, exponent = f"{pool.run.card.train_flops:.1e}".split("e+")
+    mantissa, exponent = f"{known_flops(pool):.1e}".split("e+")
     times = "" if mantissa == "1.0" else f"{float(mantissa):g}×"
     return f"{size_name(pool)}, {times}10{exponent.lstrip('0').translate(RAISED)}"
 
@@ -145,7 +167,9 @@ def joint_points(
 
     unit: of test; "samples" for laws of samples.
     """
-    pools = study.select(task)
+    pools = trained(study.select(task))
+    if not pools:
+        raise ValueError(f"no model on {task} has known train FLOPs: there is no training axis")
     curves = [study.curve(pool, selector, unit, level) for pool in pools]
     cards = [p.run.card for p, c in zip(pools, curves, strict=True) for _ in c.x]
     train, size = np.array([(card.train_flops, float(card.n_params)) for card in cards]).T
@@ -206,8 +230,7 @@ def legend_below(fig, axes, **options: Any) -> None:
 def coverage(study: Study) -> tuple[Any, dict]:
     """Coverage against samples and one law: the checkpoint of each size nearest to 10 % right."""
     facts: dict[str, Any] = {}
-    panels = [(task, level) for task in study.tasks for level in study.select(task)[0].levels]
-    panels = [(task, level) for task, level in panels if level != "all"]
+    panels = [(task, level) for task in study.tasks for level in strata(study.select(task)[0])]
     fig, axes = plots.figure(1, len(panels), height=2.6, sharey=True)
     for ax, (task, level) in zip(axes[0], panels, strict=True):
         for index, pools in enumerate(study.sizes(task).values()):
@@ -225,7 +248,10 @@ def coverage(study: Study) -> tuple[Any, dict]:
 
 
 def methods(study: Study) -> tuple[Any, dict]:
-    """Accuracy against test FLOPs: every selector and method of the most trained largest model."""
+    """Accuracy against test compute: every selector and method of the most trained largest model.
+
+    FLOPs, or tokens where the model's are unknown.
+    """
     facts: dict[str, Any] = {}
     fig, axes = plots.figure(1, len(study.tasks), height=3.1)
     for ax, task in zip(axes[0], study.tasks, strict=True):
@@ -237,14 +263,15 @@ def methods(study: Study) -> tuple[Any, dict]:
             same = [p for p in study.select(task, method) if p.run.card == top.run.card]
             ways = ("oracle", "last") if method == "revision" else ("last",)  # told: they are one
             series += [(pool, selector) for pool in same for selector in ways]
+        unit = cost_unit([top])
         for index, (pool, selector) in enumerate(series):
-            shown = study.curve(pool, selector, "flops", "all")
+            shown = study.curve(pool, selector, unit, "all")
             plots.draw_curve(
                 ax, shown, **plots.look(index) | {"label": series_name(pool, selector)}
             )
             facts[f"{task} {shown.estimator}"] = dict(x=shown.x.tolist(), y=shown.y.tolist())
-        fresh = study.curve(top, "oracle", "flops", "all")
-        stopped = top.stopping_cost("flops", top.budgets()).mean(axis=0)
+        fresh = study.curve(top, "oracle", unit, "all")
+        stopped = top.stopping_cost(unit, top.budgets()).mean(axis=0)
         ax.plot(stopped, fresh.y, color="0.5", linestyle=":", label="samples, told: coverage")
         ax.fill_between(stopped, fresh.low, fresh.high, color="0.5", alpha=0.15, lw=0)
         ax.set(title=f"{task}, {model_name(top)}  ($n$={fresh.n_problems})", ylim=(0, 1.02))
@@ -259,45 +286,63 @@ def two_panels(study: Study) -> tuple[Any, dict]:
     rows = len(study.tasks)
     fig, axes = plots.figure(rows, 2, height=2.2 * rows, sharey="row")
     for (left, right), task in zip(axes, study.tasks, strict=True):
-        selector = HEADLINE.get(task, "oracle")
+        selector, unit = HEADLINE.get(task, "oracle"), cost_unit(study.select(task))
         for index, (size, pools) in enumerate(study.sizes(task).items()):
             style = plots.look(index)
-            trained = train_curve(study, pools, "oracle", 1, "all")
-            plots.draw_points(
-                left, trained.x, trained.y, trained.low, trained.high,
-                color=style["color"], marker=style["marker"], label=size,
-            )  # fmt: skip
-            fitted = fit("sigmoid", trained) if len(trained.x) >= 4 else None
-            if fitted is not None and fitted.success:
-                grid = np.geomspace(trained.x[0], trained.x[-1], 60)
-                plots.draw_fit(left, fitted, grid, color=style["color"], band=False)
-            if fitted is not None:
-                facts[f"{task} {size} train"] = summary(fitted)
+            if checkpoints := trained(pools):
+                shown = train_curve(study, checkpoints, "oracle", 1, "all")
+                facts |= draw_trained(left, shown, style, f"{task} {size} train")
             half = nearest(pools, 0.5)
-            tested = study.curve(half, selector, "flops", "all")
+            tested = study.curve(half, selector, unit, "all")
             plots.draw_curve(right, tested, **style | {"label": model_name(half)})
+        if not left.lines:
+            left.text(0.5, 0.5, "train FLOPs unknown", ha="center", transform=left.transAxes)
         plots.accuracy_axes(left, "flops").set(xlabel="train FLOPs", ylabel=f"{task}: pass@1")
         right.set_ylabel(f"{task}: {SELECTOR_NAMES[selector]}", labelpad=6)
         left.set_ylim(0, 1.02)
         right.legend(title="parameters, train FLOPs")
-    axes[0][0].set_title(f"one sample, more training  ($n$={trained.n_problems} problems each)")
+    axes[0][0].set_title(f"one sample, more training  ($n$={tested.n_problems} problems each)")
     axes[0][1].set_title("the checkpoint nearest to half right, more samples")
-    axes[0][0].legend(title="parameters (dashed: sigmoid)")
+    if axes[0][0].lines:
+        axes[0][0].legend(title="parameters (dashed: sigmoid)")
     return fig, facts
 
 
-def plane(study: Study) -> tuple[Any, dict]:
+def draw_trained(ax, shown: Curve, style: dict[str, Any], name: str) -> dict[str, Any]:
+    """Draw one size's checkpoints and, through four or more, a sigmoid; return its facts."""
+    plots.draw_points(
+        ax, shown.x, shown.y, shown.low, shown.high,
+        color=style["color"], marker=style["marker"], label=shown.label,
+    )  # fmt: skip
+    if len(shown.x) < 4:
+        return {}
+    fitted = fit("sigmoid", shown)
+    if fitted.success:
+        grid = np.geomspace(shown.x[0], shown.x[-1], 60)
+        plots.draw_fit(ax, fitted, grid, color=style["color"], band=False)
+    return {name: summary(fitted)}
+
+
+def plane(study: Study) -> tuple[Any, dict] | None:
     """Iso-accuracy lines over train and test compute, and what ten times the training is worth."""
     facts: dict[str, Any] = {}
-    fig, axes = plots.figure(1, len(study.tasks), height=2.9)
-    for ax, task in zip(axes[0], study.tasks, strict=True):
+    known = {task: trained(study.select(task)) for task in study.tasks}
+    tasks = [
+        task
+        for task, pools in known.items()
+        if cost_unit(pools) == "flops" and len(set(map(known_flops, pools))) > 1
+    ]
+    if not tasks:
+        return None
+    fig, axes = plots.figure(1, len(tasks), height=2.9)
+    for ax, task in zip(axes[0], tasks, strict=True):
         selector = HEADLINE.get(task, "oracle")
         found = plane_fit(study, task, selector)
         points = plots.draw_plane(
             ax, found.fitted, found.train, found.test, found.accuracy, found.used
         )
         name = SELECTOR_NAMES[selector]
-        count = len(study.select(task)[0].run.problems)
+        count = len(known[task][0].run.problems)
         ax.set_title(f"{task}, {name} ($n$={count}): logit plane\n{exchange_text(found)}")
         facts[task] = summary(found.fitted) | {"exchange": asdict(found.exchange)}
     bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
@@ -397,14 +442,15 @@ def policy(study: Study) -> tuple[Any, dict]:
     for ax, task in zip(axes[0], study.tasks, strict=True):
         top = nearest(study.select(task), 0.5)
         same = [p for p in study.select(task, "revision") if p.run.card == top.run.card]
-        found = pool_policy([top, *same], pilot=max(2, top.correct.shape[1] // 8))
+        unit = cost_unit([top])
+        found = pool_policy([top, *same], pilot=max(2, top.correct.shape[1] // 8), unit=unit)
         ax.axhline(0, color="0.5", linewidth=0.6)
         sides = {"difficulty for nothing": found.gain_free, "its estimate paid for": found.gain}
         for index, (name, gain) in enumerate(sides.items()):
             x, style = found.budget * 1.03**index, plots.look(index) | {"linestyle": "none"}
             ends = (100 * np.asarray(side) for side in (gain.value, gain.low, gain.high))
             plots.draw_points(ax, x, *ends, label=name, **style)
-        plots.accuracy_axes(ax, "flops").yaxis.set_major_formatter(plots.plain())
+        plots.accuracy_axes(ax, unit).yaxis.set_major_formatter(plots.plain())
         claims = ", ".join(dict.fromkeys(found.gain.claim))
         ax.set_title(f"{task}, {model_name(top)} ($n$={found.gain.problems})\npaid for: {claims}")
         ax.set_ylabel("gain over the best\nsingle selector (points)" if ax is axes[0][0] else "")

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from scaling.curves import curve
-from scaling.figures import SELECTOR_NAMES, legend_below, model_name, plots
+from scaling.figures import SELECTOR_NAMES, cost_unit, legend_below, model_name, plots
 from scaling.report.numbers import Part, selectors
 
 FIGURES = {
     "coverage_and_law": "Coverage against samples (steps, for revision) with its law; bars and "
     "bands are intervals, open points were held out.",
-    "accuracy_by_flops": "Accuracy by selector against test FLOPs; bands are intervals.",
+    "accuracy_by_flops": "Accuracy by selector against test FLOPs (tokens, of a model whose FLOPs "
+    "are unknown); bands are intervals.",
 }
 
 
@@ -43,7 +44,8 @@ def _panel(ax, part: Part, name: str, known: list[str]) -> None:
     ax.set_title(f"{title}  ($n$={part.coverage.n_problems})")
     if name == "accuracy_by_flops":
         for selector in selectors(part.pool):
-            found = replace(curve(part.pool, selector, "flops"), label=SELECTOR_NAMES[selector])
+            found = curve(part.pool, selector, cost_unit([part.pool]))
+            found = replace(found, label=SELECTOR_NAMES[selector])
             plots.draw_curve(ax, found, **plots.look(known.index(selector)))
     elif part.fitted is None:
         plots.draw_curve(ax, part.coverage, **plots.look(0))
