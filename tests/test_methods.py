@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from scaling.engine import Engine
-from scaling.methods import METHODS, check_plan, draw, get_method
+from scaling.methods import METHODS, READS, check_plan, draw
 from scaling.models import character_tokenizer, load_lm
 from scaling.records import Completion, Plan, Verdict
 from scaling.tasks import get_task
@@ -150,12 +152,39 @@ def test_a_new_method_is_one_function(monkeypatch):
     ("plan", "says"),
     [
         (Plan(method="best_of_m"), "did you mean 'best_of_n'"),
-        (Plan(steps=3), "best_of_n has one step"),
+        (Plan(steps=3), "steps is 3, but best_of_n does not read it: it is of revision, wait"),
+        (Plan(chains=2, stop_after_correct=5), "5 of 2 chains: no chain would be saved"),
+        (Plan(chains=2, stop_after_correct=2), "2 of 2 chains"),
     ],
 )
 def test_plans_that_do_not_fit_are_one_clear_line(plan, says):
     with pytest.raises(ValueError, match=says):
-        get_method(plan)
+        check_plan(plan)
+
+
+FITS = {"chains": 4, "steps": 4, "width": 4, "keep": 2, "max_new_tokens": 8}
+SET = {"feedback": "verdict", "history": 3, "scorer": "a@b", "stop": ("a",)}
+SET |= {"stop_after_correct": 1, **FITS}
+
+
+@pytest.mark.parametrize("method", READS)
+def test_a_plan_field_that_its_method_does_not_read_is_refused_not_ignored(method):
+    """`--history 3` and `--feedback verdict` once changed nothing of best_of_n but its hash."""
+    fits = {k: v for k, v in FITS.items() if k in READS[method] | {"chains", "max_new_tokens"}}
+    for name, value in SET.items():
+        plan = Plan(method=method, **fits | {name: value})
+        if name in fits or name in READS[method]:
+            check_plan(plan)
+        else:
+            with pytest.raises(ValueError, match=f"^{name} is .* {method} does not read it"):
+                check_plan(plan)
+
+
+def test_every_committed_run_has_a_plan_that_is_still_taken():
+    found = list((Path(__file__).parents[1] / "data").rglob("manifest.json"))
+    assert len(found) > 100
+    for path in found:
+        check_plan(Plan.from_dict(json.loads(path.read_text())["identity"]["plan"]))
 
 
 @pytest.mark.parametrize("method", ["revision", "wait", "thinking", "beam"])

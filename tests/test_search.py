@@ -13,7 +13,7 @@ from test_methods import Words
 from scaling import compute
 from scaling.curves import SEARCHES as READ
 from scaling.curves import read_pool
-from scaling.methods import draw
+from scaling.methods import READS, draw
 from scaling.methods.search import SEARCHES, Node, beam, dvts, particles, rebase
 from scaling.models import load_lm
 from scaling.records import Completion, Plan
@@ -99,7 +99,7 @@ def test_a_beam_finds_the_one_good_branch_where_sampling_finds_it_once_in_64():
 
 @pytest.mark.parametrize("method", SEARCHES)
 def test_every_search_finds_it_too_and_binds_its_cap(method):
-    plan = replace(BEAM, method=method, width=8, steps=24)
+    plan = replace(BEAM, method=method, width=8, steps=24, keep=1 * ("keep" in READS[method]))
     found, _ = run(plan)
     for rows in found.values():
         assert rows[-1].correct
@@ -234,8 +234,8 @@ def test_particles_with_exact_chances_draw_from_the_successes():
         ({"keep": 0}, "keep is 0"),
         ({"method": "baem"}, "did you mean 'beam'"),
         ({"stop_after_correct": 1}, "it is of best_of_n"),
-        ({"feedback": "verdict"}, "no verdicts"),
-        ({"method": "best_of_n", "steps": 1}, "is no search"),
+        ({"feedback": "verdict"}, "feedback is 'verdict', but beam"),
+        ({"method": "best_of_n", "steps": 1}, "keep is 1, but best_of_n"),
     ],
 )
 def test_plans_that_do_not_fit_are_one_clear_line(change, says):
@@ -275,7 +275,8 @@ def test_a_scorer_that_miscounts_or_is_nan_is_one_clear_line(result, says):
 
 def test_minus_infinity_ranks_last_and_breaks_nothing():
     for method in SEARCHES:
-        found, _ = run(replace(BEAM, method=method), scorer=Bad(lambda p: [[-math.inf]] * len(p)))
+        plan = replace(BEAM, method=method, keep=1 * ("keep" in READS[method]))
+        found, _ = run(plan, scorer=Bad(lambda p: [[-math.inf]] * len(p)))
         assert len(found) == 2
 
 

@@ -49,38 +49,45 @@ def wait(plan: Plan, step: int, verdict: Verdict) -> str | None:
 METHODS: dict[str, Append] = {"best_of_n": answer_once, "revision": revise, "wait": wait}
 
 
-def get_method(plan: Plan) -> Append:
-    """Return what a plan's method appends after a step; raises ValueError where they do not fit."""
-    append = look_up(METHODS, plan.method, "method")
-    if plan.method == "best_of_n" and plan.steps > 1:
-        raise ValueError(f"best_of_n has one step, not {plan.steps}; use method='revision'")
-    if plan.history and plan.stop_after_correct:
-        raise ValueError("history with stop_after_correct: a chain of rounds cannot stop early")
-    return append
+READS = {  #: method -> what it reads of the plan fields that not all methods read
+    "best_of_n": {"stop_after_correct", "stop"},
+    "revision": {"steps", "feedback", "history", "stop"},
+    "wait": {"steps", "history", "stop"},
+    "thinking": {"steps"},
+    "beam": {"steps", "width", "keep", "scorer"},
+    "dvts": {"steps", "width", "keep", "scorer"},
+    "rebase": {"steps", "width", "scorer"},
+    "particles": {"steps", "width", "scorer"},
+}
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise ValueError where a plan's method is unknown, or its numbers do not fit it."""
-    if plan.stop_after_correct and plan.method != "best_of_n":
+    """Raise ValueError where a method is unknown, does not read what is set, or cannot have it.
+
+    A method that `READS` does not name reads what revision does, a search what beam search does.
+    """
+    look_up(METHODS | SEARCHES | {"thinking": None}, plan.method, "method")
+    reads = READS.get(plan.method, READS["revision" if plan.method in METHODS else "beam"])
+    for name in sorted(set().union(*READS.values()) - reads):
+        if (value := getattr(plan, name)) != getattr(Plan, name):
+            readers = ", ".join(method for method in READS if name in READS[method])
+            raise ValueError(
+                f"{name} is {value!r}, but {plan.method} does not read it: it is of {readers}; "
+                "leave it out"
+            )
+    if plan.stop_after_correct >= plan.chains:
         raise ValueError(
-            f"stop_after_correct is {plan.stop_after_correct}, but {plan.method} cannot be read "
-            "without bias then: it is of best_of_n; leave it out"
+            f"stop_after_correct is {plan.stop_after_correct} of {plan.chains} chains: no chain "
+            "would be saved; give less, or more chains"
         )
     if plan.method in SEARCHES:
         check_search(plan)
     elif plan.method == "thinking":
         thinking_budgets(plan)
-    else:
-        look_up(METHODS | SEARCHES | {"thinking": None}, plan.method, "method")
-        get_method(plan)
-        if plan.width or plan.keep or plan.scorer:
-            raise ValueError(f"{plan.method} is no search: leave out width, keep and scorer")
 
 
 def check_stop(plan: Plan, lm: LM) -> None:
-    """Raise ValueError for a stop string that can never match, or a method that takes none."""
-    if plan.stop and plan.method not in METHODS:
-        raise ValueError(f"{plan.method} takes no stop strings; allowed: {', '.join(METHODS)}")
+    """Raise ValueError for a stop string that can never match."""
     for stop in plan.stop:
         written = lm.decode(lm.encode(f"a{stop}a"))
         if stop not in written:
@@ -131,7 +138,7 @@ def draw_chains(
     started once r samples of its problem were right; those in flight still finish, so chains
     0..m-1 are always complete and m is read from the log.
     """
-    append, by_id = get_method(plan), {problem.id: problem for problem in problems}
+    append, by_id = METHODS[plan.method], {problem.id: problem for problem in problems}
     samples: dict[str, list[Sample]] = defaultdict(list)
     unfinished, right = Counter[str](), Counter[str]()
     ready: list[Problem] = []
@@ -187,7 +194,7 @@ def draw_recent(
 
     Forgetting makes a new context: after the prompt nothing of it is cached, and the log says so.
     """
-    append = get_method(plan)
+    append = METHODS[plan.method]
     for start in range(0, len(problems), TOGETHER):
         group = {problem.id: problem for problem in problems[start : start + TOGETHER]}
         prompts = {key: lm.encode(task.prompt(problem)) for key, problem in group.items()}

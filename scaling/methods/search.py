@@ -113,8 +113,6 @@ def check_search(plan: Plan) -> Rule:
         )
     if plan.method in ("beam", "dvts") and not 1 <= plan.keep <= plan.width:
         raise ValueError(f"keep is {plan.keep}; {plan.method} of width {plan.width} keeps 1 to it")
-    if plan.feedback != "none":
-        raise ValueError(f"{plan.method} has a scorer, no verdicts: leave out feedback")
     return rule
 
 
