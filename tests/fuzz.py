@@ -161,6 +161,10 @@ def attack(name: str, inputs: int, seed: int = 0) -> dict[str, Any]:
 LETTERS = "ABCDE"
 WORDS = ("yes", "no", "tetrahedron", "Bob", "a knave", "monday 3", "cube/face")
 STATED = ("#### {}", "The answer is {}.", "Final answer: {}")
+SUMS = (
+    "The answer is 7 + 5 = {}.", "final answer is: 12 / 4 = **{}**", "#### {}. Check: 6 * 8 = 48",
+    "Answer: 6 * 8 = 48 rolls. Then 48 - 35 = 13 are left. #### {}",
+)  # fmt: skip
 BARE = ("it is {}", "we get = {} .", "hence {} !")
 MARKED = ("<solution>{}</solution>", "**{}**", "***{}***", "\\boxed{{{}}}")
 CHOICES = ("({})", "{0}{0}{0}{0}{0}", "\\boxed{{{}}}", "\\boxed{{\\text{{({})}}}}")
@@ -179,7 +183,7 @@ def said(rng: Random, forms: Sequence[str], answer: str, others: Sequence[str]) 
 BOXED = ("\\boxed{{{}}}", "so \\boxed{{ {} }}, with $x$ left")
 
 
-def number_case(rng: Random, kinds: Sequence[Sequence[str]] = (STATED, BARE, BOXED)) -> Case:
+def number_case(rng: Random, kinds: Sequence[Sequence[str]] = (STATED, SUMS, BARE, BOXED)) -> Case:
     """Return a number, written otherwise or missed by a little."""
     value = Fraction(rng.randrange(-(10**6), 10**6), rng.choice((1, 1, 1, 2, 4, 100)))
     near = (value + 1, value * 10, -value, value + Fraction(1, 2), value + 10**7)

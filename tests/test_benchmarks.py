@@ -108,6 +108,28 @@ def test_published_files_are_read_whole(reader, name, n):
         ("number", "18", "18 eggs. The answer is 17, not 18.", False),
         ("number", "18", "I cannot tell", False),
         ("number", "7", "9" * 5000, False),
+        ("number", "13", "Answer: There are 6 * 8 = 48 rolls, 48 - 35 = 13 left. #### 13", True),
+        ("number", "6", "Answer: There are 6 * 8 = 48 rolls, 48 - 35 = 13 left. #### 13", False),
+        ("number", "5", "The answer is 2 + 3 = 5.", True),
+        ("number", "5", "the final answer is: 2 + 3 = **5**", True),
+        ("number", "5", "The answer is 5 = 2 + 3.", True),
+        ("number", "5", "The answer is 3 apples + 2 apples = 5 apples. All 6 are told.", True),
+        ("number", "13", "#### 13. Check: 13 + 35 = 48", True),
+        ("number", "2", "The answer is 2 + 3.", False),
+        ("number", "0.5", "The answer is 1/2.", True),
+        ("number", "0.5", "The answer is 1/2 of a cup.", True),
+        ("number", "1", "The answer is 1/2.", False),
+        ("number", "3", "The answer is 3 1/2.", False),
+        ("number", "2", "so it is 1/2", False),
+        ("number", "1", "The answer is 1e5.", False),
+        ("number", "17", "#### 17\nSo the answer is the number of eggs left.", True),
+        ("contains", "It was late.", "Here you are:\nIt was\nlate. Bye", True),
+        ("contains", "It was late.", "It was late. <solution>It was lat.</solution>", False),
+        ("contains", "It was late.", "it was late.", False),
+        ("bare_words", "Country_Name", "\\boxed{\\text{country name}}", False),
+        ("bare_words", "Country name", "\\boxed{\\text{country name}}", True),
+        ("bare_words", "Country", " country.\n", True),
+        ("bare_words", "Country", "It is country", False),
         ("math", "\\frac{1}{2}", "thus $\\boxed{0.5}$", True),
         ("math", "\\frac{1}{2}", "\\boxed{\\dfrac12}", True),
         ("math", "42", "\\boxed{41} no, \\boxed{42}", True),
@@ -225,19 +247,27 @@ def test_livebench_is_stratified_by_category_and_keeps_release_dates(tmp_path):
         LIVE
         | {"question_id": "e", "task": "zebra_puzzle", "category": "reasoning"}
         | {"ground_truth": "red"},
+        LIVE
+        | {"question_id": "f", "task": "typos", "category": "language"}
+        | {"ground_truth": "It was late."},
+        LIVE
+        | {"question_id": "g", "task": "cta", "category": "data_analysis"}
+        | {"ground_truth": "Country"},
     ]
     path = lines(tmp_path / "q.jsonl", *rows)
     task = load_benchmark("livebench", path)
-    assert task.levels == ("math", "reasoning")
+    assert task.levels == ("math", "reasoning", "language", "data_analysis")
     assert task.left_out == {"of task plot_unscrambling, not decided by one true answer": 1}
     problems = {problem.id: problem for problem in task.problems(9)}
     assert task.verify(problems["a"], "so CCCCC").correct
     assert task.verify(problems["b"], "so 025").correct
     assert task.verify(problems["e"], "***Red***").correct
+    assert task.verify(problems["f"], "<solution>\nIt was late.\n</solution>").correct
+    assert task.verify(problems["g"], "**country**").correct
     late = load_benchmark("livebench", path, newer_than="2024-06-24")
     assert list(late.rows) == ["c"]
     assert late.notes["newer_than"] == "2024-06-24"
-    with pytest.raises(ValueError, match=r"has no problem left .*4 not newer than 2025"):
+    with pytest.raises(ValueError, match=r"has no problem left .*6 not newer than 2025"):
         load_benchmark("livebench", path, newer_than="2025-01-01")
 
 

@@ -18,13 +18,20 @@ from scaling.benchmarks.symbolic import same_mathematics
 from scaling.records import Verdict
 
 LONGEST = 400  #: characters of an answer
-NUMBER = re.compile(r"(?<![\w.])(?<!\d,)[-+]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?![.,]?\d)")
-MARK = re.compile(r"(?:####|(?:final )?answer(?: is|:))[ \t*:]*([^\n]*)", re.IGNORECASE)
+NUMBER = re.compile(
+    r"(?<![\w.])(?<!\d,)[-+]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?![.,]?\d)(?:/\d+(?![.,]?\d))?"
+)
+GOES_ON = re.compile(  #: after a number that is only a part: 2 + 3, 3 1/2, 1e5, 2 \times 3
+    r"\s*(?:(?:[-+*/^]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d", re.IGNORECASE
+)
+SENTENCE = re.compile(r"[.;!?]\s")
+MARK = re.compile(r"(?:####|(?:final )?answer(?: is|:))[ \t*:]*", re.IGNORECASE)
 DOLLARS = re.compile(r"\$([^$\n]+)\$")
 TAGS = re.compile(
     r"<solution>((?:(?!<solution>).)*?)</solution>|\*\*\*(.+?)\*\*\*|\*\*(.+?)\*\*|\\boxed\{([^{}]*)\}",
     re.DOTALL,
 )
+SOLUTION = re.compile(r"<solution>((?:(?!<solution>).)*?)</solution>", re.DOTALL)
 LETTER = re.compile(r"\b([A-Z])\1{2,}\b|\\boxed\{(?:\\text\{)?\(?([A-Z])\)?\}?\}|\(([A-Z])\)")
 MINUS = str.maketrans("−–×·÷", "--**/")
 NOISE = re.compile(
@@ -49,11 +56,11 @@ def boxed(text: str) -> str | None:
 
 
 def stated(text: str) -> str | None:
-    """Return the answer that a text states: boxed, after ####, or after "answer is"."""
+    """Return what a text states: boxed, or the line behind its last #### or "answer is"."""
     if (found := boxed(text)) is not None:
         return found
-    marks = MARK.findall(text)
-    return marks[-1].strip() if marks and marks[-1].strip() else None
+    ends = [mark.end() for mark in MARK.finditer(text)]
+    return (text[ends[-1] :].partition("\n")[0].strip() if ends else "") or None
 
 
 def to_number(text: str) -> Fraction | None:
@@ -67,12 +74,30 @@ def to_number(text: str) -> Fraction | None:
         return None
 
 
+def comes_to(said: str) -> str:
+    """Return the number that a statement comes to: 5 of "2 + 3 = 5 rolls"; "" where none is told.
+
+    A number that opens its first sentence is it; else the first one of the last side of an equation
+    on which no arithmetic is left to do.
+    """
+    said = said.replace("**", " ")
+    first = SENTENCE.split(said, maxsplit=1)[0].lstrip(" `(")
+    opens = NUMBER.match(first)
+    if opens and not GOES_ON.match(first, opens.end()):
+        said = first
+    for side in reversed(said.split("=")):
+        found = NUMBER.search(side)
+        if found and not GOES_ON.match(side, found.end()):
+            return found[0]
+    return ""
+
+
 def number(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     """Return whether the number stated last is the expected one; the last of all where none is."""
     text = text.translate(MINUS)
-    said = stated(text)
-    found = NUMBER.findall(said or "")[:1] or NUMBER.findall(text)[-1:]
-    value = to_number(found[0]) if found else None
+    said = stated(text) or ""
+    found = comes_to(said) if NUMBER.search(said) else next(iter(NUMBER.findall(text)[-1:]), "")
+    value = to_number(found)
     if value is None:
         return Verdict(None, False)
     return Verdict(str(value), value == to_number(expected))
@@ -114,6 +139,25 @@ def tagged(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     return Verdict(answer or None, bool(answer) and answer == _words(expected))
 
 
+def contains(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether the last <solution>, or else the text, contains the expected text, verbatim.
+
+    The rule of LiveBench for its task `typos`: line ends count as blanks.
+    """
+    answer = " ".join(filter(None, (SOLUTION.findall(text) or [text])[-1].strip().split("\n")))
+    return Verdict(answer or None, bool(answer) and expected in answer)
+
+
+def bare_words(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether what is boxed, or else the whole text, has the expected letters and digits.
+
+    The rule of LiveBench for its task `cta`: case, blanks and punctuation do not count.
+    """
+    said = TEXT.sub(r"\1", text if (found := boxed(text)) is None else found)
+    answer, wanted = (re.sub(r"\W", "", side).lower() for side in (said, expected))
+    return Verdict(answer[:LONGEST] or None, bool(answer) and answer == wanted)
+
+
 def letter(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     """Return whether the choice made last (EEEEE, boxed, or in brackets) is the expected letter."""
     found = [next(filter(None, groups), "") for groups in LETTER.findall(text)]
@@ -152,4 +196,6 @@ SCORERS: dict[str, Scorer] = {
     "letter": letter,
     "exact": exact,
     "expression": expression,
+    "contains": contains,
+    "bare_words": bare_words,
 }

@@ -199,6 +199,8 @@ LIVEBENCH = {  #: task -> scorer, where one true answer decides; others give par
     "web_of_lies_v3": "tagged",
     "spatial": "tagged",
     "zebra_puzzle": "tagged",
+    "typos": "contains",
+    "cta": "bare_words",
 }
 
 
