@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import repeat
 
@@ -14,7 +15,7 @@ from scaling import compute
 from scaling.models import LM, load_lm
 from scaling.records import Sample, Verdict
 from scaling.tasks import get_task
-from scaling.train import Recipe, Trainer, reinforce
+from scaling.train import Recipe, Trainer, reinforce, train_rung
 from scaling.train.reinforce import (
     CREDIT,
     Course,
@@ -160,3 +161,30 @@ def test_checkpoints_count_all_compute_and_a_killed_run_goes_on(lm, tmp_path, mo
     rounds = json.loads((both[1] / "card.json").read_text())["rounds"]
     assert rounds[: len(json.loads(before)["rounds"])] == json.loads(before)["rounds"]
     assert not list((tmp_path / "grpo").glob(".*"))
+
+
+def test_a_model_that_answers_directly_is_rewarded_without_a_trace(lm, tmp_path, monkeypatch):
+    script_verdict(monkeypatch, lambda text: "1" in text)
+    monkeypatch.setattr(reinforce, "examples", lambda *_: pytest.fail("no trace is to be replayed"))
+    seen, row = [], row_of
+    monkeypatch.setattr(reinforce, "row_of", lambda *a, **k: seen.append(a[1:3]) or row(*a, **k))
+    course = replace(SMALL, direct=True, replay=0.5, max_new_tokens=16)
+    (path,) = reward(replace(lm, skills=("revision",)), [1e8], tmp_path / "t/direct", course)
+    answers = [answer for context, answer in seen if "=" in answer and "=" in context]
+    assert any(re.fullmatch(r"[-+*/0-9=;]+", answer) for answer in answers)
+    assert not [answer for answer in answers if ">" in answer]
+    made = load_lm(path)
+    assert (made.card.name, made.skills) == ("thinking/t/direct/1e8", ("revision",))
+    assert made.card.train_flops >= lm.card.train_flops + 1e8
+
+
+@pytest.mark.parametrize("budgets", [(1e9, 1e8), (1e8, 1e8), (0.0,), (-1.0, 1.0), ()])
+def test_budgets_that_do_not_rise_are_refused_before_anything_is_trained(lm, tmp_path, budgets):
+    """A checkpoint named 1e8 once held 3.4e9 FLOPs."""
+    for train in (
+        lambda: reward(lm, budgets, tmp_path, SMALL),
+        lambda: train_rung("0.1M", budgets, tmp_path),
+    ):
+        with pytest.raises(ValueError, match="give FLOPs that rise"):
+            train()
+    assert not list(tmp_path.iterdir())

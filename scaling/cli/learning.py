@@ -9,7 +9,15 @@ from scaling.methods.scorers import save_scorer
 from scaling.models import load_lm, save_lm
 from scaling.records import look_up
 from scaling.tasks import get_task
-from scaling.train import LADDER, RECIPES, Recipe, reinforce, revise, train_rung
+from scaling.train import (
+    LADDER,
+    RECIPES,
+    Recipe,
+    check_budgets,
+    reinforce,
+    revise,
+    train_rung,
+)
 from scaling.train.scorer import Lesson, train_scorer
 
 
@@ -48,12 +56,18 @@ def run_reviser(options: argparse.Namespace) -> None:
 
 
 def run_reinforce(options: argparse.Namespace) -> None:
-    """Imitate unless that is done, then train by reward; print the checkpoints."""
+    """Imitate unless that is done or not wanted, then train by reward; print the checkpoints."""
     look_up(reinforce.CREDIT, options.method, "method")
+    check_budgets(options.budgets)
+    if not 0 <= options.imitate < float("inf"):
+        raise ValueError(f"imitate is {options.imitate:g}; give FLOPs, or 0 for none")
+    course = reinforce.Course(method=options.method, seed=options.seed)
     start, folder = options.out / "start", options.out / options.method
-    if not start.exists():
+    if not options.imitate:
+        course = replace(course, direct=True, max_new_tokens=64)
+        start, folder = options.model, options.out / f"direct-{options.method}"
+    elif not start.exists():
         recipe = Recipe(seed=options.seed, rate=1.5e-3, compiled=True)
         reinforce.imitate(load_lm(options.model), options.imitate, start, recipe)
-    course = reinforce.Course(method=options.method, seed=options.seed)
     for path in [start, *reinforce.reward(load_lm(start), options.budgets, folder, course)]:
         print(path)

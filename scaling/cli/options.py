@@ -153,9 +153,10 @@ def add_learning(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--steps", type=count, default=6, help="drafts of a chain")
     verb.add("--out", type=Path, default=REVISERS)
     verb.add("--seed", type=int, default=0)
-    verb = new("reinforce", "learning", "teach a tiny model to think: imitate, then reward")
-    verb.add("--model", type=Path, default=MODELS / "0.1M" / "1e14", help="where imitation starts")
-    verb.add("--imitate", type=amount, default=5e12, help="FLOPs of imitation, default 5e12")
+    verb = new("reinforce", "learning", "teach a tiny model by reward: imitate traces, then reward")
+    verb.add("--model", type=Path, default=MODELS / "0.1M" / "1e14", help="where it starts")
+    none = "FLOPs, default 5e12; 0: imitate nothing, reward direct answers"
+    verb.add("--imitate", type=float, default=5e12, help=none)
     verb.add("--method", default="grpo", help="grpo (default) or expert")
     budgets = "FLOPs of the reward phase at its checkpoints, rising"
     verb.add("--budgets", nargs="+", type=amount, default=[1e11, 3e11, 1e12, 3e12], help=budgets)

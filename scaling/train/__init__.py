@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -298,6 +299,13 @@ def flops_name(flops: float) -> str:
 
 
 def train_rung(
+def check_budgets(budgets: Sequence[float]) -> None:
+    """Raise ValueError unless budgets rise: a checkpoint would be named what it is not."""
+    if not budgets or any(b <= a for a, b in pairwise([0.0, *budgets])):
+        given = ", ".join(map(flops_name, budgets)) or "none"
+        raise ValueError(f"budgets are {given}; give FLOPs that rise, e.g. 1e11 1e12")
+
+
     size: str, budgets: tuple[float, ...], folder: Path, recipe: Recipe | None = None
 ) -> list[Path]:
     """Train one size through its budgets (train FLOPs, rising); return the checkpoint folders.
@@ -305,6 +313,7 @@ def train_rung(
     A checkpoint is complete or absent. After a crash the same call goes on from the last one.
     """
     trainer, started = Trainer(size, recipe or Recipe()), time.time()
+    check_budgets(budgets)
     trunk = folder / size / "trunk.safetensors"
     paths = [folder / size / flops_name(budget) for budget in budgets]
     if trunk.exists():

@@ -1,10 +1,11 @@
-"""Learn to think: imitate traces of mixed quality, then be rewarded for right answers.
+"""Learn by reward: to think, after imitating traces of mixed quality, or to answer at once.
 
 A round samples a group of traces per train-split problem and learns from each trace once, weighted
 by `CREDIT`: expert iteration keeps the right ones (weight 1 or 0), GRPO weighs a trace by its
 reward less its group's mean, in standard deviations (Shao et al. 2024, arXiv:2402.03300, eq. 4; one
-update per sample, so that no ratio needs a clip, and no reference model is kept). A share of
-imitation can be mixed in. The only reward is the task's verifier on the final answer.
+update per sample, so that no ratio needs a clip, and no reference model is kept). A share of what
+was learnt before is replayed: traces for a thinker, the ladder's own examples for a model that
+answers directly. The only reward is the task's verifier on the final answer.
 
 All compute is counted: `train_flops` of a checkpoint are those of its start, of every sampled
 token, and of three forwards per position learnt from. Not here: how traces are written (`traces`).
@@ -29,7 +30,8 @@ from scaling.models import CARD, LM, load_lm
 from scaling.records import Plan, Sample, look_up
 from scaling.tasks import get_task, stream
 from scaling.tasks.traces import examples
-from scaling.train import Recipe, Trainer, batches, flops_name, save_checkpoint
+from scaling.train import Recipe, Trainer, batches, check_budgets, flops_name, save_checkpoint
+from scaling.train import examples as direct_examples
 
 WIDTHS = (64, 128, 288)  #: padded lengths of traces; few, since each is compiled
 SKILLS = ["thinking", "wait"]  #: methods that a card says its model was trained for
@@ -61,11 +63,12 @@ class Course:
 
     method: str = "grpo"  #: a name in `CREDIT`
     levels: tuple[str, ...] = ("3x20",)  #: of Countdown
+    direct: bool = False  #: replay direct answers, not traces
     problems: int = 64  #: per round
-    samples: int = 8  #: traces per problem
-    max_new_tokens: int = 256  #: longest trace
+    samples: int = 8  #: per problem
+    max_new_tokens: int = 256  #: longest trace, or answer
     updates: int = 1  #: optimiser steps per round
-    replay: float = 0.1  #: imitation examples per trace learnt from
+    replay: float = 0.1  #: examples of what was learnt before, per sample learnt from
     rate: float = 1e-3
     batch_tokens: int = 2048  #: padded tokens per forward
     compiled: bool = True
@@ -192,9 +195,11 @@ def reward(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> li
     """Train by reward; return checkpoints at `budgets` FLOPs (rising) beyond the start's own.
 
     A checkpoint is complete or absent: the same call goes on after the last complete one, with
-    fresh optimisers. Errors: ValueError for an unknown method, or a reward that never fires.
+    fresh optimisers. Errors: ValueError for an unknown method, budgets that do not rise, or a
+    reward that never fires.
     """
     look_up(CREDIT, course.method, "method")
+    check_budgets(budgets)
     if course.max_new_tokens > WIDTHS[-1] - PROMPT_TOKENS:
         raise ValueError(
             f"max_new_tokens is {course.max_new_tokens}; traces that are learnt from have at most "
@@ -209,7 +214,8 @@ def reward(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> li
     if done:
         notes = json.loads((done[-1] / CARD).read_text())
         spent, rounds = {name: notes[name] for name in spent}, notes["rounds"]
-    replay = examples(stream("replay", course.seed, len(rounds)).getrandbits(31), course.levels)
+    seed = stream("replay", course.seed, len(rounds)).getrandbits(31)
+    replay = direct_examples(seed) if course.direct else examples(seed, course.levels)
     bar = tqdm(total=budgets[-1], unit="FLOP", unit_scale=True, desc=course.method)
     for budget, path in zip(budgets, paths, strict=True):
         while path not in done and trainer.flops - start.train_flops < budget:
@@ -220,8 +226,8 @@ def reward(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> li
             bar.set_postfix(rounds[-1])
         if path not in done:
             notes = {"course": asdict(course), "start": start.name, "rounds": rounds}
-            name = f"{start.name.rpartition('/')[0]}/{course.method}/{path.name}"
-            notes |= {"start_flops": start.train_flops} | spent | {"skills": SKILLS}
+            notes |= {"start_flops": start.train_flops} | spent | {"skills": lm.skills}
+            name = f"thinking/{folder.parent.name}/{folder.name}/{path.name}"
             save_checkpoint(trainer, path, name, notes)
     bar.close()
     return paths
