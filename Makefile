@@ -25,7 +25,7 @@ READY := $(VENV)/.ready
 PY    := $(BIN)/python
 endif
 
-.PHONY: study test test-browser test-servers figures notebooks train bench lint types lock clean
+.PHONY: study test test-browser test-kernels test-servers figures notebooks train bench lint types lock clean
 study figures notebooks train bench: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
@@ -38,6 +38,17 @@ ifndef SKIP_ENV
 	$(BIN)/uv pip install -q --python $(PY) $(UVFLAGS) -c constraints.txt -e '.[test,browser]'
 endif
 	$(PY) -m pytest -q -m browser tests/test_browser.py $(ARGS)
+
+# The GPU's kernels where there is no GPU: Triton's interpreter and compiler, beside the environment
+TRITON := $(VENV)-triton
+test-kernels: $(READY) $(TRITON)/.ready
+	PYTHONPATH=$(TRITON) $(PY) -m pytest -q tests/test_kernels.py $(ARGS)
+
+$(TRITON)/.ready:
+	$(PYTHON) -m venv $(TRITON)/venv
+	$(TRITON)/venv/bin/pip install -q uv
+	$(TRITON)/venv/bin/uv pip install -q --target $(TRITON) --no-deps triton==3.7.1
+	touch $@
 
 # vLLM on a CPU, a community build in an environment of its own (3 GB); torchvision and its like do
 # not fit this torch, and a language model needs none of them

@@ -28,6 +28,7 @@ from scaling.bench import estimates as bench_estimates
 from scaling.engine import Engine, Job
 from scaling.records import Plan
 
+KERNELS = 9  #: per layer and step, of `engine.graphs`
 STOP = 1  #: token id that ends a sample where lengths are ragged
 
 
@@ -211,8 +212,20 @@ def fastest_batch(model: Any, work: Work) -> int:
 
 def matrix_rate(device: str, dtype: torch.dtype) -> float:
     """Return this machine's own matrix rate, in FLOP/s."""
-    a = torch.randn(1024, 1024, device=device).to(dtype)
-    return 2 * 1024**3 / min(_seconds(lambda: a @ a) for _ in range(9))
+    size = 1024 if device == "cpu" else 8192  # so small a GPU would only launch
+    a = torch.randn(size, size, device=device).to(dtype)
+    return 2 * size**3 / min(_seconds(lambda: a @ a) for _ in range(9))
+
+
+def launch_seconds(device: str, kernels: int = 1000) -> float:
+    """Return the seconds of one tiny kernel that waits for the one before, within a CUDA graph."""
+    if device == "cpu":
+        return 0.0
+    x, graph = torch.zeros(1024, device=device), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(kernels):
+            x.add_(1)
+    return min(_seconds(graph.replay) for _ in range(9)) / kernels
 
 
 def copy_rate(device: str, size: float) -> float:
@@ -243,7 +256,8 @@ def limit(work: Work, device: str, dtype: torch.dtype) -> float:
     """Return the tokens per second that the machine's rates allow a decode step of this work.
 
     Weights, and a prompt that samples share, are read once per step; rows of at most 256 go on
-    together. Prefill is left out, so that works with long prompts cannot reach their limit.
+    together. A GPU's step takes no less than its kernels' launches (KERNELS a layer). Prefill is
+    left out, so that works with long prompts cannot reach their limit.
     """
     shape, rows = compute.Shape.from_config(MODELS[work.model]()), min(work.rows, 256)
     context = work.steps * (work.prompt + work.new) / 2 if work.steps > 1 else work.new / 2
@@ -252,7 +266,8 @@ def limit(work: Work, device: str, dtype: torch.dtype) -> float:
     moved = own + shared + compute.total_parameters(shape) * dtype.itemsize / rows
     flops = compute.forward_flops(shape, 1, context + work.prompt)
     rates = matrix_rate(device, dtype), copy_rate(device, float(moved) * rows)
-    return 1 / float(compute.seconds(flops, moved, *rates))
+    launches = launch_seconds(device) * KERNELS * shape.layers / rows
+    return 1 / max(float(compute.seconds(flops, moved, *rates)), launches)
 
 
 def peak_megabytes(device: str, reset: bool = False) -> float:
@@ -367,12 +382,15 @@ def chosen(models: Sequence[str], works: Sequence[str]) -> list[Work]:
 
 
 def bench_loops(repeats: int, path: Path) -> str:
-    """Return the estimators' table, and write it as CSV."""
+    """Return the estimators' table, each number beside its limit, and write it as CSV."""
     rows = bench_estimates.measure(repeats)
     write(rows, path)
-    lines = (
-        f"{r['workload']:<28}{r['seconds']:>9.4f} s{r['ratio']:>9.0f}x (floor {r['floor']}x) "
-        f"{r['loop']}"
-        for r in rows
-    )
+    lines = []
+    for r in rows:
+        lines.append(f"{r['workload']}, {r['size']}; beside {r['loop']}")
+        for what, met in (
+            (f"{r['seconds']:.4f} s, at most {r['most']:g}", r["seconds"] <= r["most"]),
+            (f"{r['ratio']:.0f} times faster, at least {r['floor']:g}", r["ratio"] >= r["floor"]),
+        ):
+            lines.append(f"  {what}: {'met' if met else 'MISSED'}")
     return "\n".join(lines)

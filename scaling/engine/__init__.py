@@ -7,9 +7,9 @@ A prompt is prefilled once however many chains share it; rows of many problems d
 finished row is refilled at once; a revision extends its own cache. What a row draws depends on
 (seed, problem, chain, step) and the model only. Knows nothing of tasks, texts or logs.
 
-`schedule` decides who sits where, `draw` turns logits into tokens, and a store computes: `native` in
-C on a CPU, `graphs` in Triton on a GPU, `lean` in torch, each for the families that `weights` reads,
-or `reference` by the model's own forward.
+`schedule` decides who sits where, `draw` turns logits into tokens, and a store computes: `native`
+in C on a CPU, `graphs` in Triton on a GPU, `lean` in torch, each for the families that `weights`
+reads, or `reference` by the model's own forward.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scaling.engine.lean import LeanStore
 from scaling.engine.native import NativeStore, NativeWeights, library
 from scaling.engine.reference import ReferenceStore
 from scaling.engine.schedule import Extend, Job, Schedule
-from scaling.engine.weights import Unknown, is_placed, read_weights
+from scaling.engine.weights import Unknown, Weights, is_placed, read_weights
 from scaling.records import Completion, Plan
 
 __all__ = ["Engine", "Job"]
@@ -160,24 +160,38 @@ class Engine:
 
     def _fastest(self, native: bool) -> OpenStore:
         """Return how to open the fastest store whose logits match the model's; warn if none."""
+        slower: Unknown | None = None
         try:
             weights = read_weights(self.model)
-            lean: OpenStore = partial(LeanStore, weights, dtype=self.dtype)
-            narrow = self.dtype == torch.bfloat16
-            fused = native and (narrow or self.dtype == torch.float32)
-            if fused and self.device.type == "cuda":
-                with suppress(ImportError):  # torch's CUDA builds bring Triton
-                    from scaling.engine.graphs import GraphStore
-
-                    lean = partial(GraphStore, weights, dtype=self.dtype)
-            elif fused and library():
-                with suppress(Unknown):
-                    lean = partial(NativeStore, NativeWeights(weights, narrow))
+            if native and (fused := self._fused(weights)):
+                try:
+                    self._check(fused)
+                    return fused
+                except Unknown as reason:
+                    slower = reason
+            lean = partial(LeanStore, weights, dtype=self.dtype)
             self._check(lean)
         except Unknown as reason:
             warnings.warn(f"{reason}: sampling by the model's own forward, slower", stacklevel=3)
             return self._reference
+        if slower:
+            warnings.warn(f"{slower}: sampling in torch, slower", stacklevel=3)
         return lean
+
+    def _fused(self, weights: Weights) -> OpenStore | None:
+        """Return how to open the store in C or Triton, where this machine has one for the dtype."""
+        narrow = self.dtype == torch.bfloat16
+        if not narrow and self.dtype != torch.float32:
+            return None
+        if self.device.type == "cuda":
+            with suppress(ImportError):  # torch's CUDA builds bring Triton
+                from scaling.engine.graphs import GraphStore
+
+                return partial(GraphStore, weights, dtype=self.dtype)
+        elif library():
+            with suppress(Unknown):
+                return partial(NativeStore, NativeWeights(weights, narrow))
+        return None
 
     @torch.inference_mode()
     def _check(self, open_store: OpenStore) -> None:

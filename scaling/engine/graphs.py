@@ -2,8 +2,8 @@
 
 Small models are bound by kernel launches, large pools by keys and values. So a step is nine
 kernels per layer, replayed as a graph without a word from the host; and rows that share a prompt
-read its keys and values where they lie, together. Graphs need fixed shapes: rows are rounded up, and
-those that pad a batch write where nobody reads.
+read its keys and values where they lie, together. Graphs need fixed shapes: rows are rounded up,
+and those that pad a batch write where nobody reads.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from triton import cdiv, next_power_of_2
+from triton.errors import TritonError
 
 from scaling.engine import kernels
 from scaling.engine.draw import draw, is_unfiltered, uniforms
 from scaling.engine.lean import LeanStore, counted, linear
-from scaling.engine.weights import Linear, Weights
+from scaling.engine.weights import Linear, Unknown, Weights
 from scaling.records import Plan
 
 STEPS = 16  #: tokens between two looks of the host
@@ -94,10 +95,17 @@ class GraphStore(LeanStore):
     # -- steps -------------------------------------------------------------------------------------
 
     def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
-        lane = self._filled(positions.cpu().numpy(), Plan())
-        lane.last[: len(last)] = last
-        return self._step_logits(lane)[: len(last)]
+        """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1.
+
+        Raises `Unknown` where Triton cannot build or run the kernels.
+        """
+        try:
+            lane = self._filled(positions.cpu().numpy(), Plan())
+            lane.last[: len(last)] = last
+            return self._step_logits(lane)[: len(last)]
+        except (TritonError, RuntimeError) as error:
+            said = str(error).strip().partition("\n")[0]
+            raise Unknown(f"no Triton kernels here ({said})") from error
 
     def advance(
         self, state: np.ndarray, plan: Plan, is_stop: np.ndarray

@@ -28,7 +28,8 @@ def _turned(at, d, gain, cos, sin, D: tl.constexpr, HALF: tl.constexpr, EPS: tl.
         other = tl.where(d < HALF, d + HALF, d - HALF)
         y = tl.load(at[:, None] + other[None, :], mask=inside, other=0.0).to(tl.float32)
         if NORMED:
-            y = y * scale * tl.load(gain + other, mask=d < 2 * HALF, other=0.0).to(tl.float32)[None, :]
+            y_gain = tl.load(gain + other, mask=d < 2 * HALF, other=0.0).to(tl.float32)
+            y = y * scale * y_gain[None, :]
         turn = (d % HALF)[None, :]
         c = tl.load(cos[:, None] + turn, mask=inside, other=1.0).to(tl.float32)
         s = tl.load(sin[:, None] + turn, mask=inside, other=0.0).to(tl.float32)
@@ -173,8 +174,8 @@ def activate(x, out, INNER: tl.constexpr, GATED: tl.constexpr, KIND: tl.constexp
 
 
 @triton.jit
-def weigh(logits, tops, sums, cooled, VOCAB: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr,
-          coldness):  # fmt: skip
+def weigh(logits, tops, sums, cooled, VOCAB: tl.constexpr, PIECE: tl.constexpr,
+          PIECES: tl.constexpr, coldness):  # fmt: skip
     """Write each piece's largest logit and its sums of exp, plain and by temperature.
 
     grid (rows, PIECES); coldness is 1 / temperature.
