@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from scaling.bench import bench_loops
 from scaling.bench import estimates as bench
 from scaling.estimates import best_of_k, majority_at_k, pass_at_k
 
@@ -39,6 +42,30 @@ def test_scaled_times_are_of_the_whole_work(monkeypatch: pytest.MonkeyPatch) -> 
     by_name = {row["workload"]: row["naive_seconds"] for row in rows}
     assert by_name["pass_at_k, 1000 replicates"] == 1000
     assert by_name["chinchilla, 4500 starts"] == 4500
+
+
+@pytest.mark.parametrize("samples", [64, 256, 10_000])
+def test_thirty_budgets_are_thirty(samples: int) -> None:
+    """Story: rounding made 16 of them at 256 samples, 28 at 10,000."""
+    budgets = bench._budgets(samples)
+    assert len(np.unique(budgets)) == 30
+    assert (budgets[0], budgets[-1]) == (1, samples)
+
+
+def test_a_limit_or_a_floor_that_is_missed_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = [
+        bench._row("fast", "1", 0.5, 50.0, "loop", 10, 1.0),
+        bench._row("slow", "1", 2.0, 10.0, "loop", 10, 1.0),
+    ]
+    monkeypatch.setattr(bench, "measure", lambda repeats: rows)
+    said = bench_loops(1, tmp_path / "b.csv").splitlines()
+    assert [line.endswith(": met") for line in said[1:3]] == [True, True]
+    assert said[4:] == [
+        "  2.0000 s, at most 1: MISSED",
+        "  5 times faster, at least 10: MISSED",
+    ]
 
 
 def test_every_workload_is_a_row_with_its_times() -> None:

@@ -72,6 +72,15 @@ def _row(
     return {"workload": name, "size": size, **times, "floor": floor, "loop": loop}
 
 
+def _budgets(samples: int) -> np.ndarray:
+    """Return 30 budgets from 1 to `samples`, as even in logarithms as whole numbers can be."""
+    for count in range(30, 99):
+        budgets = np.unique(np.geomspace(1, samples, count).round().astype(int))
+        if len(budgets) >= 30:
+            break
+    return budgets
+
+
 def _votes(rng: np.random.Generator, samples: int, pools: int) -> np.ndarray:
     """Return answers (pools, samples): 20 answers of uneven popularity, another mix per problem."""
     mix = rng.dirichlet(np.full(20, 0.3), pools)
@@ -81,16 +90,16 @@ def _votes(rng: np.random.Generator, samples: int, pools: int) -> np.ndarray:
 def measure(repeats: int = 5, samples: int = 10_000) -> list[dict[str, Any]]:
     """Return one row per workload: seconds, those allowed, naive_seconds, ratio, ratio aimed at.
 
-    500 problems, `samples` each, about 30 budgets from 1 to `samples`; votes also at 256 samples.
-    Exact votes of more than 256 samples are timed on 50 problems and scaled, loops on one problem
-    or replicate and scaled.
+    500 problems, `samples` each, 30 budgets from 1 to `samples`; votes also at 256 samples. Exact
+    votes of more than 256 samples are timed on 50 problems and scaled, loops on one problem or
+    replicate and scaled. Fits are of synthetic points with known parameters.
     """
     return [*_estimates(repeats, samples), *_fits(repeats)]
 
 
 def _estimates(repeats: int, samples: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
-    budgets = np.unique(np.geomspace(1, samples, 30).astype(int))
+    budgets = _budgets(samples)
     p = rng.beta(0.5, 2, PROBLEMS)
     right = rng.binomial(samples, p)
     size = f"{PROBLEMS} problems x {samples} samples x {len(budgets)} budgets"
@@ -116,10 +125,10 @@ def _estimates(repeats: int, samples: int) -> list[dict[str, Any]]:
 
     for count in sorted({min(256, samples), samples}):
         pools = PROBLEMS if count <= 256 else PROBLEMS // 10
-        answers, some = _votes(rng, count, pools), budgets[budgets <= count]
+        answers, some = _votes(rng, count, pools), _budgets(count)
         ours = _seconds(partial(majority_at_k, answers, answers == 0, some), min(repeats, 3))
         ours *= PROBLEMS / pools
-        loop = _seconds(partial(_loop_vote, answers[0], some, 10), 3) * PROBLEMS * 10
+        loop = _seconds(partial(_loop_vote, answers[0], some, 10), 9) * PROBLEMS * 10
         size = f"{PROBLEMS} problems x {count} samples x {len(some)} budgets"
         label, most = "100 random.sample subsets, Counter", 6.0 if count <= 256 else 20.0
         rows.append(_row("majority_at_k", size, ours, loop, label, 30, most))
@@ -144,9 +153,10 @@ def _fits(repeats: int) -> list[dict[str, Any]]:
     begin = [0.5, 5.0, 7.0, 0.5, 0.5]
     loop = _seconds(lambda: minimize(objective, begin, method="L-BFGS-B"), 3)
     label = "scipy's L-BFGS-B from each start, finite differences"
-    rows = [_row("chinchilla, 4500 starts", "240 points", starts, 4500 * loop, label, 10, 5.0)]
+    size = "240 synthetic points"
+    rows = [_row("chinchilla, 4500 starts", size, starts, 4500 * loop, label, 10, 5.0)]
     label = "the same from one start per bootstrap"
-    rows.append(_row("chinchilla, 4000 bootstraps", "240 points", boots, 4000 * loop, label, 10, 5))
+    rows.append(_row("chinchilla, 4000 bootstraps", size, boots, 4000 * loop, label, 10, 5))
 
     k = 2.0 ** np.arange(11)
     y = LAWS["exp_power"].predict(k, np.array([-2.0, -0.4]))
@@ -156,15 +166,6 @@ def _fits(repeats: int) -> list[dict[str, Any]]:
     def one() -> object:
         return curve_fit(lambda k, a, b: np.exp(a * k**b), k, many[0], [-1, -0.3])
 
-    size, label = "11 points", "scipy's curve_fit per replicate"
+    size, label = "11 synthetic points", "scipy's curve_fit per replicate"
     loop = 1000 * _seconds(one, max(repeats, 9))
     return [*rows, _row("exp_power, 1000 replicates", size, ours, loop, label, 1, 0.1)]
-
-
-if __name__ == "__main__":
-    for row in measure():
-        print(
-            f"{row['workload']:28s} {row['seconds']:8.4f} s (at most {row['most']:g}), naive "
-            f"{row['naive_seconds']:8.2f} s, {row['ratio']:.0f}x (floor {row['floor']}x): "
-            f"{row['size']}; {row['loop']}"
-        )

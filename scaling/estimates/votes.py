@@ -120,8 +120,8 @@ def _tie_nodes(most: int, log_weight: Floats, crowd: Floats) -> tuple[Floats, Fl
 
 
 def _power_product(base: NDArray[Any], times: NDArray[Any]) -> NDArray[Any]:
-    """Return the product over the first axis of base ** times, by repeated squaring."""
-    if not len(times) or times.max() == 1:
+    """Return the product over the first axis of base ** times (none: 1), by repeated squaring."""
+    if not len(times):
         return np.multiply.reduce(base, axis=0)
     result = base[times % 2 == 1].prod(axis=0)
     while times.max(initial=1) > 1:
@@ -228,7 +228,7 @@ def _plans(
         most_ties = max(most_ties, min(int(many.sum()), k // int(count[start]) - 1))
         rest = total - int(sizes[own]) - int(sizes[rivals] @ many)
         if many.max(initial=1) <= FEW:
-            rivals, many = np.repeat(rivals, many), np.ones(int(many.sum()), int)
+            rivals, many = np.repeat(rivals, many), many[:0]
         plans.append(_Plan(i, _Case(own, rivals, many), start, stop, rest))
     if not plans:
         return count, chance, plans, (share, share)
