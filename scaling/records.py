@@ -31,9 +31,9 @@ FEEDBACKS = ("none", "verdict")
 TURNS = re.compile("(system,)?((user|assistant),)*user")  #: roles of a conversation
 #: plan field -> smallest value
 LEAST = {"chains": 1, "steps": 1, "max_new_tokens": 1, "top_k": 0, "stop_after_correct": 0}
-LEAST |= {"history": 0, "width": 0, "keep": 0}
+LEAST |= {"history": 0, "width": 0, "keep": 0, "stop_at_agreement": 0}
 #: plan fields added since, unset
-LATER = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": ()}
+LATER = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": (), "stop_at_agreement": 0}
 
 
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
@@ -116,6 +116,7 @@ class Plan:
     keep: int = 0  #: beams, or subtrees, that a search keeps per round
     scorer: str = ""  #: folder of the scorer of a search, "@" and the start of its identity
     stop: tuple[str, ...] = ()  #: strings that end a step; the text before stays
+    stop_at_agreement: int = 0  #: stop a problem once r of its answers agree; 0 never stops early
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 
 from scaling.adaptive import assigned, run_policy
 from scaling.curves.policy import PolicyGain
-from scaling.estimates.adaptive import stopped_vote
+from scaling.estimates.adaptive import agreed_vote, stopped_vote
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan
@@ -54,6 +54,34 @@ def test_agreement_of_one_is_one_sample_and_never_reached_is_the_whole_pool():
     assert (value[0], spent[0]) == (0.5, 4)
     with pytest.raises(ValueError, match="agree is 0"):
         stopped_vote(answers, correct, correct, 0)
+
+
+@pytest.mark.parametrize("agree", [2, 3])
+def test_a_pool_that_stopped_at_agreement_is_read_without_bias_at_every_cap(agree):
+    """The mean over all 3^5 orders of answers, by their odds, is what drawing one by one gives."""
+    odds, truth, price, k = [0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [1.0, 2.0, 5.0], np.arange(1, 6)
+    truly, read = np.zeros((2, 5)), np.zeros((2, 5))
+    for drawn in product((0, 1, -1), repeat=5):  # -1: no answer
+        chance = np.prod([odds[i] for i in drawn])
+        tops = [max(Counter(a for a in drawn[:n] if a >= 0).values(), default=0) for n in k]
+        stop = next((n for n, top in zip(k, tops, strict=True) if top >= agree), 5)
+        for cap in k:
+            seen = drawn[: min(cap, stop)]
+            votes = Counter(a for a in seen if a >= 0)
+            best = [a for a in votes if votes[a] == max(votes.values())]
+            value = np.mean([truth[a] for a in best]) if best else 0.0
+            truly[:, cap - 1] += chance * np.array([value, sum(price[a] for a in seen)])
+        there = np.arange(5) < stop
+        right, cost = (np.where(there, [x[a] for a in drawn], np.nan) for x in (truth, price))
+        value, spent = agreed_vote([drawn], [right], [cost], agree, k)
+        read += chance * np.array([value[0], spent[0]])
+    np.testing.assert_allclose(read, truly, atol=1e-12)
+
+
+def test_an_undecided_pool_says_nothing_beyond_its_size():
+    value, spent = agreed_vote([[1, 2, 0]], [[1, 0, np.nan]], [[1.0, 1, 1]], 2, [1, 2, 3])
+    np.testing.assert_array_equal(value, [[0.5, 0.5, np.nan]])
+    np.testing.assert_array_equal(spent, [[1, 2, np.nan]])
 
 
 def a_policy(choice):

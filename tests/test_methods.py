@@ -102,6 +102,16 @@ def test_stop_after_correct_starts_no_chain_after_the_rth_success(r):
     assert [len(samples) for samples in found.values()] == [3 * r] * 3
 
 
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_voting_stops_at_agreement_with_the_samples_that_one_by_one_had_drawn(r):
+    said = ["7=7", "", "8=8", "9=9", "8=8", "8=8", "9=9", "8=8", "1=1", "1=1"]  # "": no answer
+    found, _ = pools(lambda problem, chain, *_: said[chain], Plan(chains=10, stop_at_agreement=r))
+    stop = {1: 1, 2: 5, 3: 6}[r]
+    assert [[s.chain for s in samples] for samples in found.values()] == [[*range(stop)]] * 3
+    never, _ = pools(lambda problem, chain, *_: f"1={chain}", Plan(chains=5, stop_at_agreement=2))
+    assert [len(samples) for samples in never.values()] == [5] * 3
+
+
 def test_stopping_saves_samples_on_the_real_engine(tiny_folder):
     """With all chains in flight at once nothing would be saved; problems take turns instead."""
     from scaling.engine import Engine
@@ -155,6 +165,8 @@ def test_a_new_method_is_one_function(monkeypatch):
         (Plan(steps=3), "steps is 3, but best_of_n does not read it: it is of revision, wait"),
         (Plan(chains=2, stop_after_correct=5), "5 of 2 chains: no chain would be saved"),
         (Plan(chains=2, stop_after_correct=2), "2 of 2 chains"),
+        (Plan(chains=3, stop_at_agreement=3), "stop_at_agreement is 3 of 3 chains"),
+        (Plan(chains=9, stop_at_agreement=3, stop_after_correct=1), "are both set"),
     ],
 )
 def test_plans_that_do_not_fit_are_one_clear_line(plan, says):
@@ -164,7 +176,7 @@ def test_plans_that_do_not_fit_are_one_clear_line(plan, says):
 
 FITS = {"chains": 4, "steps": 4, "width": 4, "keep": 2, "max_new_tokens": 8}
 SET = {"feedback": "verdict", "history": 3, "scorer": "a@b", "stop": ("a",)}
-SET |= {"stop_after_correct": 1, **FITS}
+SET |= {"stop_after_correct": 1, "stop_at_agreement": 2, **FITS}
 
 
 @pytest.mark.parametrize("method", READS)

@@ -1,4 +1,7 @@
-"""Stopping at agreement: draw until one answer has enough votes, read from whole pools."""
+"""Stopping at agreement: draw until one answer has enough votes.
+
+Read from whole pools (`stopped_vote`), or from pools whose drawing did stop (`agreed_vote`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from scaling.estimates.counts import Floats
 from scaling.estimates.pools import pools_of
-from scaling.estimates.votes import _credit, _intern, voted_pools
+from scaling.estimates.votes import _credit, _intern, majority_at_k, voted_pools
 
 
 def stopped_vote(
@@ -42,6 +45,33 @@ def stopped_vote(
                 for _ in range(orders)
             ]
             result[:, i] = np.mean(drawn, axis=0)
+    return result[0], result[1]
+
+
+def agreed_vote(
+    answers: Any, correct: ArrayLike, cost: ArrayLike, agree: int, k: ArrayLike
+) -> tuple[Floats, Floats]:
+    """Return accuracy and mean cost, each (problems, budgets), of pools that stopped at agreement.
+
+    Budget k caps the samples; drawing ends before where an answer has `agree` votes. The samples
+    before the one that decided are exchangeable, so a smaller cap is read from all their subsets,
+    without bias. answers, correct, cost: (problems, samples) in the order drawn, those never drawn
+    correct = NaN; NaN where an undecided pool is smaller than k.
+    """
+    pool, given = voted_pools(correct, answers)
+    spent, budgets = pools_of(correct, cost, "cost")[1].astype(float), np.atleast_1d(k)
+    result = np.full((2, len(pool), len(budgets)), np.nan)
+    for i, here in enumerate(~np.isnan(pool)):
+        ids, right, own = _intern(given[i, here]), pool[i, here], spent[i, here]
+        most = np.bincount(ids[ids >= 0], minlength=1).max()
+        before = len(ids) - bool(most >= agree)
+        early = budgets <= before
+        if early.any():
+            votes = majority_at_k(ids[:before], right[:before], budgets[early])
+            result[:, i, early] = votes, budgets[early] * own[:before].mean()
+        if before < len(ids):
+            late = right[ids == ids[-1]].mean(), own.sum()
+            result[:, i, ~early] = np.array(late)[:, None]
     return result[0], result[1]
 
 

@@ -50,7 +50,7 @@ METHODS: dict[str, Append] = {"best_of_n": answer_once, "revision": revise, "wai
 
 
 READS = {  #: method -> what it reads of the plan fields that not all methods read
-    "best_of_n": {"stop_after_correct", "stop"},
+    "best_of_n": {"stop_after_correct", "stop_at_agreement", "stop"},
     "revision": {"steps", "feedback", "history", "stop"},
     "wait": {"steps", "history", "stop"},
     "thinking": {"steps"},
@@ -75,11 +75,15 @@ def check_plan(plan: Plan) -> None:
                 f"{name} is {value!r}, but {plan.method} does not read it: it is of {readers}; "
                 "leave it out"
             )
-    if plan.stop_after_correct >= plan.chains:
-        raise ValueError(
-            f"stop_after_correct is {plan.stop_after_correct} of {plan.chains} chains: no chain "
-            "would be saved; give less, or more chains"
-        )
+    stops = {n: r for n in ("stop_after_correct", "stop_at_agreement") if (r := getattr(plan, n))}
+    for name, r in stops.items():
+        if r >= plan.chains:
+            raise ValueError(
+                f"{name} is {r} of {plan.chains} chains: no chain would be saved; give less, or "
+                "more chains"
+            )
+    if len(stops) > 1:
+        raise ValueError(f"{' and '.join(stops)} are both set: a pool is read by one; give one")
     if plan.method in SEARCHES:
         check_search(plan)
     elif plan.method == "thinking":
@@ -126,6 +130,8 @@ def draw(
         )
     if plan.method == "thinking":
         return draw_thinking(lm, task, problems, plan, engine)
+    if plan.stop_at_agreement:
+        return draw_until_agreed(lm, task, problems, plan, engine)
     return (draw_recent if plan.history else draw_chains)(lm, task, problems, plan, engine)
 
 
@@ -185,6 +191,39 @@ def draw_chains(
             yield done, samples.pop(done.id)
     for done in ready:
         yield done, samples.pop(done.id)
+
+
+def draw_until_agreed(
+    lm: LM, task: Task, problems: Sequence[Problem], plan: Plan, engine: Engine
+) -> Iterator[tuple[Problem, list[Sample]]]:
+    """Yield each problem with its samples, drawn until `plan.stop_at_agreement` answers agree.
+
+    A round draws for each problem what its leading answer still lacks. So agreement comes with a
+    round's last sample or not in it, and what is logged is what drawing one by one had drawn.
+    """
+    for start in range(0, len(problems), TOGETHER):
+        prompts = {p: lm.encode(task.prompt(p)) for p in problems[start : start + TOGETHER]}
+        found: dict[str, list[Sample]] = {problem.id: [] for problem in prompts}
+        by_id = {problem.id: problem for problem in prompts}
+        while by_id:
+            jobs = (
+                Job(name, chain, prompts[problem])
+                for name, problem in by_id.items()
+                for first in [len(found[name])]
+                for chain in range(first, min(first + lacking(plan, found[name]), plan.chains))
+            )
+            for job, step, done in engine.generate(list(jobs), plan, lambda *_: None):
+                text, problem = lm.decode(done.tokens), by_id[job.problem]
+                found[job.problem].append(verified(text, task, problem, job, step, done))
+            for name in list(by_id):
+                if len(found[name]) == plan.chains or not lacking(plan, found[name]):
+                    yield by_id.pop(name), found[name]
+
+
+def lacking(plan: Plan, samples: Sequence[Sample]) -> int:
+    """Return how many votes the leading answer lacks to be agreed on."""
+    votes = Counter(sample.answer for sample in samples if sample.answer is not None)
+    return plan.stop_at_agreement - max(votes.values(), default=0)
 
 
 def draw_recent(
