@@ -9,9 +9,9 @@ import os
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -28,6 +28,7 @@ from scaling.tasks import get_task
 from scaling.tasks.asked import Asked
 
 UNIT, UNIT_SAMPLES = 10, 1024  #: most problems, and samples, of a unit of work: a part of the log
+SAVE = 5.0  #: seconds after which the finished problems of an open unit are logged too
 PLAIN = Plan(chains=64, max_new_tokens=64)
 REVISE = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
 THINK = Plan(method="thinking", chains=4, steps=7, max_new_tokens=256)
@@ -197,16 +198,23 @@ def anywhere(model: str) -> str:
 def collect(
     waiting: dict[Future, tuple[int, str, int]], writers: Sequence[Writer], bar: tqdm
 ) -> None:
-    """Log each unit as it arrives; chains that ended early are taken off what is to come."""
+    """Log each unit as it arrives; chains that ended early are taken off what is to come.
+
+    The bar tells the accuracy so far of the run whose unit came last.
+    """
     tokens, started = 0, time.perf_counter()
+    rates: dict[int, list[float]] = defaultdict(list)
     for future in as_completed(waiting):
         index, name, size = waiting.pop(future)
         samples = future.result()
         write_unit(writers[index], name, samples)
+        rates[index] += rates_of(samples)
         tokens += sum(sample.completion_tokens for sample in samples)
         bar.total -= size - len(samples)
         bar.update(len(samples))
-        bar.set_postfix_str(f"{tokens / (time.perf_counter() - started):,.0f} tokens/s")
+        bar.set_description(writers[index].path.name.rpartition("-")[0])
+        speed = f"{tokens / (time.perf_counter() - started):.0f}"
+        bar.set_postfix(accuracy=so_far(rates[index]), tokens_per_s=speed)
 
 
 def asked(task: Any, lm: Any) -> Any:
@@ -215,21 +223,26 @@ def asked(task: Any, lm: Any) -> Any:
 
 
 def check_prompts(lm: Any, task: Any, problems: Sequence[Problem]) -> None:
-    """Raise ValueError, before anything is drawn, where prompts do not fit a model's context.
+    """Raise ValueError, before anything is drawn, where prompts do not fit a model's context."""
+    if long := too_long(lm, task, problems):
+        first, room = next(iter(long)), lm.card.shape["context"]
+        raise ValueError(
+            f"{len(long):,} of {len(problems):,} prompts are too long, the first that of "
+            f"{first!r} with {long[first]:,} tokens: the model's context of {room} "
+            f"leaves room for {room - 1}; leave them out by --skip-long, or take a shorter --prompt"
+        )
+
+
+def too_long(lm: Any, task: Any, problems: Sequence[Problem]) -> dict[str, int]:
+    """Return {problem: tokens} of the prompts that leave no room in a model's context.
 
     A server's is its own to know: there such a prompt is a failed row.
     """
     if not isinstance(lm, LM) or not lm.card.shape:
-        return
-    room, asks = lm.card.shape["context"] - 1, asked(task, lm)
+        return {}
+    asks = asked(task, lm)
     lengths = {problem.id: len(lm.encode(asks.prompt(problem))) for problem in problems}
-    long = [name for name, length in lengths.items() if length > room]
-    if long:
-        raise ValueError(
-            f"{len(long):,} of {len(problems):,} prompts are too long, the first that of "
-            f"{long[0]!r} with {lengths[long[0]]:,} tokens: the model's context of {room + 1} "
-            f"leaves room for {room}; leave these problems out, or take a shorter --prompt"
-        )
+    return {name: n for name, n in lengths.items() if n >= lm.card.shape["context"]}
 
 
 def open_log(lm: Any, work: Work) -> Writer:
@@ -280,8 +293,9 @@ def sample_run(
 ) -> LoadedRun:
     """Draw a plan's pool into a run folder under `root`, resuming what is there; return the run.
 
-    `engine_options`: device, dtype, memory_cap, max_rows of `engine.Engine`. A crash loses at most
-    the units in flight; the same call then goes on, and ends in the same samples. Samples that
+    `engine_options`: device, dtype, memory_cap, max_rows of `engine.Engine`. Ctrl-C or an error
+    keeps every finished problem, `kill -9` all but those of the last `SAVE` seconds; the same call
+    then goes on, and ends in the same samples. Samples that
     failed are rows with their reason: the run stays open, and the same call draws them again.
     """
     work = Work("", task, tuple(problems), plan, root, options=tuple(engine_options.items()))
@@ -322,6 +336,26 @@ def write_unit(writer, unit: str, samples: Sequence[Sample]) -> None:
     writer.write(unit + FAILED * failed, samples, before)
 
 
+def save_unit(writer, unit: str, samples: Sequence[Sample]) -> None:
+    """Log the finished problems of an open unit, as one that failed in part keeps them.
+
+    Rows of it that failed before stay until their problems are drawn again.
+    """
+    name, drawn = unit + FAILED, {sample.problem for sample in samples}
+    before = writer.read(name) if name in writer.done else []
+    rest = [row for row in before if row.problem not in drawn]
+    writer.write(name, [*samples, *rest], name)
+
+
+def rates_of(samples: Sequence[Sample]) -> list[float]:
+    """Return each problem's share of right samples, the passes of a scorer left out."""
+    verdicts: dict[str, list[bool]] = defaultdict(list)
+    for sample in samples:
+        if sample.finish != "scored":
+            verdicts[sample.problem].append(sample.correct)
+    return [statistics.fmean(found) for found in verdicts.values()]
+
+
 def so_far(rates: Sequence[float]) -> str:
     """Return the accuracy of a sample over the problems done, with its 95 % interval over them.
 
@@ -334,33 +368,71 @@ def so_far(rates: Sequence[float]) -> str:
     return f"{mean:.3f} ± {1.96 * statistics.stdev(rates) / len(rates) ** 0.5:.3f}"
 
 
+def logged(
+    writer: Writer,
+    drawn: Iterable[tuple[Problem, list[Sample]]],
+    unit_of: Mapping[str, str],
+    waiting: dict[str, list[Sample]],
+) -> Generator[list[Sample]]:
+    """Yield each problem's samples as they are drawn, and log them.
+
+    A unit is logged when it is whole; those still open every `SAVE` seconds and on the way out.
+    waiting: what the units that are not done have on the disk.
+    """
+    missing = Counter(unit_of[problem] for problem in unit_of if unit_of[problem] in waiting)
+    missing.subtract(unit for unit, rows in waiting.items() for _ in {row.problem for row in rows})
+    fresh, saved = set[str](), time.perf_counter()  # open units with more than is on the disk
+
+    def save() -> None:
+        for unit in sorted(fresh):
+            save_unit(writer, unit, waiting[unit])
+        fresh.clear()
+
+    for unit in [unit for unit in waiting if not missing[unit]]:
+        write_unit(writer, unit, waiting.pop(unit))  # left between its last problem and its end
+    try:
+        for problem, samples in drawn:
+            unit = unit_of[problem.id]
+            waiting[unit] += samples
+            missing[unit] -= 1
+            fresh.add(unit)
+            if not missing[unit]:
+                write_unit(writer, unit, waiting[unit])
+                fresh.remove(unit)
+                del waiting[unit]
+            if time.perf_counter() > saved + SAVE:
+                save()
+                saved = time.perf_counter()
+            yield samples
+    except BaseException:
+        with suppress(OSError):  # a full disk has already been told of
+            save()
+        raise
+
+
 def _fill(writer: Writer, lm: Any, work: Work, engine: Any, progress: bool) -> None:
-    """Draw every unit that is not done, writing each as its last sample arrives."""
+    """Draw and log every unit that is not done, and show how far it is."""
     from scaling.engine import Engine
     from scaling.methods import draw
 
     if engine is None:
         engine = Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode, **dict(work.options))
     writer.note(engine=getattr(engine, "setting", {}))
-    task, unit_of, parts = work.task, units_of(work.problems, work.plan), units_left(writer, work)
+    task, parts = work.task, units_left(writer, work)
     waiting = {unit: good_samples(writer, unit) for unit in parts}
     kept = {row.problem for rows in waiting.values() for row in rows}
     left = [p for part in parts.values() for p in part.problems if p.id not in kept]
     check_prompts(lm, task, left)
-    missing = Counter(unit_of[problem.id] for problem in left)
     bar = tqdm(total=len(left), unit="problem", disable=not progress, leave=False)
     bar.set_description(f"{task.name} {lm.card.name} {work.plan.method}")
     tokens, drawn, started = 0, 0, time.perf_counter()
     rates: list[float] = []
-    with bar:
-        for problem, samples in draw(lm, asked(task, lm), left, work.plan, engine):
-            unit = unit_of[problem.id]
-            waiting[unit] += samples
-            missing[unit] -= 1
-            if not missing[unit]:
-                write_unit(writer, unit, waiting.pop(unit))
+    found = draw(lm, asked(task, lm), left, work.plan, engine)
+    units = units_of(work.problems, work.plan)
+    with bar, closing(logged(writer, found, units, waiting)) as problems:
+        for samples in problems:
             drawn += len(samples)
-            rates.append(sum(sample.correct for sample in samples) / len(samples))
+            rates += rates_of(samples)
             tokens += sum(sample.completion_tokens for sample in samples)
             passed = time.perf_counter() - started
             bar.update()

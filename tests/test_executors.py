@@ -21,7 +21,7 @@ from scaling import executors
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.store import load_run
-from scaling.study import Work, sample_all, sample_run, units_of
+from scaling.study import Work, sample_all, sample_run, so_far, units_of
 from scaling.tasks import get_task
 
 PLAN = Plan(chains=8, max_new_tokens=12)
@@ -129,12 +129,17 @@ def scheduler():
         child.wait()
 
 
-def test_any_executor_draws_what_one_stream_draws(alone, tiny_folder, tmp_path):
+def test_any_executor_draws_what_one_stream_draws_and_shows_how_right_it_is(
+    alone, tiny_folder, tmp_path, capsys
+):
     with ThreadPoolExecutor(2) as threads:
         (run,) = sample_all([work(tiny_folder, tmp_path)], executor=threads)
     assert run.path.name == alone.path.name
     assert run.manifest["units"] == ["000000", "000001", "000002", "000003"]
     pd.testing.assert_frame_equal(texts(run), texts(alone))
+    rates = run.frame.groupby("problem")["correct"].mean()
+    shown = f"accuracy={so_far(list(rates))}"
+    assert shown in capsys.readouterr().err
 
 
 @pytest.mark.timeout(600)

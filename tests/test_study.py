@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling import study
 from scaling.cli import main
 from scaling.curves import COLUMNS, accuracy_table, curve, read_pool
 from scaling.estimates import pass_at_k
@@ -76,6 +78,90 @@ def test_a_run_killed_again_and_again_ends_in_the_samples_of_an_unbroken_one(tin
     assert len(names) == 1
     first, second = (load_run(run.path, text=True).frame[DRAWN] for run in (whole, resumed))
     pd.testing.assert_frame_equal(first, second)
+
+
+class Watched:
+    """A task that counts verdicts, and calls `at(problem)` at each."""
+
+    def __init__(self, at) -> None:
+        self.name, self.at, self.seen = "sums", at, Counter()
+
+    def prompt(self, problem):
+        return problem.prompt
+
+    def verify(self, problem, text):
+        self.seen[problem.id] += 1
+        self.at(self)
+        return get_task("sums").verify(problem, text)
+
+
+def logged_problems(root: Path) -> set[str]:
+    (path,) = root.iterdir()
+    return set(load_run(path).frame["problem"])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_leaving_amid_a_unit_keeps_its_finished_problems_and_draws_the_others_alone(
+    tiny_folder, tmp_path, error
+):
+    """After 6 of 60 problems the log was empty: a unit of 10 was written when whole, or never."""
+
+    def leave(task):
+        if sum(task.seen.values()) > 6 * PLAN.chains:
+            raise error
+
+    whole = draw_one(tiny_folder, tmp_path / "whole", 12)
+    asked = load_lm(tiny_folder), get_task("sums").problems(12), PLAN, tmp_path / "broken"
+    lm, problems, plan, root = asked
+    one_by_one = {"progress": False, "max_rows": 1}
+    left = Watched(leave)
+    with pytest.raises(error):
+        sample_run(lm, left, problems, plan, root, **one_by_one)
+    kept = logged_problems(root)
+    done = {name for name, count in left.seen.items() if count == PLAN.chains}
+    assert kept <= done
+    assert len(done - kept) <= 1, "one may wait for the next row to be yielded"
+    assert 4 <= len(kept) < 10, "no unit was whole"
+    going_on = Watched(lambda task: None)
+    resumed = sample_run(lm, going_on, problems, plan, root, **one_by_one)
+    assert not kept & set(going_on.seen)
+    assert resumed.manifest["units"] == whole.manifest["units"]
+    first, second = (load_run(run.path, text=True).frame[DRAWN] for run in (whole, resumed))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_kill_amid_a_unit_finds_all_on_the_disk_but_the_last_seconds(
+    tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(study, "SAVE", 0.0)
+    on_disk = []
+
+    def look(task):
+        done = {name for name, count in task.seen.items() if count == PLAN.chains}
+        on_disk.append(len(done - logged_problems(tmp_path)))
+
+    problems = get_task("sums").problems(12)
+    sample_run(
+        load_lm(tiny_folder), Watched(look), problems, PLAN, tmp_path, progress=False, max_rows=1
+    )
+    assert max(on_disk) <= 1, "the problem whose last sample has just been judged"
+    assert logged_problems(tmp_path) == {problem.id for problem in problems}
+
+
+def test_a_unit_left_between_its_last_problem_and_its_end_is_finished_without_sampling(
+    tiny_folder, tmp_path, monkeypatch
+):
+    def leave(*_):
+        raise KeyboardInterrupt
+
+    problems, lm = get_task("sums").problems(3), load_lm(tiny_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "write_unit", leave)
+        with pytest.raises(KeyboardInterrupt):
+            sample_run(lm, get_task("sums"), problems, PLAN, tmp_path, progress=False)
+    nothing = Watched(leave)
+    assert sample_run(lm, nothing, problems, PLAN, tmp_path, progress=False).sha256
+    assert logged_problems(tmp_path) == {problem.id for problem in problems}
 
 
 def test_samples_do_not_depend_on_the_batch(tiny_folder, tmp_path):
@@ -293,6 +379,7 @@ def test_a_device_that_is_not_there_is_one_line(device, says, tiny_folder, tmp_p
 
 LIGHT = """
 import sys
+from scaling import study
 from scaling.cli import main
 try:
     main([sys.argv[1]])

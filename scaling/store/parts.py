@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from scaling.store.files import SCHEMAS, from_parquet, read_bytes, sha256, to_parquet, write_files
 
 FOLDER = "parts"
-FAILED = "~failed"  #: ends the name of a unit with failed samples
+FAILED = "~failed"  #: ends the name of a unit whose samples have failed, or are still to come
 KEYS = ["problem", "chain", "step"]
 
 
