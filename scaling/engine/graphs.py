@@ -24,6 +24,7 @@ from scaling.records import Plan
 
 STEPS = 16  #: tokens between two looks of the host
 BUSY = 264  #: programs that keep a GPU busy: two on each of an H100's processors
+ROOM = 4  #: times as many rows and items as are needed that a lane may have
 NO_ONE = -1  #: in a table of readers
 
 
@@ -52,7 +53,7 @@ class GraphStore(LeanStore):
     def __init__(self, weights: Weights, slots: int, capacity: int, dtype: torch.dtype) -> None:
         super().__init__(weights, slots, capacity, dtype)
         s = weights.shape
-        self.lanes: dict[tuple, Lane] = {}
+        self.lanes: dict[tuple, list[Lane]] = {}  #: by how tokens are sampled
         self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
         self.wide = max(next_power_of_2(s.head_dim), kernels.TILE)
         self.tile = max(next_power_of_2(s.heads // s.kv_heads), kernels.TILE)
@@ -146,14 +147,19 @@ class GraphStore(LeanStore):
         return lane
 
     def _lane(self, rows: int, items: int, plan: Plan) -> Lane:
-        """Return the lane that holds so many rows and items, captured when it is new."""
-        size, items = _rounded(rows), items and next_power_of_2(items)
-        key = (size, items, plan.temperature, plan.top_k, plan.top_p, plan.min_p)
-        if key not in self.lanes:
-            self.lanes[key] = lane = self._new_lane(size, items, plan)
+        """Return the least lane that holds so many rows and items, unless all are far too large.
+
+        To capture one takes as long as hundreds of steps.
+        """
+        lanes = self.lanes.setdefault((plan.temperature, plan.top_k, plan.top_p, plan.min_p), [])
+        most = ROOM * (rows + items)
+        fit = [x for x in lanes if x.size >= rows and x.items >= items and x.size + x.items <= most]
+        if not fit:
+            fit = [self._new_lane(_rounded(rows), items and next_power_of_2(items), plan)]
             if self.pool is not None:
-                self._capture(lane)
-        return self.lanes[key]
+                self._capture(fit[0])
+            lanes += fit
+        return min(fit, key=lambda lane: lane.size + lane.items)
 
     def _new_lane(self, size: int, items: int, plan: Plan) -> Lane:
         s, splits = self.weights.shape, 1
