@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from scaling.benchmarks.symbolic import Judge
 from scaling.cli import main
 from scaling.records import turns_of
 from scaling.report.leaderboard import thinking_tokens
+from scaling.store import load_run
+from tests.test_families import CHAT, save
 
 EXTERNAL = Path(os.environ.get("SCALING_EXTERNAL", Path(__file__).parents[1] / "data" / "external"))
 
@@ -164,6 +167,7 @@ def test_symbolic_answers_are_compared_as_mathematics(expected, text, right):
     assert grade("math", expected, text) is right
 
 
+@pytest.mark.parametrize("answer", ["9^{9^{9}}", "\\sum_{n=1}^{10^9} 1/n"])
 def test_an_answer_that_takes_too_long_is_wrong_with_a_reason_and_the_next_one_waits_for_nothing(
     answer,
 ):
@@ -437,6 +441,71 @@ def test_prompts_that_do_not_fit_are_told_before_anything_is_drawn(tiny_folder, 
         shown = capsys.readouterr().err
         assert "1 of 13 prompts are too long, the first that of 'long' with 800 tokens" in shown
     assert not list((tmp_path / "runs").glob("*/parts/*"))
+
+
+def test_problems_that_do_not_fit_are_left_out_and_counted_where_that_is_asked_for(
+    tiny_folder, tmp_path, capsys
+):
+    rows = [OWN | {"id": str(i)} for i in range(3)] + [OWN | {"id": "long", "prompt": "1+" * 400}]
+    command = ["sample", "--model", str(tiny_folder), "--task", "rows", "--chains", "2"]
+    command += ["--max-new-tokens", "4", "--skip-long", "--runs", str(tmp_path / "runs")]
+    file = str(lines(tmp_path / "t.jsonl", *rows))
+    assert main([*command, "--problems-file", file]) == 0
+    reason = "prompt beyond the model's context of 512"
+    assert f"rows: 1 of 4 problems left out, {reason}" in capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["sessions"][0]["extra"]["left_out"] == {reason: 1}
+    assert list(load_run(run).problems["id"]) == ["0", "1", "2"]
+    assert main([*command, "--problems-file", str(lines(tmp_path / "l.jsonl", rows[3]))]) == 1
+    assert "1 of 1 prompts are too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("prompt", "stop"),
+    [("worked", "\nQuestion:"), ("game24", "\nInput:"), ("question", "\nQuestion:"), ("bare", "")],
+)
+def test_the_next_question_of_a_few_shot_prompt_ends_an_answer(tmp_path, prompt, stop):
+    task = load_benchmark("gsm8k", lines(tmp_path / "t.jsonl", GSM), prompt=prompt)
+    assert task.stop == ((stop,) if stop else ())
+    asked = "\n" + task.problems(1)[0].prompt
+    assert asked.rpartition(stop or "\n")[2].lstrip().startswith("1+1?")
+
+
+@pytest.mark.parametrize(
+    ("template", "options", "stop"),
+    [
+        (None, [], ["\nQuestion:"]),
+        (None, ["--stop", "ab"], ["ab"]),
+        (None, ["--stop"], None),
+        (CHAT, [], None),
+        (CHAT, ["--no-chat"], ["\nQuestion:"]),
+    ],
+)
+def test_a_base_model_stops_at_the_next_question_unless_told_otherwise(
+    tmp_path, template, options, stop
+):
+    folder = save(tmp_path / "m", template=template, max_position_embeddings=512)
+    command = ["sample", "--model", str(folder), "--task", "gsm8k", "--prompt", "question"]
+    command += ["--problems-file", str(lines(tmp_path / "t.jsonl", GSM)), "--chains", "2"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one problem cannot be resampled
+        runs = ["--max-new-tokens", "4", "--runs", str(tmp_path / "runs")]
+        assert main([*command, *runs, *options]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert load_run(run).plan.to_dict().get("stop") == (stop and tuple(stop))
+
+
+def test_levels_choose_among_a_benchmark_s_and_an_unknown_one_names_the_nearest(tmp_path):
+    path = lines(tmp_path / "q.jsonl", LIVE, LIVE | {"question_id": "b", "category": "reasoning"})
+    task = load_benchmark("livebench", path)
+    assert list(task.only(["math"]).rows) == ["a"]
+    assert task.only(["math"]).notes["left_out"] == {"of other levels": 1}
+    assert "left_out" not in task.only(["math", "reasoning"]).notes
+    with pytest.raises(ValueError, match="unknown level of livebench 'reasonin'; did you mean 're"):
+        task.only(["reasonin"])
+    command = ["audit", "--task", "livebench", "--problems-file", str(path), str(path)]
+    assert main(command) == 1  # it has no --levels
 
 
 def test_thinking_is_counted_by_its_share_of_the_text():

@@ -78,6 +78,11 @@ def test_an_address_is_told_from_a_folder_and_a_name():
     assert not is_endpoint(Path("data/models"))
 
 
+FILES = {  #: what the hub lists at a revision -> what is said
+    "pickled": ["config.json", "pytorch_model.bin", "tokenizer.json"],
+    "safe": ["config.json", "model.safetensors"],
+    "empty": ["config.json"],
+}
 ANSWERS = {
     "gated": (403, "GatedRepo"),
     "secret": (401, "RepoNotFound"),
@@ -87,9 +92,19 @@ ANSWERS = {
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A hub that knows of one gated model, and of one that has another revision."""
+    """A hub that knows of one gated model, of one at another revision, and of lists of files."""
 
     def do_GET(self):
+        name = self.path.split("/")[4]
+        if name in FILES:
+            rows = [{"rfilename": file} for file in FILES[name]]
+            body = json.dumps({"id": f"org/{name}", "sha": "a" * 40, "siblings": rows}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
         code, error = ANSWERS[self.path.split("/")[4]]  # /api/models/org/NAME...
         self.send_response(code)
         self.send_header("X-Error-Code", error)
@@ -111,10 +126,10 @@ for name in sys.argv[1:]:
 """
 
 
-def located(endpoint: str, cache: Path, *names: str) -> list[str]:
+def located(endpoint: str, cache: Path, *names: str, code: str = LOCATE) -> list[str]:
     """Return what a fresh process says of models, its hub at an address of this machine."""
     variables = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "PATH": "/usr/bin"}
-    command = [sys.executable, "-c", LOCATE, *names]
+    command = [sys.executable, "-c", code, *names]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=root)
     assert not done.returncode, done.stderr
@@ -135,6 +150,31 @@ def test_missing_and_gated_models_and_revisions_are_one_line_each(tmp_path):
     assert "no model org/secret on the hub" in secret
     assert "no model org/none on the hub: check the spelling" in none
     assert "org/name has no revision never" in never
+
+
+def test_a_revision_of_pickles_alone_is_told_before_anything_is_priced(tmp_path, tiny_folder):
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    code = """
+import sys
+from scaling.models.hub import Files, check_listed
+from pathlib import Path
+for name in ("safe", "pickled", "empty"):
+    try:
+        check_listed(Files(Path("."), f"org/{name}", "step7", "a" * 40))
+    except ValueError as error:
+        print(error)
+"""
+    try:
+        address = f"http://127.0.0.1:{server.server_port}"
+        told = located(address, tmp_path, code=code)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(told) == 2
+    assert "org/pickled@step7 has only pickled weights (pytorch_model.bin)" in told[0]
+    assert "org/empty@step7 has no weights on the hub" in told[1]
+    assert located("http://127.0.0.1:9", tmp_path, code=code) == []  # no network: nothing is said
 
 
 def test_no_network_is_one_line(tmp_path):

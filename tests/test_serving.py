@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from scaling.cli import main
 from scaling.engine.schedule import Job
 from scaling.records import Plan, Problem, Verdict, conversation
-from scaling.serving import Client, Endpoint, connect, seed_of, served_names
+from scaling.serving import Client, Endpoint, alike, connect, seed_of, served_names
 from scaling.serving.batch import BatchEngine, read_answers
 from scaling.serving.client import Failed
 from scaling.store import load_run
@@ -403,3 +404,38 @@ def test_the_command_line_samples_a_server_that_lists_one_model(tmp_path, capsys
     shown = capsys.readouterr().out
     assert "12 samples" in shown
     assert list(tmp_path.glob("sums-toy-*"))
+
+
+def test_a_server_that_falls_asleep_after_the_probe_is_told_of_at_the_end(tmp_path, capsys):
+    arguments = ["--task", "sums", "--levels", "2x9", "--problems", "3", "--chains", "4"]
+
+    def cached(handler, body):  # one answer per prompt, once the probe is over
+        if len(handler.state.bodies) <= 6:
+            return False
+        handler.reply(200, handler.answer(body | {"seed": 0}))
+        return True
+
+    for fault, told in ((cached, 1), (None, 0)):
+        with serve(fault) as (url, _), warnings.catch_warnings():
+            warnings.simplefilter("default")
+            runs = ["--runs", str(tmp_path / str(told))]
+            assert main(["sample", "--model", url, *arguments, *runs]) == 0
+        said = capsys.readouterr().err
+        assert said.count("all samples are the same text: unless the model is that sure") == told
+    assert alike(load_run(next((tmp_path / "1").iterdir()), text=True).frame)[1] == 3
+
+
+def test_thinking_is_told_to_the_chat_template_of_a_server_and_refused_without_one(
+    tmp_path, capsys
+):
+    arguments = ["--task", "sums", "--levels", "2x9", "--problems", "1", "--chains", "2"]
+    arguments += ["--runs", str(tmp_path), "--no-thinking"]
+    with serve() as (url, state), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one problem cannot be resampled
+        assert main(["sample", "--model", url, *arguments]) == 1
+        assert "--thinking needs --api chat" in capsys.readouterr().err
+        more = ["--api", "chat", "--request", '{"chat_template_kwargs": {"a": 1}}']
+        assert main(["sample", "--model", url, *arguments, *more]) == 0
+    kwargs = {"enable_thinking": False, "a": 1}
+    assert state.bodies
+    assert all(body["chat_template_kwargs"] == kwargs for body in state.bodies)

@@ -59,6 +59,26 @@ class Benchmark:
         self.levels = tuple(dict.fromkeys(row.level for row in rows))
         self.notes = dict(notes or {}) | {"problems": len(rows)}
         self.left_out = dict(left_out or {})
+        if self.left_out:
+            self.notes["left_out"] = self.left_out
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Return what ends the answer of a base model: what the template writes before a question.
+
+        Few-shot, such a model goes on with the next question, and answers that.
+        """
+        label = self.template.partition(QUESTION)[0].rpartition("\n")[2].strip()
+        return (f"\n{label}",) if label.endswith(":") else ()
+
+    def only(self, levels: Sequence[str]) -> Benchmark:
+        """Return the benchmark without the problems of other levels."""
+        for level in levels:
+            look_up(dict.fromkeys(self.levels), level, f"level of {self.name}")
+        kept = [row for row in self.rows.values() if row.level in levels]
+        others = Counter({"of other levels": len(self.rows) - len(kept)})
+        left_out = Counter(self.left_out) + others
+        return Benchmark(self.name, kept, self.template, self.notes, left_out)
 
     def problems(self, n: int, split: str = "test", seed: int = 0) -> list[Problem]:
         """Return n problems chosen by hash, all where there are fewer; in the file's order.

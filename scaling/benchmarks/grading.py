@@ -21,9 +21,24 @@ LONGEST = 400  #: characters of an answer
 NUMBER = re.compile(
     r"(?<![\w.])(?<!\d,)[-+]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?![.,]?\d)(?:/\d+(?![.,]?\d))?"
 )
-GOES_ON = re.compile(  #: after a number that is only a part: 2 + 3, 3 1/2, 1e5, 2 \times 3
-    r"\s*(?:(?:[-+*/^]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d", re.IGNORECASE
+AFTER = re.compile(  #: a number that is only a part of what is said
+    r"""\s*(?:(?:[-+*/^]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d  # 2 + 3, 3 1/2, 1e5, 2 \times 3
+    | [a-z](?![a-z]) | \s*\\(?!circ|q?quad)[a-z] | \s*(?:\^(?!\{?\\circ)|\+)  # 5x, 5\pi, 5^n, 5+x
+    | \s*[-*/]\s*(?:[b-hj-z](?![a-z])|[(\\]) | [:%]\s?\d  # 5-x, 5/(x), 5:2
+    | \s*(?:[≤≥≠]|!=|[<>]=?\s*(?:[-.\d\\]|[a-z](?![a-z>])))  # 5<x
+    | \s*\$?\s*(?:or|and|to)\s+\$?-?\d  # 5 or 7
+    | \s+(?:hundred|thousand|[mbtr]+illion)  # 5 million
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
+BEFORE = re.compile(  #: the same, seen from the other side: √5, x<5, x!=5, 7-5, \sqrt{5}, not 5
+    r"(?:[\^√<>≤≥≠_±]|[<>!=]=|[\w)}\]][^\S\n]*[-+*/]"
+    r"|\\(?!approx|q?quad|displaystyle|implies|[a-z]*arrow)[a-z]+[^\S\n]*[{[]?|\bnot)[\s${(]*$",
+    re.IGNORECASE,
+)
+EQUALS = re.compile(r"(?<![<>!=:])=(?!=)")
+FRACTION = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+CALCULATED = re.compile(r"<<[^<>\n]*>>")  #: of GSM8K: 2 + 3 = <<2+3=5>>5
 SENTENCE = re.compile(r"[.;!?]\s")
 MARK = re.compile(r"(?:####|(?:final )?answer(?: is|:))[ \t*:]*", re.IGNORECASE)
 DOLLARS = re.compile(r"\$([^$\n]+)\$")
@@ -34,9 +49,16 @@ TAGS = re.compile(
 SOLUTION = re.compile(r"<solution>((?:(?!<solution>).)*?)</solution>", re.DOTALL)
 LETTER = re.compile(r"\b([A-Z])\1{2,}\b|\\boxed\{(?:\\text\{)?\(?([A-Z])\)?\}?\}|\(([A-Z])\)")
 MINUS = str.maketrans("−–×·÷", "--**/")
-NOISE = re.compile(
-    r"\\(?:left|right|displaystyle|mbox|,|!|;|:| )|\\?\$|\^\{?\\circ\}?|°|\\?%|(?<=\d),(?=\d{3})|\s"
+NOISE = re.compile(r"\\(?:left|right|displaystyle|mbox|,|!|;|:| )|\\?\$|\^\{?\\circ\}?|°|\\?%|\s")
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
+NAMED = re.compile(  #: x = 5, x_1 = 5, AB = 5, \theta = 5, \text{Area} = 5, but not 2x = 5
+    r"\s*\$?(?:[a-zA-Z]|[A-Z]{2,3}|\\(?:text|mathrm)\{[\w ]+\}|\\(?:alpha|beta|gamma|theta|phi|mu))"
+    r"(?:_(?:\w|\{\w+\}))?\s*=([^=<>≤≥]*)"
 )
+RELATION = re.compile(r"[=<>≤≥≠]|\\(?:n?eq?|[lg]eq?|[lg]t|text\{or\})(?![a-z])")
+BRACKET = re.compile(r"[(\[]|\\\{|\\(?:in|cup|cap)(?![a-z])")  #: of what relations can tell too
+TIMES = re.compile(r"(?<=[\w)])(\s?)\*\1(?=[\w(])")  #: and no Markdown
+NO_WORD = re.compile(r"(?<!\w)[!#]|(?<!\d)!|[^\w\s.,/+<>=≤≥≠^√%~|×!#-]")
 TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}]*)\}")
 
 Scorer = Callable[[str, str, dict[str, Any]], Verdict]
@@ -65,7 +87,7 @@ def stated(text: str) -> str | None:
 
 def to_number(text: str) -> Fraction | None:
     """Return a text that is nothing but a number (1,234.50 $ or %); None for anything else."""
-    bare = NOISE.sub("", text.translate(MINUS)).rstrip(".")
+    bare = THOUSANDS.sub("", NOISE.sub("", text.translate(MINUS))).rstrip(".")
     plain = re.fullmatch(r"[-+]?(?:\d{1,60}(?:\.\d{1,60})?|\.\d{1,60})(?:/\d{1,60})?", bare)
     try:
         top, _, bottom = bare.partition("/") if plain else ("", "", "")
@@ -74,29 +96,50 @@ def to_number(text: str) -> Fraction | None:
         return None
 
 
+def whole(text: str, found: re.Match[str]) -> bool:
+    """Return whether a number stands by itself: not in x<5, 7-5, √5, 5x, 5 or 7."""
+    start, end = found.span()
+    return not (BEFORE.search(text, max(0, start - 40), start) or AFTER.match(text, end))
+
+
 def comes_to(said: str) -> str:
     """Return the number that a statement comes to: 5 of "2 + 3 = 5 rolls"; "" where none is told.
 
     A number that opens its first sentence is it; else the first one of the last side of an equation
-    on which no arithmetic is left to do.
+    on which no arithmetic is left to do. Sides that are different numbers tell none.
     """
     said = said.replace("**", " ")
     first = SENTENCE.split(said, maxsplit=1)[0].lstrip(" `(")
     opens = NUMBER.match(first)
-    if opens and not GOES_ON.match(first, opens.end()):
+    if opens and whole(first, opens):
         said = first
-    for side in reversed(said.split("=")):
+    sides = EQUALS.split(said)
+    if len({to_number(side) for side in sides} - {None}) > 1:
+        return ""
+    for side in reversed(sides):
         found = NUMBER.search(side)
-        if found and not GOES_ON.match(side, found.end()):
+        if found and whole(side, found):
             return found[0]
     return ""
 
 
+def last_number(text: str) -> str:
+    """Return the last number of a text; "" where it is a part of something else."""
+    *_, found = (None, *NUMBER.finditer(text))
+    return found[0] if found and whole(text, found) else ""
+
+
 def number(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
-    """Return whether the number stated last is the expected one; the last of all where none is."""
-    text = text.translate(MINUS)
+    """Return whether the number stated last is the expected one; the last of all where none is.
+
+    The exclamation mark of a box or of #### is a factorial, that of prose is none.
+    """
+    text = CALCULATED.sub("", text.translate(MINUS))
+    text = FRACTION.sub(r" \1/\2", TEXT.sub(r"\1", text))
     said = stated(text) or ""
-    found = comes_to(said) if NUMBER.search(said) else next(iter(NUMBER.findall(text)[-1:]), "")
+    found = comes_to(said) if NUMBER.search(said) else last_number(text.replace("**", " "))
+    if f"{found}!" in said and ("####" in text or "\\boxed{" in text):
+        found = ""
     value = to_number(found)
     if value is None:
         return Verdict(None, False)
@@ -107,26 +150,33 @@ def normal(latex: str) -> str:
     """Return mathematics without what changes nothing: blanks, sizes, units of money, text."""
     text = TEXT.sub(r"\1", latex.translate(MINUS))
     text = NOISE.sub("", text).replace("dfrac", "frac").replace("tfrac", "frac").rstrip(".")
+    if not BRACKET.search(text):  # (1,234) are two numbers
+        text = THOUSANDS.sub("", text)
     return re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
 
 
 def mathematics(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
-    """Return whether what is stated last is mathematically the expected answer."""
+    """Return whether what is stated last is mathematically the expected answer.
+
+    Of `name = answer` the name is left out; what else says =, <, or the like is no number.
+    """
     said = stated(text)
     if said is None:
-        said = next(iter(DOLLARS.findall(text)[-1:] or NUMBER.findall(text)[-1:]), "")
+        said = next(iter(DOLLARS.findall(text)[-1:]), "") or last_number(text)
     elif boxed(text) is None:
         said = next(iter(DOLLARS.findall(said)[:1]), said)
     if not said or len(said) > LONGEST:
         return Verdict(None, False)
+    named = NAMED.fullmatch(said)
+    said = named[1] if named and "=" not in expected else said
     ours, theirs = normal(said), normal(expected)
-    if "=" in ours and "=" not in theirs:
-        ours = ours.rpartition("=")[2]
     values = to_number(ours), to_number(theirs)
     if ours == theirs:
         right = True
     elif None not in values:
         right = values[0] == values[1]
+    elif RELATION.search(said) and not (RELATION.search(expected) or BRACKET.search(expected)):
+        right = False
     else:
         right = same_mathematics(theirs, ours)
     return Verdict(ours if values[0] is None else str(values[0]), right)
@@ -186,7 +236,9 @@ def expression(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
 
 
 def _words(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s.,/-]", " ", text.translate(MINUS)).lower().split()).strip(" .,")
+    """Return words and numbers, without marks of prose; what can change a number stays."""
+    text = TIMES.sub("×", text.translate(MINUS))
+    return " ".join(NO_WORD.sub(" ", text).lower().split()).strip(" .,")
 
 
 SCORERS: dict[str, Scorer] = {

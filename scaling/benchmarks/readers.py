@@ -37,7 +37,7 @@ class Reader(NamedTuple):
 
     fields: Callable[[Record], Record]  #: record -> fields of a Row
     prompt: str  #: its usual prompt, a name of `prompts/`
-    what: str  #: for the help text
+    what: str  #: the fields it reads, for the help text
 
 
 def records(path: Path) -> Iterator[tuple[str, Record]]:

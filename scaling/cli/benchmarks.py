@@ -19,19 +19,20 @@ GYM = "gym:"  #: before the name of a generator of reasoning-gym
 
 def task_of(options: argparse.Namespace) -> Any:
     """Return the task that the options name: one of the kit's own, or a benchmark's."""
-    name, file = options.task, options.problems_file
+    name, file, levels = options.task, options.problems_file, getattr(options, "levels", None)
     if name.startswith(GYM):
         template, notes = read_prompt(options.prompt or "bare")
         task = gym_benchmark(
             name.removeprefix(GYM), options.problems, options.problem_seed, template
         )
         task.notes |= notes
-        return task
+        return task.only(levels) if levels else task
     if name not in READERS and not file:
-        return get_task(name, options.levels)
+        return get_task(name, levels)
     if not file:
         raise ValueError(f"{name} is a benchmark: name its file with --problems-file")
     task = load_benchmark(name, file, options.prompt, options.newer_than)
+    task = task.only(levels) if levels else task
     for why, count in task.left_out.items():
         print(f"{file}: {count:,} problems left out, {why}")
     return task

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from importlib import import_module
@@ -22,6 +22,27 @@ SCORERS, REVISERS = Path("data/models/scorers"), Path("data/models/revisers")
 THINKING = Path("data/models/thinking/0.1M")
 IMPORTS = ("human-eval", "lm-eval", "inspect", "monkeys", "csv")
 DTYPES = ("float32", "bfloat16", "float16")
+STOP = (
+    "strings that end a sample; default: of a base model the label before a benchmark's question "
+    "('\\nQuestion:'), else none; --stop alone: none"
+)
+IN_MEMORY = "a model in memory (--model FOLDER or org/name)"
+SERVED = "a server (--model http://HOST:PORT/v1) or --batch"
+LIVE = "a server (--model http://HOST:PORT/v1)"
+BENCHMARK, OF_A_FILE = "a benchmark (--task gsm8k, gym:NAME, ...)", "a benchmark's file"
+WORKERS, DRY = "--executor or --dry-run", "--dry-run"
+ONLY_FOR = {  #: what a run of `sample` must have -> options that change nothing without it
+    IN_MEMORY: (
+        "device", "dtype", "memory_gb", "max_rows", "chat", "model_defaults", "train_tokens",
+        "device_map", "quantize", "remote_code", "skip_long", "executor",
+    ),
+    SERVED: ("api", "request", "card"),
+    LIVE: ("served_name", "in_flight", "deadline"),
+    BENCHMARK: ("prompt",),
+    OF_A_FILE: ("problems_file", "newer_than"),
+    WORKERS: ("workers",),
+    DRY: ("mean_tokens", "tokens_per_second", "per_hour", "per_million"),
+}  # fmt: skip
 
 
 def positive(kind: type):
@@ -50,6 +71,20 @@ def _fields(text: str) -> dict[str, Any]:
 count, amount = positive(int), positive(float)
 
 
+def was_given(options: argparse.Namespace, name: str) -> bool:
+    """Return whether an option is other than its default."""
+    return getattr(options, name) != options.parser.get_default(name)
+
+
+def refuse_idle(options: argparse.Namespace, has: Mapping[str, bool]) -> None:
+    """Raise ValueError for an option that was given and would change nothing; see `ONLY_FOR`."""
+    for needed, names in ONLY_FOR.items():
+        for name in names:
+            if was_given(options, name) and not has[needed]:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} changes nothing here: it is for {needed}")
+
+
 def run(file: str, verb: str, options: argparse.Namespace) -> None:
     """Do what a verb says."""
     getattr(import_module(f"scaling.cli.{file}"), f"run_{verb}")(options)
@@ -72,7 +107,7 @@ def add_verbs(verbs) -> None:
         """Return the parser of a verb, which `run_NAME` of a file of this folder will do."""
         about = f"{help[0].upper()}{help[1:]}."
         verb = verbs.add_parser(name, help=help, description=about, formatter_class=Defaults)
-        verb.set_defaults(run=partial(run, file, name))
+        verb.set_defaults(run=partial(run, file, name), parser=verb)
         return verb
 
     for add in (add_sampling, add_learning, add_reading, add_trusting):
@@ -94,17 +129,21 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     where = "folder, hub name org/name@revision, or http://host:port/v1"
     verb.add("--model", required=True, help=where)
     verb.add("--task", required=True, help="a name in scaling.tasks.TASKS, or a benchmark")
-    verb.add("--levels", nargs="+", help="e.g. 4x20 5x20; default: the task's own")
+    verb.add(
+        "--levels", nargs="+", help="e.g. 4x20 5x20, or a benchmark's; default: the task's own"
+    )
     verb.add("--problems", type=count, default=100)
     verb.add("--problem-seed", type=int, default=0)
+    fits = "leave out problems whose prompt does not fit the context, and count them"
+    verb.add("--skip-long", action="store_true", help=fits)
     verb.add("--runs", type=Path, default=STUDY / "runs")
     for field in fields(Plan):
         verb.add(
             f"--{field.name.replace('_', '-')}",
             type=str if field.name == "stop" else type(field.default),
-            nargs="+" if field.name == "stop" else None,
+            nargs="*" if field.name == "stop" else None,
             choices=FEEDBACKS if field.name == "feedback" else None,
-            help=f"default: {field.default!r}",
+            help=STOP if field.name == "stop" else f"default: {field.default!r}",
         )
     add_engine_options(verb)
     add_model_options(verb)
@@ -179,9 +218,11 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--unit", default="samples")
     verb.add("--level", default="all")
     verb.add("--runs", type=Path, default=RUNS)
-    verb = new("import", "reading", "pass@k of samples that another tool has drawn")
+    verb = new("import", "reading", "pass@k, votes and a law of samples that another tool drew")
     verb.add("file", type=Path, help="a file, or a folder of YAML files")
     verb.add("--format", required=True, choices=IMPORTS)
+    law = "fitted to coverage, or to counts per problem: exp_power, beta_binomial, ..."
+    verb.add("--law", help=law)
     verb = new("plan", "reading", "what telling two methods apart would cost")
     verb.add("--effect", type=amount, required=True, help="difference, e.g. 0.03")
     verb.add("--power", type=amount, default=0.8, help="default 0.8")
@@ -251,7 +292,8 @@ def add_engine_options(verb: argparse.ArgumentParser) -> None:
 
 def add_model_options(verb: argparse.ArgumentParser) -> None:
     """Add what `models.load_lm` takes."""
-    add = verb.add_argument_group("models", "where --model is a folder or a hub name").add_argument
+    about = "where --model is a folder or a hub name; --system and --thinking also with --api chat"
+    add = verb.add_argument_group("models", about).add_argument
     yes_no = argparse.BooleanOptionalAction
     add("--chat", action=yes_no, help="ask by the chat template; default: where there is one")
     add("--system", default="", help="system prompt")
@@ -283,7 +325,8 @@ def add_benchmark_options(verb: argparse.ArgumentParser) -> None:
     """Add what makes a task of a benchmark's file."""
     from scaling.benchmarks.readers import READERS
 
-    about = f"--task {', '.join(READERS)}; gym:NAME"
+    kinds = "; ".join(f"{name} ({reader.what})" for name, reader in READERS.items())
+    about = f"--task {kinds}; gym:NAME (none: generated by reasoning-gym)"
     add = verb.add_argument_group("benchmarks", about).add_argument
     add("--problems-file", type=Path, help="the benchmark's own file")
     add("--prompt", help="a name in scaling/benchmarks/prompts, or a file")

@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 
 from scaling.curves import accuracy_table, curve, read_pool
-from scaling.estimates import pass_at_k
+from scaling.estimates import majority_at_k, pass_at_k
 from scaling.figures import FIGURES, Study, draw_all
 from scaling.fits import fit
 from scaling.fits.laws import LAWS
 from scaling.intervals import mean_interval
 from scaling.planner import plan, read_pilot
 from scaling.readers import counts, read_samples
-from scaling.records import look_up
+from scaling.records import Curve, look_up
 from scaling.report import differences, write
 from scaling.report.check import stale
 from scaling.store import load_run
 from scaling.store.files import write_files
+
+EXACT = 800  #: samples of a problem up to which votes are counted exactly
 
 
 def run_accuracy(options: argparse.Namespace) -> None:
@@ -59,7 +61,8 @@ def run_fit(options: argparse.Namespace) -> None:
 
 
 def run_import(options: argparse.Namespace) -> None:
-    """Print pass@k with its interval; name what could not be used on stderr."""
+    """Print pass@k, votes and a law with intervals; name what could not be used on stderr."""
+    law = look_up(LAWS, options.law, "law") if options.law else None
     table, rejected = read_samples(options.file, options.format)
     for where, why in rejected[:20]:
         print(f"{options.file}, {where}: {why}", file=sys.stderr)
@@ -72,9 +75,28 @@ def run_import(options: argparse.Namespace) -> None:
     print(f"{(~judged).sum()} problems without a verdict, {len(rejected)} places rejected")
     k = np.unique(np.append(2 ** np.arange(int(np.log2(n.min())) + 1), n.min()))
     found = mean_interval(pass_at_k(n[:, None], c[:, None], k))
-    print(f"{'k':>5}{'pass@k':>10}{'low':>10}{'high':>10}")
-    for row in zip(k, found.value, found.low, found.high, strict=True):
-        print("{:>5}{:>10.4f}{:>10.4f}{:>10.4f}".format(*row))
+    coverage = Curve(k, found.value, found.low, found.high, found.replicates, n_problems=len(n))
+    shown = {"k": k, "pass@k": found.value, "low": found.low, "high": found.high}
+    if (table["answer"].notna() & table["correct"].notna()).any():
+        votes = mean_interval(votes_of(table, k))
+        shown |= {"majority": votes.value, "low ": votes.low, "high ": votes.high}
+    print(pd.DataFrame(shown).to_string(index=False, float_format="{:.4f}".format))
+    if law:
+        print(fit(law, n, c) if law.density else fit(law, coverage))
+
+
+def votes_of(table: pd.DataFrame, k: np.ndarray) -> np.ndarray:
+    """Return the accuracy of the commonest of k answers, (problems, budgets), of a tidy table.
+
+    By random subsets where the exact count over all of them would take long.
+    """
+    places = {"index": "problem", "columns": "chain"}
+    judged = table[table["correct"].notna()]
+    correct, answers = (judged.pivot(**places, values=name) for name in ("correct", "answer"))
+    answers = answers.astype(object).where(answers.notna(), None)
+    many = correct.shape[1] > EXACT
+    found = majority_at_k(answers.to_numpy(), correct.to_numpy(), k, subsets=1000 if many else None)
+    return found[0] if many else found
 
 
 def run_plan(options: argparse.Namespace) -> None:
@@ -89,6 +111,8 @@ def run_plan(options: argparse.Namespace) -> None:
     if cost:
         hours = f"{cost['seconds'] / 3600:.3g} hours on the pilot's machine"
         print(f"{cost['tokens']:.3g} tokens, {cost['flops']:.3g} FLOPs, {hours}")
+    else:
+        print("for FLOPs and hours name one or two small runs: --pilot RUN [RUN]")
 
 
 def run_report(options: argparse.Namespace) -> None:

@@ -8,16 +8,28 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from scaling.cli.benchmarks import task_of
+from scaling.cli.benchmarks import GYM, task_of
+from scaling.cli.options import (
+    BENCHMARK,
+    DRY,
+    IN_MEMORY,
+    LIVE,
+    OF_A_FILE,
+    SERVED,
+    WORKERS,
+    refuse_idle,
+    was_given,
+)
 from scaling.cli.reading import run_accuracy, run_figures
-from scaling.cli.serving import is_served, open_server
+from scaling.cli.serving import is_served, open_server, warn_if_alike
 from scaling.compute import Shape
 from scaling.curves import accuracy_table, read_pool
 from scaling.methods import check_plan
 from scaling.methods.scorers import scorer_name
 from scaling.models import find_models, load_lm
 from scaling.planner import estimate
-from scaling.records import Plan
+from scaling.records import Plan, Problem
+from scaling.store import load_run
 from scaling.study import (
     PRESETS,
     Work,
@@ -25,11 +37,12 @@ from scaling.study import (
     check_prompts,
     sample_all,
     sample_run,
+    too_long,
     units_of,
     ways_of,
     work_of,
 )
-from scaling.tasks import get_task
+from scaling.tasks import TASKS, get_task
 
 LOADING = (
     "dtype", "device_map", "quantize", "remote_code", "chat", "system", "thinking", "train_tokens"
@@ -46,8 +59,7 @@ def engine_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def loading_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `load_lm` that were given."""
-    given = {name: getattr(options, name) for name in LOADING}
-    return {name: value for name, value in given.items() if value not in (None, False, "")}
+    return {name: getattr(options, name) for name in LOADING if was_given(options, name)}
 
 
 def plan_of(options: argparse.Namespace, suggested: Mapping[str, Any]) -> Plan:
@@ -79,19 +91,22 @@ def run_sample(options: argparse.Namespace) -> None:
     """Draw one run and print its accuracy per budget."""
     if options.scorer and "@" not in options.scorer:
         options.scorer = scorer_name(options.scorer)
-    plan = plan_of(options, {})
-    check_plan(plan)
+    refuse_idle(options, what_a_run_has(options))
+    check_plan(plan_of(options, {}))  # before anything is read
     task = task_of(options)
     problems = task.problems(options.problems, seed=options.problem_seed)
     loading, how = loading_options(options), engine_options(options)
     if is_served(options):
         lm, engine = open_server(options)
-        how = {"engine": engine}
+        how, talks = {"engine": engine}, options.api == "chat"
     else:
         elsewhere = options.dry_run or options.executor
         lm = load_lm(options.model, weights=not elsewhere, **loading)
-        if options.model_defaults:
-            plan = plan_of(options, lm.defaults)
+        talks = lm.chat is not None
+    suggested = {} if talks else {"stop": usual_stop(lm, task)}
+    plan = plan_of(options, suggested | (lm.defaults if options.model_defaults else {}))
+    if options.skip_long:
+        problems = that_fit(lm, task, problems)
     if options.dry_run:
         return print_cost(options, lm, task, problems, plan)
     if options.executor and not is_served(options):
@@ -102,10 +117,50 @@ def run_sample(options: argparse.Namespace) -> None:
         run = sample_run(lm, task, problems, plan, options.runs, **how)
     table = accuracy_table([read_pool(run)])
     print(f"{run.path}: {len(run.frame):,} samples")
+    if is_served(options) and plan.temperature:
+        warn_if_alike(load_run(run.path, text=True).frame)
     failed = run.frame["finish"][run.frame["finish"].str.startswith("error")]
     if len(failed):
         print(f"{len(failed):,} failed ({failed.iloc[0]}); the same command asks for them again")
     print(table[SHOWN].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+
+
+def what_a_run_has(options: argparse.Namespace) -> dict[str, bool]:
+    """Return which of the things that options are for (`options.ONLY_FOR`) a run has."""
+    served, own = is_served(options), options.task in TASKS
+    return {
+        IN_MEMORY: not served,
+        SERVED: served,
+        LIVE: served and not options.batch,
+        BENCHMARK: not own,
+        OF_A_FILE: not own and not options.task.startswith(GYM),
+        WORKERS: bool(options.executor or options.dry_run),
+        DRY: options.dry_run,
+    }
+
+
+def usual_stop(lm: Any, task: Any) -> tuple[str, ...]:
+    """Return what ends an answer by a task's prompt, where the model's tokens can write it."""
+    stop = getattr(task, "stop", ())
+    return tuple(s for s in stop if is_text(lm) or s in lm.decode(lm.encode(f"a{s}a")))
+
+
+def is_text(lm: Any) -> bool:
+    """Return whether texts stand where tokens do: nothing here knows a server's tokenizer."""
+    return not hasattr(lm, "tokenizer")
+
+
+def that_fit(lm: Any, task: Any, problems: list[Problem]) -> list[Problem]:
+    """Return the problems whose prompts fit the model's context; print and log how many do not."""
+    long = too_long(lm, task, problems)
+    if len(long) == len(problems):
+        check_prompts(lm, task, problems)
+    if long:
+        reason = f"prompt beyond the model's context of {lm.card.shape['context']}"
+        print(f"{task.name}: {len(long):,} of {len(problems):,} problems left out, {reason}")
+        notes = getattr(task, "notes", None) or {}
+        task.notes = notes | {"left_out": notes.get("left_out", {}) | {reason: len(long)}}
+    return [problem for problem in problems if problem.id not in long]
 
 
 def print_cost(options: argparse.Namespace, lm: Any, task: Any, problems: Any, plan: Plan) -> None:
@@ -114,7 +169,7 @@ def print_cost(options: argparse.Namespace, lm: Any, task: Any, problems: Any, p
         raise ValueError("--per-hour needs --tokens-per-second: without it no hours are known")
     check_prompts(lm, task, problems)
     texts = [asked(task, lm).prompt(problem) for problem in problems]
-    local = hasattr(lm, "tokenizer")
+    local = not is_text(lm)
     lengths = [len(lm.encode(text)) if local else len(text.encode()) / 4 for text in texts]
     shape = Shape(**lm.card.shape) if lm.card.shape else None
     cost = estimate(lengths, plan, shape, options.mean_tokens)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import Any
 
+import pandas as pd
+
 from scaling.models import read_card
-from scaling.serving import Client, Endpoint, Served, connect, served_card, served_names
+from scaling.serving import Client, Endpoint, Served, alike, connect, served_card, served_names
 from scaling.serving.batch import BatchEngine
 
 
 def is_served(options: argparse.Namespace) -> bool:
     """Return whether samples come from a server, or from batch files."""
     return bool(options.batch) or options.model.startswith(("http://", "https://"))
+
+
+def asked_for(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the further fields of a request; --thinking goes to the server's chat template."""
+    if options.thinking is None:
+        return options.request
+    if options.api != "chat":
+        raise ValueError("--thinking needs --api chat: plain completions have no template")
+    told = options.request.get("chat_template_kwargs") or {}
+    template = {"enable_thinking": options.thinking} | told
+    return options.request | {"chat_template_kwargs": template}
 
 
 def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
@@ -24,10 +38,24 @@ def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
         if len(names) != 1:
             raise ValueError(f"{options.model} has {', '.join(names)}: pick one by --served-name")
         (name,) = names
-    system = getattr(options, "system", "") or ""
-    endpoint = Endpoint(name, options.api, system, options.request)
+    endpoint = Endpoint(name, options.api, options.system, asked_for(options))
     card = read_card(options.card) if options.card else None
     if options.batch:
         return Served(served_card(endpoint, card)), BatchEngine(options.batch, endpoint)
     patience = {"in_flight": options.in_flight, "deadline": options.deadline}
     return connect(options.model, endpoint, card, **patience)
+
+
+def warn_if_alike(frame: pd.DataFrame) -> None:
+    """Warn where a server gave most problems one text again and again, although the plan samples.
+
+    The probe before a run asks about one prompt; a cache in the middle, or a server that was
+    started anew without sampling, shows in the samples only.
+    """
+    same, of = alike(frame)
+    if same > of / 2:
+        warnings.warn(
+            f"in {same:,} of {of:,} problems all samples are the same text: unless the model is "
+            "that sure of itself, this server, or a cache before it, does not sample",
+            stacklevel=2,
+        )

@@ -7,6 +7,7 @@ HF_HOME, HF_HUB_OFFLINE and HF_TOKEN, and goes to the network only for a name th
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ WEIGHTS, CODE = ["*.safetensors"], ["*.py"]
 UNWANTED = ["*/*", "consolidated*"]  #: subfolders and second copies in other layouts
 HUB_NAME = re.compile(r"([\w.-]+/)?[\w-][\w.-]*(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+LISTING = 10.0  #: seconds for a list of files
 ADVICE = "save it anew as safetensors (model.save_pretrained) where you trust it"
 
 
@@ -45,7 +47,8 @@ def is_endpoint(where: str | Path) -> bool:
 def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files:
     """Return the files of a model; `code` also fetches the Python files that some models bring.
 
-    weights=False fetches none of a hub's weights, for who only needs the rest.
+    weights=False fetches none of a hub's weights, for who only needs the rest; where the hub
+    answers, its list of files tells beforehand whether there are any that can be read.
     Errors: ValueError for a folder that is not there or holds no model, a name the hub does not
     know, a gated or pickled model, no network: one line each, with what to do.
     """
@@ -56,6 +59,8 @@ def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files
         name, _, revision = str(where).partition("@")
         folder = _fetch(name, revision, WANTED + WEIGHTS * weights + CODE * code)
         files = Files(folder, name, revision, folder.name)
+        if not list(folder.glob(WEIGHTS[0])):
+            check_listed(files)
     else:
         raise ValueError(f"no model folder {folder}; give one that holds config.json and weights")
     needed = list(folder.glob(WEIGHTS[0])) or (files.commit and not weights)
@@ -65,6 +70,25 @@ def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files
         raise ValueError(f"{where} has pickled weights, which can run code; {ADVICE}")
     reason = f"config.json and *.safetensors are needed; if its weights are pickles, {ADVICE}"
     raise ValueError(f"{where} holds no model: {reason}")
+
+
+def check_listed(files: Files) -> None:
+    """Raise ValueError where the hub lists a model's files, and none of them is safetensors.
+
+    Step branches of some models hold pickles alone. Offline nothing is known, and nothing said.
+    """
+    from huggingface_hub import HfApi, errors
+
+    try:
+        told = HfApi().model_info(files.name, revision=files.commit, timeout=LISTING)
+    except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError):
+        return
+    listed = [file.rfilename for file in told.siblings or () if "/" not in file.rfilename]
+    if any(fnmatch(name, WEIGHTS[0]) for name in listed):
+        return
+    pickles = [name for name in listed if any(fnmatch(name, kind) for kind in PICKLES)]
+    has = f"only pickled weights ({pickles[0]}), which can run code" if pickles else "no weights"
+    raise ValueError(f"{files.title} has {has} on the hub; {ADVICE}")
 
 
 def _fetch(name: str, revision: str, patterns: list[str]) -> Path:

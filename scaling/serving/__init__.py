@@ -194,6 +194,14 @@ def has_failed(completion: Completion) -> bool:
     return completion.finish.startswith("error")
 
 
+def alike(frame: Any) -> tuple[int, int]:
+    """Return (problems whose drafts are all the same text, problems with several) of a log."""
+    good = frame[(frame["step"] == 0) & ~frame["finish"].str.startswith("error")]
+    texts = good.groupby("problem")["text"].agg(["size", "nunique"])
+    several = texts[texts["size"] > 1]
+    return int((several["nunique"] == 1).sum()), len(several)
+
+
 def failed_completion(reason: str) -> Completion:
     """Return the row of a request that had no answer."""
     return Completion((), math.nan, math.nan, f"error: {reason}", 0, 0, 0, 0.0)
