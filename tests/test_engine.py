@@ -134,6 +134,22 @@ def test_c_and_torch_forwards_draw_the_same_samples():
         assert ours[key][:5] == theirs[key][:5] == reference[key][:5]
 
 
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_compiler), False])
+def test_a_prompt_and_a_continuation_of_one_token_are_read_in_their_own_rows(native):
+    """The torch forward took one token for a step of rows 0.., and read other rows' keys."""
+    jobs = [Job(f"p{i}", c, (9 + i,)) for i in range(4) for c in range(2)]
+    plan = Plan(steps=2, max_new_tokens=8)
+
+    def one_more(job, step, completion):
+        return [5] if step == 0 and job.chain else None
+
+    ours, theirs = (
+        samples(Engine(MODEL, eos_ids=[1], device="cpu", max_rows=5, **kind), jobs, plan, one_more)
+        for kind in ({"native": native}, {"reference": True})
+    )
+    assert {k: v[:5] for k, v in ours.items()} == {k: v[:5] for k, v in theirs.items()}
+
+
 class Table(torch.nn.Module):
     """A model without weights: the next token depends on the last one by a known table."""
 
