@@ -6,9 +6,12 @@ Half of the texts are right answers with a few changes, or true steps that lead 
 many are nearly right; the rest is noise: unicode digits, `9**9**9`, brackets, code, megabytes. The
 checkers are written from the rules of the task, slowly, character by character, in exact fractions.
 
+Thinking traces are whole searches with a few changes; what they answer is found by a walk through
+their characters.
+
 Scorers of benchmarks read prose, so there the truth is known by construction: a text that says one
-answer last, among others that it says before. Of noise only "correct" is checked: what is expected
-must be in the text.
+answer last, among others that it says before; or one that holds the expected answer as a part of
+another. Of noise only "correct" is checked: what is expected must be in the text.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from typing import Any
 from unicodedata import decimal
 
 from scaling.benchmarks.grading import SCORERS
+from scaling.benchmarks.symbolic import judge, same_mathematics
 from scaling.records import Problem
 from scaling.tasks import TASKS, get_task
+from scaling.tasks.traces import Searcher, write_trace
 
 DIGITS = "0123456789"
 HOSTILE = (
@@ -40,7 +45,19 @@ HOSTILE = (
     "**" * 99_999 + "a", "***a" * 50_000, "answer: " * 50_000, "$a\n" * 50_000, "1," * 50_000,
     "\\boxed{" + "{" * 50_000, "(A" * 50_000, "\\text{" * 50_000, "+".join("1" * 100),
 )  # fmt: skip
-PIECES = (*DIGITS, *"+-*/=;:,. ()\n\t>|~x", "==", "**", "=5", "٣", "²", "５", "\u00a0", "-1", "1e3")
+PIECES = (
+    *DIGITS,
+    *"+-*/=;:,. ()\n\t>|~x<?!",
+    "==",
+    "**",
+    "=5",
+    "٣",
+    "²",
+    "５",
+    "\u00a0",
+    "-1",
+    "1e3",
+)
 
 
 def texts(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
@@ -63,6 +80,18 @@ def texts(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
             yield "".join(chr(rng.randrange(1, 0xD800)) for _ in range(rng.randrange(30)))
         else:
             yield "".join(rng.choices(PIECES, k=rng.randrange(40)))
+
+
+def traces(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
+    """Yield thinking traces without end: half as searched, or told to wait, half with changes."""
+    right = problem.answer
+    while True:
+        text = write_trace(problem, Searcher.draw(rng), rng)
+        if rng.random() < 0.2:
+            text += "|" + write_trace(problem, Searcher.draw(rng), rng)
+        if rng.random() < 0.3:  # content with what is right, or asked for it anywhere
+            text = rng.choice((f"{text}|{right}!", f"{text[: rng.randrange(len(text))]}>{right}"))
+        yield text if rng.random() < 0.4 else changed(text, rng)
 
 
 def changed(text: str, rng: Random) -> str:
@@ -101,13 +130,37 @@ def sums_is_right(problem: Problem, text: str) -> bool:
     return bool(found) and number(tail) == total
 
 
+def answered(text: str) -> str:
+    """Return what a trace answers: the steps it is content with (!), else what follows its last >.
+
+    x, | and > begin anew, < takes a step back, ? opens a remark that lasts until a step back.
+    """
+    end = len(text) if text[-1:] == "!" else text.rfind(">")
+    if end < 1 or text[end - 1] != "!":
+        return text[text.rfind(">") + 1 :]
+    steps, step, remark = list[str](), "", False
+    for character in text[:end]:
+        if character in "x|>":
+            steps, step, remark = [], "", False
+        elif character == "<":
+            steps, step, remark = [*steps, step.rstrip("!")], "", False
+            steps = [step for step in steps if step][:-1]
+        elif character == "?":
+            remark = True
+        elif character == ";" and not remark:
+            steps, step = [*steps, step], ""
+        elif not remark:
+            step += character
+    return ";".join(step for step in [*steps, step.rstrip("!")] if step)
+
+
 def countdown_is_right(problem: Problem, text: str) -> bool:
     """Return whether every step is true and uses what is there, and the target alone is left."""
     numbers, target = problem.id.split("=")
     left = [Fraction(part) for part in numbers.split(",")]
-    if len(text[text.rfind(">") + 1 :]) >= 400:
+    if len(answered(text)) >= 400:
         return False
-    for step in text[text.rfind(">") + 1 :].strip().split(";"):
+    for step in answered(text).strip().split(";"):
         parts = step.split("=")
         if len(parts) != 2:
             return False
@@ -135,11 +188,11 @@ RIGHT: dict[str, Callable[[Problem, str], bool]] = {
 }
 
 
-def attack(name: str, inputs: int, seed: int = 0) -> dict[str, Any]:
+def attack(name: str, inputs: int, seed: int = 0, write: Any = texts) -> dict[str, Any]:
     """Return counts of a verifier's verdicts, those that the checker denies, the longest time."""
     task, rng, seen, slowest = get_task(name), Random(f"{name} {seed}"), Counter[str](), 0.0
     problems = task.problems(50, seed=seed)
-    streams = [texts(task, problem, rng) for problem in problems]
+    streams = [write(task, problem, rng) for problem in problems]
     for turn in range(inputs):
         problem = problems[turn % len(problems)]
         hostile = turn < len(HOSTILE)
@@ -261,6 +314,31 @@ def symbolic_case(rng: Random) -> Case:
     return expected, {}, rf"so \boxed{{{answer}}}", right
 
 
+PARTS = {  #: what holds the expected answer {0} and is another; {1} is a number from 2 to 9
+    "number": (
+        "{0}/{1}", "{0}e{1}", "{0}^{1}", "{0}x", "{0}-{1}", "{0} - {1}", "{0}\\cdot 10^{1}", "<{0}",
+        "x<{0}", "x>={0}", "x!={0}", "√{0}", "\\sqrt{{{0}}}", "\\frac{{{0}}}{{{1}}}", "{1}^{0}",
+        "{0}\\sqrt{{{1}}}", "{0}\\pi", "{0}+x", "{0}:{1}", "{0}%{1}", "{0} or {1}", "{0}, {1}",
+        "{1} and {0}", "not {0}", "{0} {1}/7", "{0} million", "x^{0}", "{0}\\times {1}",
+    ),
+    "math": (
+        "{0}^{1}", "{0}x", "<{0}", "x>={0}", "x<={0}", "x!={0}", "x\\ne {0}", "x={1}, x={0}",
+        "x={1}\\text{{ or }}x={0}", "{1}x={0}", "x^{1}={0}", "y=x={0}", "\\sqrt{{x}}={0}",
+        "({0},{1})",
+    ),
+    "exact": ("√{0}", "{0}!", "{0}%", "<{0}", "{0}+{1}", "{0}^{1}", "{0}*{1}", "x={0}", "~{0}"),
+}  # fmt: skip
+PARTS["tagged"] = PARTS["exact"]
+
+
+def part_case(name: str, rng: Random) -> Case:
+    """Return a text whose answer has the expected one as a part."""
+    expected = str(rng.randint(10, 9999))
+    forms = MARKED[:2] if name == "tagged" else (STATED[0], "The answer is {}", BOXED[0])
+    text = rng.choice(forms).format(rng.choice(PARTS[name]).format(expected, rng.randint(2, 9)))
+    return expected, {}, f"{rng.choice(PROSE).replace('{}', '7')}{text}", False
+
+
 CASES: dict[str, Callable[[Random], Case]] = {
     "number": number_case,
     "math": math_case,
@@ -294,16 +372,18 @@ def attack_scorer(
 ) -> dict[str, Any]:
     """Return counts of a scorer's verdicts, those that are wrong, the longest time."""
     rng, seen, slowest, draw = Random(f"{name} {seed}"), Counter[str](), 0.0, cases or CASES[name]
+    clock = time.perf_counter if cases else time.process_time  # another process's time by the wall
     for turn in range(inputs):
-        expected, meta, text, right = draw(rng)
-        known = turn >= len(HOSTILE) and (cases is not None or rng.random() < 0.6)
+        partly = cases is None and name in PARTS and rng.random() < 0.2
+        expected, meta, text, right = part_case(name, rng) if partly else draw(rng)
+        known = turn >= len(HOSTILE) and (partly or cases is not None or rng.random() < 0.6)
         if turn < len(HOSTILE):
             text = HOSTILE[turn]
         elif not known:
             text = changed(text, rng)
-        began = time.process_time()
+        began = clock()
         verdict = SCORERS[name](expected, text, meta)
-        slowest = max(slowest, time.process_time() - began)
+        slowest = max(slowest, clock() - began)
         seen["correct"] += verdict.correct
         seen["no answer"] += verdict.answer is None
         wrong = (
@@ -327,9 +407,11 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=2000, help="by math-verify, in a process")
     options = parser.parse_args()
     found = {name: attack(name, options.inputs) for name in RIGHT if name in TASKS}
+    found["countdown, traces"] = attack("countdown", options.inputs, write=traces)
     found |= {f"benchmarks, {name}": attack_scorer(name, options.inputs) for name in CASES}
+    same_mathematics("x", "x")  # the start of a process is no answer's time
     symbolic = attack_scorer("math", options.judged, cases=symbolic_case)
-    found["benchmarks, math by math-verify"] = symbolic | {"slowest (s)": "killed after 5"}
+    found["benchmarks, math by math-verify"] = symbolic | {"killed": judge().killed}
     print(found)
     note("fuzz", " ".join(["python -m tests.fuzz", *sys.argv[1:]]), found)
 

@@ -25,7 +25,7 @@ from scaling.readers import FORMATS, read_samples
 from scaling.records import Fit, Plan, Problem
 from scaling.store import load_run
 from scaling.store.manifest import json_hash, seal_hash
-from scaling.tasks import TASKS, get_task
+from scaling.tasks import TASKS, countdown, get_task
 from tests import fuzz
 from tests.fuzz import CASES, HOSTILE, RIGHT, attack, countdown_is_right, sums_is_right
 
@@ -67,6 +67,18 @@ def test_no_verifier_calls_a_text_right_that_a_slow_checker_denies(name: str) ->
     assert found["slowest (s)"] < 1
 
 
+def test_no_changed_trace_is_right_that_a_walk_through_it_denies() -> None:
+    found = attack("countdown", 2000 * INPUTS, write=fuzz.traces)
+    assert found["wrong verdicts"] == 0
+    assert 500 < found["correct"] < found["inputs"] / 2
+
+
+def test_a_verifier_that_ignores_steps_back_is_found_wrong(monkeypatch: Any) -> None:
+    real = countdown.stated
+    monkeypatch.setattr(countdown, "stated", lambda text: real(text.replace("<", ";")))
+    assert attack("countdown", 500, write=fuzz.traces)["wrong verdicts"] > 5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RIGHT)
 def test_no_verifier_is_wrong_on_100_000_texts(name: str) -> None:
@@ -94,6 +106,23 @@ def test_no_hostile_text_stops_a_verifier_or_is_right(name: str) -> None:
     task = get_task(name)
     problem = task.problems(1)[0]
     assert not any(task.verify(problem, text).correct for text in HOSTILE)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("1+1=2;2+2=4", "1+1=2;2+2=4"),
+        ("1+1=2>3+3=6", "3+3=6"),
+        ("1+1=2!>3+3=6", "1+1=2"),
+        ("1+1=2;2+2=4?9-4=5<2+3=5!>9", "1+1=2;2+3=5"),
+        ("1+1=2<<x3+3=6?1;2!", "3+3=6"),
+        ("1+1=2!>1|3+3=6>4+4=8", "4+4=8"),
+        ("!>7", ""),
+        (">7", "7"),
+    ],
+)
+def test_the_walk_through_a_trace_finds_its_answer(text: str, answer: str) -> None:
+    assert fuzz.answered(text) == answer
 
 
 def test_the_slow_checkers_know_right_from_wrong() -> None:

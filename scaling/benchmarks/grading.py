@@ -106,17 +106,14 @@ def comes_to(said: str) -> str:
     """Return the number that a statement comes to: 5 of "2 + 3 = 5 rolls"; "" where none is told.
 
     A number that opens its first sentence is it; else the first one of the last side of an equation
-    on which no arithmetic is left to do. Sides that are different numbers tell none.
+    on which no arithmetic is left to do.
     """
     said = said.replace("**", " ")
     first = SENTENCE.split(said, maxsplit=1)[0].lstrip(" `(")
     opens = NUMBER.match(first)
     if opens and whole(first, opens):
         said = first
-    sides = EQUALS.split(said)
-    if len({to_number(side) for side in sides} - {None}) > 1:
-        return ""
-    for side in reversed(sides):
+    for side in reversed(EQUALS.split(said)):
         found = NUMBER.search(side)
         if found and whole(side, found):
             return found[0]
