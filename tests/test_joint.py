@@ -14,6 +14,7 @@ from scipy.special import betaln
 from scaling.fits.joint import (
     JOINT,
     allocate,
+    at_size,
     exchange_rate,
     fit_joint,
     frontier,
@@ -243,6 +244,28 @@ def test_the_planted_emergence_is_recovered_and_wins_beyond_both_budgets() -> No
         far = table[table.region == region].set_index("law")
         assert far.index[0] == "emergence"
         assert far.median_error["emergence"] < 0.3 * far.median_error["plane_logit"]
+
+
+def test_a_law_at_one_size_exchanges_and_splits_budgets_as_the_whole_law_does() -> None:
+    y, replicates = ladder(0.0, 0)
+    train, k, size = LADDER
+    whole = fit_joint("emergence", train, k, y, n_params=size, replicates=replicates, scatter=True)
+    one, n, cost = at_size(whole, 1e6, 2e7), np.full(3, 1e6), 2e7
+    at, t = np.array([1e12, 1e13, 1e14]), cost * np.array([1.0, 8, 64])
+    np.testing.assert_allclose(one.predict((at, t)), whole.predict((at, t / cost, n)), rtol=1e-12)
+    np.testing.assert_allclose(one.band((at, t)), whole.band((at, t / cost, n)), rtol=1e-12)
+    line = iso_line(one, 0.3, at)
+    reached = whole.predict((at, line.test_flops.to_numpy() / cost, n))
+    np.testing.assert_allclose(reached[np.isfinite(line.test_flops)], 0.3, atol=1e-6)
+    rate = exchange_rate(one, 1e13, cost, factor=2)
+    goal = whole.predict((np.full(1, 2e13), np.ones(1), n[:1]))
+    np.testing.assert_allclose(whole.predict((at[1:2], np.full(1, rate.rate), n[:1])), goal, 1e-6)
+    split = allocate(one, 1e15, 1e6).iloc[0]
+    share = np.linspace(1e-4, 1 - 1e-4, 4001)
+    plain = whole.predict((share * 1e15, (1 - share) * 1e15 / 1e6 / cost, np.full(4001, 1e6)))
+    assert split.accuracy == pytest.approx(plain.max(), abs=1e-4)
+    with pytest.raises(ValueError, match="give both above 0"):
+        at_size(whole, 0, 1e7)
 
 
 def test_intervals_with_scatter_hold_what_new_checkpoints_reach() -> None:

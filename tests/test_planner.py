@@ -130,5 +130,7 @@ def test_the_command_prints_problems_samples_flops_and_hours(pilots, capsys):
     assert f"{study.problems:,} problems x {study.samples:,} samples x 2 methods" in out
     assert f"{cost['flops']:.3g} FLOPs" in out
     assert f"{cost['seconds'] / 3600:.3g} hours" in out
+    assert main(["plan", "--effect", "0.03"]) == 0
+    assert "for FLOPs and hours name one or two small runs: --pilot RUN" in capsys.readouterr().out
     assert main(["plan", "--effect", "0.001", "--max-problems", "50"]) == 1
     assert "50 problems cannot tell a difference of 0.001" in capsys.readouterr().err

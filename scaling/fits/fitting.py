@@ -60,7 +60,7 @@ def fit(
         raise ValueError(
             f"starts is {starts}, bootstrap {bootstrap}; give 1 or more, and 0 or more"
         )
-    given = {"replicates": replicates, "weights": weights, "delta": delta}
+    given: dict[str, Any] = {"replicates": replicates, "weights": weights, "delta": delta}
     given |= {"fit_scale": fit_scale or None, "resample": None if resample == "auto" else resample}
     if isinstance(x, Curve):
         _refuse(given | {"y": y}, ("y", "replicates", "resample"), "a Curve holds its own")

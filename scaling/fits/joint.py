@@ -108,7 +108,8 @@ UNITS = "(train_flops C, test_flops T) -> accuracy"
 JONES = "Jones 2021, arXiv 2104.03113"
 TABLE = (
     *(Law(f"plane_{link.__name__}", ("intercept", "train", "test"), partial(plane, link=link), {},
-          lambda x: PLANE, f"{link.__name__} y = {SUM}", UNITS, JONES, axes=2, share=True, rescale=shift)
+          lambda x: PLANE, f"{link.__name__} y = {SUM}", UNITS, JONES, axes=2, share=True,
+          rescale=shift)
       for link in (logit, probit, loglog)),
     Law("jones", ("intercept", "train", "test", "plateau"), jones, {},
         lambda x: PLANE | {"plateau": np.array([-2.0, 0.0, 2.0, 5.0])},
@@ -270,6 +271,22 @@ class Exchange:
     ends_at: float  #: factor of training compute that no test compute replaces; inf: without end
     ends_low: float  #: lower end of its 95 % interval
     ends_high: float  #: upper end
+
+
+def at_size(fitted: Fit, n_params: float, sample_flops: float) -> Fit:
+    """Return a law of (train_flops, samples, parameters) as one of (train_flops, test_flops).
+
+    For models of `n_params` parameters, one sample of which costs `sample_flops`: what `iso_line`,
+    `exchange_rate` and `allocate` take. Less than one sample is answering that share of the time.
+    """
+    if not (n_params > 0 and sample_flops > 0):
+        raise ValueError(f"n_params {n_params}, sample_flops {sample_flops}; give both above 0")
+
+    def function(x: Any, p: Array) -> Array:
+        train, test = (np.asarray(axis, float) for axis in x)
+        return fitted.function((train, test / sample_flops, np.full(1, float(n_params))), p)
+
+    return replace(fitted, function=function)
 
 
 def iso_line(fitted: Fit, accuracy: float, train_flops: Any) -> pd.DataFrame:
