@@ -297,6 +297,26 @@ def expression_case(rng: Random) -> Case:
 
 
 def symbolic_case(rng: Random) -> Case:
+    """Return a number with a root or pi, a pair, or a polynomial; written otherwise, or missed."""
+    if rng.random() < 0.05:
+        return polynomial_case(rng)
+    a, b, c = rng.randint(2, 60), rng.choice((2, 3, 5, 7)), rng.randint(2, 9)
+    d = a + (0 if rng.random() < 0.5 else rng.choice((-1, 1, 10)))
+    expected, answer = rng.choice(
+        (
+            (rf"{a}\sqrt{{{b}}}", rf"\sqrt{{{d * d * b}}}"),
+            (rf"\frac{{{a}\sqrt{{{b}}}}}{{{c}}}", rf"\frac{{{d * b}}}{{{c}\sqrt{{{b}}}}}"),
+            (rf"\frac{{{a}\pi}}{{{c}}}", rf"{d}\pi/{c}"),
+            (rf"({a},\frac{{{b}}}{{{c}}})", rf"({d}, {b}/{c})"),
+            (rf"\{{{a},{100 + b}\}}", rf"\{{{100 + b}, {d}\}}"),
+            (rf"{a}x+{b}", rf"{b}+{d}x"),
+            (rf"{a}+{b}i", rf"{b}i+{d}"),
+        )
+    )
+    return expected, {}, rf"so \boxed{{{answer}}}", a == d
+
+
+def polynomial_case(rng: Random) -> Case:
     """Return a polynomial in x, its terms in another order, or one that misses it by a term."""
     terms = [(rng.randint(1, 99), rng.choice((2, 3, 7)), power) for power in range(4)]
     other = list(terms)
