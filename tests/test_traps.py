@@ -6,7 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
+from scaling.curves.policy import policy_gain
 from scaling.estimates import (
     best_of_k,
     grid_at_k,
@@ -16,6 +18,7 @@ from scaling.estimates import (
     pass_at_k,
     read_at_tokens,
 )
+from scaling.fits import LAWS, fit
 from scaling.intervals import bootstrap_problems, mean_interval
 
 NAN = float("nan")
@@ -102,6 +105,52 @@ def test_trap_repeats_are_not_discarded() -> None:
     correct = np.array([[1, 0, 0, 0], [1, 1, 1, 0]])
     assert best_of_k(correct, correct, 1).tolist() == [0.25, 0.75]
     assert grid_at_k(correct[:, :, None], 1, "last").ravel().tolist() == [0.25, 0.75]
+
+
+def test_trap_a_mean_reduced_huber_loss_stops_the_optimiser_early() -> None:
+    """Divided by the number of points the loss is below L-BFGS's tolerance before it is small."""
+    law, rng = LAWS["chinchilla"], np.random.default_rng(0)
+    n, d = 10 ** rng.uniform((7.5, 9), (10, 11.5), (240, 2)).T
+    truth = np.array([1.8, 480.0, 2000.0, 0.35, 0.37])
+    loss = law.predict((n, d), truth) * np.exp(0.01 * rng.standard_normal(240))
+
+    def summed(z: np.ndarray) -> float:
+        r = np.abs(np.log(law.predict((n, d), np.array([*np.exp(z[:3]), *z[3:]])) / loss))
+        return float(np.where(r < 1e-3, r * r / 2, 1e-3 * (r - 5e-4)).sum())
+
+    start = np.array([np.log(2.0), np.log(300.0), np.log(1500.0), 0.33, 0.36])
+    early = minimize(lambda z: summed(z) / 240, start, method="L-BFGS-B").x
+    late = minimize(summed, start, method="L-BFGS-B").x
+    fitted = fit("chinchilla", (n, d), loss, delta=1e-3, bootstrap=0)
+    p = np.array(list(fitted.params.values()))
+    ours = summed(np.array([*np.log(p[:3]), *p[3:]]))
+    assert ours < summed(np.array([*np.log(truth[:3]), *truth[3:]]))
+    assert summed(early) > 1.02 * ours
+    assert ours <= summed(late) < summed(early)
+    np.testing.assert_allclose(p[3:], truth[3:], rtol=0.1)
+
+
+def test_trap_difficulty_is_not_estimated_for_free() -> None:
+    """Equal strategies: difficulty read from the samples that are scored makes a gain of luck."""
+    rng, problems, samples = np.random.default_rng(3), 120, 16
+    rate = rng.beta(1, 1, problems)
+    a, b = (rng.random((problems, samples)) < rate[:, None] for _ in range(2))
+    cost = np.arange(1, 5) * 1.0
+
+    def strategies(part: slice) -> dict:
+        return {
+            name: (np.repeat(x[:, part].mean(axis=1, keepdims=True), 4, axis=1), cost)
+            for name, x in (("a", a), ("b", b))
+        }
+
+    luck = a.mean(axis=1) - b.mean(axis=1)
+    cheat = policy_gain(strategies(slice(None)), luck, 0.0, [4.0], bins=2, replicates=50)
+    assert cheat.gain.low > 0  # and nothing was there to gain
+    told = a[:, :8].mean(axis=1) - b[:, :8].mean(axis=1)
+    honest = policy_gain(strategies(slice(8, None)), told, 1.0, [4.0], bins=2, replicates=50)
+    assert honest.gain.low < 0 < honest.gain.high or honest.gain.high < 0
+    paid = policy_gain(strategies(slice(8, None)), told, 4.0, [4.0], bins=2, replicates=50)
+    assert np.isnan(paid.gain.value)  # the pilot costs all there is
 
 
 def test_trap_every_option_changes_something() -> None:

@@ -90,6 +90,7 @@ def test_a_folder_without_a_card_goes_from_a_benchmark_to_figures_and_a_report(
     (run,) = (tmp_path / "runs").iterdir()
     figures = ["figures", "--runs", str(run.parent), "--figures", str(tmp_path / "figures")]
     assert main(figures) == 0  # it said: not enough values to unpack
+    assert "not drawn, for want of their runs: plane, search, grid" in capsys.readouterr().out
     assert main(["report", str(run), "-o", str(tmp_path / "report")]) == 0
     capsys.readouterr()
     assert math.isnan(read_pool(Study.load(run.parent).pools[0].run).run.card.train_flops)

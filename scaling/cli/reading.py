@@ -41,8 +41,11 @@ def run_figures(options: argparse.Namespace) -> None:
     for name in names:
         look_up(FIGURES, name, "figure")
     study = getattr(options, "study", None) or Study.load(options.runs)
-    for path in draw_all(study, options.figures, names):
+    paths = draw_all(study, options.figures, names)
+    for path in paths:
         print(path)
+    if left := [name for name in names if name not in {path.stem for path in paths}]:
+        print(f"not drawn, for want of their runs: {', '.join(left)}")
 
 
 def run_fit(options: argparse.Namespace) -> None:
