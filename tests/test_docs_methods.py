@@ -11,6 +11,7 @@ from test_search import Steps
 
 from scaling.methods import METHODS, draw
 from scaling.methods.search import SEARCHES
+from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.tasks import get_task
 
@@ -33,6 +34,15 @@ def test_its_method_looks_again_at_short_answers(names):
     for text, samples in (("7=7", 4), ("7=1234", 2), ("?", 4)):
         found, _ = pools(lambda *_, text=text: text, plan, n=1)
         assert [len(rows) for rows in found.values()] == [samples]
+
+
+def test_its_policy_is_chosen_on_train_problems_and_run_on_others(names, tiny_folder, tmp_path):
+    lm, task = load_lm(tiny_folder), get_task("sums", ("2x99",))
+    gain, runs = names["by_difficulty"](lm, task, 1e9, tmp_path, n=8)
+    assert {name for row in gain.choice for name in row} <= {"temperature 0.6", "temperature 1.0"}
+    assert len(runs.pop("pilot").frame) == 4 * 8
+    drawn = [problem for run in runs.values() for problem in run.problems["id"]]
+    assert sorted(drawn) == sorted(problem.id for problem in task.problems(8))
 
 
 def test_its_search_and_its_scorer_find_the_good_branch(names):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from scaling.figures import FIGURES, Study, draw_all
-from scaling.figures.thinking import LOG_LINE, best_within, families, reward_curve
+from scaling.figures.thinking import LOG_LINE, best_within, direct_pools, families, reward_curve
 from scaling.fits import fit
 from scaling.models import load_lm
 from scaling.records import Plan
@@ -26,10 +27,21 @@ def test_the_line_is_that_of_least_squares():
 
 
 def test_the_best_offer_is_what_enumeration_finds():
-    rows = np.array([[10, 1, 0.2, 0, 1], [10, 5, 0.4, 0, 1], [50, 1, 0.5, 0, 1]], float)
-    best = best_within(rows, np.array([11, 20, 60, 110, 200.0]), queries=10)[:, 0]
-    assert best.tolist()[1:] == [0.2, 0.5, 0.5, 0.5]  # costs: 20, 60, 60
+    values = np.tile([0.2, 0.4, 0.5], (6, 1))
+    best = best_within(np.array([20.0, 60, 70]), values, np.array([11, 20, 60, 110.0]))[:, 0]
+    assert best[1:] == pytest.approx([0.2, 0.4, 0.5])
     assert np.isnan(best[0])
+
+
+def test_the_best_of_many_equal_offers_is_no_better_than_one():
+    """The largest of 40 means is .59 on average; four standard errors of our mean are .03."""
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(0, 2, (100, 40)).astype(float) for _ in range(50)]
+    free, total = np.zeros(40), np.ones(1)
+    found = np.array([best_within(free, values, total)[0] for values in draws])
+    assert np.mean([values.mean(axis=0).max() for values in draws]) > 0.58
+    assert found[:, 0].mean() == pytest.approx(0.5, abs=0.03)
+    assert ((found[:, 1] < 0.5) & (found[:, 2] > 0.5)).mean() > 0.85
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +69,26 @@ def test_reward_is_priced_without_what_came_before(study):
     np.testing.assert_allclose(shown.x, [1e8, 2e8, 1e9])
 
 
-def test_the_figures_draw_from_small_runs_and_are_none_without(study, tmp_path):
+def test_the_figures_draw_from_small_runs(study, tmp_path):
     written = draw_all(study, tmp_path, ["o1_two_panels", "compute_mix"])
     assert len(written) == 8
+    facts = json.loads((tmp_path / "compute_mix.json").read_text())["facts"]
+    (plain,) = study.select("countdown")
+    assert facts["direct"] == {plain.run.path.name: plain.run.sha256}
+    assert {name.rpartition(" at ")[0] for name in facts} - {""} == {
+        "direct: pre-training",
+        "thinking: imitation",
+        "thinking: GRPO",
+    }
+
+
+def test_only_direct_models_on_the_thinkers_problems_are_compared_with_them(study):
+    (plain,) = study.select("countdown")
+    others = replace(plain.run, problems=plain.run.problems.assign(id="another"))
+    pools = (replace(plain, run=others), *study.pools)
+    assert direct_pools(replace(study, pools=pools)) == [plain]
+
+
+def test_figures_are_none_without_thinkers(study):
     without = Study(tuple(study.select("countdown")))
     assert FIGURES["o1_two_panels"](without) is FIGURES["compute_mix"](without) is None

@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from scaling.curves import Pool, curve
+from scaling.curves import Pool, curve, read_pool
 from scaling.figures import plots
 from scaling.fits import fit
 from scaling.fits.forecast import forecast
 from scaling.fits.laws import Law
 from scaling.fits.published import curves as published
+from scaling.intervals import mean_interval, wilson
 from scaling.records import Curve, Fit
+from scaling.store import load_runs
 
 HELD = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast
-NAMES = {"grpo": "GRPO", "expert": "expert iteration"}  #: as legends name them
+NAMES = {"grpo": "GRPO", "direct-grpo": "GRPO", "expert": "expert iteration"}  #: in legends
 QUERIES = (1e4, 1e6, 1e8)  #: problems answered over a model's life
 
 
@@ -133,8 +135,6 @@ def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
 
 def draw_published(ax, name: str) -> Fit:
     """Draw a published curve with the line fitted to it; its points count as independent."""
-    from scaling.intervals import wilson
-
     table = published(name)
     x, y = table.x.to_numpy(float), table.y.to_numpy(float)
     y = y / 100 if y.max() > 1 else y
@@ -146,41 +146,68 @@ def draw_published(ax, name: str) -> Fit:
     return plots.accuracy_axes(ax, "tokens") and fitted
 
 
-def offers(study: Any, level: str = "3x20") -> dict[str, np.ndarray]:
-    """Return what each way of spending offers: rows of (train, test FLOPs, accuracy, low, high).
+def direct_pools(study: Any) -> list[Pool]:
+    """Return best-of-N of models of the thinkers' size on the thinkers' problems.
 
-    Pre-training alone answers once, directly; imitation and reward think for any budget.
+    Looked for among the study's runs, and in the folder `thinking` beside them: runs that answer
+    this question alone.
     """
-    found = {}
-    size = next(iter(families(study).values()))[0].run.card.n_params
-    direct = [p for p in study.select("countdown") if p.run.card.n_params == size]
-    ways = {"pre-training": [curve(p, "oracle", "flops", level, np.array([1]))
-                                         for p in direct]}  # fmt: skip
-    trained = {"pre-training": direct}
+    start, beside = families(study)["imitation"][0], study.pools[0].run.path.parent / "thinking"
+    more = [read_pool(run) for run in load_runs(beside)] if beside.is_dir() else []
+    found = [
+        pool
+        for pool in (*study.select("countdown"), *more)
+        if pool.label == "best_of_n"
+        and pool.run.card.n_params == start.run.card.n_params
+        and pool.run.problems["id"].equals(start.run.problems["id"])
+    ]
+    return sorted(found, key=lambda pool: pool.run.card.train_flops)
+
+
+def offers(study: Any, direct: Sequence[Pool]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return what each way of spending offers: its costs (train, test FLOPs), and accuracy.
+
+    Costs are (offers, 2), accuracy is (problems, offers), all on the same problems. Direct models
+    answer once, vote, or choose by log-probability among N; thinkers think for any budget.
+    """
+    found: dict[str, list[tuple[Pool, str]]] = {}
+    for pool in direct:
+        rewarded = pool.run.card.name.startswith("thinking/")
+        way = f"direct: {NAMES.get(family(pool), family(pool)) if rewarded else 'pre-training'}"
+        found.setdefault(way, []).extend((pool, name) for name in ("majority", "logprob"))
     for name, pools in families(study).items():
-        ways[NAMES.get(name, name)] = [curve(p, "last", "flops", level) for p in pools]
-        trained[NAMES.get(name, name)] = pools
-    for name, shown in ways.items():
-        rows = [
-            (pool.run.card.train_flops, *point)
-            for pool, c in zip(trained[name], shown, strict=True)
-            for point in zip(c.x, c.y, c.low, c.high, strict=True)
-        ]
-        found[f"{name} ($n$={shown[0].n_problems})"] = np.array(rows)
-    return found
+        found[f"thinking: {NAMES.get(name, name)}"] = [(pool, "last") for pool in pools]
+    return {way: _offered(pairs) for way, pairs in found.items()}
 
 
-def best_within(rows: np.ndarray, total: np.ndarray, queries: float) -> np.ndarray:
+def _offered(pairs: Sequence[tuple[Pool, str]]) -> tuple[np.ndarray, np.ndarray]:
+    costs, values = [], []
+    for pool, selector in pairs:
+        k = pool.budgets()
+        tested = pool.cost("flops", k).mean(axis=0)
+        costs.append(np.stack([np.full(len(k), pool.run.card.train_flops), tested], axis=1))
+        values.append(pool.values(selector, k))
+    return np.concatenate(costs), np.concatenate(values, axis=1)
+
+
+def best_within(cost: np.ndarray, values: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """Return (totals, 3): accuracy, low, high of the best offer within each total; NaN: none.
 
-    An offer costs its training once, and its test FLOPs for each of `queries` problems.
+    The best of many noisy offers looks better than it is. So it is chosen on one half of the
+    problems and scored on the other, both ways. cost: (offers,); values: (problems, offers).
     """
-    cost = rows[:, 0] + queries * rows[:, 1]
-    best = np.full((len(total), 3), np.nan)
-    for i, limit in enumerate(total):
-        allowed = rows[cost <= limit]
-        if len(allowed):
-            best[i] = allowed[allowed[:, 2].argmax(), 2:]
+    half = np.arange(len(values)) % 2
+    scored = np.full((len(values), len(totals)), np.nan)
+    for i, total in enumerate(totals):
+        allowed = np.flatnonzero(cost <= total)
+        for side in (0, 1) if len(allowed) else ():
+            best = allowed[values[half != side][:, allowed].mean(axis=0).argmax()]
+            scored[half == side, i] = values[half == side, best]
+    best = np.full((len(totals), 3), np.nan)
+    able = np.isfinite(scored[0])
+    if able.any():
+        found = mean_interval(scored[:, able])
+        best[able] = np.stack([found.value, found.low, found.high], axis=1)
     return best
 
 
@@ -188,24 +215,28 @@ def compute_mix(study: Any) -> tuple[Any, dict] | None:
     """The best accuracy that each mix of training and thinking reaches within a total compute."""
     if len(families(study)) < 2:
         return None
-    found, facts = offers(study), {}
-    fig, axes = plots.figure(1, len(QUERIES), height=2.9, sharey=True)
+    direct = direct_pools(study)
+    found, n = offers(study, direct), len(families(study)["imitation"][0].run.problems)
+    facts: dict[str, Any] = {"direct": {pool.run.path.name: pool.run.sha256 for pool in direct}}
+    fig, axes = plots.figure(1, len(QUERIES), height=3.0, sharey=True)
     for ax, queries in zip(axes[0], QUERIES, strict=True):
-        costs = np.concatenate([rows[:, 0] + queries * rows[:, 1] for rows in found.values()])
-        total = np.geomspace(costs.min(), costs.max() * 1.2, 200)
-        for index, (name, rows) in enumerate(found.items()):
-            best = best_within(rows, total, queries)
+        costs = {name: cost @ [1, queries] for name, (cost, _) in found.items()}
+        every = np.concatenate(list(costs.values()))
+        totals = np.geomspace(every.min(), every.max() * 1.2, 200)
+        for index, (name, (_, values)) in enumerate(found.items()):
+            best = best_within(costs[name], values, totals)
             style = {key: plots.look(index)[key] for key in ("color", "linestyle")}
-            ax.plot(total, best[:, 0], drawstyle="steps-post", label=name, **style)
+            ax.plot(totals, best[:, 0], drawstyle="steps-post", label=name, **style)
             ax.fill_between(
-                total, best[:, 1], best[:, 2], color=style["color"], alpha=0.12, lw=0, step="post"
+                totals, *best[:, 1:].T, color=style["color"], alpha=0.12, lw=0, step="post"
             )
-            facts[f"{name} at {queries:g}"] = {"accuracy": best[-1, 0], "total": total[-1]}
+            last = dict(zip(("accuracy", "low", "high"), best[-1].tolist(), strict=True))
+            facts[f"{name} at {queries:g}"] = last | {"total": totals[-1]}
         plots.accuracy_axes(ax, "flops").set(
             xlabel="train + test FLOPs", title=f"{queries:,.0f} answers", ylim=(0, 1.02)
         )
         ax.set_ylabel("best accuracy" if ax is axes[0][0] else "")
+    title = f"direct answers, one or the best of N, and thinking ($n$={n})"
     named = axes[0][0].get_legend_handles_labels()
-    title = "one answer without thinking, and three ways of learning to think"
-    fig.legend(*named, title=title, loc="outside lower center", ncols=4)
+    fig.legend(*named, title=title, loc="outside lower center", ncols=3)
     return fig, facts
