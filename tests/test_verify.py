@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -56,6 +57,31 @@ def test_a_frozen_run_is_verified_from_its_texts_and_keys(capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert "24 texts judged again, 0 verdicts differ" in shown
     assert "8 samples drawn again, 100.0000% the same" in shown
+
+
+@pytest.mark.parametrize("start", ["sums-ladder_0.1M_1e13", "countdown-thinking_0.1M_grpo_1e12"])
+def test_a_committed_run_is_verified_without_naming_its_model(start, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    run = next(Path("data/runs").glob(f"{start}-*"))
+    assert main(["verify", str(run), "--share", "0.01", "--redraw", "1", "--device", "cpu"]) == 0
+    assert "samples drawn again, 100.0000% the same" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--tolerance", "nan", "nan is not between 0 and 1"),
+        ("--tolerance", "-0.1", "-0.1 is not between 0 and 1"),
+        ("--tolerance", "2", "2 is not between 0 and 1"),
+        ("--redraw", "-1", "-1 is negative; 0 is none"),
+        ("--share", "nan", "nan is not positive and finite"),
+        ("--share", "2", "share is 2.0; give more than 0 and at most 1"),
+    ],
+)
+def test_a_check_that_could_not_fail_is_refused(option, value, says, capsys) -> None:
+    with contextlib.suppress(SystemExit):  # of an option; of a value, main returns
+        assert main(["verify", str(SEALED), option, value]) == 1
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["beam", "dvts", "rebase", "particles", "thinking", "wait"])

@@ -58,6 +58,22 @@ def positive(kind: type):
     return convert
 
 
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def none_or_more(text: str) -> int:
+    """Return a whole number from 0 on."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative; 0 is none")
+    return value
+
+
 def _fields(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
@@ -260,12 +276,13 @@ def add_trusting(new: Callable[[str, str, str], Any]) -> None:
     verb = new("verify", "trusting", "judge a run's texts again, and redraw some samples")
     verb.add("runs", type=Path, nargs="+", help="run folders")
     verb.add("--share", type=amount, default=1.0, help="of texts; default 1")
-    verb.add("--redraw", type=int, default=2, help="problems to draw again; default 2")
-    verb.add("--models", type=Path, default=MODELS, help="where the run's model is")
+    redraw = "problems to draw again; 0: none; default 2"
+    verb.add("--redraw", type=none_or_more, default=2, help=redraw)
+    verb.add("--models", type=Path, default=MODELS.parent, help="above the run's model")
     verb.add("--device", default="auto", help="to draw on: auto, cpu, cuda")
     verb.add("--dtype", choices=DTYPES)
     may = "share of redrawn samples that may differ; default 0, which only a CPU in float32 keeps"
-    verb.add("--tolerance", type=float, default=0.0, help=may)
+    verb.add("--tolerance", type=share, default=0.0, help=may)
     verb = new("notebooks", "working", "execute the notebooks in place")
     verb.add("paths", nargs="*", type=Path, help="default: all in notebooks/")
     verb = new("bench", "working", "time the engine and the estimators beside their peers")

@@ -36,7 +36,7 @@ def run_verify(options: argparse.Namespace) -> None:
                 f"logged as {row['correct']} ({row['answer']!r}), now it is {row['correct_now']} "
                 f"({row['answer_now']!r}): the verifier or the log has changed"
             )
-        if options.redraw < 1:
+        if not options.redraw:
             continue
         lm = load_lm(model_of(run, options.models))
         found = redraw(run, lm, options.redraw, device=options.device, dtype=options.dtype)
