@@ -69,24 +69,26 @@ def test_planted_parameters_lie_in_their_intervals_at_the_nominal_rate(law: str)
     assert (hits >= least).all(), dict(zip(LAWS[law].params, hits, strict=True))
 
 
-@pytest.mark.parametrize("law", ["beta_binomial", "beta_binomial_zero", "kumaraswamy"])
-def test_planted_distributions_are_recovered_from_counts(law: str) -> None:
-    """The bound on hits is missed once in 10,000 runs by an interval that covers 90 %."""
+@pytest.mark.parametrize(
+    "law", ["beta_binomial", "beta_binomial_zero", "kumaraswamy", "kumaraswamy_zero"]
+)
+def test_planted_distributions_are_recovered_from_counts_at_the_nominal_rate(law: str) -> None:
+    """The bound on hits is missed once in 10,000 runs by an interval that covers 93 %."""
     p = np.array([0.6, 3.0, 0.15])[: len(LAWS[law].params)]
-    hits, studies = np.zeros(len(p)), 8
+    hits, studies = np.zeros(len(p)), 25
     for seed in range(studies):
         rng = np.random.default_rng(seed)
         u = rng.random(200)
         rate = (
             (1 - (1 - u) ** (1 / 3.0)) ** (1 / 0.6)
-            if law == "kumaraswamy"
+            if law.startswith("kumaraswamy")
             else rng.beta(0.6, 3, 200)
         )
         rate = np.where(rng.random(200) < (p[2] if len(p) == 3 else 0), 0.0, rate)
         fitted = fit(law, np.full(200, 64), rng.binomial(64, rate), bootstrap=60, seed=seed)
         low, high = np.array(list(fitted.interval.values())).T
         hits += (low <= p) & (p <= high)
-    assert (hits >= binom.ppf(1e-4, studies, 0.9)).all(), hits
+    assert (hits >= binom.ppf(1e-4, studies, 0.93)).all(), hits
 
 
 def test_noise_free_curves_give_the_planted_parameters_back() -> None:
@@ -262,6 +264,12 @@ def test_an_accuracy_of_one_is_an_answer_and_not_a_failure() -> None:
     assert fitted.success
     assert fitted.params["upper"] == 1.0
     assert "upper is at its natural limit" in fitted.message
+
+
+def test_counts_without_a_bootstrap_have_parameters_and_no_interval() -> None:
+    fitted = fit("beta_binomial", *COUNTS, bootstrap=0)
+    assert fitted.params == fit("beta_binomial", *COUNTS, bootstrap=30).params
+    assert np.isnan(list(fitted.interval.values())).all()
 
 
 def test_too_many_zeros_for_a_beta_are_called_out() -> None:

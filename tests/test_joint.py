@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import betaln
+from scipy.stats import binom
 
 from scaling.fits.joint import (
     JOINT,
@@ -64,20 +65,27 @@ def exact(name: str, spread: float = 0.0) -> Fit:
     return Fit(name, params, {}, copies, True, "", 0.0, len(TRAIN), 0, law.predict)
 
 
-@pytest.mark.parametrize("name", PLANTED)
-def test_planted_parameters_lie_in_their_intervals(name: str) -> None:
-    """One study per law, wide intervals: each parameter within 1.5 half-widths of the estimate."""
-    y, replicates = planted(name)
-    fitted = fit_joint(name, TRAIN, TEST, y, replicates=replicates)
-    assert fitted.success, fitted.message
-    for parameter, value in zip(JOINT[name].params, PLANTED[name], strict=True):
-        low, high = fitted.interval[parameter]
-        margin = (high - low) / 4
-        assert low - margin <= value <= high + margin, (parameter, low, value, high)
-    error = fitted.predict((TRAIN, TEST)) - law_of(name).predict(
-        (TRAIN, TEST), np.array(PLANTED[name])
-    )
-    assert np.abs(error).max() < 0.015
+@pytest.mark.parametrize("name", [*PLANTED, "emergence"])
+def test_planted_parameters_lie_in_their_intervals_at_the_nominal_rate(name: str) -> None:
+    """The bound on hits is missed once in 10,000 runs by an interval that covers 93 %."""
+    studies, noise = 25, 0.01
+    if name == "emergence":
+        axes, p = (LADDER[0], LADDER[1]), EMERGED
+        truth, size = JOINT[name].predict(tuple(LADDER), p), LADDER[2]
+    else:
+        axes, p, size = (TRAIN, TEST), np.array(PLANTED[name]), None
+        truth = law_of(name).predict(axes, p)
+    hits, places = np.zeros(len(p)), axes if size is None else (*axes, size)
+    for seed in range(studies):
+        e = noise * np.random.default_rng(seed).standard_normal((41, len(truth)))
+        near = e * 4 * truth * (1 - truth)  # as an accuracy scatters: not at 0 and 1
+        y = truth + near[0]
+        fitted = fit_joint(name, *axes, y, n_params=size, replicates=y + near[1:])
+        assert fitted.success, fitted.message
+        assert np.abs(fitted.predict(places) - truth).max() < 0.015
+        low, high = np.array(list(fitted.interval.values())).T
+        hits += (low <= p) & (p <= high)
+    assert (hits >= binom.ppf(1e-4, studies, 0.93)).all(), hits
 
 
 def test_item_response_is_what_problems_and_samples_give() -> None:

@@ -10,7 +10,7 @@ from scipy.stats import betabinom, binom
 
 from scaling.fits import fit
 from scaling.fits.joint import JOINT
-from scaling.fits.laws import LAWS
+from scaling.fits.laws import LAWS, LOGITS, weigh
 from scaling.fits.losses import likelihood
 
 K = np.array([1.0, 2.0, 7.0, 40.0, 300.0])
@@ -98,6 +98,20 @@ def test_kumaraswamy_coverage_is_the_integral_over_its_quantiles(a: float, b: fl
         )
         ours = LAWS["kumaraswamy"].predict(float(k), np.array([a, b]))
         assert float(ours[0]) == pytest.approx(exact, abs=2e-5)
+
+
+@pytest.mark.parametrize("p", [[1e-3, 0.13], [0.05, 5.0], [0.6, 3.0], [3.0, 0.2]])
+@pytest.mark.parametrize("law", ["beta_binomial", "kumaraswamy"])
+def test_a_distribution_weighs_one_however_hard_its_problems(law: str, p: list[float]) -> None:
+    """Story: Kumaraswamy's tail below the grid was taken for exponential. At a = .0001 its mass was
+    24, and fits to counts with zeros ran there: intervals of kumaraswamy_zero held 60 % of plants.
+    """
+    density = LAWS[law].density
+    assert density is not None
+    mass, slopes = weigh(density, LOGITS, *np.array(p)[:, None])
+    assert mass.sum() == pytest.approx(1, abs=3e-4)
+    for slope, size in zip(slopes, p, strict=True):
+        assert slope.sum() * size == pytest.approx(0, abs=1e-3)
 
 
 def test_impossible_problems_scale_coverage() -> None:

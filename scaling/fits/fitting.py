@@ -293,9 +293,11 @@ def _fit_counts(law: Law, n: Array, c: Array, starts: int | None, bootstrap: int
         return found, objective(found[0], np.zeros(1, int))[3][0]
 
     (z, value, converged), curvature = best(law)
-    draws = np.random.default_rng(seed).multinomial(len(n), times / len(n), size=bootstrap)
-    objective = likelihood(law, pairs[:, 0], pairs[:, 1], draws.astype(float))
-    refits, _, good = minimise(objective, np.repeat(z, bootstrap, 0), law.limits(), 2**6, 200)
+    refits, good = z[:0], converged[:0]
+    if bootstrap:
+        draws = np.random.default_rng(seed).multinomial(len(n), times / len(n), size=bootstrap)
+        objective = likelihood(law, pairs[:, 0], pairs[:, 1], draws.astype(float))
+        refits, _, good = minimise(objective, np.repeat(z, bootstrap, 0), law.limits(), 2**6, 200)
     k = np.unique(np.geomspace(1, n.min(), 12).astype(int)).astype(float)
     off = law.predict(k, law.natural(z[0])) - pass_at_k(n[:, None], c[:, None], k).mean(axis=0)
     zeros = ""

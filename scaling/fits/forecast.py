@@ -19,13 +19,15 @@ RESULTS = ["law", "curve", "median_error", "worst_error", "coverage", "width",
 
 
 def forecast(
-    law: str | Law, curve: Curve, share: float = 1 / 16, known: Curve | None = None
-) -> tuple[Fit, pd.DataFrame]:
+    law: str | Law, curve: Curve, share: float = 1 / 16, known: Curve | None = None,
+    apart: bool = False,
+) -> tuple[Fit, pd.DataFrame]:  # fmt: skip
     """Return `law` fitted to x <= share * largest x, and its score at every larger x.
 
-    known: the curve that is fitted, where it was read from fewer samples than `curve` was. Rows:
-    the measured y, the prediction with its 95 % band, error = predicted - y, and whether the band
-    covers y within `GRAIN` (NaN without a band). ValueError when too few points remain to fit.
+    known: the curve that is fitted, where it was read from fewer samples than `curve` was; `apart`:
+    and from other problems, see `score`. Rows: the measured y, the prediction with its 95 % band,
+    error = predicted - y, and whether the band covers y within `GRAIN` (NaN without a band).
+    ValueError when too few points remain to fit.
     """
     if not 0 < share < 1:
         raise ValueError(f"share is {share}; give a number between 0 and 1, say 1/16")
@@ -34,12 +36,24 @@ def forecast(
     early = np.isfinite(known.y) & (known.x <= limit)
     parts = {k: getattr(known, k)[..., early] for k in ("x", "y", "low", "high", "replicates")}
     fitted, later = fit(law, replace(known, **parts)), seen & (curve.x > limit)
-    return fitted, score(fitted, curve.x[later], curve.y[later])
+    noise = (curve.replicates - curve.y)[:, later] if apart else None
+    return fitted, score(fitted, curve.x[later], curve.y[later], noise)
 
 
-def score(fitted: Fit, x: np.ndarray | tuple[np.ndarray, ...], y: np.ndarray) -> pd.DataFrame:
-    """Return a fit's error and interval coverage at points that it has not seen."""
+def score(
+    fitted: Fit, x: np.ndarray | tuple[np.ndarray, ...], y: np.ndarray,
+    noise: np.ndarray | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Return a fit's error and interval coverage at points that it has not seen.
+
+    Where y was measured on other problems than the fit's it has luck of its own: `noise`, its
+    replicates less y, as many as the fit's, widens the band to what such a measurement would show.
+    """
     predicted, (low, high) = fitted.predict(x), fitted.band(x)
+    if noise is not None and not np.isnan(low).all():
+        good = np.isfinite(fitted.replicates).all(-1)
+        drawn = fitted.function(x, fitted.replicates[good]) + noise[good]
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     covered = np.where(np.isnan(low), np.nan, (low - GRAIN <= y) & (y <= high + GRAIN))
     at = x[0] if isinstance(x, tuple) else x
     columns = (at, y, predicted, low, high, predicted - y, covered)
@@ -47,11 +61,12 @@ def score(fitted: Fit, x: np.ndarray | tuple[np.ndarray, ...], y: np.ndarray) ->
 
 
 def tournament(
-    curves: Mapping[str, Curve | tuple[Curve, Curve]], laws: Iterable[str], share: float = 1 / 16
-) -> pd.DataFrame:
+    curves: Mapping[str, Curve | tuple[Curve, Curve]], laws: Iterable[str], share: float = 1 / 16,
+    apart: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """Return one row per law and curve: how its forecast beyond `share` of the budget turned out.
 
-    A pair of curves is (what is fitted, what it is scored on), see `forecast`.
+    A pair of curves is (what is fitted, what it is scored on), see `forecast`, also for `apart`.
     `median_error` and `worst_error` are absolute, in the unit of y; `coverage` is the share of
     held-out points inside the band. A law that cannot be fitted to a curve keeps its row, with NaN
     scores and the reason in `message`. Best law first.
@@ -61,7 +76,7 @@ def tournament(
         known, curve = given if isinstance(given, tuple) else (given, given)
         for law in laws:
             try:
-                fitted, held = forecast(law, curve, share, known)
+                fitted, held = forecast(law, curve, share, known, apart)
             except ValueError as reason:
                 rows.append((law, name, *[np.nan] * 4, 0, 0, False, str(reason)))
                 continue

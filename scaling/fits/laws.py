@@ -154,12 +154,25 @@ def kumaraswamy_density(logit: Array, a: Array, b: Array) -> Terms:
     return value, (1 / a + log_p - (b - 1) * log_p * np.exp(a * log_p - rest), 1 / b + rest)
 
 
+def kumaraswamy_below(logit: Array, a: Array, b: Array) -> Terms:
+    """Return the mass below a logit, 1 - (1 - p^a)^b, and its slopes."""
+    log_p = -np.logaddexp(0, -logit)
+    power = np.exp(np.minimum(a * log_p, -1e-300))
+    rest = np.log1p(-power)
+    by_a = b * np.exp((b - 1) * rest) * power * log_p
+    return -np.expm1(b * rest), (by_a, -np.exp(b * rest) * rest)
+
+
+#: densities that do not fall as exp(-p_0 |logit|) below -25 unless p_0 is large
+BELOW = {kumaraswamy_density: kumaraswamy_below}
+
+
 def weigh(density: Callable[..., Terms], logits: Array, *p: Array) -> Terms:
     """Return the mass at p = 0, at each of `logits` and at p = 1, (..., nodes + 2), with slopes.
 
     Trapezoid on an even grid of logits. Beyond its ends the density falls as exp(-p_i |logit|), p_i
-    the first parameter below and the second above, which gives the masses there in closed form. A
-    third parameter is the share of impossible problems, an atom at p = 0.
+    the first parameter below (`BELOW` holds exceptions) and the second above, which gives the
+    masses there in closed form. A third parameter is the share of impossible problems, an atom at p = 0.
     """
     value, parts = density(logits, *p[:2])
     edges = np.concatenate(
@@ -173,6 +186,8 @@ def weigh(density: Callable[..., Terms], logits: Array, *p: Array) -> Terms:
     slopes[0][..., :1] -= 1 / p[0]
     slopes[1][..., -1:] -= 1 / p[1]
     by = [mass * slope for slope in slopes]
+    if below := BELOW.get(density):
+        mass[..., :1], (by[0][..., :1], by[1][..., :1]) = below(logits[:1], *p[:2])
     if len(p) == 2:
         return mass, tuple(by)
     atom = np.zeros_like(mass)
@@ -223,7 +238,7 @@ def distribution(
 
     most: bound of the first parameter, beyond which the density falls between two nodes.
     """
-    grid = {name: spread(0.02, 20.0, 10) for name in params[:2]}
+    grid = {name: spread(0.02, 20.0, 4) for name in params[:2]}
     bounds = {params[0]: (1e-4, most), params[1]: (1e-4, 1e5)}
     if len(params) == 3:
         grid, bounds = grid | {params[2]: np.array([0.01, 0.2])}, bounds | {params[2]: (0.0, 1.0)}

@@ -298,7 +298,6 @@ def flops_name(flops: float) -> str:
     return f"{digits}e{int(exponent)}" if exponent else digits
 
 
-def train_rung(
 def check_budgets(budgets: Sequence[float]) -> None:
     """Raise ValueError unless budgets rise: a checkpoint would be named what it is not."""
     if not budgets or any(b <= a for a, b in pairwise([0.0, *budgets])):
@@ -306,14 +305,15 @@ def check_budgets(budgets: Sequence[float]) -> None:
         raise ValueError(f"budgets are {given}; give FLOPs that rise, e.g. 1e11 1e12")
 
 
+def train_rung(
     size: str, budgets: tuple[float, ...], folder: Path, recipe: Recipe | None = None
 ) -> list[Path]:
     """Train one size through its budgets (train FLOPs, rising); return the checkpoint folders.
 
     A checkpoint is complete or absent. After a crash the same call goes on from the last one.
     """
-    trainer, started = Trainer(size, recipe or Recipe()), time.time()
     check_budgets(budgets)
+    trainer, started = Trainer(size, recipe or Recipe()), time.time()
     trunk = folder / size / "trunk.safetensors"
     paths = [folder / size / flops_name(budget) for budget in budgets]
     if trunk.exists():
