@@ -6,6 +6,7 @@ Reads logs only: no torch, no model. Every number drawn or fitted goes into the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -326,23 +327,20 @@ def draw_trained(ax, shown: Curve, style: dict[str, Any], name: str) -> dict[str
 def plane(study: Study) -> tuple[Any, dict] | None:
     """Iso-accuracy lines over train and test compute, and what ten times the training is worth."""
     facts: dict[str, Any] = {}
-    known = {task: trained(study.select(task)) for task in study.tasks}
-    tasks = [
-        task
-        for task, pools in known.items()
-        if cost_unit(pools) == "flops" and len(set(map(known_flops, pools))) > 1
-    ]
-    if not tasks:
+    planes: dict[str, Plane] = {}
+    for task in study.tasks:
+        if cost_unit(pools := trained(study.select(task))) == "flops" and pools:
+            with suppress(ValueError):  # a frontier of fewer points than the law has parameters
+                planes[task] = plane_fit(study, task, HEADLINE.get(task, "oracle"))
+    if not planes:
         return None
-    fig, axes = plots.figure(1, len(tasks), height=2.9)
-    for ax, task in zip(axes[0], tasks, strict=True):
-        selector = HEADLINE.get(task, "oracle")
-        found = plane_fit(study, task, selector)
+    fig, axes = plots.figure(1, len(planes), height=2.9)
+    for ax, (task, found) in zip(axes[0], planes.items(), strict=True):
         points = plots.draw_plane(
             ax, found.fitted, found.train, found.test, found.accuracy, found.used
         )
-        name = SELECTOR_NAMES[selector]
-        count = len(known[task][0].run.problems)
+        name = SELECTOR_NAMES[HEADLINE.get(task, "oracle")]
+        count = len(trained(study.select(task))[0].run.problems)
         ax.set_title(f"{task}, {name} ($n$={count}): logit plane\n{exchange_text(found)}")
         facts[task] = summary(found.fitted) | {"exchange": asdict(found.exchange)}
     bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
