@@ -172,7 +172,8 @@ def weigh(density: Callable[..., Terms], logits: Array, *p: Array) -> Terms:
 
     Trapezoid on an even grid of logits. Beyond its ends the density falls as exp(-p_i |logit|), p_i
     the first parameter below (`BELOW` holds exceptions) and the second above, which gives the
-    masses there in closed form. A third parameter is the share of impossible problems, an atom at p = 0.
+    masses there in closed form. A third parameter is the share of impossible problems, an atom at
+    p = 0.
     """
     value, parts = density(logits, *p[:2])
     edges = np.concatenate(
