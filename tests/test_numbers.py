@@ -16,8 +16,8 @@ import pytest
 
 from scaling.curves import Pool, accuracy_table, curve
 from scaling.figures import FIGURES, Study
-from scaling.figures.thinking import families, o1_two_panels
-from scaling.intervals import REPLICATES, problem_weights
+from scaling.figures.thinking import direct_pools, families, o1_two_panels
+from scaling.intervals import REPLICATES, Estimate, difference, problem_weights
 from tests.trust import DOCS, table
 
 ROOT = Path(__file__).parents[1]
@@ -74,8 +74,15 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Study) -> Non
     before, after = (pool.values("last", pool.budgets()) for pool in (start, last))
     weights = problem_weights(len(before))
     ratio = np.quantile((weights @ after[:, -1]) / (weights @ before[:, -1]), [0.025, 0.975])
-    direct = next(p for p in study.select("countdown") if p.run.card.name == "ladder/0.1M/1e14")
-    once = curve(direct, "oracle", level="3x20")
+    direct = {pool.run.card.name: pool for pool in direct_pools(study)}
+    plain, sharp = direct["ladder/0.1M/1e14"], direct["thinking/0.1M/direct-grpo/1e12"]
+    one, many = np.array([1]), np.array([1, 8, 16])
+    once, chosen = curve(plain, "oracle", k=one), plain.values("logprob", many)
+    ahead = difference(chosen[:, 1], after[:, -1])
+    more = difference(*(pool.values("oracle", one)[:, 0] for pool in (sharp, plain)))
+    best = [pool.values("logprob", many)[:, 2].mean() for pool in (plain, sharp)]
+    cover = [pool.values("oracle", many)[:, 2].mean() for pool in (plain, sharp)]
+    assert plain.cost("flops", many)[:, 1].mean() < last.cost("flops", last.budgets())[:, -1].mean()
     drawn = o1_two_panels(study)
     assert drawn is not None
     facts = {name: np.abs(fact.get("held_out_error", ())) * 100 for name, fact in drawn[1].items()}
@@ -94,6 +101,10 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Study) -> Non
         f"{dot(after[:, -4].mean())} at 32 tokens, {dot(after[:, -1].mean())} at 256",
         f"rose by {100 * (before[:, -1] - before[:, -4]).mean():.0f} points",
         f"answers {dot(once.y[0])} [{dot(once.low[0])}, {dot(once.high[0])}] at once",
+        f"right {dot(chosen[:, 1].mean())} of the time, {told(ahead)} above the thinker",
+        f"after 10¹² FLOPs {told(more)} to one answer",
+        f"of 16 from {dot(best[0])} to {dot(best[1])}",
+        f"coverage from {dot(cover[0], 3)} to {dot(cover[1], 3)}",
         f"foretells (by {min(thought):.0f} to {max(thought):.0f} points), and slower with reward "
         f"(by {min(rewarded):.0f} to {max(rewarded):.0f})",
     )
@@ -101,8 +112,14 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Study) -> Non
         assert claim in text
 
 
-def dot(share: float) -> str:
-    return f"{share:.2f}".removeprefix("0")
+def dot(share: float, digits: int = 2) -> str:
+    return f"{share:.{digits}f}".removeprefix("0")
+
+
+def told(found: Estimate) -> str:
+    """Return a difference with its interval, as the notebook states it."""
+    low, high = dot(float(found.low), 3), dot(float(found.high), 3)
+    return f"{dot(float(found.value), 3)} [{low}, {high}]"
 
 
 def length(pool: Pool, wrong: bool = False) -> float:
@@ -142,3 +159,18 @@ def speeds() -> list[str]:
 def test_speeds_beside_generate_are_as_the_benchmark_wrote_them() -> None:
     page = (DOCS / "scale.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in speeds() if line not in page] == []
+
+
+def test_the_ladder_spans_the_plane() -> None:
+    """What the ladder was made for, read from the table: `make study` has nothing to show else."""
+    table = pd.read_csv(ROOT / "data/derived/accuracy.csv").query("method == 'best_of_n'")
+    places = ["task", "level", "model", "selector"]
+    wide = table.pivot(index=places, columns="k", values="accuracy")[[1, 64]]
+    reached = {selector: wide.xs(selector, level="selector") for selector in ("oracle", "majority")}
+    one = reached["oracle"][1]
+    assert one["countdown", "3x20"].min() <= 0.02
+    assert one["countdown", "3x20"].max() >= 0.60
+    assert one["countdown", "4x20"].max() >= 0.20
+    assert (reached["oracle"][64] - one)["countdown"].max() >= 0.40
+    voted = (reached["majority"][64] - one)["sums"].groupby("model").max()
+    assert (voted >= 0.10).sum() >= 2, "voting means something on sums"
