@@ -443,7 +443,12 @@ def test_an_edited_log_is_refused_and_the_rows_are_named(sealed: store.LoadedRun
     place = table.schema.get_field_index("correct")
     field = table.schema.field("correct")
     pq.write_table(table.set_column(place, field, [correct]), path)
-    with pytest.raises(ValueError, match=r"facts\.parquet was changed.*among rows 0 to 191"):
+    with pytest.raises(
+        ValueError, match=r"written \(the first that differ are among rows 0 to 191"
+    ):
+        store.load_run(sealed.path)
+    pq.write_table(table, path, compression="none")  # the same rows in other bytes
+    with pytest.raises(ValueError, match=r"facts\.parquet was changed.*its rows are as they were"):
         store.load_run(sealed.path)
 
 
@@ -452,6 +457,11 @@ def test_a_shortened_log_says_how_many_rows_are_left(sealed: store.LoadedRun) ->
     pq.write_table(pq.read_table(path).slice(0, 100), path)
     with pytest.raises(ValueError, match=r"facts\.parquet was changed.*100 rows instead of 192"):
         store.load_run(sealed.path)
+
+
+def test_a_place_that_is_no_folder_is_refused_by_a_line_with_a_remedy() -> None:
+    with pytest.raises(ValueError, match=r"^no run can be written under /dev/full.*name a folder"):
+        open_run(Path("/dev/full"))
 
 
 def test_a_truncated_log_names_the_file(sealed: store.LoadedRun) -> None:

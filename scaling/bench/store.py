@@ -1,4 +1,4 @@
-"""What logging costs per sample: the arithmetic of docs/scale.md rests on it. CPU time, one core.
+"""What logging costs, alone and of sampling: docs/scale.md rests on it. CPU time, one core.
 
     python -m scaling.bench.store
 
@@ -14,28 +14,72 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from scaling.engine import Engine
+from scaling.methods import draw
+from scaling.models import load_lm
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import load_run, open_run
+from scaling.study import PLAIN, sample_run
+from scaling.tasks import get_task
 
 PROBLEMS, CHAINS = 200, 1000
+LADDER = Path("data/models/ladder")
+DRAWN = {"0.1M/3e13": 200, "4.8M/1e14": 10}  #: model -> problems of `sums`, 64 samples each
 
 
-def sample(problem: str, chain: int, draw: random.Random) -> Sample:
+def sample(problem: str, chain: int, rng: random.Random) -> Sample:
     """Return a sample of some twelve tokens, like those of the task `sums`."""
-    text = f"12+45=57;57+{draw.randrange(99)}=90!{draw.randrange(999)}"
-    numbers = -20 * draw.random(), -20 * draw.random()
-    right = draw.random() < 0.5
-    answer = str(draw.randrange(999))
+    text = f"12+45=57;57+{rng.randrange(99)}=90!{rng.randrange(999)}"
+    numbers = -20 * rng.random(), -20 * rng.random()
+    right = rng.random() < 0.5
+    answer = str(rng.randrange(999))
     return Sample(problem, chain, 0, text, answer, right, *numbers, 12, 0, 13, 0.01, "stop")
 
 
+def cpu(call: Callable[[], Any]) -> float:
+    """Return the seconds of CPU that a call takes."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def beside_sampling(model: str, problems: int, pairs: int = 7) -> None:
+    """Print what a log adds to the CPU time of sampling: both in turns, sealing included."""
+    lm, task = load_lm(LADDER / model), get_task("sums")
+    engine = Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode)
+    asked, n = (lm, task, task.problems(problems), PLAIN), problems * PLAIN.chains
+    seconds = []
+    for _ in range(pairs):
+        off = cpu(lambda: list(draw(*asked, engine)))
+        with tempfile.TemporaryDirectory() as root:
+            into = Path(root)
+            on = cpu(lambda: sample_run(*asked, into, engine=engine, progress=False))  # noqa: B023
+        seconds.append((off, on))
+    off, added = median(off for off, _ in seconds), median(on - off for off, on in seconds)
+    spread = ", ".join(f"{(on - off) / off:.1%}" for off, on in sorted(seconds, key=share))
+    print(f"{model:16}{off / n * 1e6:8.1f} us a sample, its log {added / n * 1e6:6.1f}: {spread}")
+
+
+def share(pair: tuple[float, float]) -> float:
+    """Return what the second of two times is of the first."""
+    return pair[1] / pair[0]
+
+
 def main() -> None:
+    """Print what logging costs."""
+    for model, count in DRAWN.items():
+        beside_sampling(model, count)
+    alone()
+
+
+def alone() -> None:
     """Print microseconds of CPU, and bytes, per sample."""
-    draw, n = random.Random(0), PROBLEMS * CHAINS
+    rng, n = random.Random(0), PROBLEMS * CHAINS
     problems = [Problem(f"p{i}", "12+45+33?", "90", "3") for i in range(PROBLEMS)]
-    units = [[sample(p.id, chain, draw) for chain in range(CHAINS)] for p in problems]
+    units = [[sample(p.id, chain, rng) for chain in range(CHAINS)] for p in problems]
 
     def timed(what: str, call: Callable[[], Any]) -> Any:
         start = time.process_time()

@@ -26,7 +26,7 @@ def write_part(run: Path, unit: str, tables: dict[str, pa.Table]) -> str:
 
     The facts come last, and a part without both is no part.
     """
-    data = {kind: to_parquet(tables[kind]) for kind in ("text", "facts")}
+    data = {kind: to_parquet(tables[kind], small=False) for kind in ("text", "facts")}
     stem = ".".join([quote(unit, safe=""), *(sha256(part)[:12] for part in data.values())])
     write_files({run / FOLDER / f"{stem}.{kind}.parquet": data[kind] for kind in data})
     return stem

@@ -44,7 +44,12 @@ def open_run(
     identity = identity_of(task, card, plan, problems)
     names = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", name) for name in (task, card.name))
     run = Path(root) / f"{names}-{json_hash(identity)[:10]}"
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise ValueError(
+            f"no run can be written under {root} ({error.strerror}): name a folder (--runs)"
+        ) from error
     lock = _lock(run)
     try:
         if not (run / "manifest.json").exists():
@@ -135,7 +140,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             )
         tables = {k: table_of(samples, schema, f"unit {unit!r}") for k, schema in SCHEMAS.items()}
         check_rows(tables["facts"], self._ids, f"unit {unit!r}")
-        old = find_parts(self.path).get(instead_of)
+        old = find_parts(self.path).get(instead_of) if instead_of else None
         new = write_part(self.path, unit, tables)
         if old and old != new:
             for kind in ("facts", "text"):
