@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -326,6 +328,34 @@ def test_an_interrupted_main_job_says_so_and_keeps_what_it_had(tiny_folder, tmp_
     assert "interrupted; the same command goes on" in shown
     assert "Traceback" not in shown
     assert list((tmp_path / "runs").rglob("*.parquet"))
+
+
+def test_stopped_and_unfinished_runs_are_left_out_of_figures_by_a_line_each(
+    runs, tiny_folder, tmp_path, capsys
+):
+    """One run of --stop-after-correct, or one interrupted, once failed the figures of all."""
+
+    def leave(task):
+        if sum(task.seen.values()) > 2 * PLAN.chains:
+            raise KeyboardInterrupt
+
+    root = tmp_path / "runs"
+    shutil.copytree(runs, root)
+    stopped = draw_one(tiny_folder, root, stop_after_correct=2)
+    asked = load_lm(tiny_folder), Watched(leave), get_task("sums").problems(12)
+    with pytest.raises(KeyboardInterrupt):
+        sample_run(*asked, replace(PLAN, seed=9), root, progress=False, max_rows=1)
+    names = ["methods", "two_panels", "grid"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run_main("figures", *names, "--runs", root, "--figures", tmp_path / "more") == 0
+    said = capsys.readouterr().err
+    assert f"{stopped.path.name} is left out: it stopped early" in said
+    assert "of 12 problems have no sample" in said
+    assert said.count("is left out") == 2
+    assert run_main("figures", *names, "--runs", runs, "--figures", tmp_path / "few") == 0
+    for path in (tmp_path / "few").iterdir():
+        assert path.read_bytes() == (tmp_path / "more" / path.name).read_bytes()
 
 
 def test_figures_are_byte_identical_when_redrawn(runs, tmp_path):

@@ -5,10 +5,11 @@ Reads logs only: no torch, no model. Every number drawn or fitted goes into the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,23 @@ class Study:
             raise ValueError(f"no runs under {root}; `make study` makes them")
         return cls(pools)
 
+    @cached_property
+    def whole(self) -> list[Pool]:
+        """Return the pools that give every curve; a warning names each of the others, and why."""
+        lacks = {pool: lack(pool) for pool in self.pools}
+        for pool, why in lacks.items():
+            if why:
+                warnings.warn(f"{pool.run.path} is left out: {why}", stacklevel=2)
+        return [pool for pool, why in lacks.items() if not why]
+
     @property
     def tasks(self) -> list[str]:
         """Return the tasks that were sampled independently: every figure starts from best-of-N."""
-        return sorted({pool.run.task for pool in self.pools if pool.label == "best_of_n"})
+        return sorted({pool.run.task for pool in self.whole if pool.label == "best_of_n"})
 
     def select(self, task: str, method: str = "best_of_n") -> list[Pool]:
         """Return the pools of a task and method, small models and short training first."""
-        found = [p for p in self.pools if p.run.task == task and p.label == method]
+        found = [p for p in self.whole if p.run.task == task and p.label == method]
         if method.startswith("revision"):  # of two grids of one model the larger holds the other
             found = list(
                 {p.run.card.name: p for p in sorted(found, key=lambda p: p.correct.size)}.values()
@@ -66,8 +76,17 @@ class Study:
         return sorted(found, key=lambda p: (p.run.card.n_params, known_flops(p), p.run.card.name))
 
     def fresh(self, pool: Pool) -> Pool:
-        """Return best-of-N of the same model on the same task."""
-        return next(p for p in self.select(pool.run.task) if p.run.card == pool.run.card)
+        """Return best-of-N of the same model on the same task; ValueError where there is none."""
+        for found in self.select(pool.run.task):
+            if found.run.card == pool.run.card:
+                return found
+        raise ValueError(f"no whole best-of-N run of {pool.run.card.name} on {pool.run.task}")
+
+    def beside(self, task: str, methods: Sequence[str]) -> list[Pool]:
+        """Return the pools of methods whose models have best-of-N of the same task too."""
+        cards = [pool.run.card for pool in self.select(task)]
+        found = [pool for method in methods for pool in self.select(task, method)]
+        return [pool for pool in found if pool.run.card in cards]
 
     def sizes(self, task: str) -> dict[str, list[Pool]]:
         """Return best-of-N pools by model size, each from least to most training."""
@@ -80,6 +99,17 @@ class Study:
     def curve(self, pool: Pool, selector: str, unit: str, level: str) -> Curve:
         """Return a curve of the study."""
         return curve(pool, selector, unit, level)
+
+
+def lack(pool: Pool) -> str:
+    """Return what keeps a pool from giving every curve; "" where nothing does."""
+    if pool.run.plan.stop_after_correct or pool.run.plan.stop_at_agreement:
+        return "it stopped early, and not every selector can be read of it"
+    empty = int(np.isnan(pool.correct[:, :, 0]).all(axis=1).sum())
+    if empty:
+        of = f"{empty} of {len(pool.correct)} problems"
+        return f"{of} have no sample; the command that drew it goes on"
+    return ""
 
 
 def known_flops(pool: Pool) -> float:
@@ -354,7 +384,7 @@ def plane(study: Study) -> tuple[Any, dict] | None:
 
 def search(study: Study) -> tuple[Any, dict] | None:
     """Accuracy against test FLOPs: searches of rising width, and best-of-N by the same scorer."""
-    found = {name: study.select("countdown", name) for name in SEARCHES}
+    found = {name: study.beside("countdown", [name]) for name in SEARCHES}
     pools = [pool for group in found.values() for pool in group]
     if not pools:
         return None
@@ -403,8 +433,7 @@ def selector_name(selector: str) -> str:
 
 def grid(study: Study) -> tuple[Any, dict] | None:
     """Chains x steps of revision over best-of-N at equal test FLOPs, per level; told and untold."""
-    methods_ = ("revision", "revision+verdict")
-    pools = [p for name in methods_ for p in study.select("countdown", name)]
+    pools = study.beside("countdown", ["revision", "revision+verdict"])
     if not pools:
         return None
     most = max(pools, key=lambda p: (p.correct.size, -abs(np.nanmean(p.correct[..., 0]) - 0.3)))
@@ -473,7 +502,7 @@ FIGURES: dict[str, Callable[[Study], tuple[Any, dict] | None]] = {
 def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> list[Path]:
     """Draw and save figures by name; return the files written. One that lacks its runs is none."""
     if not study.tasks:
-        raise ValueError("no best-of-N run among the runs: every figure starts from one")
+        raise ValueError("no whole best-of-N run among the runs: every figure starts from one")
     written = []
     for name in names:
         with plots.style():
@@ -481,5 +510,5 @@ def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) 
         if drawn is None:
             continue
         fig, facts = drawn
-        written += plots.save(fig, name, folder, [pool.run for pool in study.pools], facts)
+        written += plots.save(fig, name, folder, [pool.run for pool in study.whole], facts)
     return written

@@ -248,12 +248,25 @@ def save(
         "packages": drawing_packages(),
         "drawn_by": code,
         "code": drawing_code(code),
-        "facts": dict(facts or {}),
+        "facts": rounded(dict(facts or {})),
     }
     path = folder / f"{name}.json"
     files[path] = (json.dumps(sidecar, indent=1, default=float) + "\n").encode()
     write_files(files)
     return list(files)
+
+
+def rounded(fact: Any) -> Any:
+    """Return facts with numbers of six significant digits: the last ones differ by machine.
+
+    >>> rounded({"a": [0.123456789, 3], "b": "x", "c": True})
+    {'a': [0.123457, 3], 'b': 'x', 'c': True}
+    """
+    if isinstance(fact, Mapping):
+        return {name: rounded(value) for name, value in fact.items()}
+    if isinstance(fact, list | tuple):
+        return [rounded(value) for value in fact]
+    return float(f"{fact:.6g}") if isinstance(fact, float | np.floating) else fact
 
 
 def drawing_packages() -> dict[str, str]:
