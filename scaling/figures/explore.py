@@ -39,6 +39,7 @@ with plots.style():
     plots.draw_forecast(axes[0][0], points, fitted)
     plots.draw_residuals(axes[0][1], points, fitted)
 """
+QUICK = 100  #: replicates that a law is refitted to on the screen; all where a figure is saved
 DPI = 110  #: of the picture on the screen
 MARGINS = (0.08, 0.17, 0.985, 0.96, 0.22)  #: left, bottom, right, top, between: of a quick figure
 
@@ -71,8 +72,11 @@ def find(study: Study, name: str) -> Pool:
     return next(pool for pool in study.pools if pool.run.path.name == name)
 
 
-def view(study: Study, choice: Choice) -> View:
-    """Return curve, fit and forecast of a choice; a change of unit re-prices the same curve."""
+def view(study: Study, choice: Choice, replicates: int | None = None) -> View:
+    """Return curve, fit and forecast of a choice; a change of unit re-prices the same curve.
+
+    replicates: how many of the curve's the law is refitted to; None is all.
+    """
     pool = find(study, choice.run)
     found = study.curve(pool, choice.selector, "samples", choice.level)
     if choice.unit != "samples":
@@ -82,10 +86,11 @@ def view(study: Study, choice: Choice) -> View:
         found = replace(found, x=x, x_unit=choice.unit)
     if not (found.y > 0).any():
         return View(found, None, pd.DataFrame(), "no sample was right, or no budget can be read")
+    refitted = replace(found, replicates=found.replicates[:replicates])
     try:
         if choice.share < 1:
-            return View(found, *forecast(choice.law, found, choice.share))
-        fitted = fit(choice.law, found)
+            return View(found, *forecast(choice.law, refitted, choice.share))
+        fitted = fit(choice.law, refitted)
     except ValueError as reason:
         return View(found, None, pd.DataFrame(), str(reason))
     return View(found, fitted, score(fitted, np.array([]), np.array([])))
@@ -167,6 +172,7 @@ class Explorer:
         import ipywidgets as w
 
         self.study, self.figures, self.busy = study, figures, False
+        self.shown: dict[Choice, tuple[bytes, str]] = {}  # picture and table of what was chosen
         runs = {f"{p.run.task} · {p.run.card.name} · {p.label}": p.run.path.name
                 for p in study.pools}  # fmt: skip
         laws = [name for name, law in LAWS.items() if law.axes == 1]
@@ -242,9 +248,12 @@ class Explorer:
             self.fill() if change["owner"] is self.run else self.show()
 
     def show(self) -> None:
-        """Draw the choice."""
-        seen = view(self.study, self.choice)
-        self.picture.value, self.table.value = png(draw(seen, quick=True)), report(seen)
+        """Draw the choice, or show it again."""
+        choice = self.choice
+        if choice not in self.shown:
+            seen = view(self.study, choice, QUICK)
+            self.shown[choice] = png(draw(seen, quick=True)), report(seen)
+        self.picture.value, self.table.value = self.shown[choice]
         self.money.layout.display = "" if self.unit.value == "price" else "none"
         self.text.layout.display, self.said.value = "none", ""
 
