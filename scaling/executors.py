@@ -6,10 +6,11 @@ run has one writer. Not here: servers that hold the model themselves (`serving`)
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
@@ -31,17 +32,25 @@ def open_executor(where: str = "local", workers: int = 0) -> AbstractContextMana
     the workers of a running scheduler; slurm://?timeout_min=60&slurm_partition=NAME...: `workers`
     jobs, each a Dask worker, with what `submitit` may be told. Errors: ValueError, one line.
     """
-    kinds = {"local": _local, "dask": _dask, "slurm": _slurm}
+    kinds: dict[str, Callable[[], AbstractContextManager[Executor]]] = {
+        "local": lambda: _local(workers),
+        "dask": lambda: _dask(where),
+        "slurm": lambda: _slurm(where, workers),
+    }
     kind = urlsplit(where).scheme or where
     if kind not in kinds:
         raise ValueError(f"executor is {where!r}; allowed: local, dask://HOST:PORT, slurm")
     if workers < 0:
         raise ValueError(f"workers is {workers}; give 1 or more, or 0 for as many as fit")
-    return kinds[kind](where, workers)
+    if workers and kind == "dask":
+        raise ValueError(
+            f"workers is {workers}, but a scheduler has those that joined it; leave it"
+        )
+    return kinds[kind]()
 
 
 @contextmanager
-def _local(where: str, workers: int) -> Iterator[Executor]:
+def _local(workers: int) -> Iterator[Executor]:
     import torch
 
     gpus = visible_gpus(torch.cuda.device_count())
@@ -83,7 +92,18 @@ def _begin(turns: Queue[str | None]) -> None:
 
 
 @contextmanager
-def _dask(where: str, workers: int) -> Iterator[Executor]:
+def silent(logger: str) -> Iterator[None]:
+    """Keep a library's log from standard error: what it tells is raised too, in one line."""
+    log = logging.getLogger(logger)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+@contextmanager
+def _dask(where: str) -> Iterator[Executor]:
     distributed = _distributed()
     address = where.replace("dask://", "tcp://")
     try:
@@ -92,7 +112,7 @@ def _dask(where: str, workers: int) -> Iterator[Executor]:
         raise ValueError(
             f"no Dask scheduler answers at {address}; `dask scheduler --port 8786` starts one"
         ) from error
-    with client:
+    with silent("distributed.client"), client:
         if where != address and not client.scheduler_info()["workers"]:
             print(f"waiting for workers: dask worker {address} --nthreads 1", file=sys.stderr)
         try:
@@ -118,7 +138,7 @@ def _slurm(where: str, workers: int) -> Iterator[Executor]:
             n_workers=0, host=host, dashboard_address=f"{host}:0", set_as_default=False
         ) as cluster,
         _jobs(cluster.scheduler_address, workers or 1, folder, told) as names,
-        _dask(cluster.scheduler_address, workers) as executor,
+        _dask(cluster.scheduler_address) as executor,
     ):
         over, ended = Event(), Event()
         Thread(target=_watch, args=(executor, names, over, ended), daemon=True).start()

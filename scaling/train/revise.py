@@ -153,6 +153,7 @@ def sample_chains(
 def lessons_of(lm: LM, course: Course, round_: int) -> tuple[list[Row], list[Sample]]:
     """Return the rows that a round teaches, and its samples."""
     feedback = course.feedbacks[round_ % len(course.feedbacks)]
+    teach, suffix = look_up(LESSONS, course.lesson, "lesson"), revision_suffix(feedback)
     chains = sample_chains(lm, course, round_, feedback)
     samples = [sample for _, chain in chains for sample in chain]
     earned = defaultdict(list)
@@ -160,7 +161,6 @@ def lessons_of(lm: LM, course: Course, round_: int) -> tuple[list[Row], list[Sam
         for sample in chain:
             earned[problem.level, sample.step].append(sample.correct)
     usual = {key: float(np.mean(verdicts)) for key, verdicts in earned.items()}
-    teach, suffix = look_up(LESSONS, course.lesson, "lesson"), revision_suffix(feedback)
     rows = [
         row_of(lm, p.prompt, teach(p, chain, feedback == "verdict", usual), suffix)
         for p, chain in chains
