@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
@@ -91,24 +92,29 @@ class Work:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of a run, as it is sent to whoever samples it: called, it returns the samples."""
+    """A part of a run, as it is sent to whoever samples it, who returns samples and warnings."""
 
     work: Work  #: with the problems of the unit only
     identity: str  #: of the model, as the run's log has it
 
-    def __call__(self) -> list[Sample]:
-        """Return the samples of the unit; the model stays loaded for the next one."""
+    def __call__(self) -> tuple[list[Sample], list[tuple[str, type[Warning]]]]:
+        """Return the unit's samples, and warnings to tell where somebody reads them.
+
+        The model stays loaded for the next unit.
+        """
         from scaling.methods import draw
 
         work = self.work
-        with TURN:  # of the threads of one worker
+        with TURN, warnings.catch_warnings(record=True) as told:  # TURN: of one worker's threads
+            warnings.simplefilter("always")
             lm, engine = loaded(work.model, work.loading, work.options)
             if lm.card.identity != self.identity:
                 raise ValueError(
                     f"{work.model} is another model here: {lm.card.identity}, not {self.identity}"
                 )
             drawn = draw(lm, asked(work.task, lm), work.problems, work.plan, engine)
-            return [sample for _, samples in drawn for sample in samples]
+            samples = [sample for _, found in drawn for sample in found]
+        return samples, [(str(warning.message), warning.category) for warning in told]
 
 
 def loaded(model: str, loading: tuple, options: tuple) -> tuple[Any, Any]:
@@ -202,11 +208,15 @@ def collect(
 
     The bar tells the accuracy so far of the run whose unit came last.
     """
-    tokens, started = 0, time.perf_counter()
+    tokens, started, heard = 0, time.perf_counter(), set[str]()
     rates: dict[int, list[float]] = defaultdict(list)
     for future in as_completed(waiting):
         index, name, size = waiting.pop(future)
-        samples = future.result()
+        samples, told = future.result()
+        for message, kind in told:
+            if message not in heard:  # from every worker, of every unit
+                heard.add(message)
+                warnings.warn(message, kind, stacklevel=3)
         write_unit(writers[index], name, samples)
         rates[index] += rates_of(samples)
         tokens += sum(sample.completion_tokens for sample in samples)

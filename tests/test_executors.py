@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import which
 
 import pandas as pd
 import pytest
 
-from scaling import executors
+from scaling import cli, executors
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.store import load_run
@@ -29,6 +30,20 @@ DRAWN = ["problem", "chain", "step", "answer", "correct", "logprob", "completion
 TESTS = Path(__file__).parent
 PATHS = os.pathsep.join(map(str, (TESTS.parent, TESTS)))  #: so that workers find `Noted`
 HERE = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}
+
+VERB = """
+import pickle, sys
+from argparse import Namespace
+from scaling import cli, study
+work, where, workers = sys.argv[1:]
+class Parser:
+    def parse_args(self, _):
+        return Namespace(run=self.sample)
+    def sample(self, _):
+        study.sample_all([pickle.load(open(work, 'rb'))], int(workers), where)
+cli.build_parser = Parser
+sys.exit(cli.main())
+"""
 
 
 class Noted:
@@ -71,11 +86,9 @@ def sleeper(model: Path, folder: Path) -> Work:
 
 
 def sampling(asked: Work, folder: Path, executor: str, workers: int = 0) -> subprocess.Popen:
-    """Return a process that samples a run."""
+    """Return a process that samples a run as a verb of the command line."""
     (folder / "work").write_bytes(pickle.dumps(asked))
-    script = "import pickle, sys; from scaling.study import sample_all\nwork = sys.argv[1]\n"
-    script += "sample_all([pickle.load(open(work, 'rb'))], int(sys.argv[3]), sys.argv[2])"
-    command = [sys.executable, "-c", script, folder / "work", executor, str(workers)]
+    command = [sys.executable, "-c", VERB, folder / "work", executor, str(workers)]
     root = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(command, env=root, stderr=subprocess.PIPE, text=True)
 
@@ -108,10 +121,11 @@ def until(condition, seconds: float = 240):
     return value
 
 
-@pytest.fixture(scope="module")
-def scheduler():
-    """Yield the address of a real Dask scheduler with two workers, each a process of its own."""
-    pytest.importorskip("distributed")
+@contextmanager
+def cluster():
+    """Yield the address of a real Dask scheduler with two workers, and its process."""
+    from distributed import Client
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -123,10 +137,23 @@ def scheduler():
         subprocess.Popen(c, env=HERE, stderr=subprocess.DEVNULL, start_new_session=True)
         for c in commands
     ]
-    yield address.replace("tcp", "dask")
-    for child in reversed(children):
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+    try:
+        with Client(address, timeout=120, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
+        yield address.replace("tcp", "dask"), children[0]
+    finally:
+        for child in reversed(children):
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """Yield the address of a real Dask scheduler with two workers."""
+    pytest.importorskip("distributed")
+    with cluster() as (address, _):
+        yield address
 
 
 def test_any_executor_draws_what_one_stream_draws_and_shows_how_right_it_is(
@@ -164,6 +191,34 @@ def test_a_killed_worker_and_a_new_client_lose_nothing_and_log_nothing_twice(
     (again,) = sample_all([asked], executor="dask://nobody:1")  # sealed: nobody is needed
     pd.testing.assert_frame_equal(texts(again), texts(alone))
     pd.testing.assert_series_equal(task.verdicts(), before)
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_scheduler_is_one_line_and_a_new_one_loses_nothing_and_draws_nothing_twice(
+    alone, tiny_folder, tmp_path
+):
+    """It dies while one unit is being drawn and three are logged; those stay as they are."""
+    pytest.importorskip("distributed")
+    asked = sleeper(tiny_folder, tmp_path)
+    with cluster() as (address, process), sampling(asked, tmp_path, address) as client:
+        try:
+            sleeping(tmp_path)
+            process.kill()
+            said = client.communicate(timeout=120)[1]
+        finally:
+            client.kill()
+    assert client.returncode == 1
+    assert said.strip().splitlines()[-1] == (
+        f"scaling: the scheduler at {address.replace('dask', 'tcp')} is gone; {executors.AGAIN}"
+    )
+    assert "Traceback" not in said
+    before = asked.task.verdicts()
+    (tmp_path / "killed").touch()
+    with cluster() as (address, _):
+        (run,) = sample_all([asked], executor=address)
+    pd.testing.assert_frame_equal(texts(run), texts(alone))
+    assert (asked.task.verdicts() == PLAN.chains).all()
+    assert 0 < (before == PLAN.chains).sum() < len(run.problems)
 
 
 SLURM = """
@@ -310,6 +365,19 @@ def test_an_executor_that_is_not_there_is_one_line(where, says, monkeypatch):
     with pytest.raises(ValueError, match=says) as caught, executors.open_executor(where):
         pass
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_two_local_workers_warn_of_is_told_once_in_one_line(tiny_folder, tmp_path, capfd):
+    """The card does not say that the model was trained to wait; each of four units notices."""
+    asked = ["sample", "--model", str(tiny_folder), "--task", "sums", "--problems", "40"]
+    asked += ["--method", "wait", "--steps", "2", "--chains", "2", "--max-new-tokens", "4"]
+    asked += ["--runs", str(tmp_path), "--executor", "local", "--workers", "2"]
+    assert cli.main(asked) == 0
+    said = capfd.readouterr().err
+    assert said.count("does not say that it was trained for wait") == 1
+    assert "scaling: warning: the card of tiny/1e9 does not say" in said
+    assert "draw(lm" not in said
 
 
 def test_fewer_workers_than_none_are_refused():
