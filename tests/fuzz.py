@@ -19,11 +19,13 @@ from __future__ import annotations
 import argparse
 import operator
 import re
+import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from random import Random
 from typing import Any
 from unicodedata import decimal
@@ -424,16 +426,21 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
-    parser.add_argument("--judged", type=int, default=2000, help="by math-verify, in a process")
+    parser.add_argument("--judged", type=int, default=10_000, help="by math-verify, in a process")
+    parser.add_argument("--only", nargs="+", help="rows of the table, by name; default: all")
     options = parser.parse_args()
-    found = {name: attack(name, options.inputs) for name in RIGHT if name in TASKS}
-    found["countdown, traces"] = attack("countdown", options.inputs, write=traces)
-    found |= {f"benchmarks, {name}": attack_scorer(name, options.inputs) for name in CASES}
+    jobs = {name: partial(attack, name, options.inputs) for name in RIGHT if name in TASKS}
+    jobs["countdown, traces"] = partial(attack, "countdown", options.inputs, write=traces)
+    jobs |= {f"benchmarks, {name}": partial(attack_scorer, name, options.inputs) for name in CASES}
+    symbolic = partial(attack_scorer, "math", options.judged, cases=symbolic_case)
+    jobs["benchmarks, math by math-verify"] = symbolic
     same_mathematics("x", "x")  # the start of a process is no answer's time
-    symbolic = attack_scorer("math", options.judged, cases=symbolic_case)
-    found["benchmarks, math by math-verify"] = symbolic | {"killed": judge().killed}
-    print(found)
-    note("fuzz", " ".join(["python -m tests.fuzz", *sys.argv[1:]]), found)
+    for name in options.only or jobs:
+        killed = judge().killed
+        row = jobs[name]() | {"killed": judge().killed - killed}
+        print(name, row)
+        words = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
+        note("fuzz", words, {name: row})
 
 
 if __name__ == "__main__":

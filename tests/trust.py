@@ -2,7 +2,7 @@
 
 A measurement calls `note`; its counts, with date and versions, go to docs/trust.json, and the
 page's tables are made anew from all of it. `python -m tests.trust` makes them without measuring,
-`python -m tests.trust drift` measures drift.
+`python -m tests.trust drift` measures drift, `licences` lists those of the environment.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ VERSIONS = ("torch", "numpy", "pandas", "pyarrow", "scipy")
 TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def note(name: str, command: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keep the counts of a measurement, one row per thing tried, and write the page's tables.
+def note(name: str, command: str, rows: Mapping[str, Mapping[str, Any]], keep: bool = True) -> None:
+    """Note the counts of a measurement, one row per thing tried, and write the page's tables.
 
-    Rows of things not tried this time stay, with their dates.
+    Rows of things not tried this time are kept, with their dates.
     """
     path = DOCS / "trust.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     date = datetime.now(UTC).date().isoformat()
-    earlier = known.get(name, {}).get("rows", {})
+    earlier = known.get(name, {}).get("rows", {}) if keep else {}
     known[name] = {
         "command": command,
         "commit": (provenance.code_state()[0] or "")[:7],
@@ -92,8 +93,34 @@ def measure_drift(settings: list[str]) -> None:
     note("drift", "python -m tests.trust drift", rows)
 
 
+def list_licences() -> None:
+    """Note how many packages of this environment have which licence; names where they are few."""
+    found: dict[str, set[str]] = {}
+    for package in metadata.distributions():
+        found.setdefault(licence(package.metadata), set()).add(package.metadata["Name"].lower())
+    rows = {
+        name: {"packages": len(names), "which": ", ".join(sorted(names)) if len(names) < 6 else ""}
+        for name, names in found.items()
+    }
+    note("licences", "python -m tests.trust licences", rows, keep=False)
+
+
+SAME = {"Apache": "Apache-2.0", "BSD": "BSD-3-Clause", "Apache License 2.0": "Apache-2.0"}
+
+
+def licence(about: Any) -> str:
+    """Return the licence that a package's metadata names: expression, classifiers, or free text."""
+    kinds = [kind for kind in about.get_all("Classifier") or () if kind.startswith("License :: ")]
+    told = [kind.split(" :: ")[-1] for kind in kinds if not kind.endswith("OSI Approved")]
+    text = about["License-Expression"] or " and ".join(told) or about["License"] or "not told"
+    text = re.sub(r"( Software)? License$| License \(.*\)$|^The ", "", text.partition("\n")[0])
+    return SAME.get(text, text)
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["drift"]:
         measure_drift(sys.argv[2:])
+    elif sys.argv[1:2] == ["licences"]:
+        list_licences()
     else:
         write_page(json.loads((DOCS / "trust.json").read_text(encoding="utf-8")))
