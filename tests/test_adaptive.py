@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
 import pytest
 
 from scaling.adaptive import assigned, run_policy
+from scaling.curves import curve, read_pool
 from scaling.curves.policy import PolicyGain
 from scaling.estimates.adaptive import agreed_vote, stopped_vote
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
-from scaling.records import Plan
+from scaling.records import Plan, Verdict
+from scaling.study import sample_run
 from scaling.tasks import get_task
 
 
@@ -111,3 +114,30 @@ def test_a_policy_that_is_run_logs_its_pilot_and_covers_every_problem(tiny_folde
     assert len(runs["many"].frame) == 5 * len(runs["many"].problems)
     with pytest.raises(ValueError, match="no plan for many"):
         run_policy(lm, task, problems, pilot, {"few": plans["few"]}, gain, 50, tmp_path)
+
+
+def test_a_run_that_stopped_at_agreement_is_the_start_of_the_whole_pool_and_its_price(
+    tiny_folder, tmp_path
+):
+    lm, task = load_lm(tiny_folder), get_task("sums", ("2x99",))
+    task.verify = lambda problem, text: Verdict(str(len(text) and ord(text[0]) % 3), len(text) > 1)
+    problems, plan = task.problems(12), Plan(chains=12, max_new_tokens=2)
+    whole, stopped = (
+        sample_run(lm, task, problems, replace(plan, stop_at_agreement=r), tmp_path, progress=False)
+        for r in (0, 2)
+    )
+    columns = ["problem", "chain", "answer", "correct", "completion_tokens"]
+    both = whole.frame[columns].merge(stopped.frame[columns], on=["problem", "chain"])
+    assert (both.completion_tokens_x == both.completion_tokens_y).all()
+    assert len(both) == len(stopped.frame) < len(whole.frame)
+    pool, k = read_pool(stopped), np.array([1, 12])
+    assert pool.selectors == ("majority",)
+    own = stopped.frame.groupby("problem").completion_tokens.sum()[stopped.problems["id"]]
+    shared = stopped.frame.groupby("problem").prompt_tokens.max()[stopped.problems["id"]]
+    assert pool.cost("tokens", k)[:, 1] == pytest.approx((own + shared).to_numpy())
+    drawn = stopped.frame.groupby("problem").size()[stopped.problems["id"]]
+    alone = pool.cost("tokens", k, shared_prompt=False)[:, 1]
+    assert alone == pytest.approx((own + shared * drawn).to_numpy())
+    assert np.isfinite(curve(pool, "majority", "flops").y).all()
+    with pytest.raises(ValueError, match="unknown selector"):
+        curve(pool, "oracle")

@@ -26,6 +26,7 @@ from scaling.estimates import (
     majority_at_k,
     pass_at_k,
 )
+from scaling.estimates.adaptive import agreed_vote
 from scaling.intervals import REPLICATES, mean_interval
 from scaling.records import Curve, look_up
 from scaling.store import LoadedRun
@@ -78,6 +79,8 @@ class Pool:
     @cached_property
     def selectors(self) -> tuple[str, ...]:
         """Return what may be read: the method's own selectors, and `scorer:way` of each scorer."""
+        if self.run.plan.stop_at_agreement:  # whose size tells of its answers
+            return ("majority",)
         named = [f"{name}:{way}" for name, scored in self.scores.items() for way in scored.ways]
         told = bool(np.isfinite(self.ledger["logprob"]).any())  # some servers do not tell it
         weighted = [WEIGHTED + name for name in (*("logprob",) * told, *named)]
@@ -172,6 +175,8 @@ class Pool:
     def _parallel(self, selector: str, k: np.ndarray) -> np.ndarray:
         """Chains are exchangeable: average over all subsets of k."""
         correct = self.correct[:, :, 0]
+        if agree := self.run.plan.stop_at_agreement:
+            return agreed_vote(self.answers[:, :, 0], correct, correct, agree, k)[0]
         if self.run.plan.stop_after_correct:
             return self._stopped(selector, k)
         if selector == "oracle":
@@ -233,6 +238,10 @@ class Pool:
         A selector that a scorer feeds pays for its passes.
         """
         shared, own = look_up(self.costs_with(selector), unit, "unit")
+        if agree := self.run.plan.stop_at_agreement:
+            each = own[:, :, 0] + shared[:, None] * (not shared_prompt)
+            spent = agreed_vote(self.answers[:, :, 0], self.correct[:, :, 0], each, agree, k)[1]
+            return spent + shared[:, None] * shared_prompt
         if self.run.plan.method == "best_of_n":
             spent = over_chains(np.nanmean, own)[:, None] * k
             return spent + shared[:, None] * (1 if shared_prompt else k)

@@ -49,7 +49,8 @@ def law_tournament(
     """
     curves, which = {}, []
     for pool in pools:
-        if pool.run.plan.method != "best_of_n" or pool.run.plan.stop_after_correct:
+        plan = pool.run.plan
+        if plan.method != "best_of_n" or plan.stop_after_correct or plan.stop_at_agreement:
             continue
         early = first_chains(pool, max(1, int(share * pool.correct.shape[1]))) if few else pool
         for level in [name for name in pool.levels if name != "all"]:

@@ -168,6 +168,8 @@ def _one_newline(text: Any) -> str:
 def selectors(pool: Pool) -> tuple[str, ...]:
     """Return what a report reads from a pool, the headline first: coverage where there is one."""
     own = SELECTORS[pool.run.plan.method]
+    if pool.run.plan.stop_at_agreement:
+        return pool.selectors
     if "oracle" not in own:
         return own
     rest = () if pool.run.plan.stop_after_correct else own

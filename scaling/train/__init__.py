@@ -173,15 +173,16 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, "cuda" if torch.cuda.is_available() else "cpu"
         self.steps, self.tokens, self.flops = 0, 0, 0.0
+        attention = "sdpa" if self.device == "cuda" else "eager"  # fused is slower on a CPU: LOG.md
         if isinstance(start, LM):
             self.model, self.tokenizer = copy.deepcopy(start.model).float(), start.tokenizer
-            self.model.set_attn_implementation("eager")
+            self.model.set_attn_implementation(attention)
             self.tokens, self.flops = start.card.train_tokens, start.card.train_flops
         else:
             from transformers import AutoModelForCausalLM
 
             config = tiny_config(*(SIZES[start] if isinstance(start, str) else start))
-            self.model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+            self.model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
             self.tokenizer = character_tokenizer()
         self.model.to(self.device)
         self.shape = compute.Shape.from_config(self.model.config)
@@ -198,18 +199,18 @@ class Trainer:
 
         Matrix products are in bfloat16, and counted. ids and labels are (rows, width).
         """
-        total = 0.0
+        total = torch.zeros((), device=self.device)
         for ids, *rest in parts:
             with torch.autocast(self.device, torch.bfloat16):
                 logits = self.forward(input_ids=ids.to(self.device), use_cache=False).logits
             value = loss(logits.float(), *(part.to(self.device) for part in rest))
             value.backward()
-            total += value.item()
+            total += value.detach()
             self.tokens += ids.numel()
             context = (ids.shape[1] + 1) / 2
             self.flops += float(compute.train_flops(self.shape, ids.numel(), context))
         descend(self.optimisers, rate, most=1.0)
-        return total
+        return total.item()
 
     def step(self, decay: float = 1.0) -> float:
         """Take one step at `decay` times the trunk's rate; return the loss per answer token."""
