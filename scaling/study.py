@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from scaling.executors import open_executor
@@ -375,7 +376,8 @@ def so_far(rates: Sequence[float]) -> str:
     mean = statistics.fmean(rates)
     if len(rates) < 2:
         return f"{mean:.3f}"
-    return f"{mean:.3f} ± {1.96 * statistics.stdev(rates) / len(rates) ** 0.5:.3f}"
+    # not statistics.stdev, whose fractions took a seventh of the time of logging
+    return f"{mean:.3f} ± {1.96 * np.std(rates, ddof=1) / len(rates) ** 0.5:.3f}"
 
 
 def logged(
