@@ -21,7 +21,7 @@ from scaling.curves.revisions import grid_ratio
 from scaling.curves.versus import at_equal_cost
 from scaling.figures import plots
 from scaling.figures.thinking import compute_mix, o1_two_panels
-from scaling.fits import fit
+from scaling.fits import fit, forecast
 from scaling.fits.joint import Exchange, exchange_rate, fit_joint
 from scaling.records import Curve, Fit
 from scaling.store import load_runs
@@ -35,6 +35,7 @@ SELECTOR_NAMES = {
     "first": "first draft",
     "last": "last draft",
 }
+SEEN = 16  #: samples to which the law of the coverage figure is fitted
 SEARCH_NAMES = {"dvts": "DVTS", "rebase": "REBASE"}
 
 
@@ -259,7 +260,10 @@ def legend_below(fig, axes, **options: Any) -> None:
 
 # ---------------------------------------------------------------- the figures
 def coverage(study: Study) -> tuple[Any, dict]:
-    """Coverage against samples and one law: the checkpoint of each size nearest to 10 % right."""
+    """Coverage against samples, one law fitted to k <= `SEEN` and its forecast beyond (open).
+
+    Drawn is the checkpoint of each size nearest to 10 % right.
+    """
     facts: dict[str, Any] = {}
     panels = [(task, level) for task in study.tasks for level in strata(study.select(task)[0])]
     fig, axes = plots.figure(1, len(panels), height=2.6, sharey=True)
@@ -268,13 +272,23 @@ def coverage(study: Study) -> tuple[Any, dict]:
             pool, style = nearest(pools, 0.1), plots.look(index)
             shown = study.curve(pool, "oracle", "samples", level)
             plots.draw_curve(ax, shown, **style | {"linestyle": "none", "label": model_name(pool)})
-            if np.nanmin(shown.y) > 0:
-                fitted = fit("exp_power", shown)
+            share = SEEN / shown.x[-1]
+            if np.nanmin(shown.y) > 0 and share < 1:
+                beyond = shown.x > SEEN
+                ax.plot(shown.x[beyond], shown.y[beyond], linestyle="none", marker=style["marker"],
+                        color=style["color"], mfc="white", zorder=3)  # fmt: skip
+                fitted, held = forecast("exp_power", shown, share)
                 plots.draw_fit(ax, fitted, shown.x, color=style["color"], band=False)
-                facts[f"{task} {level} {pool.run.card.name}"] = summary(fitted)
+                facts[f"{task} {level} {pool.run.card.name}"] = summary(fitted) | {
+                    "held_out_error": held.error.tolist()
+                }
         ax.set(title=f"{task} {level}  ($n$={shown.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("coverage" if ax is axes[0][0] else "")
-    legend_below(fig, axes[0], title="parameters, train FLOPs (dashed: the law $\\exp(a k^b)$)")
+    title = "of each size the checkpoint nearest to 10 % right: parameters, train FLOPs\n"
+    title += (
+        f"dashed: $\\exp(a k^b)$ fitted to $k \\leq {SEEN}$, its forecast of the open points beyond"
+    )
+    legend_below(fig, axes[0], title=title)
     return fig, facts
 
 
@@ -456,7 +470,8 @@ def grid(study: Study) -> tuple[Any, dict] | None:
             }
     fig.suptitle(
         f"coverage over that of best-of-N at equal test FLOPs: {model_name(most)}\n"
-        "bold: the 95 % interval leaves 1; empty: dearer than the whole pool of best-of-N"
+        "bold: the 95 % interval leaves 1; empty: dearer than the whole pool of best-of-N\n"
+        "1 × 1 is one draft against one sample, of two pools: what leaves 1 there is their noise"
     )
     fig.colorbar(image, ax=axes.ravel().tolist(), pad=0.01, label="ratio")
     return fig, facts

@@ -157,27 +157,35 @@ def plain():
 def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
     """Draw measured accuracies over (train, test) FLOPs, and the law's iso-accuracy lines.
 
-    used: (points,) bool; points the law was not fitted to are drawn open.
+    used: (points,) bool; points the law was not fitted to are drawn open. Labels of lines lie a
+    step apart in height, so that those of steep lines side by side do not cover each other.
     """
+    from matplotlib import patheffects
+
     colors = {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0, "zorder": 3}
     points = ax.scatter(train[used], test[used], c=accuracy[used], s=16, lw=0, **colors)
     edges = points.to_rgba(accuracy[~used])
     ax.scatter(train[~used], test[~used], s=9, lw=0.7, facecolors="none", edgecolors=edges)
-    grid = np.geomspace(train.min(), train.max(), 200)
+    grid = np.geomspace(train.min(), train.max(), 1000)  # steep lines need many
     bottom, top = test.min() / 1.6, test.max() * 1.6
     ax.set(xscale="log", yscale="log", ylim=(bottom, top))
-    for turn, level in enumerate(levels):
+    names = iter(np.linspace(0.9, 0.1, len(levels)))
+    for level in levels:
         line = iso_line(fitted, level, grid)
         inside = (line.test_flops > bottom) & (line.test_flops < top)
         if inside.sum() < 2:
             continue
-        ax.plot(grid[inside], line.test_flops[inside], color="0.25", lw=0.9, zorder=2)
+        clipped = line.test_flops.clip(bottom, top)  # so that a steep line ends at the frame
+        ends = np.convolve(inside, [1, 1, 1], "same") > 0
+        ax.plot(grid[ends], clipped[ends], color="0.25", lw=0.9, zorder=2)
         band = (values.clip(bottom, top) for values in (line.low, line.high))
         ax.fill_between(grid, *band, color="0.25", alpha=0.12, lw=0)
-        at = np.flatnonzero(inside)[int(inside.sum() * (0.1 + 0.8 * turn / len(levels)))]
-        box = {"fc": "white", "ec": "none", "pad": 0.3, "alpha": 0.8}
-        where = {"ha": "center", "va": "center", "fontsize": 6, "bbox": box, "zorder": 4}
-        ax.text(grid[at], line.test_flops[at], f"{level:.0%}", **where)
+        low, high = np.log(clipped[inside].min()), np.log(clipped[inside].max())
+        height = np.exp(low + next(names) * (high - low))
+        at = np.flatnonzero(inside)[abs(np.log(clipped[inside] / height)).argmin()]
+        halo = [patheffects.withStroke(linewidth=1.6, foreground="white")]
+        where = {"ha": "center", "va": "center", "fontsize": 6, "zorder": 4}
+        ax.text(grid[at], clipped[at], f"{level:.0%}", path_effects=halo, **where)
     ax.set(xlabel="train FLOPs", ylabel=UNIT_LABELS["flops"])
     return points
 
