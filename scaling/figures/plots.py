@@ -166,7 +166,7 @@ def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
     points = ax.scatter(train[used], test[used], c=accuracy[used], s=16, lw=0, **colors)
     edges = points.to_rgba(accuracy[~used])
     ax.scatter(train[~used], test[~used], s=9, lw=0.7, facecolors="none", edgecolors=edges)
-    grid = np.geomspace(train.min(), train.max(), 1000)  # steep lines need many
+    grid = np.geomspace(train.min(), train.max(), 400)  # steep lines need many
     bottom, top = test.min() / 1.6, test.max() * 1.6
     ax.set(xscale="log", yscale="log", ylim=(bottom, top))
     names = iter(np.linspace(0.9, 0.1, len(levels)))
