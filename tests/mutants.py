@@ -28,7 +28,7 @@ MODULES = {  #: module -> tests that ask most of it
     "tasks/sums": ("pinned", "tasks"),
     "estimates/counts": ("pinned", "estimates"),
     "estimates/votes": ("estimates", "traps"),
-    "intervals": ("intervals", "traps"),
+    "intervals": ("intervals", "traps", "pinned"),
     "benchmarks/grading": ("grading_traps",),
     "compute": ("pinned", "compute"),
     "fits/losses": ("laws", "fits"),
