@@ -71,7 +71,8 @@ def compare(
     places = [first_difference(encode(a), encode(b)) for a, b in texts]
     means = both.groupby("problem")[["correct", "correct_other"]].mean()
     pairs = means["correct_other"].to_numpy(float), means["correct"].to_numpy(float)
-    change = difference(*pairs) if len(means) > 1 else None
+    # of these very samples: where all are the same, nothing changed, and no problem is to be added
+    change = difference(*pairs, method="percentile") if len(means) > 1 else None
     accuracy = UNKNOWN
     if change:
         accuracy = float(change.value), float(change.low), float(change.high)
