@@ -409,7 +409,6 @@ def test_a_device_that_is_not_there_is_one_line(device, says, tiny_folder, tmp_p
 
 LIGHT = """
 import sys
-from scaling import study
 from scaling.cli import main
 try:
     main([sys.argv[1]])
