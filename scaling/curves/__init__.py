@@ -156,8 +156,10 @@ class Pool:
         grid, whose coverage alone is read ("oracle"). What was read once is remembered, read-only.
         """
         look_up(dict.fromkeys(self.selectors), selector, f"selector of {self.label}")
-        if np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
-            raise ValueError(f"budgets {list(k)}: give 1 to {self.budgets()[-1]}, the pool's size")
+        if np.any(np.floor(k) != k) or np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
+            most = self.budgets()[-1]
+            raise ValueError(f"budgets {list(k)}: give whole numbers, 1 to {most}, the pool's size")
+        k = np.asarray(k, int)
         if chains > 1 and (selector != "oracle" or chains > self.run.plan.chains):
             raise ValueError(f"{chains} chains: give up to {self.run.plan.chains}, selector oracle")
         asked = selector, tuple(k), chains

@@ -2,7 +2,8 @@
 
 Every row's arithmetic has one fixed order, whatever shares its tile, its thread or its call: so equal
 contexts give equal bits under any batch size, order, refill, prefix sharing or cache extension.
-Vectors are GCC/Clang vector extensions; the compiler maps 16 lanes on what the machine has.
+Vectors are GCC/Clang vector extensions as wide as the machine's (wider ones the compiler keeps in
+memory: 20 times slower). What is summed over lanes is summed over SPAN of them, whatever the width.
 
 Layouts. Matrices: panels of COLS outputs, [panel][in][COLS]. Keys and values of one slot, layer and
 key-value head: blocks of LANES positions, keys [channel][LANES] then values [LANES][channel]. The
@@ -14,14 +15,25 @@ is fp32. What is summed over lies in pairs: keys [channel/2][LANES][2], values [
 #include <math.h>
 #include <string.h>
 
+#if defined(__AVX512F__)
 #define LANES 16
-#define COLS 32
+#define ROWS 12 /* of a panel's product at a time: 2 * ROWS sums stay in registers */
+#elif defined(__AVX__)
+#define LANES 8
+#define ROWS 6
+#else
+#define LANES 4
+#define ROWS 6
+#endif
+#define COLS (2 * LANES)
+#define SPAN 16
+#define PARTS (SPAN / LANES)
 #define TILE 64
 #define LINE 64 /* bytes of a cache line */
 #define HERE static inline __attribute__((always_inline))
 
-typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int ivec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef struct {
     const float *norm1, *norm1_bias;
@@ -50,13 +62,14 @@ typedef struct {
 HERE vec load(const float *p) { return *(const vec *)p; }
 HERE void store(float *p, vec v) { *(vec *)p = v; }
 HERE vec splat(float a) { return a - (vec){0}; }
-HERE long padded(long n) { return (n + COLS - 1) / COLS * COLS; }
+HERE long padded(long n) { return (n + 2 * SPAN - 1) / (2 * SPAN) * (2 * SPAN); }
 HERE vec pick(ivec mask, vec a, vec b) { return (vec)(((ivec)a & mask) | ((ivec)b & ~mask)); }
 
-HERE float total(vec v) {
-    float s[LANES];
-    store(s, v);
-    for (int w = LANES / 2; w; w /= 2)
+/* The sum of SPAN lanes, by halves. */
+HERE float total(const vec *part) {
+    float s[SPAN];
+    for (int i = 0; i < PARTS; i++) store(s + i * LANES, part[i]);
+    for (int w = SPAN / 2; w; w /= 2)
         for (int i = 0; i < w; i++) s[i] += s[i + w];
     return s[0];
 }
@@ -113,7 +126,7 @@ HERE vec activate(vec x, long kind) {
    is fetched per input. */
 HERE void panel(int rows, const float *x, long xs, const float *w, const float *bias, float *y, long ys,
                 long in, const float *next) {
-    vec a[12][2];
+    vec a[ROWS][2];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < 2; j++) a[i][j] = bias ? load(bias + j * LANES) : splat(0);
     for (long k = 0; k < in; k++) {
@@ -142,8 +155,8 @@ static void matmul(long rows, const float *x, long xs, const void *w, const floa
         }
         const float *next = p + COLS * in; /* half is fetched by the first rows */
         long r = 0;
-        for (; r + 12 <= rows; r += 12)
-            panel(12, x + r * xs, xs, p, b, y + r * ys + n, ys, in, r ? next + LANES * in : next);
+        for (; r + ROWS <= rows; r += ROWS)
+            panel(ROWS, x + r * xs, xs, p, b, y + r * ys + n, ys, in, r ? next + LANES * in : next);
         for (; r + 4 <= rows; r += 4) panel(4, x + r * xs, xs, p, b, y + r * ys + n, ys, in, next);
         for (; r < rows; r++) panel(1, x + r * xs, xs, p, b, y + r * ys + n, ys, in, next);
     }
@@ -151,13 +164,13 @@ static void matmul(long rows, const float *x, long xs, const void *w, const floa
 
 static void normalise(const float *x, const float *w, const float *bias, float *y, long n, double eps,
                       long rms) {
-    vec sum = splat(0), squares = splat(0);
+    vec sum[PARTS] = {{0}}, squares[PARTS] = {{0}};
     if (!rms)
-        for (long i = 0; i < n; i += LANES) sum += load(x + i);
+        for (long i = 0; i < n; i += LANES) sum[i / LANES % PARTS] += load(x + i);
     float mean = rms ? 0 : total(sum) / n;
     for (long i = 0; i < n; i += LANES) {
         vec d = load(x + i) - mean;
-        squares += d * d;
+        squares[i / LANES % PARTS] += d * d;
     }
     float scale = 1.0f / sqrtf(total(squares) / n + (float)eps);
     for (long i = 0; i < n; i += LANES) {
@@ -232,7 +245,7 @@ HERE void attend(const Model *m, long layer, const float *q, long slot, long pos
     float scale = 1.0f / sqrtf((float)d);
     half short_q[d], *weight = (half *)score; /* written behind what is still to be read */
     for (long h = 0; h < m->heads; h++, q += d, out += d) {
-        vec top = splat(-INFINITY), sum = splat(0);
+        vec top = splat(-INFINITY), sum[PARTS] = {{0}};
         if (narrow) shorten(q, d, short_q, d);
         for (long b = 0; b < blocks; b++) {
             const char *k = block_at(m, slot, layer, h / group, b);
@@ -246,7 +259,7 @@ HERE void attend(const Model *m, long layer, const float *q, long slot, long pos
         float most = largest(top);
         for (long b = 0; b < blocks; b++) {
             vec e = vexp(load(score + b * LANES) - most);
-            sum += e;
+            sum[b % PARTS] += e;
             if (narrow) shorten((float *)&e, LANES, weight + b * LANES, LANES);
             else store(score + b * LANES, e);
         }
@@ -274,6 +287,8 @@ static void attend_rows(const Model *m, long rows, long layer, const float *qkv,
         if (m->narrow) attend(m, layer, qkv + r * ws, slot[r], pos[r], out + r * as, score, 1);
         else attend(m, layer, qkv + r * ws, slot[r], pos[r], out + r * as, score, 0);
 }
+
+long lanes(void) { return LANES; }
 
 /* Floats of scratch that one call of `forward` needs. */
 long scratch_floats(const Model *m) {
@@ -335,6 +350,12 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
     close_tiles();
 }
 
+/* Return the sum of exp((x - top) * beta) over SPAN of x, and write them to e. */
+HERE float weights(const float *x, float top, float beta, vec *e) {
+    for (int i = 0; i < PARTS; i++) e[i] = vexp((load(x + i * LANES) - top) * beta);
+    return total(e);
+}
+
 /* Return the token of one row of logits by inverse CDF from softmax(logits / temperature), argmax at 0;
    add its log-probability at temperature 1 to sums[0] and as sampled to sums[1], NaN where the logits
    are. Writes -inf behind the vocabulary, up to padded(vocab). */
@@ -347,17 +368,19 @@ static long draw(long vocab, float *logits, double uniform, double temperature, 
         if (logits[i] > top) top = logits[i], best = i;
     }
     for (long i = vocab; i < end; i++) logits[i] = -INFINITY;
-    for (long i = 0; i < vocab; i += LANES) {
-        one += total(vexp(load(logits + i) - top));
-        if (beta != 1) sampled += total(vexp((load(logits + i) - top) * beta));
+    for (long i = 0; i < vocab; i += SPAN) {
+        vec e[PARTS];
+        one += weights(logits + i, top, 1, e);
+        if (beta != 1) sampled += weights(logits + i, top, beta, e);
     }
     if (beta == 1) sampled = one;
     if (temperature == 0) chosen = best;
-    for (long i = 0; chosen < 0 && i < end; i += LANES) {
-        vec e = vexp((load(logits + i) - top) * beta);
-        double after = sum + total(e);
-        if (after > uniform * sampled || i + LANES >= vocab)
-            for (long j = 0; j < LANES && (chosen < 0 || sum <= uniform * sampled); j++)
+    for (long i = 0; chosen < 0 && i < end; i += SPAN) {
+        vec parts[PARTS];
+        const float *e = (const float *)parts;
+        double after = sum + weights(logits + i, top, beta, parts);
+        if (after > uniform * sampled || i + SPAN >= vocab)
+            for (long j = 0; j < SPAN && (chosen < 0 || sum <= uniform * sampled); j++)
                 if (e[j] > 0) sum += e[j], chosen = i + j;
         sum = after;
     }

@@ -27,7 +27,8 @@ from scaling.engine.lean import advance
 from scaling.engine.weights import Linear, Unknown, Weights
 from scaling.records import Plan
 
-LANES, COLS, TILE = 16, 32, 64  #: as in native.c
+SPAN, TILE = 16, 64  #: as in native.c
+WIDE = 2 * SPAN  #: outputs are padded to a multiple of this
 LINE = 64  #: bytes of a cache line
 TILES = 2  #: the best units for bfloat16, as in bfloat16.c
 STEPS = 8  #: tokens per call; a row that stops within leaves its tile, and is refilled after
@@ -86,9 +87,16 @@ def library() -> ctypes.CDLL | None:
         loaded = ctypes.CDLL(str(target))
     except (OSError, subprocess.CalledProcessError):
         return None
-    loaded.scratch_floats.restype = ctypes.c_long
+    loaded.scratch_floats.restype = loaded.lanes.restype = ctypes.c_long
     loaded.use_units(TILES)
     return loaded
+
+
+def lanes() -> int:
+    """Return how many floats the library's vectors hold."""
+    code = library()
+    assert code is not None, "lanes without a library"
+    return code.lanes()
 
 
 @functools.cache
@@ -98,21 +106,21 @@ def workers() -> ThreadPoolExecutor:
 
 
 def _panels(weight: torch.Tensor, narrow: bool) -> torch.Tensor:
-    """Return a matrix (out, in) as panels (ceil(out/COLS), in, COLS), padded with zeros.
+    """Return a matrix (out, in) as panels (n, in, columns) of two vectors, padded with zeros.
 
-    Narrow: bfloat16, its inputs padded too, and in pairs (panels, in/2, COLS, 2).
+    Narrow: bfloat16, its inputs padded too, and in pairs (n, in/2, columns, 2).
     """
-    out, inside = weight.shape
+    (out, inside), columns = weight.shape, 2 * lanes()
     step = 2 if narrow else 1
-    padded = torch.nn.functional.pad(weight, (0, -inside % COLS if narrow else 0, 0, -out % COLS))
+    padded = torch.nn.functional.pad(weight, (0, -inside % WIDE if narrow else 0, 0, -out % WIDE))
     padded = padded.to(torch.bfloat16 if narrow else torch.float32)
-    return padded.view(-1, COLS, padded.shape[1] // step, step).transpose(1, 2).contiguous()
+    return padded.view(-1, columns, padded.shape[1] // step, step).transpose(1, 2).contiguous()
 
 
 def _padded(bias: torch.Tensor | None) -> torch.Tensor | None:
     if bias is None:
         return None
-    return torch.nn.functional.pad(bias.float(), (0, -len(bias) % COLS))
+    return torch.nn.functional.pad(bias.float(), (0, -len(bias) % WIDE))
 
 
 def _vector(values: torch.Tensor | None) -> torch.Tensor | None:
@@ -139,8 +147,8 @@ class NativeWeights:
         shape, code = weights.shape, library()
         self.units = code.use_units(TILES) if narrow and code is not None else 0
         self.narrow = self.units > 0
-        if shape.hidden % LANES or shape.head_dim % LANES:
-            raise Unknown(f"hidden or head_dim is no multiple of {LANES}")
+        if shape.hidden % SPAN or shape.head_dim % SPAN:
+            raise Unknown(f"hidden or head_dim is no multiple of {SPAN}")
         self.source, self.kept = weights, []  # type: ignore[var-annotated]
         self.layers = (_Layer * shape.layers)(*map(self._layer, weights.blocks))
         self.model = _Model(
@@ -185,9 +193,10 @@ class NativeStore:
 
     def __init__(self, weights: NativeWeights, slots: int, capacity: int) -> None:
         shape = weights.source.shape
-        self.vocab, self.stride = shape.vocab, -(-shape.vocab // COLS) * COLS
-        blocks = -(-capacity // LANES)
-        size = (slots, shape.layers, shape.kv_heads, blocks, 2 * LANES * shape.head_dim)
+        self.vocab, self.stride = shape.vocab, -(-shape.vocab // WIDE) * WIDE
+        self.lanes = lanes()  #: positions of a block of keys and values
+        blocks = -(-capacity // self.lanes)
+        size = (slots, shape.layers, shape.kv_heads, blocks, 2 * self.lanes * shape.head_dim)
         self.kv = _zeros(size, weights.narrow)
         self.base, self.shared = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self.model = _Model.from_buffer_copy(weights.model)
@@ -253,14 +262,14 @@ class NativeStore:
 
     def adopt(self, source: int, row: int, length: int) -> None:
         """Let a row start with `length` positions of a slot; only a partial block is copied."""
-        self.base[row], self.shared[row] = source, length // LANES
-        if length % LANES:
-            self.kv[row, :, :, length // LANES] = self.kv[source, :, :, length // LANES]
+        self.base[row], self.shared[row] = source, length // self.lanes
+        if length % self.lanes:
+            self.kv[row, :, :, length // self.lanes] = self.kv[source, :, :, length // self.lanes]
 
     def move(self, source: int, row: int, length: int) -> None:
         """Copy what a row holds by itself into another row, with its reference to a prompt."""
         self.base[row], self.shared[row] = self.base[source], self.shared[source]
-        own = slice(int(self.shared[source]), length // LANES + 1)
+        own = slice(int(self.shared[source]), length // self.lanes + 1)
         self.kv[row, :, :, own] = self.kv[source, :, :, own]
 
     def draw(self, logits: torch.Tensor, uniform: torch.Tensor, plan: Plan) -> Any:

@@ -24,7 +24,7 @@ from scaling.store import load_runs
 
 HELD = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast
 NAMES = {"grpo": "GRPO", "direct-grpo": "GRPO", "expert": "expert iteration"}  #: in legends
-QUERIES = (1e4, 1e6, 1e8)  #: problems answered over a model's life
+QUERIES = (1e6, 1e7, 1e8)  #: problems answered over a model's life
 
 
 def log_line(x: np.ndarray, a: np.ndarray, b: np.ndarray):
