@@ -32,6 +32,7 @@ from scaling.serving.protocol import Endpoint
 __all__ = ["Client", "Endpoint", "HttpEngine", "Served", "connect", "served_card"]
 
 MOST_CHOICES = 32  #: of one request
+SEVERAL = 4  #: samples of a problem that should not all be the same text
 GIVE_UP = 20  #: failures in a row after which the server is taken to be down
 KEY = "SCALING_API_KEY"  #: environment variable with the key, if the server wants one
 
@@ -195,10 +196,10 @@ def has_failed(completion: Completion) -> bool:
 
 
 def alike(frame: Any) -> tuple[int, int]:
-    """Return (problems whose drafts are all the same text, problems with several) of a log."""
+    """Return (problems whose drafts are all the same text, problems with SEVERAL) of a log."""
     good = frame[(frame["step"] == 0) & ~frame["finish"].str.startswith("error")]
     texts = good.groupby("problem")["text"].agg(["size", "nunique"])
-    several = texts[texts["size"] > 1]
+    several = texts[texts["size"] >= SEVERAL]
     return int((several["nunique"] == 1).sum()), len(several)
 
 
