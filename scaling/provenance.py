@@ -49,13 +49,16 @@ def code_state() -> tuple[str | None, bool | None]:
 
 def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
     """Return the installed version of each package, from its metadata; absent ones are left out."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in names if (found := _version(name))}
+
+
+@cache
+def _version(name: str) -> str | None:
+    """Return a package's version; asked once per process, since all of them take a tenth second."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _cpu_name() -> str:
