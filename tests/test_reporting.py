@@ -225,7 +225,7 @@ def test_check_names_what_a_figure_no_longer_follows_from(root, tmp_path, monkey
     arguments = ["check", "--figures", str(folder), "--runs", str(runs)]
     assert main(arguments) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "version", lambda name: "0.0")
+        patch.setattr(provenance, "_version", lambda name: "0.0")
         assert "package changed: matplotlib" in stale(folder, runs)["one"][0]
     with monkeypatch.context() as patch:
         now = provenance.code_hashes("figures")
