@@ -30,7 +30,7 @@ study figures notebooks train bench: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
 test: $(READY)
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+	$(PY) -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 # Needs Chromium on the PATH (Debian: apt-get install chromium fonts-dejavu-core); skips without it
 test-browser: $(READY)
@@ -117,6 +117,6 @@ test-lowest:
 	$(LOWEST)/pip install -q uv
 	$(LOWEST)/uv pip install -q --python $(LOWEST)/python $(UVFLAGS) --resolution lowest-direct -e .
 	$(LOWEST)/uv pip install -q --python $(LOWEST)/python 'pytest>=8.2' pytest-timeout pytest-xdist hypothesis packaging
-	$(LOWEST)/python -m pytest -q -n $(JOBS) --dist loadfile -W ignore::DeprecationWarning $(ARGS) \
+	$(LOWEST)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder -W ignore::DeprecationWarning $(ARGS) \
 	    $(addprefix tests/test_,$(addsuffix .py,store estimates intervals fits laws readers tasks \
 	    compute engine models methods study cli))

@@ -28,3 +28,19 @@ def tiny_folder(tmp_path_factory) -> Path:
         skills=["revision"],
     )
     return folder
+
+
+# Files whose tests share servers, workers or runs stay whole; the longest begin first
+FIRST = ["test_" + name for name in ("notebooks", "study", "executors", "bench", "faults", "joint")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell xdist what belongs together (`--dist loadgroup`): a file, or one notebook."""
+
+    def rank(item: pytest.Item) -> int:
+        return FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST)
+
+    items.sort(key=rank)
+    for item in items:
+        alone = item.path.stem == "test_notebooks"
+        item.add_marker(pytest.mark.xdist_group(item.name if alone else item.path.stem))

@@ -16,10 +16,21 @@ from scaling.curves.versus import at_equal_cost
 from scaling.estimates import pass_at_k
 from scaling.figures import Study
 from scaling.fits import fit, forecast
-from scaling.fits.forecasts import GROUPS, first_chains, law_tournament, suits, trust
+from scaling.fits.forecasts import (
+    GROUPS,
+    count_tournament,
+    first_chains,
+    law_tournament,
+    prefix_counts,
+    suits,
+    trust,
+)
 from scaling.intervals import mean_interval
+from scaling.models import load_lm
 from scaling.records import Curve, ModelCard, Plan, Problem, Sample
 from scaling.store import open_run
+from scaling.study import sample_run
+from scaling.tasks import get_task
 
 ROOT = Path(__file__).parents[1]
 SHAPE = Shape("llama", 32, 16, 2, 2, 2, 8, 32, 64, True, True, False, False, False, False, 1, False)
@@ -75,6 +86,33 @@ def test_few_chains_forecast_worse_than_the_whole_pool_read_at_few(pool):
     few = first_chains(pool, 16)
     assert few.budgets().tolist() == [1, 2, 4, 8, 16]
     assert (few.correct == pool.correct[:, :16]).all()
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_counts_of_prefixes_give_the_tournament_of_the_pool_they_were_counted_in(pool, halves):
+    counts = prefix_counts(pool, (16, 256))
+    assert (counts["16"] == pool.correct[:, :16, 0].sum(axis=1)).all()
+    options = {"laws": ["exp_power", "power"], "halves": halves, "replicates": 30}
+    asked = law_tournament([pool], few=True, **options)
+    pd.testing.assert_frame_equal(count_tournament(counts, 256, **options), asked)
+    with pytest.raises(ValueError, match="counts hold no column 4; they have"):
+        count_tournament(counts, 64)
+    with pytest.raises(ValueError, match=r"sizes are \[512\]; give numbers up to the 256 chains"):
+        prefix_counts(pool, [512])
+
+
+def test_the_committed_counts_are_those_of_their_model(tmp_path):
+    """A sample depends on its problem and its number, not on how many are drawn beside it."""
+    stated = pd.read_csv(ROOT / "data/derived/prefix_counts.csv")
+    model, task = "ladder/0.1M/1e14", get_task("countdown", levels=("3x20", "4x20"))
+    lm, asked = load_lm(ROOT / "data/models" / model), task.problems(200)[:6]
+    run = sample_run(lm, task, asked, Plan(chains=64), tmp_path, progress=False)
+    found = prefix_counts(read_pool(run), (4, 16, 64))
+    key = ["task", "level", "model", "problem"]
+    both = found.merge(stated, on=key, suffixes=("", " stated"))
+    assert len(both) == len(asked)
+    for n in ("4", "16", "64"):
+        assert (abs(both[n] - both[f"{n} stated"]) <= 1).all()  # one near tie on another processor
 
 
 def test_halves_are_of_problems_and_share_none(pool):

@@ -12,13 +12,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from scaling.curves import Pool
+from scaling.curves import Pool, doublings
+from scaling.estimates import pass_at_k
 from scaling.fits import tournament
 from scaling.fits.laws import LAWS
 from scaling.intervals import mean_interval
 from scaling.records import Curve
 
 GROUPS = ("task", "level")
+SIZES = (4, 16, 64, 256, 1024)  #: of the prefixes counted
 USEFUL = (0.002, 0.95)  #: accuracy of one sample between which a curve has something to forecast
 
 
@@ -61,18 +63,77 @@ def law_tournament(
                 place = pool.run.task, level, pool.run.card.name
                 which.append((*place, " ".join(place)))
                 curves[" ".join(place)] = _curve(early, selector, fitted, replicates), whole
-    if laws is None:
-        laws = [n for n, law in LAWS.items() if law.axes == 1 and suits(n, selector)]
+    return _judge(curves, which, laws or suiting(selector), share, halves)
+
+
+def _judge(
+    curves: dict[str, tuple[Curve, Curve]], which: list[tuple[str, ...]], laws: Iterable[str],
+    share: float, halves: bool,
+) -> pd.DataFrame:  # fmt: skip
+    """Return `fits.tournament` of curves, with the task, level and model of each in `which`."""
     table = tournament(curves, laws, share, apart=halves)
     return table.merge(pd.DataFrame(which, columns=[*GROUPS, "model", "curve"]), on="curve")
+
+
+def prefix_counts(pool: Pool, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
+    """Return one row per problem of a best-of-N pool: how many of its first n chains are right.
+
+    Columns: task, level, model, problem, and one per n in `sizes`, named by it. What forecasts from
+    n samples really drawn are fitted to and scored on, in a thousandth of the log's size.
+    """
+    chains = pool.correct.shape[1]
+    if pool.run.plan.method != "best_of_n" or max(sizes) > chains:
+        raise ValueError(f"sizes are {list(sizes)}; give numbers up to the {chains} chains drawn")
+    problems = pool.run.problems
+    told = {"task": pool.run.task, "level": problems["level"], "model": pool.run.card.name}
+    right = {str(n): pool.correct[:, :n, 0].sum(axis=1).astype(int) for n in sizes}
+    return pd.DataFrame(told | {"problem": problems["id"]} | right)
+
+
+def count_tournament(
+    counts: pd.DataFrame, n: int, laws: Iterable[str] | None = None, share: float = 1 / 16,
+    halves: bool = False, replicates: int = 300,
+) -> pd.DataFrame:  # fmt: skip
+    """Return `law_tournament` of coverage by `prefix_counts`, fitted to the first share * n of n.
+
+    counts: with columns for n and share * n.
+    """
+    few, curves, which = round(share * n), {}, []
+    missing = [size for size in (few, n) if str(size) not in counts]
+    if missing:
+        raise ValueError(f"counts hold no column {missing[0]}; they have {list(counts.columns)}")
+    for place, rows in counts.groupby([*GROUPS, "model"], sort=False):
+        step = 2 if halves else 1
+        whole = _coverage(rows[str(n)][step - 1 :: step], n, replicates, seed=1)
+        if USEFUL[0] < whole.y[0] < USEFUL[1]:
+            which.append((*place, " ".join(place)))
+            known = _coverage(rows[str(few)][::step], few, replicates)
+            curves[" ".join(place)] = known, whole
+    return _judge(curves, which, laws or suiting("oracle"), share, halves)
+
+
+def _coverage(right: pd.Series, n: int, replicates: int, seed: int = 0) -> Curve:
+    """Return coverage by samples of problems of which `right` of n samples are right."""
+    k = doublings(n)
+    return _averaged(pass_at_k(n, right.to_numpy()[:, None], k), k, replicates, seed)
 
 
 def _curve(pool: Pool, selector: str, rows: np.ndarray, replicates: int, seed: int = 0) -> Curve:
     """Return accuracy by samples of the problems in `rows`."""
     k = pool.budgets()
-    found = mean_interval(pool.values(selector, k)[rows], replicates, seed)
+    return _averaged(pool.values(selector, k)[rows], k, replicates, seed)
+
+
+def _averaged(values: np.ndarray, k: np.ndarray, replicates: int, seed: int) -> Curve:
+    """Return the mean over problems of values (problems, k) as a curve."""
+    found = mean_interval(values, replicates, seed)
     return Curve(k.astype(float), found.value, found.low, found.high, found.replicates,
-                 n_problems=len(rows))  # fmt: skip
+                 n_problems=len(values))  # fmt: skip
+
+
+def suiting(selector: str) -> list[str]:
+    """Return the laws of one axis that speak of what a selector reaches."""
+    return [name for name, law in LAWS.items() if law.axes == 1 and suits(name, selector)]
 
 
 def suits(law: str, selector: str) -> bool:
