@@ -102,8 +102,8 @@ def count_tournament(
     missing = [size for size in (few, n) if str(size) not in counts]
     if missing:
         raise ValueError(f"counts hold no column {missing[0]}; they have {list(counts.columns)}")
-    for place, rows in counts.groupby([*GROUPS, "model"], sort=False):
-        step = 2 if halves else 1
+    for key, rows in counts.groupby([*GROUPS, "model"], sort=False):
+        place, step = tuple(map(str, key)), 2 if halves else 1
         whole = _coverage(rows[str(n)][step - 1 :: step], n, replicates, seed=1)
         if USEFUL[0] < whole.y[0] < USEFUL[1]:
             which.append((*place, " ".join(place)))

@@ -23,6 +23,7 @@ from scaling.records import Fit, look_up
 NODES = np.linspace(-6.0, 6.0, 81)  # standard normal difficulties
 MASS = np.exp(-(NODES**2) / 2) / np.exp(-(NODES**2) / 2).sum()
 LOWEST, HIGHEST = -6.0, 45.0  # log10 FLOPs between which a solution is looked for
+HALVINGS, CLOSE = 12, 1e-11  # first steps towards it; decades between which it is found
 CERTAIN = 1 - 1e-6  # an accuracy that counts as having no ceiling
 
 Link = Callable[[Array], tuple[Array, Array]]  # inverse link and its slope
@@ -436,13 +437,28 @@ def _ends(values: Array) -> tuple[Array, Array]:
 def _solve(value: Callable[[Array], Array], goal: Array) -> Array:
     """Return the compute at which the rising `value` reaches `goal` (rows, points).
 
-    inf where it never does, 0 where the least compute is already enough.
+    inf where it never does, 0 where the least compute is already enough. Halvings, then ITP
+    (Oliveira and Takahashi 2021) where the law is nearly straight.
     """
     low, high = np.full(goal.shape, LOWEST), np.full(goal.shape, HIGHEST)
     with np.errstate(all="ignore"):
-        never, always = value(10**high) < goal, value(10**low) >= goal
-        for _ in range(46):  # to 1e-12 of a decade
+        below, above = value(10**low) - goal, value(10**high) - goal
+        never, always = above < 0, below >= 0
+        width = (HIGHEST - LOWEST) / 2**HALVINGS
+        for step in range(46):  # as many halvings get to 1e-12 of a decade
             middle = (low + high) / 2
-            short = value(10**middle) < goal
-            low, high = np.where(short, middle, low), np.where(short, high, middle)
+            if step >= HALVINGS:
+                if (high - low)[~(never | always)].max(initial=0) < CLOSE:
+                    break
+                # ITP: the secant, moved inwards, within what leaves no more steps than halving
+                secant = (above * low - below * high) / (above - below)
+                inwards = np.sign(middle - secant)
+                shift = np.maximum(0.2 / width * (high - low) ** 2, CLOSE / 4)
+                secant += inwards * np.minimum(shift, abs(middle - secant))
+                spare = width / 2.0 ** (step - HALVINGS) - (high - low) / 2
+                guess = np.clip(secant, middle - spare, middle + spare)
+                middle = np.where(np.isfinite(guess), guess, middle)
+            off = value(10**middle) - goal
+            low, below = np.where(off < 0, middle, low), np.where(off < 0, off, below)
+            high, above = np.where(off < 0, high, middle), np.where(off < 0, above, off)
     return np.where(never, np.inf, np.where(always, 0.0, 10**high))
