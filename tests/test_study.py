@@ -299,9 +299,10 @@ def run_main(*arguments) -> int:
         return int(leave.code or 0)
 
 
-def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, capsys):
-    models = ["--models", tiny_folder.parents[1], "--out", tmp_path]
-    assert run_main("study", "--preset", "tiny", "--workers", 1, *models) == 0
+def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path):
+    command = [sys.executable, "-m", "scaling", "study", "--models", str(tiny_folder.parents[1])]
+    command += ["--preset", "tiny", "--workers", "1", "--out", str(tmp_path)]
+    subprocess.run(command, env=os.environ | {"SCALING_REPLICATES": "50"}, check=True)
     table = pd.read_csv(tmp_path / "accuracy.csv")
     assert list(table.columns) == COLUMNS
     assert {"best_of_n", "revision", "revision+verdict"} <= set(table["method"])

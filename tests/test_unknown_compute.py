@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,14 +16,16 @@ import pytest
 from scaling.cli import main
 from scaling.compute import Shape
 from scaling.curves import read_pool
-from scaling.figures import FIGURES, Study, draw_all, model_name, size_name
+from scaling.figures import FIGURES, Study, model_name, size_name
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import open_run
 
+QUICK = os.environ | {"SCALING_REPLICATES": "50"}
 
-@pytest.fixture(autouse=True)
-def few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SCALING_REPLICATES", "50")
+
+def verb(*words: object) -> None:
+    """Run the command line, with few replicates; it must succeed."""
+    subprocess.run([sys.executable, "-m", "scaling", *map(str, words)], env=QUICK, check=True)
 
 
 def log(root: Path, card: ModelCard, rate: float, chains: int = 8) -> None:
@@ -52,16 +57,15 @@ TRAINED = [
 
 @pytest.mark.parametrize("cards", [[SERVED], [TRAINED[0], SERVED],
                                    [FOLDER, SERVED, *TRAINED[:4]]], ids=len)  # fmt: skip
-def test_figures_and_report_are_drawn_whatever_is_unknown_of_a_model(cards, tmp_path, capsys):
+def test_figures_and_report_are_drawn_whatever_is_unknown_of_a_model(cards, tmp_path):
     for i, card in enumerate(cards):
         log(tmp_path / "runs", card, 0.1 * (i + 1))
-    study = Study.load(tmp_path / "runs")
-    drawn = {path.stem for path in draw_all(study, tmp_path / "figures")}
+    verb("figures", "--runs", tmp_path / "runs", "--figures", tmp_path / "figures")
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert {"coverage", "methods", "two_panels", "policy"} <= drawn
     assert ("plane" in drawn) == (len(cards) > 5)  # a plane takes three points and a training axis
-    runs = [str(run) for run in sorted((tmp_path / "runs").iterdir())]
-    assert main(["report", *runs, "-o", str(tmp_path / "report")]) == 0
-    capsys.readouterr()
+    runs = sorted((tmp_path / "runs").iterdir())
+    verb("report", *runs, "-o", tmp_path / "report")
 
 
 def test_what_is_unknown_is_left_out_of_a_name_and_comes_first_in_order(tmp_path):
