@@ -102,7 +102,10 @@ def bootstrap_problems(
             "one problem or family cannot be resampled: its interval is NaN", stacklevel=2
         )
         return np.full((replicates, *table.shape[1:]), np.nan)
-    return problem_weights(len(table), replicates, seed, cluster) @ table
+    weights = problem_weights(len(table), replicates, seed, cluster)
+    # BLAS wakes threads for the whole of a small product, at many times its cost; not for parts.
+    step = 8 * (2**15 // max(table.size, 1)) or replicates
+    return np.concatenate([weights[at : at + step] @ table for at in range(0, replicates, step)])
 
 
 def bootstrap_counts(

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from scaling.curves import UNITS, curve
 from scaling.figures import Study
-from scaling.figures.explore import Choice, Explorer, code, draw, explore, find, png, view
+from scaling.figures.explore import (
+    Choice,
+    Explorer,
+    band,
+    code,
+    draw,
+    explore,
+    find,
+    picture,
+    rounds,
+    ticks,
+    view,
+)
 from scaling.figures.viewer import problems
 from scaling.fits import fit, forecast
 from tests.test_reporting import made
@@ -64,8 +77,52 @@ def test_every_widget_changes_the_picture(explorer):
         before = bytes(explorer.picture.value)
         widget.value = value
         assert bytes(explorer.picture.value) != before, widget.description
-        assert bytes(explorer.picture.value).startswith(b"\x89PNG")
+        assert bytes(explorer.picture.value).startswith(b"<svg")
     assert explorer.level.value == "0x", "what was chosen stays where the other run has it too"
+
+
+def dots(svg: bytes) -> np.ndarray:
+    """Return (x, y, whether open) of the points of a picture, (points, 3)."""
+    found = [e for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("circle")]
+    return np.array([(float(e.get("cx")), float(e.get("cy")), e.get("fill") == "white")
+                     for e in found])  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_picture_on_the_screen_stands_where_the_numbers_say(study, unit):
+    for share in (1.0, 0.3):
+        seen = view(study, Choice(best_of(study), unit=unit, share=share))
+        x, y, held = np.log10(seen.curve.x), seen.curve.y, len(seen.held_out)
+        found, named = dots(picture(seen)), 1 + (held > 0)  # of the legend
+        panels = found[: len(x)], found[len(x) + named :]
+        for panel, value in zip(panels, (y, y - seen.fitted.predict(seen.curve.x)), strict=True):
+            assert panel[:, 2].sum() == held
+            for at, numbers in ((panel[:, 0], x), (-panel[:, 1], value)):
+                line = np.polyfit(numbers, at, 1)
+                assert line[0] > 0
+                np.testing.assert_allclose(np.polyval(line, numbers), at, atol=0.2)
+
+
+def test_a_picture_without_a_fit_holds_the_curve_alone(study):
+    seen = view(study, Choice(best_of(study), law="bnsl", share=0.3))
+    assert seen.fitted is None
+    assert len(dots(picture(seen))) == len(seen.curve.x)
+    free = view(study, Choice(best_of(study), unit="price", prices=(0.0, 0.0)))
+    assert len(dots(picture(free))) == 0, "a budget that costs nothing has no place on a log axis"
+
+
+def test_a_band_taken_in_parts_is_the_band(study):
+    fitted, x = view(study, Choice(best_of(study))).fitted, np.geomspace(1, 16, 61)
+    np.testing.assert_allclose(band(fitted, x), fitted.band(x), rtol=1e-12)
+
+
+def test_axes_of_the_picture_are_marked_at_round_numbers_inside():
+    assert rounds(-0.03, 1.04) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert rounds(-7.3, 6.6) == [-5.0, 0.0, 5.0]
+    assert [text for _, text in ticks(0.9, 70, "samples")] == ["1", "4", "16", "64"]
+    assert [value for value, _ in ticks(0.9, 3.1, "samples")] == [1, 2]
+    assert [value for value, _ in ticks(8e6, 3e8, "flops")] == [1e7, 1e8]
+    assert ticks(4e8, 8e8, "flops")[0][1].startswith("5×10<tspan")
 
 
 def test_held_out_budgets_are_scored_as_forecast_scores_them(explorer):
@@ -126,4 +183,5 @@ def test_a_run_without_an_estimate_says_so_instead_of_failing(study):
         seen = view(empty, Choice(pool.run.path.name, "logprob", "flops"))
     assert np.isnan(seen.curve.y).all()
     assert "no sample was right" in seen.message
-    assert png(draw(seen, quick=True)).startswith(b"\x89PNG")
+    assert len(dots(picture(seen))) == 0
+    assert len(draw(seen).axes) == 2

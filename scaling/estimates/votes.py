@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,9 @@ TAIL = 31.0  # a count outside its window has probability below exp(-31) = 3e-14
 NEGLIGIBLE = 1e-15
 TINY = 1e-300
 WAVES = 32  # frequencies evaluated at a time
-FEW = 4  # classes of one size up to which multiplying beats squaring
 SMALL = 512  # pools up to this size share tables: larger ones have too few sizes in common
+TOGETHER = 128  # pools that share them
+BLOCK = 2**15  # cells of the tallies of random subsets at a time: what fits in the cache
 
 
 def voted_pools(correct: ArrayLike, answers: Any) -> tuple[Floats, NDArray[Any]]:
@@ -60,10 +63,28 @@ def _place(answer: Any, ids: dict[Any, int]) -> int:
     return place if isinstance(same, (bool, np.bool_)) and same else -1
 
 
+def _interned(answers: NDArray[Any]) -> NDArray[np.int64]:
+    """Return `_intern` of each row of answers, (pools, samples)."""
+    if answers.dtype.kind not in "iu":
+        return np.stack([_intern(row) for row in answers])
+    order = np.argsort(answers, axis=1)
+    value = np.take_along_axis(answers, order, axis=1)
+    ids = np.zeros(answers.shape, np.int64)
+    ids[:, 1:] = np.cumsum(value[:, 1:] != value[:, :-1], axis=1)
+    place = np.empty_like(ids)
+    np.put_along_axis(place, order, np.where(value == -1, -1, ids), axis=1)
+    return place
+
+
 def _classes(ids: NDArray[np.int64], correct: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Return votes per answer, and the share of each answer's samples that are correct."""
-    votes = np.bincount(ids + 1, minlength=1)[1:]
-    right = np.bincount(ids + 1, weights=correct, minlength=1)[1:]
+    """Return votes per answer, and the share of each answer's samples that are correct.
+
+    ids, correct: (pools, samples); both returned are (pools, answers).
+    """
+    pools, width = len(ids), int(ids.max(initial=0)) + 2
+    cells = (ids + 1 + width * np.arange(pools)[:, None]).ravel()
+    votes = np.bincount(cells, minlength=pools * width).reshape(pools, width)[:, 1:]
+    right = np.bincount(cells, correct.ravel(), pools * width).reshape(pools, width)[:, 1:]
     return votes, right / np.maximum(votes, 1)
 
 
@@ -101,33 +122,25 @@ def _binomials(sizes: NDArray[Any], count: NDArray[Any], p: float) -> Floats:
     return np.exp(log_chance.astype(float))
 
 
-def _tie_nodes(most: int, log_weight: Floats, crowd: Floats) -> tuple[Floats, Floats]:
-    """Return nodes on [0, 1] that integrate the rivals' polynomial in u at every count.
+def _tie_nodes(most: NDArray[np.int64], log_weight: Floats, crowd: Floats) -> NDArray[np.int64]:
+    """Return per count how many nodes on [0, 1] integrate the rivals' polynomial in u.
 
     U nodes are exact to degree 2U - 1 (`most` ties). Fewer do where the remainder, at most
     weight crowd^2U / (2U)! U!^4 / (2U)!^2 with `crowd` ties expected, is negligible.
     """
-    upto, log_crowd = most // 2 + 1, np.log(crowd + TINY)
-    for last in (min(upto, 16), upto):  # few are nearly always enough
-        nodes = np.arange(1, last + 1)[:, None]
-        error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * log_crowd
-        enough = (error + log_weight).max(axis=1) < np.log(NEGLIGIBLE)
-        if enough.any():
-            break
-    enough[-1] = True
-    place, weight = _legendre(1 + int(enough.argmax()))
-    return 0.5 + 0.5 * place, 0.5 * weight
+    upto = most // 2 + 1
+    nodes = np.arange(1, upto.max() + 1)[:, None]
+    error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * np.log(crowd + TINY)
+    enough = (error + log_weight < np.log(NEGLIGIBLE)) | (nodes >= upto)
+    return 1 + enough.argmax(axis=0)
 
 
-def _power_product(base: NDArray[Any], times: NDArray[Any]) -> NDArray[Any]:
-    """Return the product over the first axis of base ** times (none: 1), by repeated squaring."""
-    if not len(times):
-        return np.multiply.reduce(base, axis=0)
-    result = base[times % 2 == 1].prod(axis=0)
-    while times.max(initial=1) > 1:
-        base, times = base[times > 1] ** 2, times[times > 1] // 2
-        result *= base[times % 2 == 1].prod(axis=0)
-    return result
+def _power(base: NDArray[Any], times: int) -> NDArray[Any]:
+    """Return base ** times, times >= 1, by repeated squaring."""
+    if times == 1:
+        return base
+    even = _power(base * base, times // 2)
+    return even * base if times % 2 else even
 
 
 @dataclass(frozen=True)
@@ -140,14 +153,16 @@ class _Case:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What of a case is worth computing: its rivals that matter, a range of counts."""
+class _Plans:
+    """What of the cases is worth computing: rivals that matter, a range of counts each."""
 
-    at: int  # position of the case
-    case: _Case
-    start: int
-    stop: int
-    rest: int  # samples of the classes that cannot reach the counts, and of none
+    at: NDArray[Any]  # (plans,) positions of their cases
+    own: NDArray[Any]  # (plans,) places
+    many: NDArray[Any]  # (plans, sizes) rivals of each size
+    start: NDArray[Any]  # (plans,) the first count, by position
+    stop: NDArray[Any]
+    rest: NDArray[Any]  # (plans,) samples of the classes that cannot reach the counts, and of none
+    nodes: NDArray[Any]  # (counts,) to integrate over ties
 
 
 def _win_probabilities(cases: list[_Case], sizes: NDArray[Any], total: int, k: int) -> Floats:
@@ -157,137 +172,145 @@ def _win_probabilities(cases: list[_Case], sizes: NDArray[Any], total: int, k: i
     P = sum_j P(X = j) P(others below j, ties weighted, sum k - j) / P(sum k), where
     - rivals that cannot reach the lowest j of interest merge into one untruncated binomial;
     - the sum is fixed by a discrete Fourier transform, read until its terms have decayed;
-    - 1/(t+1) is the integral of u^t on [0, 1], by Gauss-Legendre.
-    The cut characteristic functions of a size are computed once for all cases.
+    - 1/(t+1) is the integral of u^t on [0, 1], by Gauss-Legendre, with the nodes that j needs.
+    The cut characteristic functions of a size, and their powers, are computed once for all cases.
     """
     p, value = min(k, total - 0.5) / total, np.zeros(len(cases))
     log_sum = float(_log_choose_row(total)[k]) + k * np.log(p) + (total - k) * np.log1p(-p)
-    count, chance, plans, ties = _plans(cases, sizes, total, k, p, log_sum)
-    if not plans:
+    count, chance, plans = _plans(cases, sizes, total, k, p, log_sum)
+    if plans is None:
         return value
-    left, right = min(plan.start for plan in plans), max(plan.stop for plan in plans)
+    rule = [_legendre(nodes) for nodes in plans.nodes.tolist() if nodes]
+    u, weight = (np.concatenate(part)[:, None] / 2 for part in zip(*rule, strict=True))
+    which = np.repeat(np.arange(len(count)), plans.nodes)  # the count that a node is of
+    edge = np.append(0, np.cumsum(plans.nodes))
+    spans = [slice(*ends) for ends in zip(edge[plans.start], edge[plans.stop], strict=True)]
+    rivals = [[(int(s), int(many[s])) for s in np.flatnonzero(many)] for many in plans.many]
     period = int(_reach(total * p * (1 - p))) | 1
+    going = list(range(len(spans)))
     for first in range(0, period // 2 + 1, WAVES):
         wave = np.arange(first, min(first + WAVES, period // 2 + 1))
-        phase = np.exp(2j * np.pi / period * (np.outer(count[:right], wave) % period))
-        level = chance[:, left:right, None] * phase[left:]  # (sizes, j, waves): level with us
-        below = (chance[:, :left] @ phase[:left])[:, None] + np.cumsum(level, axis=1) - level
+        phase = np.exp(2j * np.pi / period * (np.outer(count, wave) % period))
+        level = chance[:, :, None] * phase  # (sizes, j, waves): level with us
+        below = np.cumsum(level, axis=1) - level
+        level = level[:, which]
+        cut = below[:, which] + (0.5 + u) * level  # (sizes, nodes, waves)
+        level *= weight
         merged = 1 - p + p * np.exp(2j * np.pi / period * wave)
         turn = np.exp(-2j * np.pi / period * (k * wave % period)) * np.where(wave, 2.0, 1.0)
-        held = [np.zeros((plan.stop - plan.start, len(wave)), complex) for plan in plans]
-        for u, weight in zip(*ties, strict=True):
-            cut = below + u * level
-            for plan, sum_ in zip(plans, held, strict=True):
-                at = slice(plan.start - left, plan.stop - left)
-                sum_ += weight * _power_product(cut[plan.case.rivals, at], plan.case.many)
-        going = []
-        for plan, sum_ in zip(plans, held, strict=True):
-            own = level[plan.case.own, plan.start - left : plan.stop - left]
-            terms = own * sum_ * (merged**plan.rest * turn)
-            value[plan.at] += terms.sum().real
+        left = merged ** plans.rest[:, None] * turn  # (plans, waves)
+        power = cache(lambda size, times, cut=cut: _power(cut[size], times))
+        still = []
+        for i in going:
+            terms = level[plans.own[i], spans[i]] * left[i]
+            for size, times in rivals[i]:
+                terms *= power(size, times)[spans[i]]
+            value[plans.at[i]] += terms.sum().real
             if np.abs(terms[:, -WAVES // 2 :]).sum(axis=0).max() >= NEGLIGIBLE:
-                going.append(plan)
-        plans = going
-        if not plans:
+                still.append(i)
+        if not (going := still):
             break
     return np.clip(value / period / np.exp(log_sum), 0.0, 1.0)
 
 
 def _plans(
     cases: list[_Case], sizes: NDArray[Any], total: int, k: int, p: float, log_sum: float
-) -> tuple[NDArray[Any], Floats, list[_Plan], tuple[Floats, Floats]]:
-    """Return counts, the chance of each by size, plans of the cases that may win, tie nodes."""
+) -> tuple[NDArray[Any], Floats, _Plans | None]:
+    """Return counts, the chance of each by size, plans of the cases that may win (None: none)."""
     least, most = _window(sizes, total, k)
-    near, low = [], []
-    for case in cases:
-        low.append(max(1, int(least[case.own]), int(least[case.rivals].max(initial=0))))
-        near.append(most[case.rivals] >= low[-1])
-    able = [i for i, case in enumerate(cases) if low[i] <= most[case.own]]
-    if not able:
-        return least, least, [], (least, least)
-    first = min(min(low[i], int(least[cases[i].rivals[near[i]]].min(initial=low[i]))) for i in able)
-    count = np.arange(first, max(most[cases[i].own] for i in able) + 1)
+    own, many = np.array([case.own for case in cases]), np.zeros((len(cases), len(sizes)))
+    row = np.repeat(np.arange(len(cases)), [len(case.rivals) for case in cases])
+    place, times = (np.concatenate([getattr(c, n) for c in cases]) for n in ("rivals", "many"))
+    np.add.at(many, (row, place), times)
+    low = np.maximum(1, np.maximum(least[own], np.where(many, least, 0).max(axis=1)))
+    many *= most >= low[:, None]
+    at = np.flatnonzero(low <= most[own])
+    if not len(at):
+        return least, least, None
+    own, many, low = own[at], many[at], low[at]
+    count = np.arange(np.where(many, least, low[:, None]).min(), most[own].max() + 1)
     chance = _binomials(sizes, count, p)
     within = np.maximum(np.cumsum(chance, axis=1), TINY)
-    log_within, log_chance = np.log(within), np.log(chance + TINY)
-    share, fewer = chance / within, within - chance
-    plans: list[_Plan] = []
-    bounds, crowds, most_ties = [], [], 0
-    for i in able:
-        own, rivals, many = cases[i].own, cases[i].rivals[near[i]], cases[i].many[near[i]]
-        # Upper bound of P(wins with j): the counts, rivals, nodes that can matter follow from it.
-        bound = log_chance[own] + many @ log_within[rivals] - log_sum
-        kept = np.flatnonzero((bound > np.log(NEGLIGIBLE)) & (count >= low[i]))
-        if not len(kept):
-            continue
-        start, stop = int(kept[0]), int(kept[-1]) + 1
-        may = fewer[rivals, start] < 1 - 1e-15  # may reach the lowest count of interest
-        rivals, many = rivals[may], many[may]
-        bounds.append(bound[start:stop])
-        crowds.append(many @ share[rivals, start:stop])
-        most_ties = max(most_ties, min(int(many.sum()), k // int(count[start]) - 1))
-        rest = total - int(sizes[own]) - int(sizes[rivals] @ many)
-        if many.max(initial=1) <= FEW:
-            rivals, many = np.repeat(rivals, many), many[:0]
-        plans.append(_Plan(i, _Case(own, rivals, many), start, stop, rest))
-    if not plans:
-        return count, chance, plans, (share, share)
-    ties = _tie_nodes(most_ties, np.concatenate(bounds), np.concatenate(crowds))
-    return count, chance, plans, ties
+    # Upper bound of P(wins with j): the counts, rivals, nodes that can matter follow from it.
+    bound = np.log(chance + TINY)[own] + many @ np.log(within) - log_sum
+    kept = (bound > np.log(NEGLIGIBLE)) & (count >= low[:, None])
+    able = kept.any(axis=1)
+    if not able.any():
+        return count, chance, None
+    at, own, many, bound, kept = at[able], own[able], many[able], bound[able], kept[able]
+    start, stop = kept.argmax(axis=1), len(count) - kept[:, ::-1].argmax(axis=1)
+    many *= (within - chance)[:, start].T < 1 - 1e-15  # may reach the lowest count of interest
+    span = np.arange(len(count))
+    span = (start[:, None] <= span) & (span < stop[:, None])  # (plans, counts)
+    crowd = np.where(span, many @ (chance / within), 0.0).max(axis=0)
+    ties = np.minimum(many.sum(axis=1).max(), k // np.maximum(count, 1) - 1).astype(np.int64)
+    nodes = _tie_nodes(ties, np.where(span, bound, -np.inf).max(axis=0), crowd)
+    many, right = many.astype(np.int64), stop.max()
+    plans = _Plans(
+        at, own, many, start, stop, total - sizes[own] - many @ sizes, (nodes * span.any(0))[:right]
+    )
+    return count[:right], chance[:, :right], plans
 
 
-def _exact_votes(
-    pools: list[tuple[NDArray[np.int64], Floats]], budgets: NDArray[np.int64]
-) -> Floats:
-    """Return the expected correctness of the vote at each budget, (pools, budgets); same sizes."""
-    total = len(pools[0][0])
-    result = np.empty((len(pools), len(budgets)))
-    groups = []  # per pool: sizes of its classes, how many of each, correctness they bring
-    for row, (ids, correct) in zip(result, pools, strict=True):
-        votes, right = _classes(ids, correct)
-        row[:] = [_plain_votes(votes, right, total, int(k)) for k in budgets]
-        size, group = np.unique(votes[votes > 0], return_inverse=True)
-        groups.append((size, np.bincount(group), np.bincount(group, weights=right[votes > 0])))
+def _exact_votes(ids: NDArray[np.int64], correct: Floats, budgets: NDArray[np.int64]) -> Floats:
+    """Return the expected correctness of the vote at each budget, (pools, budgets).
+
+    ids, correct: (pools, samples).
+    """
+    total, (votes, right) = ids.shape[1], _classes(ids, correct)
+    result = np.stack([_plain_votes(votes, right, total, int(k)) for k in budgets], axis=1)
     hard = np.flatnonzero(np.isnan(result[0]))
     result[:, hard] = 0.0
-    step = len(pools) if total <= SMALL else 1
-    for begin in range(0, len(pools), step):
-        some = groups[begin : begin + step]
-        sizes = np.unique(np.concatenate([size for size, _, _ in some]))
-        cases, credits, owners = [], [], []
-        for owner, (size, many, credit) in enumerate(some, begin):
-            place = np.searchsorted(sizes, size)
-            for g in np.flatnonzero(credit):
-                others = many - (np.arange(len(size)) == g)
-                cases.append(_Case(int(place[g]), place[others > 0], others[others > 0]))
-                credits.append(credit[g])
-                owners.append(owner)
+    step = TOGETHER if total <= SMALL else 1
+    for begin in range(0, len(ids) if len(hard) else 0, step):
+        some = slice(begin, begin + step)
+        sizes, cases, credits, owners = _cases(votes[some], right[some])
         for b in hard if cases else ():
             chance = _win_probabilities(cases, sizes, total, int(budgets[b]))
-            np.add.at(result[:, b], owners, np.array(credits) * chance)
+            result[some, b] += np.bincount(owners, credits * chance, len(result[some]))
     return result
 
 
-def _plain_votes(votes: NDArray[np.int64], right: Floats, n: int, k: int) -> float:
-    """Return the vote's expected correctness where no draw is to be weighed; NaN elsewhere.
+def _cases(
+    votes: NDArray[np.int64], right: Floats
+) -> tuple[NDArray[np.int64], list[_Case], NDArray[Any], NDArray[Any]]:
+    """Return class sizes, and per size of a pool with correct answers its case, their correctness
+    and the pool. votes, right: (pools, answers).
+    """
+    pool, answer = np.nonzero(votes)
+    sizes, place = np.unique(votes[pool, answer], return_inverse=True)
+    groups, group = np.unique(pool * len(sizes) + place, return_inverse=True)
+    many, credit = np.bincount(group), np.bincount(group, weights=right[pool, answer])
+    owner, place = np.divmod(groups, max(len(sizes), 1))
+    cases, scored = [], np.flatnonzero(credit)
+    begins, ends = np.searchsorted(owner, [owner[scored], owner[scored] + 1])
+    for g, begin, end in zip(scored, begins, ends, strict=True):
+        others = many[begin:end].copy()
+        others[g - begin] -= 1
+        cases.append(_Case(int(place[g]), place[begin:end][others > 0], others[others > 0]))
+    return sizes, cases, credit[scored], owner[scored]
+
+
+def _plain_votes(votes: NDArray[np.int64], right: Floats, n: int, k: int) -> Floats:
+    """Return the vote's expected correctness, (pools,), where no draw is to be weighed; else NaN.
 
     All n are drawn, or one, or two: of two answers each is worth a half, alike or not.
     """
     if k == n:
-        return float(_credit(votes, right)) if len(votes) else 0.0
-    answered, correct = int(votes.sum()), float(votes @ right)
+        return _credit(votes, right)
+    answered, correct = votes.sum(axis=1), (votes * right).sum(axis=1)
     if k == 1:
         return correct / n
     if k == 2:
         return correct * ((answered - 1) / 2 + n - answered) / (n * (n - 1) / 2)
-    return float("nan")
+    return np.full(len(votes), np.nan)
 
 
 def _credit(tally: NDArray[Any], right: Floats) -> Floats:
     """Return the correctness of the winners of each tally (..., answers), ties shared."""
     top = tally.max(axis=-1, keepdims=True, initial=0.0)
-    wins = (tally >= top * (1 - 1e-12)) & (tally > 0)
-    return wins @ right / np.maximum(wins.sum(axis=-1), 1)
+    wins = tally >= np.where(top > 0, top * (1 - 1e-12), np.inf)
+    return (wins * right).sum(axis=-1) / np.maximum(wins.sum(axis=-1), 1)
 
 
 def _drawn_votes(
@@ -299,21 +322,28 @@ def _drawn_votes(
     rng: np.random.Generator,
 ) -> Floats:
     """Return the correctness of the vote in random subsets, (subsets, budgets)."""
-    votes, right = _classes(ids, correct)
+    votes, right = (row[0] for row in _classes(ids[None], correct[None]))
+    if not right.any():
+        return np.zeros((subsets, len(budgets)))
     if weights is None:  # counts are enough: hypergeometric draws, the unanswered in front
         pool = np.append((ids < 0).sum(), votes)
         drawn = [rng.multivariate_hypergeometric(pool, k, subsets, "marginals") for k in budgets]
         return np.stack([_credit(d[:, 1:], right) for d in drawn], axis=1)
     # One permutation serves all budgets: sample i of it enters from the first budget above i.
-    order, width = np.sort(budgets), len(votes) + 1
-    entry = np.searchsorted(order, np.arange(len(ids)), side="right") * width
-    credits = np.empty((subsets, len(order)))
-    for row in credits:
-        shuffle = rng.permutation(len(ids))
-        tally = np.bincount(
-            entry + ids[shuffle] + 1, weights[shuffle], minlength=width * (len(order) + 1)
-        )
-        row[:] = _credit(tally.reshape(-1, width)[:-1, 1:].cumsum(axis=0), right)
+    ids, right = np.append(np.cumsum(votes > 0) - 1, -1)[ids], right[votes > 0]
+    order, width = np.sort(budgets), len(right) + 1
+    entry = np.searchsorted(order, np.arange(len(ids)), side="right")
+    credits, step = np.empty((subsets, len(order))), max(1, BLOCK // (width * (len(order) + 1)))
+    for first in range(0, subsets, step):
+        rows = np.arange(min(step, subsets - first))[:, None]
+        shuffle = rng.permuted(np.tile(np.arange(len(ids)), (len(rows), 1)), axis=1)
+        shape = len(order) + 1, width, len(rows)  # subsets last: sums over answers go side by side
+        cells = ((entry * width + ids[shuffle] + 1) * len(rows) + rows).ravel()
+        tally = np.bincount(cells, weights[shuffle].ravel(), math.prod(shape)).reshape(shape)
+        for before, after in pairwise(tally):  # cumsum takes thrice as long
+            after += before
+        held = _credit(tally[:-1, 1:].swapaxes(1, 2), right)  # (budgets, subsets)
+        credits[first : first + len(rows)] = held.T
     return credits[:, np.searchsorted(order, budgets)]
 
 
@@ -352,8 +382,10 @@ def majority_at_k(
     for size in () if drawn else np.unique(sizes):
         rows, able = np.flatnonzero(sizes == size), budgets <= size
         if able.any():
-            pools = [(_intern(given[i, present[i]]), pool[i, present[i]]) for i in rows]
-            result[np.ix_(rows, able)] = _exact_votes(pools, budgets[able])
+            here = present[rows]
+            ids = _interned(given[rows][here].reshape(-1, size))
+            right = pool[rows][here].reshape(-1, size)
+            result[np.ix_(rows, able)] = _exact_votes(ids, right, budgets[able])
     for i, here in enumerate(present if drawn else ()):
         able = budgets <= here.sum()
         if not able.any():

@@ -67,7 +67,7 @@ def law_tournament(
 
 
 def _judge(
-    curves: dict[str, tuple[Curve, Curve]], which: list[tuple[str, ...]], laws: Iterable[str],
+    curves: dict[str, tuple[Curve, Curve]], which: Sequence[tuple[str, ...]], laws: Iterable[str],
     share: float, halves: bool,
 ) -> pd.DataFrame:  # fmt: skip
     """Return `fits.tournament` of curves, with the task, level and model of each in `which`."""

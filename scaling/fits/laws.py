@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import betaln, digamma, expit
@@ -149,9 +150,10 @@ def beta_density(logit: Array, alpha: Array, beta: Array) -> Terms:
 
 def kumaraswamy_density(logit: Array, a: Array, b: Array) -> Terms:
     log_p, log_q = -np.logaddexp(0, -logit), -np.logaddexp(0, logit)
-    rest = np.log(-np.expm1(np.minimum(a * log_p, -1e-300)))  # log(1 - p^a)
-    value = np.log(a * b) + a * log_p + (b - 1) * rest + log_q
-    return value, (1 / a + log_p - (b - 1) * log_p * np.exp(a * log_p - rest), 1 / b + rest)
+    power = a * log_p
+    rest = np.log(-np.expm1(np.minimum(power, -1e-300)))  # log(1 - p^a)
+    value = np.log(a * b) + power + (b - 1) * rest + log_q
+    return value, (1 / a + log_p - (b - 1) * log_p * np.exp(power - rest), 1 / b + rest)
 
 
 def kumaraswamy_below(logit: Array, a: Array, b: Array) -> Terms:
@@ -176,38 +178,46 @@ def weigh(density: Callable[..., Terms], logits: Array, *p: Array) -> Terms:
     p = 0.
     """
     value, parts = density(logits, *p[:2])
-    edges = np.concatenate(
-        [value[..., :1] - np.log(p[0]), value, value[..., -1:] - np.log(p[1])], -1
-    )
-    step = np.full(edges.shape[-1], logits[1] - logits[0])
+    step = np.full(len(logits) + 2, logits[1] - logits[0])
     step[[1, -2]] /= 2
     step[[0, -1]] = 1
-    mass = np.exp(edges) * step
-    slopes = [np.pad(d + 0 * value, [(0, 0)] * (d.ndim - 1) + [(1, 1)], mode="edge") for d in parts]
-    slopes[0][..., :1] -= 1 / p[0]
-    slopes[1][..., -1:] -= 1 / p[1]
-    by = [mass * slope for slope in slopes]
+    mass = np.empty((*value.shape[:-1], len(step)))
+    mass[..., 1:-1] = value
+    mass[..., :1], mass[..., -1:] = value[..., :1] - np.log(p[0]), value[..., -1:] - np.log(p[1])
+    mass = np.multiply(np.exp(mass, out=mass), step, out=mass)
+    by = [np.empty(mass.shape) for _ in parts]
+    for slope, part, (low, high) in zip(by, parts, ((1 / p[0], 0.0), (0.0, 1 / p[1])), strict=True):
+        np.multiply(mass[..., 1:-1], part, out=slope[..., 1:-1])
+        slope[..., :1] = mass[..., :1] * (part[..., :1] - low)
+        slope[..., -1:] = mass[..., -1:] * (part[..., -1:] - high)
     if below := BELOW.get(density):
         mass[..., :1], (by[0][..., :1], by[1][..., :1]) = below(logits[:1], *p[:2])
     if len(p) == 2:
         return mass, tuple(by)
-    atom = np.zeros_like(mass)
-    atom[..., 0] = 1
-    return (1 - p[2]) * mass + p[2] * atom, (*((1 - p[2]) * d for d in by), atom - mass)
+    possible, by_impossible = 1 - p[2], -mass
+    by_impossible[..., 0] += 1
+    for part in (mass, *by):
+        part *= possible
+    mass[..., :1] += p[2]
+    return mass, (*by, by_impossible)
 
 
 def coverage(density: Callable[..., Terms]) -> Callable[..., Terms]:
     """Return pass@k = 1 - E[(1 - p)^k] of a distribution of success rates, as a law's function."""
-    log_miss = np.concatenate(
-        [[0.0], -np.logaddexp(0, LOGITS), [-1e300]]
-    )  # log(1 - p) at the nodes
 
     def function(k: Array, *p: Array) -> Terms:
-        miss = np.exp(np.maximum(log_miss[:, None] * np.atleast_1d(k), -700.0))
         mass, parts = weigh(density, LOGITS, *p)
+        miss = misses(tuple(np.atleast_1d(k).tolist()))
         return 1 - mass @ miss, tuple(-(part @ miss) for part in parts)
 
     return function
+
+
+@lru_cache(maxsize=8)  # a fit asks hundreds of times
+def misses(k: tuple[float, ...]) -> Array:
+    """Return (1 - p)^k at the nodes of `weigh`, (nodes + 2, k)."""
+    log_miss = np.concatenate([[0.0], -np.logaddexp(0, LOGITS), [-1e300]])  # log(1 - p)
+    return np.exp(np.maximum(log_miss[:, None] * np.array(k), -700.0))
 
 
 # ---------------------------------------------------------------- the table
