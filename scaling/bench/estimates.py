@@ -126,9 +126,11 @@ def _estimates(repeats: int, samples: int) -> list[dict[str, Any]]:
     for count in sorted({min(256, samples), samples}):
         pools = PROBLEMS if count <= 256 else PROBLEMS // 10
         answers, some = _votes(rng, count, pools), _budgets(count)
-        ours = _seconds(partial(majority_at_k, answers, answers == 0, some), min(repeats, 3))
+        ours = _seconds(partial(majority_at_k, answers, answers == 0, some), repeats)
         ours *= PROBLEMS / pools
-        loop = _seconds(partial(_loop_vote, answers[0], some, 10), 9) * PROBLEMS * 10
+        subsets = 50 if count <= 256 else 10
+        loop = _seconds(partial(_loop_vote, answers[0], some, subsets), 9)
+        loop *= PROBLEMS * 100 / subsets
         size = f"{PROBLEMS} problems x {count} samples x {len(some)} budgets"
         label, most = "100 random.sample subsets, Counter", 6.0 if count <= 256 else 20.0
         rows.append(_row("majority_at_k", size, ours, loop, label, 30, most))

@@ -14,6 +14,9 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Any, NoReturn
 
+# Before numpy comes: its threads cost our small products more than they bring, and their last bits
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from scaling.cli.options import add_verbs
 
 EPILOG = """

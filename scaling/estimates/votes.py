@@ -20,7 +20,7 @@ NEGLIGIBLE = 1e-15
 TINY = 1e-300
 WAVES = 32  # frequencies evaluated at a time
 SMALL = 512  # pools up to this size share tables: larger ones have too few sizes in common
-TOGETHER = 128  # pools that share them
+TOGETHER = 512  # pools that share them
 BLOCK = 2**15  # cells of the tallies of random subsets at a time: what fits in the cache
 
 
