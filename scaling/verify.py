@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from scaling.benchmarks import load_benchmark
+from scaling.benchmarks.readers import READERS
 from scaling.curves import SEARCHES
 from scaling.drift import Agreement, compare
 from scaling.models import CARD, find_models, read_card
@@ -28,20 +30,32 @@ def problems_of(run: LoadedRun) -> list[Problem]:
     return [Problem(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
-def task_of(run: LoadedRun) -> Any:
-    """Return the task a run was judged by."""
-    return get_task(run.task, list(dict.fromkeys(run.problems["level"])))
+def task_of(run: LoadedRun, file: Path | None = None) -> Any:
+    """Return the task a run was judged by; file: of its benchmark, whose rows tell the grading."""
+    if run.task not in READERS:
+        return get_task(run.task, list(dict.fromkeys(run.problems["level"])))
+    if file is None:
+        raise ValueError(f"{run.task} is a benchmark: name its file with --problems-file")
+    task = load_benchmark(run.task, file)
+    if lost := [name for name in run.problems["id"] if name not in task.rows]:
+        raise ValueError(
+            f"{file} lacks {len(lost)} problems of the run, such as {lost[0]!r}; give the file "
+            "that was sampled"
+        )
+    return task
 
 
-def verdicts(run: LoadedRun, share: float = 1.0, seed: int = 0) -> tuple[int, pd.DataFrame]:
+def verdicts(
+    run: LoadedRun, share: float = 1.0, seed: int = 0, file: Path | None = None
+) -> tuple[int, pd.DataFrame]:
     """Return (texts judged again, rows whose verdict is another now): a share of the run's texts.
 
-    Samples that failed were never judged and are left out. Errors: ValueError for a share outside
-    (0, 1].
+    Samples that failed were never judged and are left out. file: as of `task_of`. Errors:
+    ValueError for a share outside (0, 1], and for a benchmark without its file.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}; give more than 0 and at most 1")
-    task, by_id = task_of(run), {problem.id: problem for problem in problems_of(run)}
+    task, by_id = task_of(run, file), {problem.id: problem for problem in problems_of(run)}
     frame = load_run(run.path, text=True).frame
     frame = _judged(run, frame).sample(frac=share, random_state=seed)
     found = [task.verify(by_id[str(row.problem)], row.text) for row in frame.itertuples()]
@@ -75,17 +89,22 @@ def _judged(run: LoadedRun, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def redraw(
-    run: LoadedRun, lm: Any, count: int = 2, seed: int = 0, **engine_options: Any
-) -> Agreement:
-    """Return how far the samples of `count` problems, drawn again, are those that were logged."""
+    run: LoadedRun, lm: Any, count: int = 2, seed: int = 0, file: Path | None = None,
+    **engine_options: Any,
+) -> Agreement:  # fmt: skip
+    """Return how far the samples of `count` problems, drawn again, are those that were logged.
+
+    file: as of `task_of`.
+    """
     from scaling.study import sample_run
 
     problems = problems_of(run)
     chosen = Random(seed).sample(problems, min(count, len(problems)))
     with tempfile.TemporaryDirectory() as folder:
         again = sample_run(
-            lm, task_of(run), chosen, run.plan, Path(folder), progress=False, **engine_options
-        )
+            lm, task_of(run, file), chosen, run.plan, Path(folder), progress=False,
+            **engine_options,
+        )  # fmt: skip
         return compare(run, again, lm.encode)
 
 

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "adaptive": {"curves", "records", "store", "study"},
     "study": ANYTHING,
     "drift": {"records", "curves", "fits", "intervals", "store", "models", "study"},
-    "verify": {"records", "store", "curves", "tasks", "models", "study", "drift"},
+    "verify": {"records", "benchmarks", "store", "curves", "tasks", "models", "study", "drift"},
     "bench": ANYTHING,
     "cli": ANYTHING,
     "__main__": {"cli"},

@@ -175,3 +175,24 @@ def test_the_first_difference_of_two_sequences_is_found() -> None:
     assert first_difference([1, 2, 3], [1, 2, 4]) == 2
     assert first_difference([1, 2], [1, 2, 4]) == 2
     assert first_difference([], [1]) == 0
+
+
+def test_a_run_of_a_benchmark_is_judged_by_its_file(tiny_folder, tmp_path, capsys):
+    """Story: `verify` knew the kit's own tasks alone, and called gsm8k unknown."""
+    rows = [{"question": f"{i}+{i}?", "answer": f"#### {2 * i}"} for i in range(6)]
+    file, root = tmp_path / "test.jsonl", tmp_path / "runs"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ["--model", tiny_folder, "--task", "gsm8k", "--problems-file", file, "--runs", root]
+    cap = ["--prompt", "bare", "--chains", 4, "--max-new-tokens", 8]
+    assert main([str(word) for word in ("sample", *asked, *cap)]) == 0
+    (run,) = root.iterdir()
+    again = ["verify", str(run), "--models", str(tiny_folder.parents[1])]
+    assert main([*again, "--problems-file", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "24 texts judged again, 0 verdicts differ" in said
+    assert "8 samples drawn again, 100.0000% the same" in said
+    assert main(again) == 1
+    assert "gsm8k is a benchmark: name its file" in capsys.readouterr().err
+    file.write_text(json.dumps(rows[0]) + "\n")
+    assert main([*again, "--problems-file", str(file)]) == 1
+    assert "lacks 5 problems of the run" in capsys.readouterr().err

@@ -276,6 +276,7 @@ def add_trusting(new: Callable[[str, str, str], Any]) -> None:
     verb = new("verify", "trusting", "judge a run's texts again, and redraw some samples")
     verb.add("runs", type=Path, nargs="+", help="run folders")
     verb.add("--share", type=amount, default=1.0, help="of texts; default 1")
+    verb.add("--problems-file", type=Path, help="of a benchmark: the file that was sampled")
     redraw = "problems to draw again; 0: none; default 2"
     verb.add("--redraw", type=none_or_more, default=2, help=redraw)
     verb.add("--models", type=Path, default=MODELS.parent, help="above the run's model")

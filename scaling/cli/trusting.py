@@ -27,7 +27,7 @@ def run_verify(options: argparse.Namespace) -> None:
     """Print what was checked; a verdict or too many samples that differ are an error."""
     for path in options.runs:
         run = load_run(path)
-        checked, wrong = verdicts(run, options.share)
+        checked, wrong = verdicts(run, options.share, file=options.problems_file)
         print(f"{path}: {checked:,} texts judged again, {len(wrong)} verdicts differ")
         if len(wrong):
             row = wrong.iloc[0]
@@ -39,7 +39,8 @@ def run_verify(options: argparse.Namespace) -> None:
         if not options.redraw:
             continue
         lm = load_lm(model_of(run, options.models))
-        found = redraw(run, lm, options.redraw, device=options.device, dtype=options.dtype)
+        on = {"device": options.device, "dtype": options.dtype}
+        found = redraw(run, lm, options.redraw, file=options.problems_file, **on)
         print(f"{path}: {found.samples:,} samples drawn again, {found.identical:.4%} the same")
         if 1 - found.identical > options.tolerance:
             raise ValueError(
