@@ -314,6 +314,22 @@ def test_random_subsets_are_a_function_of_the_seed_alone() -> None:
         assert (runs[0] != runs[2]).any()
 
 
+def test_weighted_votes_are_those_of_one_permutation_after_another() -> None:
+    """Subsets are tallied many at a time; each is a prefix of the stream's next permutation."""
+    rng = np.random.default_rng(3)
+    answers, weights = rng.integers(-1, 30, 300), rng.exponential(size=300)
+    k, stream, credits = [4, 300, 60], np.random.default_rng([5, 0]), []
+    for _ in range(200):
+        order = stream.permutation(300)
+        for size in k:
+            drawn = order[:size][answers[order[:size]] >= 0]
+            tally = np.bincount(answers[drawn], weights[drawn], minlength=30)
+            credits.append(float(tally.argmax() in (0, 7, 8)))
+    right = np.isin(answers, (0, 7, 8))
+    mean, _ = majority_at_k(answers, right, k, weights=weights, subsets=200, seed=5)
+    np.testing.assert_allclose(mean, np.reshape(credits, (200, 3)).mean(axis=0))
+
+
 def test_majority_refuses_negative_weights_and_a_single_subset() -> None:
     with pytest.raises(ValueError, match="weight is negative"):
         majority_at_k(["a", "b"], [1, 0], 1, weights=[-0.5, 1.0])
