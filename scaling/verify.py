@@ -34,8 +34,6 @@ def task_of(run: LoadedRun, file: Path | None = None) -> Any:
     """Return the task a run was judged by; file: of its benchmark, whose rows tell the grading."""
     if run.task not in READERS:
         return get_task(run.task, list(dict.fromkeys(run.problems["level"])))
-    if file is None:
-        raise ValueError(f"{run.task} is a benchmark: name its file with --problems-file")
     task = load_benchmark(run.task, file)
     if lost := [name for name in run.problems["id"] if name not in task.rows]:
         raise ValueError(

@@ -10,19 +10,8 @@ import pytest
 
 from scaling.curves import UNITS, curve
 from scaling.figures import Study
-from scaling.figures.explore import (
-    Choice,
-    Explorer,
-    band,
-    code,
-    draw,
-    explore,
-    find,
-    picture,
-    rounds,
-    ticks,
-    view,
-)
+from scaling.figures.explore import Choice, Explorer, code, draw, explore, find, view
+from scaling.figures.screen import band, picture, rounds, ticks
 from scaling.figures.viewer import problems
 from scaling.fits import fit, forecast
 from tests.test_reporting import made
@@ -93,7 +82,7 @@ def test_the_picture_on_the_screen_stands_where_the_numbers_say(study, unit):
     for share in (1.0, 0.3):
         seen = view(study, Choice(best_of(study), unit=unit, share=share))
         x, y, held = np.log10(seen.curve.x), seen.curve.y, len(seen.held_out)
-        found, named = dots(picture(seen)), 1 + (held > 0)  # of the legend
+        found, named = dots(picture(seen.curve, seen.fitted)), 1 + (held > 0)  # of the legend
         panels = found[: len(x)], found[len(x) + named :]
         for panel, value in zip(panels, (y, y - seen.fitted.predict(seen.curve.x)), strict=True):
             assert panel[:, 2].sum() == held
@@ -106,9 +95,10 @@ def test_the_picture_on_the_screen_stands_where_the_numbers_say(study, unit):
 def test_a_picture_without_a_fit_holds_the_curve_alone(study):
     seen = view(study, Choice(best_of(study), law="bnsl", share=0.3))
     assert seen.fitted is None
-    assert len(dots(picture(seen))) == len(seen.curve.x)
+    assert len(dots(picture(seen.curve, seen.fitted))) == len(seen.curve.x)
     free = view(study, Choice(best_of(study), unit="price", prices=(0.0, 0.0)))
-    assert len(dots(picture(free))) == 0, "a budget that costs nothing has no place on a log axis"
+    nowhere = "a budget that costs nothing has no place on a log axis"
+    assert len(dots(picture(free.curve, free.fitted))) == 0, nowhere
 
 
 def test_a_band_taken_in_parts_is_the_band(study):
@@ -183,5 +173,5 @@ def test_a_run_without_an_estimate_says_so_instead_of_failing(study):
         seen = view(empty, Choice(pool.run.path.name, "logprob", "flops"))
     assert np.isnan(seen.curve.y).all()
     assert "no sample was right" in seen.message
-    assert len(dots(picture(seen))) == 0
+    assert len(dots(picture(seen.curve, seen.fitted))) == 0
     assert len(draw(seen).axes) == 2

@@ -110,7 +110,7 @@ class Benchmark:
 
 
 def load_benchmark(
-    name: str, path: str | Path, prompt: str | None = None, newer_than: str = ""
+    name: str, path: str | Path | None, prompt: str | None = None, newer_than: str = ""
 ) -> Benchmark:
     """Return the benchmark in a file, read by `READERS[name]`.
 
@@ -121,6 +121,8 @@ def load_benchmark(
     from scaling.benchmarks.readers import READERS, read_rows
 
     reader = look_up(READERS, name, "benchmark")
+    if not path:
+        raise ValueError(f"{name} is a benchmark: name its file with --problems-file")
     rows, left_out = read_rows(name, Path(path))
     rows, older = newer(rows, newer_than)
     template, notes = read_prompt(prompt or reader.prompt)

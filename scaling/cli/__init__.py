@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-# Before numpy comes: its threads cost our small products more than they bring, and their last bits
+# Set before numpy loads: threads slow our small matrix products down, and change their last bits
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from scaling.cli.options import add_verbs

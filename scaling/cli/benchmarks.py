@@ -29,8 +29,6 @@ def task_of(options: argparse.Namespace) -> Any:
         return task.only(levels) if levels else task
     if name not in READERS and not file:
         return get_task(name, levels)
-    if not file:
-        raise ValueError(f"{name} is a benchmark: name its file with --problems-file")
     task = load_benchmark(name, file, options.prompt, options.newer_than)
     task = task.only(levels) if levels else task
     for why, count in task.left_out.items():
