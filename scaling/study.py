@@ -214,6 +214,7 @@ def collect(
     for future in as_completed(waiting):
         index, name, size = waiting.pop(future)
         samples, told = future.result()
+        del future  # while it is held, Dask draws it again if the worker that drew it dies
         for message, kind in told:
             if message not in heard:  # from every worker, of every unit
                 heard.add(message)

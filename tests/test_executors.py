@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import pickle
 import pwd
 import signal
 import socket
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from shutil import which
 
@@ -29,21 +31,9 @@ PLAN = Plan(chains=8, max_new_tokens=12)
 DRAWN = ["problem", "chain", "step", "answer", "correct", "logprob", "completion_tokens", "text"]
 TESTS = Path(__file__).parent
 PATHS = os.pathsep.join(map(str, (TESTS.parent, TESTS)))  #: so that workers find `Noted`
-HERE = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}
-
-VERB = """
-import pickle, sys
-from argparse import Namespace
-from scaling import cli, study
-work, where, workers = sys.argv[1:]
-class Parser:
-    def parse_args(self, _):
-        return Namespace(run=self.sample)
-    def sample(self, _):
-        study.sample_all([pickle.load(open(work, 'rb'))], int(workers), where)
-cli.build_parser = Parser
-sys.exit(cli.main())
-"""
+FORKS = get_context("forkserver")  #: of processes that find imported what takes them longest
+WARM = [__name__, "scaling.methods", "scaling.engine", "distributed.cli.dask_worker"]
+WARM += ["transformers.models.llama.modeling_llama"]
 
 
 class Noted:
@@ -85,12 +75,45 @@ def sleeper(model: Path, folder: Path) -> Work:
     return work(model, folder / "runs", Noted(folder, slow))
 
 
-def sampling(asked: Work, folder: Path, executor: str, workers: int = 0) -> subprocess.Popen:
-    """Return a process that samples a run as a verb of the command line."""
-    (folder / "work").write_bytes(pickle.dumps(asked))
-    command = [sys.executable, "-c", VERB, folder / "work", executor, str(workers)]
-    root = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(command, env=root, stderr=subprocess.PIPE, text=True)
+@contextmanager
+def forked(what, *arguments):
+    """Yield a process, at the head of a group of its own; kill what is left of the group."""
+    FORKS.set_forkserver_preload(WARM)
+    child = FORKS.Process(target=what, args=arguments)
+    child.start()
+    try:
+        yield child
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.kill()
+        child.join()
+
+
+def verb(folder: Path, asked: Work, executor: str, workers: int, settings: dict[str, str]) -> None:
+    """Sample a run as a verb of the command line; standard error goes to the file `said`."""
+
+    class Parser:
+        def parse_args(self, _):
+            return Namespace(run=lambda _: sample_all([asked], workers, executor))
+
+    os.setsid()
+    os.environ.update(settings)
+    os.dup2(os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    cli.build_parser = Parser
+    sys.exit(cli.main())
+
+
+def sampling(asked: Work, folder: Path, executor: str, workers: int = 0):
+    """Return the context of a process that samples a run."""
+    return forked(verb, folder, asked, executor, workers, dict(os.environ))
+
+
+def ended(client, folder: Path) -> str:
+    """Return what a process said that should end by itself, in failure."""
+    client.join(120)
+    assert client.exitcode == 1
+    return (folder / "said").read_text()
 
 
 def sleeping(folder: Path) -> int:
@@ -121,39 +144,42 @@ def until(condition, seconds: float = 240):
     return value
 
 
+def dask(part: str, *options: str) -> None:
+    """Be a part of a real Dask cluster, as its command line starts it; workers are forked too."""
+    from dask.config import set as configure
+    from distributed.utils import get_mp_context
+
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    configure({"distributed.worker.multiprocessing-method": "forkserver"})
+    get_mp_context().set_forkserver_preload(WARM)
+    import_module(f"distributed.cli.dask_{part}").main([*options, "--no-dashboard"])
+
+
 @contextmanager
-def cluster():
-    """Yield the address of a real Dask scheduler with two workers, and its process."""
+def cluster(workers: int, *options: str):
+    """Yield the address of a real Dask scheduler with workers, and its process."""
     from distributed import Client
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    dask = [sys.executable, "-m"]
-    port = ["--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard"]
-    worker = ["distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-    commands = [[*dask, "distributed.cli.dask_scheduler", *port], *[[*dask, *worker]] * 2]
-    children = [
-        subprocess.Popen(c, env=HERE, stderr=subprocess.DEVNULL, start_new_session=True)
-        for c in commands
-    ]
-    try:
+        port = str(free.getsockname()[1])
+    address = f"tcp://127.0.0.1:{port}"
+    with (
+        forked(dask, "scheduler", "--host", "127.0.0.1", "--port", port) as scheduler,
+        forked(dask, "worker", address, "--nthreads", "1", *options),
+    ):
         with Client(address, timeout=120, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=120)
-        yield address.replace("tcp", "dask"), children[0]
-    finally:
-        for child in reversed(children):
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            client.wait_for_workers(workers, timeout=120)
+        yield address.replace("tcp", "dask"), scheduler
 
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """Yield the address of a real Dask scheduler with two workers."""
+    """Yield the address and the process of a scheduler with two workers, each with its nanny."""
     pytest.importorskip("distributed")
-    with cluster() as (address, _):
-        yield address
+    with cluster(2, "--nworkers", "2") as started:
+        yield started
 
 
 def test_any_executor_draws_what_one_stream_draws_and_shows_how_right_it_is(
@@ -174,16 +200,14 @@ def test_a_killed_worker_and_a_new_client_lose_nothing_and_log_nothing_twice(
     scheduler, alone, tiny_folder, tmp_path
 ):
     """A client is killed among units, its worker inside one; the same call ends in the same run."""
+    address, _ = scheduler
     asked = sleeper(tiny_folder, tmp_path)
-    with sampling(asked, tmp_path, scheduler) as client:
-        try:
-            asleep = sleeping(tmp_path)
-        finally:
-            client.kill()
+    with sampling(asked, tmp_path, address):
+        asleep = sleeping(tmp_path)
     os.kill(asleep, signal.SIGKILL)  # its nanny starts another
     (tmp_path / "killed").touch()
     task = asked.task
-    (run,) = sample_all([asked], executor=scheduler)
+    (run,) = sample_all([asked], executor=address)
     pd.testing.assert_frame_equal(texts(run), texts(alone))
     assert (task.verdicts() == PLAN.chains).all()  # no finished unit was drawn again
     assert len(list(tmp_path.glob("*.txt"))) >= 2
@@ -195,26 +219,28 @@ def test_a_killed_worker_and_a_new_client_lose_nothing_and_log_nothing_twice(
 
 @pytest.mark.timeout(600)
 def test_a_killed_scheduler_is_one_line_and_a_new_one_loses_nothing_and_draws_nothing_twice(
-    alone, tiny_folder, tmp_path
+    scheduler, alone, tiny_folder, tmp_path
 ):
-    """It dies while one unit is being drawn and three are logged; those stay as they are."""
-    pytest.importorskip("distributed")
+    """It dies, the last to need it, while the unit of a worker that died is on another.
+
+    Three units are logged by then; those stay as they are.
+    """
+    address, process = scheduler
     asked = sleeper(tiny_folder, tmp_path)
-    with cluster() as (address, process), sampling(asked, tmp_path, address) as client:
-        try:
-            sleeping(tmp_path)
-            process.kill()
-            said = client.communicate(timeout=120)[1]
-        finally:
-            client.kill()
-    assert client.returncode == 1
+    with sampling(asked, tmp_path, address) as client:
+        first = sleeping(tmp_path)
+        (tmp_path / "asleep").unlink()
+        os.kill(first, signal.SIGKILL)
+        assert sleeping(tmp_path) != first
+        process.kill()
+        said = ended(client, tmp_path)
     assert said.strip().splitlines()[-1] == (
         f"scaling: the scheduler at {address.replace('dask', 'tcp')} is gone; {executors.AGAIN}"
     )
     assert "Traceback" not in said
     before = asked.task.verdicts()
     (tmp_path / "killed").touch()
-    with cluster() as (address, _):
+    with cluster(1, "--no-nanny") as (address, _):
         (run,) = sample_all([asked], executor=address)
     pd.testing.assert_frame_equal(texts(run), texts(alone))
     assert (asked.task.verdicts() == PLAN.chains).all()
@@ -310,17 +336,13 @@ def test_cancelled_slurm_jobs_lose_a_unit_and_the_same_command_goes_on(
     """One job is cancelled inside a unit, which the other takes; then that one is cancelled too."""
     asked = sleeper(tiny_folder, tmp_path)
     with sampling(asked, tmp_path, slurm, 2) as client:
-        try:
-            first = sleeping(tmp_path)
-            (tmp_path / "asleep").unlink()
-            cancel_job_of(first)
-            second = sleeping(tmp_path)
-            assert second != first
-            cancel_job_of(second)
-            said = client.communicate(timeout=120)[1]
-        finally:
-            client.kill()
-    assert client.returncode == 1
+        first = sleeping(tmp_path)
+        (tmp_path / "asleep").unlink()
+        cancel_job_of(first)
+        second = sleeping(tmp_path)
+        assert second != first
+        cancel_job_of(second)
+        said = ended(client, tmp_path)
     assert "every SLURM job has ended, by its time limit or scancel" in said
     (tmp_path / "killed").touch()
     (run,) = sample_all([asked], 1, slurm)
@@ -368,8 +390,12 @@ def test_an_executor_that_is_not_there_is_one_line(where, says, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
-def test_what_two_local_workers_warn_of_is_told_once_in_one_line(tiny_folder, tmp_path, capfd):
+def test_what_two_local_workers_warn_of_is_told_once_in_one_line(
+    tiny_folder, tmp_path, capfd, monkeypatch
+):
     """The card does not say that the model was trained to wait; each of four units notices."""
+    FORKS.set_forkserver_preload(WARM)
+    monkeypatch.setattr(executors, "get_context", lambda _: FORKS)
     asked = ["sample", "--model", str(tiny_folder), "--task", "sums", "--problems", "40"]
     asked += ["--method", "wait", "--steps", "2", "--chains", "2", "--max-new-tokens", "4"]
     asked += ["--runs", str(tmp_path), "--executor", "local", "--workers", "2"]
