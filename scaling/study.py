@@ -276,20 +276,7 @@ def open_log(lm: Any, work: Work) -> Writer:
 def close_log(writer: Writer, work: Work) -> LoadedRun:
     """Return the run, sealed unless samples of it have failed: those can be drawn again."""
     whole = set(units_of(work.problems, work.plan).values()) <= writer.done
-    if whole and not writer.sealed:
-        _check_problems(writer, work)
-    return writer.seal() if whole or writer.sealed else load_run(writer.path)
-
-
-def _check_problems(writer: Writer, work: Work) -> None:
-    """Refuse to seal a run whose units were cut in another size, and so hold too few problems."""
-    there = set(load_run(writer.path, columns=["problem"]).frame["problem"])
-    lost = [problem.id for problem in work.problems if problem.id not in there]
-    if lost:
-        raise ValueError(
-            f"{writer.path} has no sample of {len(lost)} problems, the first {lost[0]}: another "
-            "version cut its units of work in another size; sample into another folder (--runs)"
-        )
+    return writer.seal(whole=True) if whole or writer.sealed else load_run(writer.path)
 
 
 def sample_run(
@@ -448,9 +435,9 @@ def _fill(writer: Writer, lm: Any, work: Work, engine: Any, progress: bool) -> N
             rates += rates_of(samples)
             tokens += sum(sample.completion_tokens for sample in samples)
             passed = time.perf_counter() - started
-            bar.update()
-            bar.set_postfix(
-                accuracy=so_far(rates),
-                samples_per_s=f"{drawn / passed:.0f}",
-                tokens_per_s=f"{tokens / passed:.0f}",
-            )
+            if bar.update():  # it was time to show something
+                bar.set_postfix(
+                    accuracy=so_far(rates),
+                    samples_per_s=f"{drawn / passed:.0f}",
+                    tokens_per_s=f"{tokens / passed:.0f}",
+                )

@@ -6,7 +6,7 @@ step with the folder, and a damaged part is known by its own name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -58,25 +58,40 @@ def read_part(run: Path, stem: str, kind: str) -> pa.Table:
     return from_parquet(path, data, SCHEMAS[kind])
 
 
-def read_parts(run: Path, kinds: Iterable[str], ids: Sequence[str]) -> dict[str, pa.Table]:
-    """Return all parts as one table per kind, sorted by problem (as in `ids`), chain, step."""
+def read_parts(
+    run: Path,
+    kinds: Iterable[str],
+    ids: Sequence[str],
+    known: Mapping[str, dict[str, pa.Table]] = {},  # noqa: B006
+) -> dict[str, pa.Table]:
+    """Return all parts as one table per kind, sorted by problem (as in `ids`), chain, step.
+
+    known: the tables of some parts, by stem, which then are not read.
+    """
     stems = find_parts(run).values()
-    parts = {k: [read_part(run, stem, k) for stem in stems] for k in {"facts", *kinds}}
+    parts = {
+        kind: [known[s][kind] if s in known else read_part(run, s, kind) for s in stems]
+        for kind in {"facts", *kinds}
+    }
     tables = {k: pa.concat_tables([SCHEMAS[k].empty_table(), *parts[k]]) for k in parts}
-    facts = tables["facts"]
-    place = pc.index_in(facts["problem"], pa.array(ids, pa.string())).to_numpy()
-    order = np.lexsort((facts["step"].to_numpy(), facts["chain"].to_numpy(), place))
+    order = np.lexsort(_places(tables["facts"], ids))
     return {kind: tables[kind].take(order).combine_chunks() for kind in kinds}
+
+
+def _places(facts: pa.Table, ids: Sequence[str]) -> tuple[np.ndarray, ...]:
+    """Return step, chain and problem (its place in `ids`, NaN for none) of each row."""
+    problem = pc.index_in(facts["problem"], pa.array(ids, pa.string()))
+    return facts["step"].to_numpy(), facts["chain"].to_numpy(), problem.to_numpy()
 
 
 def check_rows(facts: pa.Table, ids: Sequence[str], what: str) -> None:
     """Refuse rows of an unknown problem, and two rows at the same (problem, chain, step)."""
-    keys = facts.select(KEYS)
-    unknown = keys.filter(pc.invert(pc.is_in(keys["problem"], pa.array(ids, pa.string()))))
-    if unknown.num_rows:
-        raise ValueError(f"{what} has a problem unknown to its run: {unknown['problem'][0]}")
-    counts = keys.group_by(KEYS).aggregate([([], "count_all")])
-    twice = counts.filter(pc.greater(counts["count_all"], 1))
-    if twice.num_rows:
-        row = ", ".join(f"{key} {twice[key][0]}" for key in KEYS)
-        raise ValueError(f"{what} holds {twice.num_rows} samples more than once; the first: {row}")
+    places = _places(facts, ids)
+    unknown = np.flatnonzero(np.isnan(places[-1]))
+    if len(unknown):
+        raise ValueError(f"{what} has a problem unknown to its run: {facts['problem'][unknown[0]]}")
+    ordered = np.stack(places)[:, order := np.lexsort(places)]
+    twice = order[1:][(ordered[:, 1:] == ordered[:, :-1]).all(axis=0)]
+    if len(twice):
+        row = ", ".join(f"{key} {facts[key][twice[0]]}" for key in KEYS)
+        raise ValueError(f"{what} holds {len(twice)} samples more than once; the first: {row}")
