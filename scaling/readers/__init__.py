@@ -35,6 +35,7 @@ MOST = 10_000_000  # samples of a problem that a table of counts may claim
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
              EOFError, NotImplementedError, OSError, csv.Error, struct.error, zlib.error,
              zipfile.BadZipFile)  # fmt: skip
+DECODER = json.JSONDecoder()
 Rows = list[dict[str, Any]]
 Rejected = list[tuple[str, str]]
 
@@ -72,7 +73,8 @@ def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]
             continue
         samples += rows
         places += [where] * len(rows)
-    table = pd.DataFrame({name: [row.get(name) for row in samples] for name in COLUMNS})
+    told = {name: [row.get(name) for row in samples] for name in COLUMNS}
+    table = pd.DataFrame(told, dtype=object)  # no guess at types: it took a sixth of the time
     bare = table["chain"].isna()
     table.loc[bare, "chain"] = table.groupby("problem", sort=False).cumcount()[bare]
     table = table.astype(COLUMNS)
@@ -108,7 +110,7 @@ def _index(value: Any) -> int:
 def _faults(places: list[str], fault: pd.Series, what: str) -> Rejected:
     """Return one sentence per line or entry that holds a sample with the fault."""
     found = Counter(places[i] for i in np.flatnonzero(fault))
-    size = Counter(where for where in places if where in found)
+    size = found and Counter(where for where in places if where in found)
     return [(where, f"{n} of {size[where]} samples {what}") for where, n in found.items()]
 
 
@@ -135,10 +137,21 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         yield from ((f"line {i}", line) for i, line in enumerate(file, 1) if line.strip())
 
 
+def _load_line(line: str) -> Any:
+    """Return a line's record in half the time of `json.loads`, which says what is no JSON."""
+    try:
+        record, end = DECODER.raw_decode(line)
+    except ValueError:
+        return json.loads(line)
+    return json.loads(line) if line[end:].strip(" \t\r\n") else record
+
+
 def _human_eval(record: Any) -> Rows:
     row = {"problem": str(record["task_id"]), "answer": record.get("completion")}
     row["correct"] = _verdict(record["passed"])
-    return [row | ({"chain": _index(record["completion_id"])} if "completion_id" in record else {})]
+    if "completion_id" in record:
+        row["chain"] = _index(record["completion_id"])
+    return [row]
 
 
 def _lm_eval(record: Any) -> Rows:
@@ -261,8 +274,8 @@ def _counted(named: tuple[Any, str | None]) -> Rows:
 
 
 FORMATS = {
-    "human-eval": Format(_lines, json.loads, _human_eval, "*_results.jsonl of human-eval"),
-    "lm-eval": Format(_lines, json.loads, _lm_eval, "samples_*.jsonl of lm-evaluation-harness"),
+    "human-eval": Format(_lines, _load_line, _human_eval, "*_results.jsonl of human-eval"),
+    "lm-eval": Format(_lines, _load_line, _lm_eval, "samples_*.jsonl of lm-evaluation-harness"),
     "inspect": Format(_inspect_samples, json.loads, _inspect, ".eval or .json log of inspect_ai"),
     "monkeys": Format(_yaml_files, _load_yaml, _monkeys, "YAML of large_language_monkeys"),
     "csv": Format(_csv_rows, tuple, _counted, "columns problem, n, c"),
