@@ -273,10 +273,27 @@ def open_log(lm: Any, work: Work) -> Writer:
     )
 
 
-def close_log(writer: Writer, work: Work) -> LoadedRun:
-    """Return the run, sealed unless samples of it have failed: those can be drawn again."""
-    whole = set(units_of(work.problems, work.plan).values()) <= writer.done
-    return writer.seal(whole=True) if whole or writer.sealed else load_run(writer.path)
+def close_log(
+    writer: Writer, work: Work, rest: Mapping[str, Sequence[Sample]] | None = None
+) -> LoadedRun:
+    """Return the run, sealed unless samples of it have failed: those can be drawn again.
+
+    rest: units that are whole and not on the disk; most need no part of their own.
+    """
+    held = dict(rest or {})
+    good = writer.done | {unit for unit in held if not failed(held[unit])}
+    whole = set(units_of(work.problems, work.plan).values()) <= good
+    for unit in [unit for unit in held if not whole or unit + FAILED in writer.done]:
+        write_unit(writer, unit, held.pop(unit))
+    if not (whole or writer.sealed):
+        return load_run(writer.path)
+    try:
+        return writer.seal(held, whole=True)
+    except BaseException:
+        with suppress(OSError):  # a full disk is being told of
+            for unit in set(held) - writer.done:
+                write_unit(writer, unit, held[unit])
+        raise
 
 
 def sample_run(
@@ -299,9 +316,8 @@ def sample_run(
     """
     work = Work("", task, tuple(problems), plan, root, options=tuple(engine_options.items()))
     with open_log(lm, work) as writer:
-        if not writer.sealed:
-            _fill(writer, lm, work, engine, progress)
-        return close_log(writer, work)
+        rest = {} if writer.sealed else _fill(writer, lm, work, engine, progress)
+        return close_log(writer, work, rest)
 
 
 def units_of(problems: Sequence[Problem], plan: Plan) -> dict[str, str]:
@@ -328,11 +344,15 @@ def good_samples(writer, unit: str) -> list[Sample]:
     return [row for row in rows if row.problem not in bad]
 
 
+def failed(samples: Sequence[Sample]) -> bool:
+    """Return whether a sample has failed."""
+    return any(sample.finish.startswith("error") for sample in samples)
+
+
 def write_unit(writer, unit: str, samples: Sequence[Sample]) -> None:
     """Log a unit; one with failed samples under a name of its own, until it is drawn again."""
-    failed = any(sample.finish.startswith("error") for sample in samples)
     before = unit + FAILED if unit + FAILED in writer.done else ""
-    writer.write(unit + FAILED * failed, samples, before)
+    writer.write(unit + FAILED * failed(samples), samples, before)
 
 
 def save_unit(writer, unit: str, samples: Sequence[Sample]) -> None:
@@ -376,30 +396,28 @@ def logged(
 ) -> Generator[list[Sample]]:
     """Yield each problem's samples as they are drawn, and log them.
 
-    A unit is logged when it is whole; those still open every `SAVE` seconds and on the way out.
-    waiting: what the units that are not done have on the disk.
+    Units are logged every `SAVE` seconds and where it ends early, whole or open.
+    waiting: what the units that are not done have on the disk; in the end, whole units that are not
+    on the disk.
     """
     missing = Counter(unit_of[problem] for problem in unit_of if unit_of[problem] in waiting)
     missing.subtract(unit for unit, rows in waiting.items() for _ in {row.problem for row in rows})
-    fresh, saved = set[str](), time.perf_counter()  # open units with more than is on the disk
+    fresh, saved = set[str](), time.perf_counter()  # units with more than is on the disk
 
     def save() -> None:
         for unit in sorted(fresh):
-            save_unit(writer, unit, waiting[unit])
+            if missing[unit]:
+                save_unit(writer, unit, waiting[unit])
+            else:
+                write_unit(writer, unit, waiting.pop(unit))
         fresh.clear()
 
-    for unit in [unit for unit in waiting if not missing[unit]]:
-        write_unit(writer, unit, waiting.pop(unit))  # left between its last problem and its end
     try:
         for problem, samples in drawn:
             unit = unit_of[problem.id]
             waiting[unit] += samples
             missing[unit] -= 1
             fresh.add(unit)
-            if not missing[unit]:
-                write_unit(writer, unit, waiting[unit])
-                fresh.remove(unit)
-                del waiting[unit]
             if time.perf_counter() > saved + SAVE:
                 save()
                 saved = time.perf_counter()
@@ -410,8 +428,10 @@ def logged(
         raise
 
 
-def _fill(writer: Writer, lm: Any, work: Work, engine: Any, progress: bool) -> None:
-    """Draw and log every unit that is not done, and show how far it is."""
+def _fill(
+    writer: Writer, lm: Any, work: Work, engine: Any, progress: bool
+) -> dict[str, list[Sample]]:
+    """Draw and log every unit that is not done, and show how far it is; return the last of them."""
     from scaling.engine import Engine
     from scaling.methods import draw
 
@@ -441,3 +461,4 @@ def _fill(writer: Writer, lm: Any, work: Work, engine: Any, progress: bool) -> N
                     samples_per_s=f"{drawn / passed:.0f}",
                     tokens_per_s=f"{tokens / passed:.0f}",
                 )
+    return waiting

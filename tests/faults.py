@@ -64,7 +64,7 @@ def sample(root: Path, tell: Callable[[str], None]) -> None:
     from scaling.store.writer import Writer
     from scaling.tasks import get_task
 
-    study.UNIT, task, write = 2, get_task("sums"), Writer.write
+    study.UNIT, study.SAVE, task, write = 2, 0, get_task("sums"), Writer.write
 
     def told(writer: Writer, unit: str, samples: Any, *rest: str) -> None:
         write(writer, unit, samples, *rest)
@@ -117,7 +117,7 @@ def template() -> Path:
 
     folder, seal = Path(tempfile.mkdtemp(prefix="kit-faults-")), Writer.seal
     with tempfile.TemporaryDirectory() as aside:
-        Writer.seal = lambda writer: None  # type: ignore[method-assign,assignment,return-value]
+        Writer.seal = lambda *_, **__: None  # type: ignore[method-assign,assignment,return-value]
         sample(Path(aside), lambda _: None)
         Writer.seal = seal  # type: ignore[method-assign]
         shutil.copytree(Path(aside) / "runs", folder / "open" / "runs")

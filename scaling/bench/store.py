@@ -7,6 +7,7 @@ Not here: the speed of sampling (`bench`).
 
 from __future__ import annotations
 
+import gc
 import pickle
 import random
 import resource
@@ -41,6 +42,7 @@ def sample(problem: str, chain: int, rng: random.Random) -> Sample:
 
 def cpu(call: Callable[[], Any]) -> float:
     """Return the seconds of CPU that a call takes."""
+    gc.collect()
     start = time.process_time()
     call()
     return time.process_time() - start
@@ -61,7 +63,7 @@ class Replay:
             yield job, 0, self.said[job[:2]]
 
 
-def beside_sampling(model: str, problems: int, pairs: int = 7) -> None:
+def beside_sampling(model: str, problems: int, pairs: int = 21) -> None:
     """Print what a log adds to the CPU time of sampling: with it and without, in turns.
 
     Both are timed on what the engine has said already: the log is what differs, and the noise of

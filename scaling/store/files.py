@@ -132,10 +132,11 @@ def to_parquet(table: pa.Table, small: bool = True) -> bytes:
     pq.write_table(
         table,
         sink,
-        compression="zstd",
-        compression_level=9 if small else 3,
+        compression="zstd" if small else "snappy",
+        compression_level=9 if small else None,
         use_byte_stream_split=floats if small else False,
         use_dictionary=rest if small else False,
+        write_statistics=small,
     )
     return bytes(sink.getvalue())
 

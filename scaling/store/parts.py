@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -62,18 +63,16 @@ def read_parts(
     run: Path,
     kinds: Iterable[str],
     ids: Sequence[str],
-    known: Mapping[str, dict[str, pa.Table]] = {},  # noqa: B006
+    more: Mapping[str, pa.Table] = MappingProxyType({}),
 ) -> dict[str, pa.Table]:
     """Return all parts as one table per kind, sorted by problem (as in `ids`), chain, step.
 
-    known: the tables of some parts, by stem, which then are not read.
+    more: further rows, by kind.
     """
     stems = find_parts(run).values()
-    parts = {
-        kind: [known[s][kind] if s in known else read_part(run, s, kind) for s in stems]
-        for kind in {"facts", *kinds}
-    }
-    tables = {k: pa.concat_tables([SCHEMAS[k].empty_table(), *parts[k]]) for k in parts}
+    parts = {k: [read_part(run, stem, k) for stem in stems] for k in {"facts", *kinds}}
+    first = {k: more.get(k, SCHEMAS[k].empty_table()) for k in parts}
+    tables = {k: pa.concat_tables([first[k], *parts[k]]) for k in parts}
     order = np.lexsort(_places(tables["facts"], ids))
     return {kind: tables[kind].take(order).combine_chunks() for kind in kinds}
 

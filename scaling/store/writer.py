@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from scaling import provenance
@@ -22,7 +23,6 @@ from scaling.store.manifest import FORMAT, identity_of, read_manifest, seal_hash
 from scaling.store.parts import FOLDER, check_rows, find_parts, read_part, read_parts, write_part
 from scaling.store.reader import LoadedRun, load_run
 
-KEPT = 2**26  #: bytes of written units that a writer remembers, so that sealing need not read them
 LONGEST_UNIT = 180  #: characters of a unit's name once quoted; file systems end at 255
 
 
@@ -111,7 +111,6 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         self.done = set(manifest.get("units", ())) | set(find_parts(path))
         self._manifest = manifest
         self._ids = ids
-        self._kept: dict[str, dict[str, pa.Table]] = {}  # by stem, what this session has written
         self._handle: int | None = lock
 
     def __exit__(self, *_: object) -> None:
@@ -145,16 +144,10 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         check_rows(tables["facts"], self._ids, f"unit {unit!r}")
         old = find_parts(self.path).get(instead_of) if instead_of else None
         new = write_part(self.path, unit, tables)
-        self._keep(new, tables)
         if old and old != new:
             for kind in ("facts", "text"):
                 (self.path / FOLDER / f"{old}.{kind}.parquet").unlink()
         self.done = self.done - {instead_of} | {unit}
-
-    def _keep(self, stem: str, tables: dict[str, pa.Table]) -> None:
-        self._kept[stem] = tables
-        if sum(t.nbytes for kept in self._kept.values() for t in kept.values()) > KEPT:
-            self._kept.clear()
 
     def note(self, **facts: Any) -> None:
         """Add JSON-ready facts to what the manifest tells of this session."""
@@ -169,24 +162,29 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         rows = zip(tables["facts"].to_pylist(), texts, strict=True)
         return [Sample(**row, text=text) for row, text in rows]
 
-    def seal(self, whole: bool = False) -> LoadedRun:
+    def seal(
+        self, rest: Mapping[str, Sequence[Sample]] = MappingProxyType({}), whole: bool = False
+    ) -> LoadedRun:
         """Merge the parts, hash, close for good; return the run. Repeating it changes nothing.
 
-        whole: refuse, with ValueError, while a problem has no sample.
+        rest: units that were not written, and go into the merged files straight away. whole:
+        refuse, with ValueError, while a problem has no sample.
 
         The manifest's rename is the moment of sealing: a crash before it leaves the run open and
         whole, a crash after it leaves parts that nothing reads and the next `seal` removes.
         """
         if not self.sealed:
             self._check_open()
-            self._manifest = self._merge(whole)
+            self._manifest = self._merge(rest, whole)
             write_manifest(self.path, self._manifest)
         shutil.rmtree(self.path / FOLDER, ignore_errors=True)
         return load_run(self.path)
 
-    def _merge(self, whole: bool) -> dict[str, Any]:
+    def _merge(self, rest: Mapping[str, Sequence[Sample]], whole: bool) -> dict[str, Any]:
         """Write the merged files; return the manifest that seals them."""
-        tables = read_parts(self.path, SCHEMAS, self._ids, self._kept)
+        rows, units = list(chain.from_iterable(rest.values())), ", ".join(rest)
+        more = {k: table_of(rows, schema, f"units {units}") for k, schema in SCHEMAS.items()}
+        tables = read_parts(self.path, SCHEMAS, self._ids, more)
         check_rows(tables["facts"], self._ids, str(self.path))
         there = set(pc.unique(tables["facts"]["problem"]).to_pylist())
         if whole and (lost := [name for name in self._ids if name not in there]):
@@ -200,7 +198,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             "status": "sealed",
             "n_samples": tables["facts"].num_rows,
             "n_errors": failed or 0,
-            "units": sorted(self.done),
+            "units": sorted(self.done | set(rest)),
             "files": self._manifest["files"] | files,
         }
         return manifest | {"sha256": seal_hash(manifest)}
