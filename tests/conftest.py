@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,29 @@ def tiny_folder(tmp_path_factory) -> Path:
         skills=["revision"],
     )
     return folder
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have intervals of fifty replicates, for tests that look at what is drawn, not at how wide."""
+    from scaling import intervals
+    from scaling.curves import policy, revisions
+
+    weights = intervals.problem_weights
+
+    def few(problems: int, replicates: int = 50, *rest: Any, **options: Any) -> Any:
+        return weights(problems, min(replicates, 50), *rest, **options)
+
+    for module in (intervals, policy, revisions):
+        monkeypatch.setattr(module, "problem_weights", few)
+
+
+@pytest.fixture
+def svg_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have figures saved in their cheapest format alone, for tests that do not open them."""
+    from scaling.figures import plots
+
+    monkeypatch.setattr(plots, "FORMATS", {"svg": plots.FORMATS["svg"]})
 
 
 # Files whose tests share servers, workers or runs stay whole; the longest begin first

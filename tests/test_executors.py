@@ -11,9 +11,8 @@ import sys
 import time
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from shutil import which
 
@@ -26,14 +25,12 @@ from scaling.records import Plan
 from scaling.store import load_run
 from scaling.study import Work, sample_all, sample_run, so_far, units_of
 from scaling.tasks import get_task
+from tests.forks import FORKS, WARM, forked
 
 PLAN = Plan(chains=8, max_new_tokens=12)
 DRAWN = ["problem", "chain", "step", "answer", "correct", "logprob", "completion_tokens", "text"]
 TESTS = Path(__file__).parent
 PATHS = os.pathsep.join(map(str, (TESTS.parent, TESTS)))  #: so that workers find `Noted`
-FORKS = get_context("forkserver")  #: of processes that find imported what takes them longest
-WARM = [__name__, "scaling.methods", "scaling.engine", "distributed.cli.dask_worker"]
-WARM += ["transformers.models.llama.modeling_llama"]
 
 
 class Noted:
@@ -75,21 +72,6 @@ def sleeper(model: Path, folder: Path) -> Work:
     return work(model, folder / "runs", Noted(folder, slow))
 
 
-@contextmanager
-def forked(what, *arguments):
-    """Yield a process, at the head of a group of its own; kill what is left of the group."""
-    FORKS.set_forkserver_preload(WARM)
-    child = FORKS.Process(target=what, args=arguments)
-    child.start()
-    try:
-        yield child
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.kill()
-        child.join()
-
-
 def verb(folder: Path, asked: Work, executor: str, workers: int, settings: dict[str, str]) -> None:
     """Sample a run as a verb of the command line; standard error goes to the file `said`."""
 
@@ -97,7 +79,6 @@ def verb(folder: Path, asked: Work, executor: str, workers: int, settings: dict[
         def parse_args(self, _):
             return Namespace(run=lambda _: sample_all([asked], workers, executor))
 
-    os.setsid()
     os.environ.update(settings)
     os.dup2(os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     cli.build_parser = Parser
@@ -149,7 +130,6 @@ def dask(part: str, *options: str) -> None:
     from dask.config import set as configure
     from distributed.utils import get_mp_context
 
-    os.setsid()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     configure({"distributed.worker.multiprocessing-method": "forkserver"})
     get_mp_context().set_forkserver_preload(WARM)
@@ -394,7 +374,6 @@ def test_what_two_local_workers_warn_of_is_told_once_in_one_line(
     tiny_folder, tmp_path, capfd, monkeypatch
 ):
     """The card does not say that the model was trained to wait; each of four units notices."""
-    FORKS.set_forkserver_preload(WARM)
     monkeypatch.setattr(executors, "get_context", lambda _: FORKS)
     asked = ["sample", "--model", str(tiny_folder), "--task", "sums", "--problems", "40"]
     asked += ["--method", "wait", "--steps", "2", "--chains", "2", "--max-new-tokens", "4"]

@@ -26,16 +26,11 @@ from scaling.records import Plan
 from scaling.store import load_run
 from scaling.study import sample_run
 from scaling.tasks import get_task
+from tests.forks import command, forked
 
 PLAN = Plan(chains=8, max_new_tokens=12)
 REVISE = Plan(method="revision", chains=2, steps=3, max_new_tokens=12)
 DRAWN = ["problem", "chain", "step", "answer", "correct", "logprob", "completion_tokens", "text"]
-
-KILLED = """
-import sys; from pathlib import Path
-from tests.test_study import PLAN, draw_one
-draw_one(Path(sys.argv[1]), Path(sys.argv[2]), 40, chains=64)
-"""
 
 
 def draw_one(model: Path, root: Path, problems: int = 12, task: str = "sums", **changes):
@@ -43,6 +38,12 @@ def draw_one(model: Path, root: Path, problems: int = 12, task: str = "sums", **
     task = get_task(task)
     plan = replace(PLAN, **changes)
     return sample_run(load_lm(model), task, task.problems(problems), plan, root, progress=False)
+
+
+def draw_at_once(model: Path, root: Path) -> None:
+    """Draw 40 problems, each logged as soon as it is drawn."""
+    study.SAVE = 0
+    draw_one(model, root, 40, chains=64)
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +63,15 @@ def pools(runs):
 
 def test_a_run_killed_again_and_again_ends_in_the_samples_of_an_unbroken_one(tiny_folder, tmp_path):
     whole = draw_one(tiny_folder, tmp_path / "whole", 40, chains=64)
-    command = [sys.executable, "-c", KILLED, str(tiny_folder), str(tmp_path / "broken")]
-    root = Path(__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     for _ in range(2):
-        child = subprocess.Popen(command, env=environment, cwd=root)
-        until = time.time() + 60
         parts = len(list((tmp_path / "broken").glob("*/parts/*.parquet")))
-        while time.time() < until and child.poll() is None:
-            if len(list((tmp_path / "broken").glob("*/parts/*.parquet"))) > parts:
-                break  # a unit has just been written: the next is being drawn
-            time.sleep(0.005)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        with forked(draw_at_once, tiny_folder, tmp_path / "broken") as child:
+            until = time.time() + 60
+            while time.time() < until and child.is_alive():
+                if len(list((tmp_path / "broken").glob("*/parts/*.parquet"))) > parts:
+                    break  # a unit has just been written: the next is being drawn
+                time.sleep(0.005)
+            assert child.is_alive()
     resumed = draw_one(tiny_folder, tmp_path / "broken", 40, chains=64)
     names = {run.path.name for run in (whole, resumed)}
     assert len(names) == 1
@@ -299,10 +296,13 @@ def run_main(*arguments) -> int:
         return int(leave.code or 0)
 
 
-def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path):
-    command = [sys.executable, "-m", "scaling", "study", "--models", str(tiny_folder.parents[1])]
-    command += ["--preset", "tiny", "--workers", "1", "--out", str(tmp_path)]
-    subprocess.run(command, env=os.environ | {"SCALING_REPLICATES": "50"}, check=True)
+def main_job(model: Path, out: Path) -> list[object]:
+    """Return the words of the main job at its smallest."""
+    return ["study", "--models", model.parents[1], "--preset", "tiny", "--workers", 1, "--out", out]
+
+
+def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, quick):
+    assert run_main(*main_job(tiny_folder, tmp_path)) == 0
     table = pd.read_csv(tmp_path / "accuracy.csv")
     assert list(table.columns) == COLUMNS
     assert {"best_of_n", "revision", "revision+verdict"} <= set(table["method"])
@@ -312,27 +312,22 @@ def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path):
 
 
 def test_an_interrupted_main_job_says_so_and_keeps_what_it_had(tiny_folder, tmp_path):
-    command = [sys.executable, "-m", "scaling", "study", "--models", str(tiny_folder.parents[1])]
-    command += ["--preset", "tiny", "--workers", "1", "--out", str(tmp_path)]
-    child = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    until = time.time() + 120
-    while time.time() < until and not list((tmp_path / "runs").glob("*/parts/*facts*")):
-        time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
-    _, shown = child.communicate(timeout=60)
-    assert child.returncode == 130
+    words = main_job(tiny_folder, tmp_path)
+    with forked(command, tmp_path / "said", *words) as child:
+        until = time.time() + 120
+        while time.time() < until and not list((tmp_path / "runs").glob("*/parts/*facts*")):
+            time.sleep(0.02)
+        os.kill(child.pid, signal.SIGINT)
+        child.join(60)
+        assert child.exitcode == 130
+    shown = (tmp_path / "said").read_text()
     assert "interrupted; the same command goes on" in shown
     assert "Traceback" not in shown
     assert list((tmp_path / "runs").rglob("*.parquet"))
 
 
 def test_stopped_and_unfinished_runs_are_left_out_of_figures_by_a_line_each(
-    runs, tiny_folder, tmp_path, capsys
+    runs, tiny_folder, tmp_path, capsys, quick, svg_only
 ):
     """One run of --stop-after-correct, or one interrupted, once failed the figures of all."""
 

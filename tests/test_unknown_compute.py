@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,12 +17,7 @@ from scaling.figures import FIGURES, Study, model_name, size_name
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import open_run
 
-QUICK = os.environ | {"SCALING_REPLICATES": "50"}
-
-
-def verb(*words: object) -> None:
-    """Run the command line, with few replicates; it must succeed."""
-    subprocess.run([sys.executable, "-m", "scaling", *map(str, words)], env=QUICK, check=True)
+pytestmark = pytest.mark.usefixtures("quick", "svg_only")
 
 
 def log(root: Path, card: ModelCard, rate: float, chains: int = 8) -> None:
@@ -60,12 +52,13 @@ TRAINED = [
 def test_figures_and_report_are_drawn_whatever_is_unknown_of_a_model(cards, tmp_path):
     for i, card in enumerate(cards):
         log(tmp_path / "runs", card, 0.1 * (i + 1))
-    verb("figures", "--runs", tmp_path / "runs", "--figures", tmp_path / "figures")
+    figures = ["figures", "--runs", tmp_path / "runs", "--figures", tmp_path / "figures"]
+    assert main([str(word) for word in figures]) == 0
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert {"coverage", "methods", "two_panels", "policy"} <= drawn
     assert ("plane" in drawn) == (len(cards) > 5)  # a plane takes three points and a training axis
-    runs = sorted((tmp_path / "runs").iterdir())
-    verb("report", *runs, "-o", tmp_path / "report")
+    runs = [str(path) for path in sorted((tmp_path / "runs").iterdir())]
+    assert main(["report", *runs, "-o", str(tmp_path / "report")]) == 0
 
 
 def test_what_is_unknown_is_left_out_of_a_name_and_comes_first_in_order(tmp_path):

@@ -23,6 +23,12 @@ from scaling.store.files import sha256, write_files
 
 REDRAW = "python -m scaling figures"
 STYLE = Path(__file__).with_name("paper.mplstyle")
+#: of a saved figure, each without the date
+FORMATS: dict[str, dict[str, None]] = {
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+    "png": {},
+}
 COLUMN, PAGE = 3.25, 6.75  #: widths in inches
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -239,13 +245,12 @@ def save(
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [folder / f"{name}.{suffix}" for suffix in ("pdf", "svg", "png")]
-    dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
+    drawn = {folder / f"{name}.{suffix}": dates for suffix, dates in FORMATS.items()}
     files: dict[Path, bytes] = {}
     with style():
-        for path in drawn:
+        for path, dates in drawn.items():
             held = io.BytesIO()
-            fig.savefig(held, format=path.suffix[1:], metadata=dates[path.suffix])
+            fig.savefig(held, format=path.suffix[1:], metadata=dates)
             files[path] = held.getvalue()
     plt.close(fig)
     sidecar = {
