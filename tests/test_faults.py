@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from scaling.records import Plan
 from scaling.store import LoadedRun, load_run, load_runs
 from scaling.store.parts import find_parts
 from scaling.tasks import get_task
-from tests.faults import ROOT, warm_process
+from tests.faults import warm_process
+from tests.forks import forked
 
 PLAN = Plan(chains=4, max_new_tokens=12)
 DRAWN = ["problem", "chain", "step", "text", "answer", "correct", "logprob", "completion_tokens"]
@@ -197,50 +197,43 @@ def test_a_clock_that_jumps_changes_no_sample(
     pd.testing.assert_frame_equal(drawn(run), drawn(whole))
 
 
-STARVED = """
-import resource, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from scaling.engine.schedule import Schedule
-evict, rows = Schedule._evict, []
-def seen(self):
-    rows.append(self.max_rows)
-    evict(self)
-Schedule._evict = seen
-model, root, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-from scaling import study
-study.UNIT = 2
-from scaling.models import load_lm
-from scaling.tasks import get_task
-from tests.test_faults import PLAN
-lm, task = load_lm(model), get_task("sums")  # loading starts threads, which take address space
-asked = (lm, task, task.problems(8), PLAN)
-study.sample_run(*asked, root / "warm", progress=False, max_rows=2)
-size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + limit, size + limit))
-rows.clear()
-options = dict(max_rows=1 << 17, memory_cap=1 << 40, **{ENGINE})
-print(study.sample_run(*asked, root / "starved", progress=False, **options).path)
-print(min(rows))
-"""
+def starve(model: Path, root: Path, limit: int, told: Path, **options: Any) -> None:
+    """Draw the run with little address space left; tell its folder and the smallest batch."""
+    import resource
+
+    import torch
+
+    from scaling.engine.schedule import Schedule
+
+    torch.set_num_threads(1)
+    study.UNIT, evict, rows = 2, Schedule._evict, []
+
+    def seen(self: Schedule) -> None:
+        rows.append(self.max_rows)
+        evict(self)
+
+    Schedule._evict = seen  # type: ignore[method-assign]
+    lm, task = load_lm(model), get_task("sums")  # loading starts threads, which take address space
+    asked = (lm, task, task.problems(8), PLAN)
+    study.sample_run(*asked, root / "warm", progress=False, max_rows=2)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + limit, size + limit))
+    rows.clear()
+    options |= {"max_rows": 1 << 17, "memory_cap": 1 << 40}
+    run = study.sample_run(*asked, root / "starved", progress=False, **options)
+    told.write_text(f"{run.path} {min(rows)}")
 
 
 @posix
-@pytest.mark.parametrize("engine", ["{}", "{'native': False}"])
+@pytest.mark.parametrize("native", [True, False])
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_ends_in_the_same_samples(
-    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, engine: str
+    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, native: bool
 ) -> None:
-    code = STARVED.replace("{ENGINE}", engine)
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_folder), str(tmp_path), str(150 << 20)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    path, rows = done.stdout.split()
+    asked = tiny_folder, tmp_path, 150 << 20, tmp_path / "told"
+    with forked(partial(starve, native=native), *asked) as child:
+        child.join(200)
+        assert child.exitcode == 0
+    path, rows = (tmp_path / "told").read_text().split()
     assert int(rows) < 1 << 16, "the batch was halved at least twice"
     found, wanted = drawn(load_run(Path(path))), drawn(whole)
     exact = [name for name in DRAWN if name != "logprob"]
