@@ -158,6 +158,34 @@ def hung_up(handler: Handler, body: dict[str, Any]) -> bool:
     return first
 
 
+def chunked(handler: Handler, body: dict[str, Any]) -> bool:
+    """Tell the length of an answer piece by piece."""
+    data = json.dumps(handler.answer(body)).encode()
+    pieces = [b"%x;a=b\r\n%s\r\n" % (len(part), part) for part in (data[:7], data[7:])]
+    handler.send_response(200)
+    handler.send_header("transfer-encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"".join(pieces) + b"0\r\nx-trailer: 1\r\n\r\n")
+    return True
+
+
+def unframed(handler: Handler, body: dict[str, Any]) -> bool:
+    """End an answer by hanging up."""
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(json.dumps(handler.answer(body)).encode())
+    handler.cut()
+    return True
+
+
+def hesitant(handler: Handler, body: dict[str, Any]) -> bool:
+    """Say "go on" first, and hang up after every answer."""
+    handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    handler.reply(200, handler.answer(body), connection="close")
+    handler.cut()
+    return True
+
+
 def same(handler: Handler, body: dict[str, Any]) -> bool:
     """Ignore the seed, as a server does that decodes greedily."""
     handler.reply(200, handler.answer(body | {"seed": 0}))

@@ -103,6 +103,25 @@ def test_a_fault_that_passes_costs_a_retry_and_changes_no_sample(fault):
     }
 
 
+@pytest.mark.parametrize("way", ["chunked", "unframed", "hesitant"])
+def test_however_an_answer_is_framed_it_is_read_at_the_first_try(way):
+    with serve() as (url, _):
+        plain = drawn(url)
+    with serve(getattr(faulty_server, way)) as (url, _):
+        found = drawn(url, tries=1)
+    assert {at: done.tokens for at, done in found.items()} == {
+        at: done.tokens for at, done in plain.items()
+    }
+
+
+def test_a_client_that_was_closed_opens_again():
+    with serve() as (url, _):
+        client = Client(url, tries=1)
+        for _ in range(2):
+            with client:
+                assert served_names(client) == ["toy"]
+
+
 def test_where_n_is_honoured_a_prompt_is_sent_once_and_each_choice_is_counted():
     with serve(honours_n=True) as (url, state):
         found = drawn(url)
