@@ -427,6 +427,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--judged", type=int, default=10_000, help="by math-verify, in a process")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="so many inputs of each")
     parser.add_argument("--only", nargs="+", help="rows of the table, by name; default: all")
     options = parser.parse_args()
     jobs = {name: partial(attack, name, options.inputs) for name in RIGHT if name in TASKS}
@@ -435,12 +436,17 @@ def main() -> None:
     symbolic = partial(attack_scorer, "math", options.judged, cases=symbolic_case)
     jobs["benchmarks, math by math-verify"] = symbolic
     same_mathematics("x", "x")  # the start of a process is no answer's time
+    words = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
     for name in options.only or jobs:
-        killed = judge().killed
-        row = jobs[name]() | {"killed": judge().killed - killed}
-        print(name, row)
-        words = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
-        note("fuzz", words, {name: row})
+        row: dict[str, Any] = {}
+        for seed in options.seeds:  # noted after each, so that hours can be cut short
+            killed = judge().killed
+            found = jobs[name](seed=seed) | {"killed": judge().killed - killed}
+            sums = {what: row.get(what, 0) + value for what, value in found.items()}
+            slowest = max(found["slowest (s)"], row.get("slowest (s)", 0.0))
+            row = sums | {"slowest (s)": slowest}
+            print(name, seed, row, flush=True)
+            note("fuzz", words, {name: row})
 
 
 if __name__ == "__main__":
