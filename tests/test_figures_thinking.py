@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scaling.figures import FIGURES, Study, draw_all
-from scaling.figures.thinking import LOG_LINE, best_within, direct_pools, families, reward_curve
+from scaling.figures.thinking import (
+    LOG_LINE,
+    best_within,
+    chosen_within,
+    comparable,
+    direct_pools,
+    families,
+    offers,
+    reward_curve,
+    side_by_side,
+    with_beside,
+)
 from scaling.fits import fit
+from scaling.intervals import Estimate, difference, mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.study import sample_run
 from scaling.tasks import get_task
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_line_is_that_of_least_squares():
@@ -46,17 +61,21 @@ def test_the_best_of_many_equal_offers_is_no_better_than_one():
 
 @pytest.fixture(scope="module")
 def study(tiny_folder, tmp_path_factory) -> Study:
-    """Return three checkpoints of a made-up reward phase, and a direct model."""
+    """Return three checkpoints of a made-up reward phase, and a direct model.
+
+    Beside them a thinker with less pre-training.
+    """
     lm, root = load_lm(tiny_folder), tmp_path_factory.mktemp("runs")
     lm = replace(lm, skills=("thinking",))
     task = get_task("countdown", ("3x20",))
     problems = task.problems(4)
     think = Plan("thinking", chains=2, steps=4, max_new_tokens=16)
     names = {"start": 1e9, "grpo/1e8": 1.1e9, "grpo/2e8": 1.2e9, "grpo/1e9": 2e9}
-    for name, flops in names.items():
-        card = replace(lm.card, name=f"thinking/tiny/{name}", train_flops=flops)
-        made = replace(lm, card=card)
-        sample_run(made, task, problems, think, root, progress=False, device="cpu")
+    made = [(root, f"tiny/{name}", flops) for name, flops in names.items()]
+    for folder, name, flops in (*made, (root / "thinking", "tiny-1e8/grpo/1e9", 1.1e9)):
+        card = replace(lm.card, name=f"thinking/{name}", train_flops=flops)
+        other = replace(lm, card=card)
+        sample_run(other, task, problems, think, folder, progress=False, device="cpu")
     plain = Plan(chains=2, max_new_tokens=8)
     sample_run(lm, task, problems, plain, root, progress=False, device="cpu")
     return Study.load(root)
@@ -73,13 +92,35 @@ def test_the_figures_draw_from_small_runs(study, tmp_path, svg_only):
     written = draw_all(study, tmp_path, ["o1_two_panels", "compute_mix"])
     assert len(written) == 4
     facts = json.loads((tmp_path / "compute_mix.json").read_text())["facts"]
-    (plain,) = study.select("countdown")
-    assert facts["direct"] == {plain.run.path.name: plain.run.sha256}
+    (other,) = with_beside(study).pools[len(study.pools) :]
+    assert facts["beside"] == {other.run.path.name: other.run.sha256}
     assert {name.rpartition(" at ")[0] for name in facts} - {""} == {
         "direct: pre-training",
         "thinking: imitation",
         "thinking: GRPO",
+        "thinking: GRPO after 1e8",
     }
+
+
+def test_traces_side_by_side_cost_the_prompt_once_and_each_its_own_thinking(study):
+    (_, thinker) = comparable(study, "thinking", families(study)["imitation"][0])[:2]
+    k = thinker.budgets()
+    for step in range(len(k)):
+        traces, spent = side_by_side(thinker, step), {}
+        for unit in ("flops", "tokens"):
+            one, two = traces.cost(unit, np.array([1, 2])).T
+            shared = traces.costs[unit][0]
+            np.testing.assert_allclose(one, thinker.cost(unit, k)[:, step])
+            np.testing.assert_allclose(two - shared, 2 * (one - shared))
+            spent[unit] = two
+        frame = thinker.run.frame.query("step == @step")
+        asked = thinker.run.frame.query("step == @thinker.run.plan.steps - 1").prompt_tokens
+        whole = (frame.prompt_tokens + frame.completion_tokens).to_numpy() - asked.to_numpy()
+        prompt = asked.to_numpy().reshape(4, 2)[:, 0]
+        np.testing.assert_allclose(spent["tokens"], prompt + whole.reshape(4, 2).sum(axis=1))
+        np.testing.assert_allclose(
+            traces.values("majority", np.array([1])), thinker.values("last", k)[:, [step]]
+        )
 
 
 def test_only_direct_models_on_the_thinkers_problems_are_compared_with_them(study):
@@ -92,3 +133,69 @@ def test_only_direct_models_on_the_thinkers_problems_are_compared_with_them(stud
 def test_figures_are_none_without_thinkers(study):
     without = Study(tuple(study.select("countdown")))
     assert FIGURES["o1_two_panels"](without) is FIGURES["compute_mix"](without) is None
+
+
+def test_what_to_buy_is_as_told_in_the_notebook():
+    """The runs of `data/runs/thinking` are read as the figure reads them."""
+    page = json.loads((ROOT / "notebooks/07_learning_to_think.ipynb").read_text(encoding="utf-8"))
+    text = " ".join("".join(cell["source"]) for cell in page["cells"]).replace("\n", " ")
+    study = with_beside(Study.load(ROOT / "data/runs"))
+    start = families(study)["imitation"][0]
+    pools = [p for way in ("best_of_n", "thinking") for p in comparable(study, way, start)]
+    named = {pool.run.card.name: pool for pool in pools}
+    last, weak = (side_by_side(named[f"thinking/0.1M{x}/grpo/3e12"], 6) for x in ("", "-3e13"))
+    plain, weaker = named["ladder/0.1M/1e14"], named["ladder/0.1M/3e13"]
+    sharp, sharper = (named[f"thinking/0.1M{x}/direct-grpo/3e12"] for x in ("", "-3e13"))
+    chosen = [value_at(pool, "logprob", 4) for pool in (last, weak)]
+    many = [value_at(pool, "logprob", 16) for pool in (plain, weaker)]
+    once = [value_at(pool, "oracle", 1).mean() for pool in (weaker, sharper, plain)]
+    whole = mean_interval(chosen[0])
+    gains = [difference(value_at(a, "oracle", 1), value_at(b, "oracle", 1))
+             for a, b in ((sharp, plain), (sharper, weaker))]  # fmt: skip
+    cover = [value_at(pool, "oracle", 16).mean() for pool in (sharp, weaker, sharper)]
+    times = last.cost("flops", np.array([4])).mean() / plain.cost("flops", np.array([16])).mean()
+    best = mixes(pools, 1e5, np.array([6e13, 9.5e13, 2e14]))
+    assert told(best[0]) == told(best[1])
+    begun, ended = (value_at(side_by_side(named[f"thinking/0.1M-3e13/{x}"], 6), "oracle", 1).mean()
+                    for x in ("start", "grpo/3e12"))  # fmt: skip
+    assert ended < value_at(weaker, "logprob", 8).mean()
+    claims = (
+        f"four is right {dot(whole.value)} [{dot(whole.low)}, {dot(whole.high)}] of the time "
+        f"(a vote: {dot(value_at(last, 'majority', 4).mean())}), "
+        f"{told(difference(chosen[0], many[0]))} above sixteen direct answers, for {times:.1f} "
+        "times their test FLOPs",
+        f"after 3×10¹² {told(gains[0])}, and coverage {dot(cover[0], 3)}",
+        f"from {dot(once[0])} to {dot(once[1])}, by {told(gains[1])}",
+        f"alone reach ({dot(once[2])}); coverage of 16 falls from "
+        f"{dot(cover[1], 3)} to {dot(cover[2], 3)}",
+        f"goes from {dot(begun)} to {dot(ended)} with one trace",
+        f"right {dot(chosen[1].mean())} of the time, {told(difference(chosen[1], many[1]))} above "
+        "sixteen answers",
+        f"256 tokens: {dot(chosen[1].mean())}, {told(best[0])} above the best direct offer",
+        f"a difference of {told(best[2])}",
+    )
+    assert [claim for claim in claims if claim not in text] == []
+
+
+def value_at(pool, selector: str, k: int) -> np.ndarray:
+    return pool.values(selector, np.array([k]))[:, 0]
+
+
+def mixes(pools, queries: float, totals: np.ndarray) -> list[Estimate]:
+    """Return at each total the best of thinking less the best direct offer."""
+    sides = []
+    for kind in ("thinking", "best_of_n"):
+        found = list(offers([pool for pool in pools if pool.label == kind]).values())
+        cost = np.concatenate([cost for cost, _ in found]) @ [1, queries]
+        sides.append(chosen_within(cost, np.concatenate([v for _, v in found], axis=1), totals))
+    return [difference(*(side[:, i] for side in sides)) for i in range(len(totals))]
+
+
+def dot(share: float, digits: int = 2) -> str:
+    return f"{share:.{digits}f}".replace("0.", ".", 1)
+
+
+def told(found: Estimate) -> str:
+    """Return a difference with its interval, as the notebook states it."""
+    value, low, high = (dot(float(x), 3) for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"

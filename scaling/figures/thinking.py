@@ -1,13 +1,15 @@
 """The figures of learning to think: the two panels of o1, and what mix of compute is best.
 
 Rewarded checkpoints are told apart by their cards: `thinking/0.1M/start` imitates, and
-`thinking/0.1M/grpo/3e12` has had so many FLOPs of reward more. Reads logs only, draws, never fits
-by other means than `fits`; `figures.FIGURES` lists what is here.
+`thinking/0.1M/grpo/3e12` has had so many FLOPs of reward more. `thinking/0.1M-3e13/...` began with
+3e13 FLOPs of pre-training, where the others began with the ladder's most. Reads logs only, draws,
+never fits by other means than `fits`; `figures.FIGURES` lists what is here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,8 @@ from scaling.store import load_runs
 
 HELD = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast
 NAMES = {"grpo": "GRPO", "direct-grpo": "GRPO", "expert": "expert iteration"}  #: in legends
-QUERIES = (1e6, 1e7, 1e8)  #: problems answered over a model's life
+AFTER = " after "  #: between how a model was trained and how much pre-training came before
+QUERIES = (1e5, 1e6, 1e7)  #: problems answered over a model's life
 
 
 def log_line(x: np.ndarray, a: np.ndarray, b: np.ndarray):
@@ -39,8 +42,16 @@ LOG_LINE = Law("log_line", ("a", "b"), log_line, {}, lambda x: {}, "a + b log10 
 
 
 def family(pool: Pool) -> str:
-    """Return how a thinker was trained: imitation, grpo, expert."""
-    return pool.run.card.name.split("/")[2].replace("start", "imitation")
+    """Return how a model was trained: imitation, grpo, expert, "grpo after 3e13"."""
+    _, size, way, *_ = pool.run.card.name.split("/")
+    begun = size.partition("-")[2]
+    return way.replace("start", "imitation") + (AFTER + begun if begun else "")
+
+
+def named(way: str) -> str:
+    """Return a family as legends name it."""
+    way, after, begun = way.partition(AFTER)
+    return NAMES.get(way, way) + after + begun
 
 
 def families(study: Any) -> dict[str, list[Pool]]:
@@ -50,6 +61,13 @@ def families(study: Any) -> dict[str, list[Pool]]:
         if pool.run.card.name.startswith("thinking/"):
             found.setdefault(family(pool), []).append(pool)
     return found
+
+
+def with_beside(study: Any) -> Any:
+    """Return the study with the folder `thinking` beside its runs: runs of this question alone."""
+    beside = study.pools[0].run.path.parent / "thinking"
+    more = [read_pool(run) for run in load_runs(beside)] if beside.is_dir() else []
+    return replace(study, pools=(*study.pools, *more))
 
 
 def reward_curve(pools: Sequence[Pool], start: Pool, level: str = "all") -> Curve:
@@ -96,7 +114,7 @@ def facts_of(fitted: Fit) -> dict[str, Any]:
 
 def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
     """Pass@1 against the compute of reward, and accuracy against that of thinking; o1 beside."""
-    found = families(study)
+    found = {way: pools for way, pools in families(study).items() if AFTER not in way}
     if "imitation" not in found or len(found) < 2:
         return None
     start, facts = found["imitation"][0], {}
@@ -111,11 +129,11 @@ def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
     rewarded = {name: pools for name, pools in found.items() if name != "imitation"}
     for index, (name, pools) in enumerate(rewarded.items()):
         shown = reward_curve(pools, start)
-        facts[f"train {name}"] = draw_law(train, shown, index, NAMES.get(name, name))
+        facts[f"train {name}"] = draw_law(train, shown, index, named(name))
     shown_last = {name: pools[-1] for name, pools in rewarded.items()} | {"imitation": start}
     for index, (name, pool) in enumerate(shown_last.items()):
         tested = curve(pool, "last", "flops")
-        facts[f"test {name}"] = draw_law(test, tested, index, NAMES.get(name, name))
+        facts[f"test {name}"] = draw_law(test, tested, index, named(name))
     n = shown.n_problems
     plots.accuracy_axes(train, "flops").set(
         xlabel="train FLOPs of the reward phase", ylabel="pass@1", title=f"reward  ($n$={n})"
@@ -149,34 +167,69 @@ def draw_published(ax, name: str) -> Fit:
 def direct_pools(study: Any) -> list[Pool]:
     """Return best-of-N of models of the thinkers' size on the thinkers' problems.
 
-    Looked for among the study's runs, and in the folder `thinking` beside them: runs that answer
-    this question alone.
+    Looked for among the study's runs, and in the folder `thinking` beside them.
     """
-    start, beside = families(study)["imitation"][0], study.pools[0].run.path.parent / "thinking"
-    more = [read_pool(run) for run in load_runs(beside)] if beside.is_dir() else []
+    return comparable(with_beside(study), "best_of_n", families(study)["imitation"][0])
+
+
+def comparable(study: Any, method: str, start: Pool) -> list[Pool]:
+    """Return a method's pools of models of a start's size on its problems, by training."""
     found = [
         pool
-        for pool in (*study.select("countdown"), *more)
-        if pool.label == "best_of_n"
-        and pool.run.card.n_params == start.run.card.n_params
+        for pool in study.select("countdown", method)
+        if pool.run.card.n_params == start.run.card.n_params
         and pool.run.problems["id"].equals(start.run.problems["id"])
     ]
     return sorted(found, key=lambda pool: pool.run.card.train_flops)
 
 
-def offers(study: Any, direct: Sequence[Pool]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def side_by_side(pool: Pool, budget: int) -> Pool:
+    """Return a thinker's traces of one budget (a step) as a pool of best-of-N: votes among traces.
+
+    Their new tokens are those of thinking and answer, as if drawn at this budget; the prompt is
+    computed once.
+    """
+    ledger = {name: values[:, :, [budget]] for name, values in pool.ledger.items()}
+    start = pool.ledger["prompt_tokens"][:, :, -1:]
+    thought = ledger["prompt_tokens"] + ledger["completion_tokens"] - start
+    ledger |= {"prompt_tokens": start, "cached_tokens": start, "completion_tokens": thought}
+    plan = replace(pool.run.plan, method="best_of_n", steps=1)
+    return replace(
+        pool,
+        run=replace(pool.run, plan=plan),
+        correct=pool.correct[:, :, [budget]],
+        answers=pool.answers[:, :, [budget]],
+        ledger=ledger,
+    )
+
+
+def choices(pool: Pool) -> Iterator[tuple[Pool, str]]:
+    """Yield (best-of-N pool, selector) of each way to choose an answer from a model's pool.
+
+    Of thinkers the log-probability chooses among whole traces alone: at a smaller budget a row
+    holds that of the forced answer, none where the trace had ended.
+    """
+    if pool.label == "best_of_n":
+        yield from ((pool, selector) for selector in ("majority", "logprob"))
+        return
+    budgets = [side_by_side(pool, step) for step in range(pool.run.plan.steps)]
+    yield from ((traces, "majority") for traces in budgets)
+    yield budgets[-1], "logprob"
+
+
+def offers(pools: Sequence[Pool]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return what each way of spending offers: its costs (train, test FLOPs), and accuracy.
 
     Costs are (offers, 2), accuracy is (problems, offers), all on the same problems. Direct models
-    answer once, vote, or choose by log-probability among N; thinkers think for any budget.
+    answer once, vote, or choose by log-probability among N; thinkers think for any budget, once or
+    in traces side by side, among which the same two choose.
     """
     found: dict[str, list[tuple[Pool, str]]] = {}
-    for pool in direct:
+    for pool in pools:
         rewarded = pool.run.card.name.startswith("thinking/")
-        way = f"direct: {NAMES.get(family(pool), family(pool)) if rewarded else 'pre-training'}"
-        found.setdefault(way, []).extend((pool, name) for name in ("majority", "logprob"))
-    for name, pools in families(study).items():
-        found[f"thinking: {NAMES.get(name, name)}"] = [(pool, "last") for pool in pools]
+        how = "direct" if pool.label == "best_of_n" else "thinking"
+        way = f"{how}: {named(family(pool)) if rewarded else 'pre-training'}"
+        found.setdefault(way, []).extend(choices(pool))
     return {way: _offered(pairs) for way, pairs in found.items()}
 
 
@@ -190,19 +243,26 @@ def _offered(pairs: Sequence[tuple[Pool, str]]) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(costs), np.concatenate(values, axis=1)
 
 
-def best_within(cost: np.ndarray, values: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Return (totals, 3): accuracy, low, high of the best offer within each total; NaN: none.
+def chosen_within(cost: np.ndarray, values: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Return (problems, totals): values of the best offer within each total; NaN: none.
 
     The best of many noisy offers looks better than it is. So it is chosen on one half of the
     problems and scored on the other, both ways. cost: (offers,); values: (problems, offers).
     """
     half = np.arange(len(values)) % 2
     scored = np.full((len(values), len(totals)), np.nan)
+    means = np.stack([values[half != side].mean(axis=0) for side in (0, 1)])
     for i, total in enumerate(totals):
         allowed = np.flatnonzero(cost <= total)
         for side in (0, 1) if len(allowed) else ():
-            best = allowed[values[half != side][:, allowed].mean(axis=0).argmax()]
+            best = allowed[means[side, allowed].argmax()]
             scored[half == side, i] = values[half == side, best]
+    return scored
+
+
+def best_within(cost: np.ndarray, values: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Return (totals, 3): accuracy, low, high of what `chosen_within` finds."""
+    scored = chosen_within(cost, values, totals)
     best = np.full((len(totals), 3), np.nan)
     able = np.isfinite(scored[0])
     if able.any():
@@ -211,32 +271,47 @@ def best_within(cost: np.ndarray, values: np.ndarray, totals: np.ndarray) -> np.
     return best
 
 
+def draw_steps(ax, totals: np.ndarray, best: np.ndarray, **style: Any):
+    """Draw accuracy and its interval, (totals, 3), as steps: only where they change."""
+    able = np.isfinite(best[:, 0])
+    totals, best = totals[able], best[able]
+    turns = np.any(np.diff(best, axis=0, prepend=np.nan) != 0, axis=1)
+    turns[-1] = True
+    x, (y, low, high) = totals[turns], best[turns].T
+    (line,) = ax.plot(x, y, drawstyle="steps-post", markersize=2.2, **style)
+    ax.fill_between(x, low, high, color=line.get_color(), alpha=0.1, lw=0, step="post")
+    return ax
+
+
 def compute_mix(study: Any) -> tuple[Any, dict] | None:
     """The best accuracy that each mix of training and thinking reaches within a total compute."""
     if len(families(study)) < 2:
         return None
-    direct = direct_pools(study)
-    found, n = offers(study, direct), len(families(study)["imitation"][0].run.problems)
-    facts: dict[str, Any] = {"direct": {pool.run.path.name: pool.run.sha256 for pool in direct}}
-    fig, axes = plots.figure(1, len(QUERIES), height=3.0, sharey=True)
+    start, wide = families(study)["imitation"][0], with_beside(study)
+    direct, thinkers = (comparable(wide, method, start) for method in ("best_of_n", "thinking"))
+    beside = [pool for pool in (*direct, *thinkers) if pool not in study.pools]
+    facts: dict[str, Any] = {"beside": {pool.run.path.name: pool.run.sha256 for pool in beside}}
+    found, n = offers([*direct, *thinkers]), len(start.run.problems)
+    bases = list(dict.fromkeys(name.partition(AFTER)[0] for name in found))
+    fig, axes = plots.figure(1, len(QUERIES), height=3.3, sharey=True)
     for ax, queries in zip(axes[0], QUERIES, strict=True):
         costs = {name: cost @ [1, queries] for name, (cost, _) in found.items()}
         every = np.concatenate(list(costs.values()))
         totals = np.geomspace(every.min(), every.max() * 1.2, 200)
-        for index, (name, (_, values)) in enumerate(found.items()):
+        for name, (_, values) in found.items():
+            base, after, _ = name.partition(AFTER)
             best = best_within(costs[name], values, totals)
-            style = {key: plots.look(index)[key] for key in ("color", "linestyle")}
-            ax.plot(totals, best[:, 0], drawstyle="steps-post", label=name, **style)
-            ax.fill_between(
-                totals, *best[:, 1:].T, color=style["color"], alpha=0.12, lw=0, step="post"
-            )
+            style = plots.look(bases.index(base)) | {"marker": "o" if after else ""}
+            draw_steps(ax, totals, best, label=name, **style)
             last = dict(zip(("accuracy", "low", "high"), best[-1].tolist(), strict=True))
             facts[f"{name} at {queries:g}"] = last | {"total": totals[-1]}
         plots.accuracy_axes(ax, "flops").set(
             xlabel="train + test FLOPs", title=f"{queries:,.0f} answers", ylim=(0, 1.02)
         )
         ax.set_ylabel("best accuracy" if ax is axes[0][0] else "")
-    title = f"direct answers, one or the best of N, and thinking ($n$={n})"
-    named = axes[0][0].get_legend_handles_labels()
-    fig.legend(*named, title=title, loc="outside lower center", ncols=3)
+    title = f"one answer or the best of N, at once or after thinking ($n$={n})"
+    if any(AFTER in name for name in found):
+        title += "\ndots: reward began with less pre-training, as named"
+    legend = axes[0][0].get_legend_handles_labels()
+    fig.legend(*legend, title=title, loc="outside lower center", ncols=3)
     return fig, facts
