@@ -30,7 +30,7 @@ from scaling.estimates import (
     roc,
     verifier_rates,
 )
-from scaling.estimates.adaptive import stopped_vote
+from scaling.estimates.adaptive import agreed_vote, stopped_vote
 from scaling.estimates.votes import _Case, _win_probabilities
 
 NAN = float("nan")
@@ -448,3 +448,19 @@ def test_a_perfect_verifier_has_no_best_budget_and_an_imperfect_one_with_a_penal
     best, worth = best_budget(p, 0.9, 0.05, 1.0, k)
     assert 1 < best < 64
     assert worth < 2 / 3
+
+
+def test_numbers_that_are_none_are_refused_and_whole_floats_are_whole() -> None:
+    """Story: r = 2.0 and agree = 0 ended in an IndexError, right = 3 in rates above 1."""
+    assert inverse_pass_at_k(5, 2, 2.0, 3) == inverse_pass_at_k(5, 2, 2, 3) == 0.75
+    for call, told in (
+        (lambda: inverse_pass_at_k(5, 2, math.inf, 3), "r is inf, c up to 2"),
+        (lambda: agreed_vote([["a"]], [[1]], [[1]], 0, 1), "agree is 0; give the votes at which"),
+        (lambda: agreed_vote([["a"]], [[1]], [[1]], 1, 0), "k holds 0"),
+        (lambda: roc([1, 2], [1, 3]), "correct holds numbers outside 0 to 1"),
+        (lambda: verifier_rates([1, 0], [-1, 0]), "correct holds numbers outside 0 to 1"),
+        (lambda: read_at_tokens([1.0], [2.0], 1), "correct holds numbers outside 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=f"^{told}"):
+            call()
+    assert best_budget([0.5], 1.0, 0.0, 1.0, [[1, 8]])[0] == 8

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from scaling import estimates
 from scaling.cli import build_parser, main
 from scaling.estimates import majority_at_k, pass_at_k
+from scaling.estimates.adaptive import agreed_vote, stopped_vote
 from scaling.fits import fit
 from scaling.fits.laws import LAWS
 from scaling.readers import FORMATS, read_samples
@@ -310,6 +313,61 @@ def test_votes_of_any_answers_are_probabilities_nan_or_one_line(rows: list[Any],
     value = one_line(lambda: majority_at_k(np.array(rows), np.array(rows) == 1, np.array([k])))
     if value is not None:
         assert (np.isnan(value) | ((value >= -1e-12) & (value <= 1 + 1e-12))).all()
+
+
+VALUES = (0, 1, 0, 1, 0, 1, 2, 3, -1, 0.5, float("nan"), float("inf"), 1e308)
+SHAPES = ((), (0,), (1,), (3,), (2, 3), (2, 2, 3), (3, 0), (2, 3, 0))
+ESTIMATORS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {  #: of two pools alike, and others
+    "pass_hat_k": lambda a, b, draw, k: estimates.pass_hat_k(draw(), draw(), k),
+    "inverse_pass_at_k": lambda a, b, draw, k: estimates.inverse_pass_at_k(
+        draw(), draw(), draw(()), k
+    ),
+    "best_of_k": lambda a, b, draw, k: estimates.best_of_k(a, b, k),
+    "gap_at_k": lambda a, b, draw, k: (
+        estimates.gap_at_k(a, estimates.best_of_k(a, b, k), k, b).coverage
+    ),
+    "weighted": lambda a, b, draw, k: majority_at_k(b, a, k, weights=draw(a.shape), subsets=2)[0],
+    "chain_prefix": lambda a, b, draw, k: estimates.chain_prefix(a, "best", b),
+    "grid_at_k": lambda a, b, draw, k: estimates.grid_at_k(a, k),
+    "grid_cost": lambda a, b, draw, k: estimates.grid_cost(a, k),
+    "matched_grid": lambda a, b, draw, k: estimates.matched_grid(a, b, draw()),
+    "read_at_tokens": lambda a, b, draw, k: estimates.read_at_tokens(b, a, draw()),
+    "roc": lambda a, b, draw, k: estimates.roc(b, a)[:2],
+    "verifier_rates": lambda a, b, draw, k: estimates.verifier_rates(b, a),
+    "accepted_at_k": lambda a, b, draw, k: estimates.accepted_at_k(a, draw(()), draw(()), k),
+    "best_budget": lambda a, b, draw, k: estimates.best_budget(a, draw(()), draw(()), 1.0, k),
+    "stopped_vote": lambda a, b, draw, k: stopped_vote(b, a, a, draw(()), orders=2)[0],
+    "agreed_vote": lambda a, b, draw, k: agreed_vote(b, a, a, draw(()), k)[0],
+}
+FREE = ("chain_prefix", "grid_cost", "matched_grid", "best_budget")  #: what they return may be any
+
+
+def test_the_estimators_are_all_fuzzed() -> None:
+    others = {"Gap", "majority_at_k", "pass_at_k"}  # no function; and two tests of their own, above
+    assert set(estimates.__all__) - others <= set(ESTIMATORS)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_estimator_of_any_numbers_returns_probabilities_nan_or_one_line(name: str) -> None:
+    rng, returned = Random(name), 0
+
+    def draw(shape: Any = None) -> Any:
+        shape = rng.choice(SHAPES) if shape is None else shape
+        values = VALUES[: rng.choice((6, 6, 8, len(VALUES)))]
+        return np.array(rng.choices(values, k=int(np.prod(shape))), float).reshape(shape)
+
+    for _ in range(200 * INPUTS):
+        shape = rng.choice(SHAPES)
+        a, b, k = draw(shape), draw(shape), rng.choice((1, 2, [1, 2], draw()))
+        found = one_line(lambda a=a, b=b, k=k: ESTIMATORS[name](a, b, draw, k))
+        if found is not None:
+            returned += 1
+            if name not in FREE:
+                flat = np.ravel(np.asarray(found, float))
+                known = flat[~np.isnan(flat)]
+                assert ((known >= -1e-12) & (known <= 1 + 1e-12)).all(), (a, b, k, found)
+    assert returned > 5
 
 
 @settings(bounded, max_examples=15 * INPUTS)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.estimates.counts import Floats
+from scaling.estimates.counts import Floats, budgets_of
 from scaling.estimates.pools import pools_of
 from scaling.estimates.votes import _credit, _intern, majority_at_k, voted_pools
 
@@ -32,8 +32,7 @@ def stopped_vote(
     (None, NaN, -1) cost and never agree. Kin: Li et al. 2024 (arXiv:2401.10480) stop at a window
     whose answers all agree.
     """
-    if agree < 1:
-        raise ValueError(f"agree is {agree}; give the votes at which to stop, 1 or more")
+    _check(agree)
     pool, given = voted_pools(correct, answers)
     spent = pools_of(correct, cost, "cost")[1].astype(float)
     result = np.full((2, len(pool)), np.nan)
@@ -58,8 +57,10 @@ def agreed_vote(
     without bias. answers, correct, cost: (problems, samples) in the order drawn, those never drawn
     correct = NaN; NaN where an undecided pool is smaller than k.
     """
+    _check(agree)
     pool, given = voted_pools(correct, answers)
-    spent, budgets = pools_of(correct, cost, "cost")[1].astype(float), np.atleast_1d(k)
+    spent = pools_of(correct, cost, "cost")[1].astype(float)
+    budgets = np.atleast_1d(budgets_of(k))
     result = np.full((2, len(pool), len(budgets)), np.nan)
     for i, here in enumerate(~np.isnan(pool)):
         ids, right, own = _intern(given[i, here]), pool[i, here], spent[i, here]
@@ -73,6 +74,11 @@ def agreed_vote(
             late = right[ids == ids[-1]].mean(), own.sum()
             result[:, i, ~early] = np.array(late)[:, None]
     return result[0], result[1]
+
+
+def _check(agree: int) -> None:
+    if not agree >= 1:
+        raise ValueError(f"agree is {agree}; give the votes at which to stop, 1 or more")
 
 
 def _one(ids: Any, right: Floats, cost: Floats, agree: int, rng: np.random.Generator) -> Any:

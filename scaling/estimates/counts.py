@@ -102,8 +102,9 @@ def inverse_pass_at_k(
     larger k are NaN. Coverage only: votes and scores need whole pools. ValueError when c > r (the
     draws after the r-th success must be left out). Source: Girshick, Mosteller, Savage 1946.
     """
-    if int(r) != r or r < 1 or (_whole("c", c) > r).any():
+    if not 1 <= r <= MOST or int(r) != r or (_whole("c", c) > r).any():
         raise ValueError(f"r is {r}, c up to {np.nanmax(c):g}; give r >= 1 and c <= r")
+    r = int(r)
     if cap is not None and (_whole("n", n) > cap).any():
         raise ValueError(f"n is up to {np.nanmax(n):g}, above the cap of {cap}: give the draws")
     drawn, right, draws, _ = _draws(n, c, k)

@@ -116,6 +116,8 @@ def read_at_tokens(position: ArrayLike, correct: ArrayLike, budget: ArrayLike) -
     caps = np.atleast_1d(np.asarray(budget, dtype=float))
     if where.shape != right.shape or where.ndim < 1:
         raise ValueError(f"position {where.shape} and correct {right.shape} need one shape")
+    if ((right < 0) | (right > 1)).any():
+        raise ValueError("correct holds numbers outside 0 to 1; give 0 or 1, NaN for no event")
     if (np.diff(where, axis=-1) < 0).any() or (where < 0).any():
         raise ValueError("position must rise along the last axis and be 0 or more")
     reached = (where[..., None, :] <= caps[:, None]).sum(axis=-1)  # (..., budgets)

@@ -45,6 +45,8 @@ def _pooled(score: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]:
         raise ValueError(
             f"score has {scores.size} samples, correct {right.size}; give equal shapes"
         )
+    if ((right < 0) | (right > 1)).any():
+        raise ValueError("correct holds numbers outside 0 to 1; give 0 or 1, NaN for no sample")
     present = ~np.isnan(right)
     if np.isnan(scores[present]).any():
         raise ValueError(
@@ -105,7 +107,8 @@ def best_budget(
     Easy problems are solved early; what later draws add is mostly accepted mistakes on hard ones,
     so that with a penalty the best budget is finite.
     """
-    right, wrong = accepted_at_k(np.atleast_1d(p), true_positive, false_positive, np.atleast_1d(k))
+    k = np.ravel(k)
+    right, wrong = accepted_at_k(np.ravel(p), true_positive, false_positive, k)
     worth = (right - penalty * wrong).mean(axis=0)
     best = int(np.argmax(worth))
-    return int(np.atleast_1d(k)[best]), float(worth[best])
+    return int(k[best]), float(worth[best])
