@@ -9,16 +9,14 @@ random. The counts go to docs/trust.md, the survivors to build/survivors.txt.
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections import Counter
 from pathlib import Path
-from random import Random
 
 from tests.trust import note
 
@@ -52,13 +50,6 @@ MODULES = {  #: module -> tests that ask most of it
 }
 #: simulations, left out by --quick
 SLOW = "nominal_rate or cover or follows_from_the_runs or simulation"
-SETTINGS = """[mutmut]
-source_paths={module}
-pytest_add_cli_args_test_selection={tests}
-also_copy=scaling
-    tests
-    pytest.ini
-"""
 PYTEST = """[pytest]
 addopts = -m 'not slow and not gpu and not browser'
 markers =
@@ -69,61 +60,27 @@ markers =
 """
 
 
-def mutate(tools: Path, folder: Path, module: str, sample: int, quick: bool) -> str:
-    """Return what mutmut says of each mutant, after trying `sample` of a module, or all.
-
-    mutmut turns a mutant on in a process that has imported the module, so that what runs at import
-    is never changed: an interpreter of its own has the last word on each that survived.
-    """
+def mutate(tools: Path, folder: Path, module: str, sample: int, quick: bool) -> list[dict]:
+    """Return what became of each mutant, after trying `sample` of a module, or all."""
     for name in ("scaling", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "mutants").mkdir()
-    for where in (folder, folder / "mutants"):
-        for name in ("data", "docs", "README.md", "constraints.txt"):
-            (where / name).symlink_to(ROOT / name)
-    (folder / "pytest.ini").write_text(PYTEST.replace("browser'", f"browser' -k 'not ({SLOW})'", 1)
-                                       if quick else PYTEST)  # fmt: skip
-    tests = [f"tests/test_{test}.py" for test in MODULES[module]]
-    lists = {"module": f"scaling/{module}.py", "tests": "\n    ".join(tests)}
-    (folder / "setup.cfg").write_text(SETTINGS.format(**lists))
+    for name in ("data", "docs", "README.md", "constraints.txt"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "pytest.ini").write_text(PYTEST)
+    (folder / "setup.cfg").write_text("[mutmut]\nsource_paths=scaling\n")
     (library,) = (tools / "lib").glob("python*/site-packages")
     (library / "kit.pth").write_text(sysconfig.get_path("purelib"))
-    command, env = [str(tools / "bin/mutmut")], os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def results() -> str:
-        asked = [*command, "results", "--all", "true"]
-        return subprocess.run(asked, cwd=folder, capture_output=True, text=True, env=env).stdout
-
-    chosen: list[str] = []
-    if sample:  # a name that no mutant has: they are made, none is tried
-        subprocess.run([*command, "run", "none"], cwd=folder, check=False, env=env)
-        made = re.findall(r"^\s*(scaling\.\S+): ", results(), re.MULTILINE)
-        chosen = Random(0).sample(made, min(sample, len(made)))
-    run = [*command, "run", "--max-children", "1", *chosen]
-    subprocess.run(run, cwd=folder, check=False, env=env)
-    found = results()
-    alone = [str(tools / "bin/python"), "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    for name in re.findall(r"^\s*(\S+): (?:survived|no tests)$", found, re.MULTILINE):
-        if chosen and name not in chosen:
-            continue
-        on = env | {"MUTANT_UNDER_TEST": name}
-        again = subprocess.run(
-            [*alone, *tests], cwd=folder / "mutants", env=on, capture_output=True
-        )
-        state = "survived" if again.returncode == 0 else "killed"
-        found = re.sub(rf"^(\s*{re.escape(name)}): .*$", rf"\1: {state}", found, flags=re.MULTILINE)
-    for name in re.findall(r"^\s*(\S+): survived$", found, re.MULTILINE):
-        shown = subprocess.run(
-            [*command, "show", name], cwd=folder, capture_output=True, text=True, env=env
-        )
-        found += f"\n{shown.stdout}"
+    tests = [f"tests/test_{test}.py" for test in MODULES[module]]
+    asked = {"module": module, "tests": tests, "slow": SLOW, "sample": sample, "quick": quick}
+    command = [str(tools / "bin/python"), "-m", "tests.mutant", json.dumps(asked)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    found = []
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as tried:
+        assert tried.stdout is not None
+        for line in tried.stdout:
+            found.append(json.loads(line))
+            print(found[-1]["mutant"], "killed" if found[-1]["killed"] else "survived", flush=True)
     return found
-
-
-def counted(results: str) -> Counter[tuple[str, str]]:
-    """Return {(module, state): mutants} of what `mutmut results` prints."""
-    lines = re.findall(r"^\s*(scaling\.[\w.]+?)\.x\S*: (.+)$", results, re.MULTILINE)
-    return Counter(lines)
 
 
 def main() -> None:
@@ -137,30 +94,26 @@ def main() -> None:
     (ROOT / "build").mkdir(exist_ok=True)
     survivors = ROOT / "build/survivors.txt"
     survivors.write_text("")
+    command = f"make mutants ARGS='{' '.join(sys.argv[2:])}'"
     for module in options.modules:
         with tempfile.TemporaryDirectory() as folder:
             found = mutate(
                 options.tools.resolve(), Path(folder), module, options.sample, options.quick
             )
         with survivors.open("a") as file:
-            file.write(found)
-        write(counted(found))
+            for row in found:
+                if not row["killed"]:
+                    file.write(f"# {row['mutant']}\n{row['change']}\n\n")
+        if found:
+            note("mutants", command, {f"scaling.{module.replace('/', '.')}": counted(found)})
 
 
-def write(found: Counter[tuple[str, str]]) -> None:
-    """Note counts as a row per module."""
-    rows = {}
-    for module in sorted({module for module, _ in found}):
-        killed = found[module, "killed"] + found[module, "timeout"]  # a loop without an end
-        survived = found[module, "survived"]
-        if not killed + survived:
-            continue
-        every = sum(n for (name, _), n in found.items() if name == module)
-        row = {"mutants": every, "killed": killed, "survived": survived}
-        row |= {"not tried": every - killed - survived}
-        rows[module] = row | {"killed of those tried (%)": 100 * killed / (killed + survived)}
-    print(rows)
-    note("mutants", f"make mutants ARGS='{' '.join(sys.argv[2:])}'", rows)
+def counted(found: list[dict]) -> dict[str, float]:
+    """Return the row of a module's mutants."""
+    killed, mutants = sum(row["killed"] for row in found), found[0]["of"]
+    row = {"mutants": mutants, "killed": killed, "survived": len(found) - killed}
+    row |= {"not tried": mutants - len(found)}
+    return row | {"killed of those tried (%)": 100 * killed / len(found)}
 
 
 if __name__ == "__main__":

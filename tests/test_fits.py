@@ -433,3 +433,95 @@ def test_the_loss_that_is_minimised_is_hubers_with_its_slopes() -> None:
 def test_a_share_outside_zero_and_one_is_refused() -> None:
     with pytest.raises(ValueError, match="share is 16"):
         forecast("power", curve(K, np.ones((2, len(K)))), 16)
+
+
+WORDS = (
+    (("power", K, None), {},
+     "fit got x without y, or no x; give a Curve, or x and y"),
+    (("power", K, K), {"starts": 0},
+     "starts is 0, bootstrap 1000; give 1 or more, and 0 or more"),
+    (("power", K, K), {"bootstrap": -1},
+     "starts is None, bootstrap -1; give 1 or more, and 0 or more"),
+    (("power", K, K), {"delta": 0.0},
+     "delta is 0.0; give a positive number, or None for least squares"),
+    (("power", K, K), {"fit_scale": True},
+     "fit_scale fits the scale that delta is measured in; give delta, say 1e-3"),
+    (("power", K, K), {"resample": "dice"},
+     "resample is 'dice'; allowed: auto, points, residuals"),
+    (("power", curve(K, np.ones((30, 11)))), {"y": K},
+     "y does not apply: a Curve holds its own; leave it out"),
+    (("beta_binomial", *COUNTS), {"delta": 1.0},
+     "delta does not apply: beta_binomial maximises the likelihood of counts; leave it out"),
+    (("power", K, K), {"replicates": np.ones((30, 11)), "resample": "points"},
+     "resample does not apply: replicates are resampled already; leave it out"),
+    (("power", K, K[:4]), {},
+     "axes [11], y 4, weights 4: give equal"),
+    (("power", K, np.where(K == 4, -np.inf, K)), {},
+     "y holds infinity; give numbers, NaN where there is no estimate"),
+    (("power", 0 * K, K), {},
+     "x is read on a log axis; give positive, finite budgets, without zero"),
+    (("power", K, K), {"weights": K - 2},
+     "weights must be finite and not negative"),
+    (("chinchilla", (N, M), 0 * N), {},
+     "chinchilla compares log y; every y must be positive, got 0.0"),
+    (("exp_power", K, K), {},
+     "exp_power is a law of accuracy, from 0 to 1; y reaches from 1 to 1024: give shares, or"
+     " a law that is free, such as power_floor"),
+    (("sigmoid", K[:3], K[:3] / 4), {},
+     "sigmoid has 4 parameters and the curve 3 distinct points: measure more budgets, or fit"
+     " fewer parameters (power, power_floor, exp_power, saturating_majority, beta_binomial, "
+     "beta_binomial_zero, kumaraswamy, kumaraswamy_zero)"),
+    (("power", K[:1], K[:1]), {},
+     "power has 2 parameters and the curve 1 distinct points: measure more budgets, or fit "
+     "fewer parameters (no law)"),
+    (("power", K, K), {"replicates": np.ones(11)},
+     "replicates (11,): give (replicates, 11 points)"),
+    (("beta_binomial", [4, 4], [1, 5]), {},
+     "give integers per problem: n >= 1 samples and 0 <= c <= n correct"),
+    (("beta_binomial", [4, 4, 4], [0, 0, 0]), {},
+     "3 problems, 0 of 12 samples correct, do not determine beta_binomial: add problems, or "
+     "samples until some but not all are correct"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "options", "says"), WORDS)
+def test_a_mistake_is_told_in_these_words(arguments: tuple, options: dict, says: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        fit(*arguments, **options)
+    assert str(error.value) == says
+
+
+def test_a_fit_says_what_is_wrong_and_what_to_try() -> None:
+    """The sentences of a report, each from the numbers that call for it."""
+    law, one = LAWS["power_floor"], np.eye(3)
+    p = np.array([[-0.6, -0.5, 0.9]] * 21)
+
+    def told(good: int = 20, z: Any = p[0], converged: bool = True, curvature: Any = one) -> Any:
+        alive = np.arange(20) < good
+        return fitting._report(law, p, alive, np.array(z), converged, curvature, np.ones(4), 4)
+
+    plain = told()
+    assert (plain.success, plain.message, plain.rmse, plain.n_points) == (True, "converged", 1, 4)
+    assert (plain.law, plain.n_failed) == ("power_floor", 0)
+    assert plain.params == {"a": -0.6, "b": -0.5, "floor": 0.9}
+    assert plain.interval == {"a": (-0.6, -0.6), "b": (-0.5, -0.5), "floor": (0.9, 0.9)}
+    none = "no interval: it takes 20 replicates, or more points than parameters"
+    assert told(19).message == f"converged; {none}"
+    assert (told(18).success, told(18).n_failed) == (True, 2)
+    assert told(17).message == (
+        f"3 of 20 replicates could not be fitted: add problems, or try a simpler law; {none}"
+    )
+    lost = told(converged=False)
+    assert not lost.success
+    assert lost.message == ("the optimum was not reached: give more starts, or try a simpler law")
+    edge = told(z=[-0.6, -6.0, 0.9])
+    assert edge.message == "b at a bound: the points lack this shape, try another law"
+    assert told(z=[-0.6, -5.999, 0.9]).success
+    flat = one.copy()
+    flat[0, 1] = flat[1, 0] = 1
+    words = (
+        "the points do not determine the parameters: widen the range of x, or try a law with fewer"
+    )
+    assert told(curvature=flat).message == words
+    assert told(curvature=np.diag([1.0, 1e-18, 1.0])).message == words
+    assert told(curvature=np.diag([1.0, 1e-16, 1.0])).success

@@ -10,7 +10,7 @@ from scipy.stats import betabinom, binom
 
 from scaling.fits import fit
 from scaling.fits.joint import JOINT
-from scaling.fits.laws import LAWS, LOGITS, weigh
+from scaling.fits.laws import LAWS, LOGITS, decades, misses, spread, weigh
 from scaling.fits.losses import likelihood
 
 K = np.array([1.0, 2.0, 7.0, 40.0, 300.0])
@@ -147,3 +147,50 @@ def test_saturating_majority_follows_votes_between_two_answers() -> None:
 def test_the_wrong_number_of_axes_is_refused() -> None:
     with pytest.raises(ValueError, match="chinchilla takes 2 axes"):
         LAWS["chinchilla"].predict(K, np.ones(5))
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        LAWS["power"].predict((K, K), np.ones(2))
+    assert str(error.value) == "power takes 1 axes, any budget -> any; got 2"
+
+
+def test_starts_and_bounds_are_those_of_the_table() -> None:
+    np.testing.assert_allclose(spread(-0.02, -2.0, 3), [-0.02, -0.2, -2.0])
+    assert len(spread(1.0, 2.0)) == len(decades(K)) == 16
+    np.testing.assert_allclose(decades(np.array([10.0, 1000.0]), 0.5, 5), [0, 1, 2, 3, 4])
+    np.testing.assert_allclose(decades(np.array([10.0, 1000.0]))[[0, -1]], [0, 4])
+    zero, two = LAWS["beta_binomial_zero"], LAWS["kumaraswamy"]
+    assert zero.bounds == {"alpha": (1e-4, 150), "beta": (1e-4, 1e5), "impossible": (0, 1)}
+    assert two.bounds == {"a": (1e-4, 15), "b": (1e-4, 1e5)}
+    grid = zero.search(())
+    np.testing.assert_allclose(grid.pop("impossible"), [0.01, 0.2])
+    for starts in (*grid.values(), *two.search(()).values()):
+        np.testing.assert_allclose(starts, [0.02, 0.2, 2, 20])
+    assert list(grid) == list(zero.logs) == ["alpha", "beta"]
+    assert zero.share
+    assert zero.source == (
+        "Schaeffer et al. 2025, arXiv 2502.17578; Kazdan et al. 2025, arXiv 2510.05197"
+    )
+    assert zero.units == "per problem: n samples, c correct (or a coverage curve) -> pass@k"
+    free, logs = LAWS["power"].limits(), LAWS["chinchilla"].limits()
+    assert (free[0].tolist(), free[1].tolist()) == ([-np.inf] * 2, [np.inf] * 2)
+    np.testing.assert_allclose(logs[0], [*np.log([1e-6, 1e-300, 1e-300]), 0, 0])
+    assert logs[1].tolist() == [np.inf] * 3 + [3, 3]
+
+
+def test_what_is_missed_at_the_ends_of_the_rates_is_all_and_nothing() -> None:
+    miss = misses((0.0, 1.0, 1e6))
+    assert miss.shape == (len(LOGITS) + 2, 3)
+    assert miss[0].tolist() == [1, 1, 1]
+    assert miss[-1, 1:].max() < 1e-300
+    half = len(LOGITS) // 2 + 1  # logit 0
+    np.testing.assert_allclose(miss[half], [1, 0.5, np.exp(-700)])
+
+
+def test_an_atom_of_impossible_problems_takes_its_share_of_mass_and_slopes() -> None:
+    density, p = LAWS["beta_binomial"].density, [0.4, 3.0]
+    assert density is not None
+    plain, slopes = weigh(density, LOGITS, *np.array(p)[:, None])
+    mass, parts = weigh(density, LOGITS, *np.array([*p, 0.25])[:, None])
+    atom = np.eye(len(plain))[0]
+    np.testing.assert_allclose(mass, 0.75 * plain + 0.25 * atom, rtol=1e-12)
+    np.testing.assert_allclose(parts[2], atom - plain, rtol=1e-12)
+    np.testing.assert_allclose(parts[:2], 0.75 * np.array(slopes), rtol=1e-12)
