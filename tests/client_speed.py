@@ -1,7 +1,8 @@
-"""Time the HTTP engine beside a bare load generator: `python tests/client_speed.py [URL MODEL]`.
+"""Time the HTTP engine beside a bare load generator: `python -m tests.client_speed [URL MODEL]`.
 
-Without arguments against servers of its own, one that answers at once, one after 50 ms. The bare
-generator sends prebuilt bytes over raw sockets and looks at nothing but the length of the answer.
+Without arguments against servers of its own, which answer at once, after 5 and after 50 ms, then
+against `transformers serve` with a model of the ladder, whose own limit binds. The bare generator
+sends prebuilt bytes over raw sockets and looks at nothing but the length of the answer. In turns.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 from scaling.engine import Job
 from scaling.records import Plan
-from scaling.serving import Endpoint, connect, has_failed
+from scaling.serving import Endpoint, connect, has_failed, seed_of
 from scaling.serving.probe import Honoured
+from tests.test_servers import transformers_serve
 
 PROMPT, PLAN = "12+45+77+33:", Plan(max_new_tokens=48)
 CHOICE = {"index": 0, "text": "12+45=57", "finish_reason": "stop", "logprobs": None}
@@ -56,17 +61,18 @@ def whole(data: bytes) -> int | None:
     return end if len(data) >= end else None
 
 
-def bare(url: str, body: bytes, n: int, in_flight: int) -> None:
-    parts, left, turn = urlsplit(url), iter(range(n)), threading.Lock()
-    request = b"POST %s/completions HTTP/1.1\r\nhost: x\r\n" % parts.path.encode()
-    request += b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+def bare(url: str, bodies: list[bytes], in_flight: int) -> None:
+    parts, turn = urlsplit(url), threading.Lock()
+    head = b"POST %s/completions HTTP/1.1\r\nhost: x\r\n" % parts.path.encode()
+    head += b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    left = iter([head % len(body) + body for body in bodies])
 
     def work() -> None:
         with socket.create_connection((parts.hostname, parts.port)) as place:
             place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while True:
                 with turn:
-                    if next(left, None) is None:
+                    if (request := next(left, None)) is None:
                         return
                 place.sendall(request)
                 seen = b""
@@ -80,14 +86,15 @@ def bare(url: str, body: bytes, n: int, in_flight: int) -> None:
         thread.join()
 
 
-def timed(name: str, n: int, run: Callable[[], None]) -> None:
+def timed(name: str, n: int, run: Callable[[], None]) -> float:
     wall, cpu = time.perf_counter(), time.process_time()
     run()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(f"{name:8}{n / wall:9,.1f} requests/s {1e6 * cpu / n:7.0f} us of CPU each", flush=True)
+    return n / wall
 
 
-def measure(url: str, model: str, n: int, in_flight: int = 32) -> None:
+def measure(url: str, model: str, n: int, in_flight: int = 32, turns: int = 3) -> None:
     endpoint = Endpoint(model)
     _, engine = connect(url, endpoint, in_flight=in_flight)
     engine.honoured = Honoured(n=False, logprobs=False)
@@ -96,10 +103,14 @@ def measure(url: str, model: str, n: int, in_flight: int = 32) -> None:
     def ours() -> None:
         assert not any(has_failed(done) for _, _, done in engine.generate(jobs, PLAN))
 
-    body = json.dumps(endpoint.request(PLAN, [PROMPT], 1)).encode()
-    for _ in range(2):
-        timed("bare", n, lambda: bare(url, body, n, in_flight))
-        timed("engine", n, ours)
+    asked = [endpoint.request(PLAN, [PROMPT], seed_of(PLAN, job, 0)) for job in jobs]
+    bodies = [json.dumps(body).encode() for body in asked]
+    rates = [
+        (timed("bare", n, lambda: bare(url, bodies, in_flight)), timed("engine", n, ours))
+        for _ in range(turns)
+    ]
+    middle = [median(found) for found in zip(*rates, strict=True)]
+    print(f"the engine reaches {middle[1] / middle[0]:.0%}, by medians", flush=True)
 
 
 async def serve(port: int, delay: float) -> None:
@@ -115,15 +126,18 @@ def main(arguments: list[str]) -> None:
     elif len(arguments) == 2:
         measure(*arguments, n=100)
     else:
-        for port, delay in ((8765, 0.0), (8766, 0.05)):
+        for port, delay in ((8765, 0.0), (8766, 0.005), (8767, 0.05)):
             print(f"a server that answers after {1000 * delay:g} ms, 32 in flight")
-            command = [sys.executable, __file__, "--serve", str(port), str(delay)]
+            command = [sys.executable, "-m", "tests.client_speed", "--serve", str(port), str(delay)]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
                 server.stdout.readline()
                 try:
                     measure(f"http://127.0.0.1:{port}/v1", "toy", n=3000)
                 finally:
                     server.terminate()
+        with tempfile.TemporaryDirectory() as folder, transformers_serve(Path(folder)) as server:
+            print("transformers serve, a model of 0.1 M, up to 48 tokens, 4 in flight")
+            measure(*server, n=100, in_flight=4)
 
 
 if __name__ == "__main__":

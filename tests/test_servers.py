@@ -76,12 +76,10 @@ def answers(url: str, name: str) -> bool:
         return True
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
+@contextmanager
+def transformers_serve(root: Path):
     """Yield (address, folder) of `transformers serve`, on a model whose files say to sample."""
-    for package in ("fastapi", "uvicorn", "openai"):
-        pytest.importorskip(package)
-    folder = tmp_path_factory.mktemp("served") / "model"
+    folder = root / "model"
     shutil.copytree(MODEL, folder)
     path = folder / "generation_config.json"
     settings = json.loads(path.read_text()) | {"do_sample": True, "top_k": 0}
@@ -90,6 +88,15 @@ def served(tmp_path_factory):
     command += ["--device", "cpu", "--dtype", "float32", "--port", "{port}"]
     with running(command, str(folder), folder.parent / "log", 200) as url:
         yield url, str(folder)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Yield (address, folder) of `transformers serve`."""
+    for package in ("fastapi", "uvicorn", "openai"):
+        pytest.importorskip(package)
+    with transformers_serve(tmp_path_factory.mktemp("served")) as server:
+        yield server
 
 
 def assert_same_accuracy(url: str, name: str, root: Path, plan: Plan = PLAN, **options) -> None:

@@ -1,7 +1,8 @@
 """How much faster two Dask workers are than one: `python -m scaling.bench.workers`, extra `dask`.
 
-Wall time tells on a quiet machine with a core per worker and one to spare. CPU time tells on any
-what is not shared out: the process that collects and writes, and the scheduler.
+Beside them, in turns, the same units on plain processes, one and two, whose samples nobody wants:
+two of those are as much faster than one as this machine lets anything be. What lies between is what
+Dask, the collector and the log take. Models are loaded, and workers known, before the clock starts.
 """
 
 from __future__ import annotations
@@ -11,71 +12,117 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
+from scaling.executors import QUIET, open_executor
+from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.study import Work, sample_all
+from scaling.study import UNIT, Unit, Work, sample_all
 from scaling.tasks import get_task
 
-MODEL, PORT = "data/models/ladder/1.3M/1e14", 18786
-PLAN = Plan(chains=64, max_new_tokens=64)
-REPEATS = 3
+MODEL, ADDRESS = "data/models/ladder/1.3M/1e14", "tcp://127.0.0.1:18786"
+PLAN = Plan(chains=32, max_new_tokens=64)
+PROBLEMS, ROUNDS = 160, 3
 
 
-def run(workers: int, problems: int) -> tuple[list[float], list[float]]:
-    """Return (wall seconds of each repeat, CPU seconds of all: collector, scheduler, workers)."""
-    import psutil
+def work(problems: int, root: str) -> Work:
+    """Return a run of so many problems."""
+    task = get_task("sums")
+    return Work(MODEL, task, tuple(task.problems(problems)), PLAN, Path(root))
+
+
+def discard(unit: Unit) -> int:
+    """Return how many samples were drawn of a unit."""
+    return len(unit()[0])
+
+
+def draw(pool: Executor, problems: int) -> float:
+    """Return the seconds that units take whose samples stay where they are drawn."""
+    asked, identity = work(problems, ""), load_lm(MODEL, weights=False).card.identity
+    parts = [asked.problems[i : i + UNIT] for i in range(0, problems, UNIT)]
+    units = [Unit(replace(asked, problems=part), identity) for part in parts]
+    start = time.perf_counter()
+    assert sum(pool.map(discard, units)) == asked.size
+    return time.perf_counter() - start
+
+
+def sample(executor: Executor, problems: int) -> float:
+    """Return the seconds that a logged run takes."""
+    with tempfile.TemporaryDirectory() as root:
+        asked, start = work(problems, root), time.perf_counter()
+        sample_all([asked], executor=executor)
+        return time.perf_counter() - start
+
+
+@contextmanager
+def dask() -> Iterator[tuple[dict[int, Executor], list[int]]]:
+    """Yield executors of one and of two workers, and the processes of scheduler and workers."""
     from distributed import Client
 
-    port = str(PORT + workers)
-    options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "distributed.cli.dask_"]
-    scheduler = [*dask[:2], dask[2] + "scheduler", "--host", "127.0.0.1", "--port", port]
-    worker = [*dask[:2], dask[2] + "worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1"]
-    worker += ["--no-nanny"]
-    commands = [scheduler, *[worker] * workers]
-    children = [subprocess.Popen([*c, "--no-dashboard"], **options) for c in commands]  # type: ignore[call-overload]
+    settings = QUIET | os.environ | {"OMP_NUM_THREADS": "1"}
+    part = [sys.executable, "-m", "distributed.cli.dask_"]
+    host, _, port = ADDRESS.rpartition("/")[2].partition(":")
+    scheduler = [*part[:2], part[2] + "scheduler", "--host", host, "--port", port]
+    worker = [*part[:2], part[2] + "worker", ADDRESS, "--nthreads", "1", "--no-nanny"]
+    children = [
+        subprocess.Popen([*command, "--no-dashboard"], env=settings, stderr=subprocess.DEVNULL)
+        for command in (scheduler, worker, worker)
+    ]
     try:
-        address, task = f"127.0.0.1:{port}", get_task("sums")
-        with Client(f"tcp://{address}", timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=120)
-
-        def sample(seed: int, count: int) -> float:
-            asked, start = tuple(task.problems(count, seed=seed)), time.perf_counter()
-            with tempfile.TemporaryDirectory() as root:
-                sample_all(
-                    [Work(MODEL, task, asked, PLAN, Path(root))], executor=f"dask://{address}"
-                )
-            return time.perf_counter() - start
-
-        def spent() -> list[float]:
-            of = [psutil.Process(child.pid).cpu_times() for child in children]
-            return [time.process_time(), *(times.user + times.system for times in of)]
-
-        sample(1, 20 * workers)  # every worker loads the model
-        before = spent()
-        walls = [sample(0, problems) for _ in range(REPEATS)]
-        return walls, [now - then for now, then in zip(spent(), before, strict=True)]
+        with Client(ADDRESS, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
+            first = next(iter(client.scheduler_info()["workers"]))
+            one = client.get_executor(workers=[first])
+            yield {1: one, 2: client.get_executor()}, [child.pid for child in children]
     finally:
         for child in reversed(children):
             child.kill()
             child.wait()
 
 
+def busy() -> tuple[float, float]:
+    """Return the CPU seconds so far of the machine, what its host took included, and of us."""
+    import psutil
+
+    machine, own = psutil.cpu_times(), psutil.Process()
+    us = [one.cpu_times() for one in (own, *own.children(recursive=True))]
+    return sum(machine) - machine.idle - machine.iowait, sum(t.user + t.system for t in us)
+
+
 def main() -> None:
-    """Print both, and the ratio of their median wall times."""
-    medians = []
-    for workers in (1, 2):
-        walls, (collector, scheduler, *each) = run(workers, 160)
-        medians.append(median(walls))
-        shown, shares = (", ".join(f"{s:.1f}" for s in seconds) for seconds in (walls, each))
-        print(
-            f"{workers} worker(s): wall {shown} s; CPU of the collector {collector:.1f} s, of the "
-            f"scheduler {scheduler:.1f} s, of the workers {shares} s",
-            flush=True,
-        )
-    print(f"speed-up {medians[0] / medians[1]:.2f}")
+    """Print each run's seconds and the cores that others took, then what the best runs say."""
+    import psutil
+
+    ways = {"plain": draw, "Dask": sample}
+    walls: dict[tuple[str, int], list[float]] = {(way, n): [] for n in (1, 2) for way in ways}
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        dask_workers, (scheduler, *_) = enter(dask())
+        plain = {n: enter(open_executor("local", n)) for n in (1, 2)}
+        pools = {"plain": plain, "Dask": dask_workers}
+        for way, n in walls:
+            ways[way](pools[way][n], 4 * UNIT)  # every worker loads the model
+        shared = [psutil.Process(pid) for pid in (os.getpid(), scheduler)]
+        before = [sum(process.cpu_times()[:2]) for process in shared]
+        for _ in range(ROUNDS):
+            for (way, n), found in walls.items():
+                start = busy()
+                found.append(ways[way](pools[way][n], PROBLEMS))
+                all_, ours = (now - then for now, then in zip(busy(), start, strict=True))
+                others = (all_ - ours) / found[-1]
+                print(f"{n} {way:6}{found[-1]:6.1f} s, others took {others:.2f} cores", flush=True)
+        spent = [sum(p.cpu_times()[:2]) - t for p, t in zip(shared, before, strict=True)]
+    best = {key: min(found) for key, found in walls.items()}
+    for way in ways:
+        print(f"{way:6} two are {best[way, 1] / best[way, 2]:.2f} times as fast as one")
+    for n in (1, 2):
+        print(f"Dask reaches {best['plain', n] / best['Dask', n]:.1%} of {n} plain")
+    runs = 2 * ROUNDS  # plain processes cost the collector next to nothing
+    print(f"CPU of a run: collector {spent[0] / runs:.2f} s, scheduler {spent[1] / runs:.2f} s")
 
 
 if __name__ == "__main__":
