@@ -464,3 +464,84 @@ def test_numbers_that_are_none_are_refused_and_whole_floats_are_whole() -> None:
         with pytest.raises(ValueError, match=f"^{told}"):
             call()
     assert best_budget([0.5], 1.0, 0.0, 1.0, [[1, 8]])[0] == 8
+
+
+ONE = np.ones((2, 3))
+WORDS = (
+    (lambda: best_of_k([1, 0], [0.5], 1), "correct has shape (2,), score (1,); give (samples,) or "
+     "(problems, samples) for both, short pools padded with correct = NaN"),
+    (lambda: best_of_k([2, 0], [0, 1], 1),
+     "correct holds numbers outside 0 to 1; give 0 or 1, NaN for no sample"),
+    (lambda: best_of_k([1, 0], [0.5, NAN], 1), "1 samples have a NaN score; give each a number "
+     "(-inf ranks it last), or correct = NaN where there is no sample"),
+    (lambda: stopped_vote([["a", "b"]], [[1, 0]], [[1]], 1), "correct has shape (1, 2), cost "
+     "(1, 1); give (samples,) or (problems, samples) for both, short pools padded with correct "
+     "= NaN"),
+    (lambda: agreed_vote([["a", "b"]], [[1, 0]], [[1]], 1, 1), "correct has shape (1, 2), cost "
+     "(1, 1); give (samples,) or (problems, samples) for both, short pools padded with correct "
+     "= NaN"),
+    (lambda: stopped_vote([["a"]], [[1]], [[1]], 0),
+     "agree is 0; give the votes at which to stop, 1 or more"),
+    (lambda: grid_at_k([1, 0], 1), "correct has shape (2,); give (chains, steps), problems in front"),
+    (lambda: grid_at_k([[1, 0]], 1, "best", [1, 0]),
+     "score has shape (2,); give (chains, steps), problems in front"),
+    (lambda: grid_cost([1, 0], 1), "cost has shape (2,); give (chains, steps), problems in front"),
+    (lambda: grid_at_k([[1, 0]], 1, "best"),
+     "select is 'best'; allowed: any, last, or best together with a score"),
+    (lambda: grid_at_k([[1, 0]], 1, "best", [[1, NAN]]),
+     "score needs the shape of correct and a number for every sample"),
+    (lambda: grid_at_k([[1, 0]], 1, "best", [[1, 0, 2]]),
+     "score needs the shape of correct and a number for every sample"),
+    (lambda: matched_grid(ONE, ONE, [0]),
+     "cost and budget must be positive: count tokens before matching by them"),
+    (lambda: read_at_tokens([1, 2], [1], 3), "position (2,) and correct (1,) need one shape"),
+    (lambda: read_at_tokens(1, 1, 3), "position () and correct () need one shape"),
+    (lambda: read_at_tokens([-1, 2], [1, 1], 3),
+     "position must rise along the last axis and be 0 or more"),
+    (lambda: gap_at_k([1, 0], [0.5, 0.5], 1), "accuracy has shape (2,); its pools and k give ()"),
+    (lambda: roc([1, 2, 3], [1, 0]), "score has 3 samples, correct 2; give equal shapes"),
+    (lambda: roc([1, NAN], [1, 0]),
+     "score is NaN for a present sample; set its correct to NaN to leave it out"),
+    (lambda: verifier_rates([0.5, 1], [1, 0]),
+     "accepted must be 0 or 1; cut a score at a threshold from `roc` first"),
+    (lambda: accepted_at_k([1.1], 0.9, 0.1, 1),
+     "p and the rates are probabilities: give numbers between 0 and 1"),
+    (lambda: accepted_at_k([0.5], 0.9, -0.1, 1),
+     "p and the rates are probabilities: give numbers between 0 and 1"),
+    (lambda: accepted_at_k([0.5], 0.9, 0.1, [1, -1]),
+     "k holds -1; give budgets of 0 or more, infinity included"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "says"), WORDS)
+def test_a_mistake_is_told_in_these_words(call: Callable[[], Any], says: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        call()
+    assert str(error.value) == says
+
+
+def test_edges_of_what_is_allowed_are_allowed() -> None:
+    assert accepted_at_k([0.0, 1.0], 1.0, 0.0, 1)[0].tolist() == [[0], [1]]
+    assert accepted_at_k([0.5], 0.0, 1.0, 2)[1].tolist() == [[0.75]]
+    assert read_at_tokens([0.0, 0.0], [1, 0], [0]).tolist() == [0]  # two events at one token
+    assert read_at_tokens([0.0], [1], 0).tolist() == [1]
+    assert grid_cost([[1.0, 2.0]], 2).tolist() == [2, 6]
+    np.testing.assert_array_equal(grid_cost([[[1.0, 2.0]]], [2]), [[[2, 6]]])
+    got, chains = matched_grid([[1, 0], [0, 1]], [[1.0, 1.0], [1.0, 1.0]], 2)
+    assert chains.tolist() == [[2, 1]]
+    np.testing.assert_allclose(got, [[1, 1]])  # "any": each chain is right by its second step
+    best, _ = matched_grid([[1, 0], [0, 1]], ONE[:, :2], [2, 4], "best", [[1, 2], [3, 4]])
+    np.testing.assert_allclose(best, [[0, 0.5], [NAN, 1]])
+    gap = gap_at_k([1, 0, 0], 0.25, 2)
+    assert (gap.coverage, gap.accuracy) == (pytest.approx(2 / 3), 0.25)
+    assert gap.selection_loss == pytest.approx(2 / 3 - 0.25)
+    assert gap.grading_loss == 0
+    false, true, threshold = roc([1, 3, 3, NAN], [0, 1, 0, NAN])
+    assert (false.tolist(), true.tolist()) == ([0, 0.5, 1], [0, 1, 1])
+    assert threshold.tolist() == [math.inf, 3, 1]
+    assert verifier_rates([1, 0, 1, 1], [1, 1, 0, NAN]) == (0.5, 1)
+    assert np.isnan(verifier_rates([1], [1])[1])
+    assert best_budget([0.5], 1.0, 0.5, 0.5, [1, 2]) == (
+        2,
+        pytest.approx(0.46875),
+    )  # 0.625 - 0.3125 / 2
