@@ -27,7 +27,7 @@ def attempt(name: str, tests: list[str], chosen: str) -> int:
 
     pid = os.fork()
     if not pid:
-        os.environ["MUTANT_UNDER_TEST"] = name
+        os.environ |= {"MUTANT_UNDER_TEST": name, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)

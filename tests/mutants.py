@@ -74,6 +74,7 @@ def mutate(tools: Path, folder: Path, module: str, sample: int, quick: bool) -> 
     asked = {"module": module, "tests": tests, "slow": SLOW, "sample": sample, "quick": quick}
     command = [str(tools / "bin/python"), "-m", "tests.mutant", json.dumps(asked)]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # each fork would compile everything anew
     found = []
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as tried:
         assert tried.stdout is not None
