@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
+from scaling.benchmarks import grading
+from scaling.benchmarks.expressions import evaluate
 from scaling.benchmarks.grading import SCORERS
+from scaling.records import Verdict
 
 MARKED = ("#### {}", "The answer is {}", "so $\\boxed{{{}}}$")
 PARTS = {
@@ -116,3 +121,113 @@ def test_signs_that_change_a_text_are_read_and_marks_of_prose_are_not(
     scorer, form, expected, said, right
 ):
     assert SCORERS[scorer](expected, form.format(said), {}).correct is right
+
+
+@pytest.mark.parametrize(
+    ("scorer", "expected", "text", "answer", "right"),
+    [
+        ("number", "5", "#### 5", "5", True),
+        ("number", "5", "no number", None, False),
+        ("number", "0.5", "7 is not it. #### 2/4", "1/2", True),
+        ("number", "5", "#### 5/0", None, False),
+        ("number", "12", "The answer is 3 * 4 = 12 = a dozen", "12", True),
+        ("number", "5", "The answer is 5. Not 7", "5", True),
+        ("number", "5", "The answer is: 5\nand 7", "5", True),
+        ("math", "5", "\\boxed{5} and \\boxed{6}", "6", False),
+        ("math", "5", "the sum $x$ is $5$", "5", True),
+        ("math", "5", "answer is $5$ or so", "5", True),
+        ("math", "5", "so it is 5", "5", True),
+        ("math", "5", "", None, False),
+        ("math", "5", "\\boxed{" + "5" * 401 + "}", None, False),
+        ("math", "5" * 60, "\\boxed{" + "5" * 60 + "}", "5" * 60, True),
+        ("math", "a+b", "\\boxed{ a + b }", "a+b", True),
+        ("math", "\\frac12", "\\boxed{\\tfrac{1}{2}}", "\\frac{1}{2}", True),
+        ("math", "x>1", "\\boxed{x>1}", "x>1", True),
+        ("tagged", "a b", "<solution>A, b.</solution>", "a, b", False),
+        ("tagged", "yes", "**no** ***YES***", "yes", True),
+        ("tagged", "yes", "yes", None, False),
+        ("tagged", "yes", "<solution>no <solution>yes</solution>", "yes", True),
+        ("tagged", "yes", "**yes** \\boxed{no}", "no", False),
+        ("contains", "two words", " it is two\n\nwords here ", "it is two words here", True),
+        ("contains", "b", "b <solution>a</solution>", "a", False),
+        ("contains", "", "  ", None, False),
+        ("bare_words", "Date of birth", "date-of_birth", "dateof_birth", False),
+        ("bare_words", "Date of birth", "So: \\boxed{\\text{DATE of, birth}}", "dateofbirth", True),
+        ("bare_words", "", "!", None, False),
+        ("bare_words", "a", "a" * 500, "a" * 400, False),
+        ("letter", " B ", "(A) then BBB", "B", True),
+        ("letter", "A", "(A) then \\boxed{\\text{(C)}}", "C", False),
+        ("letter", "A", "BB a", None, False),
+        ("exact", "yes", "first\nYes.", "yes", True),
+        ("exact", "yes", "answer: yes\nno", "yes", True),
+        ("exact", "yes", "", None, False),
+        ("exact", "2 x 3", "2 * 3", "2×3", False),
+        ("exact", "2 × 3", "2 * 3", "2×3", True),
+    ],
+)
+def test_a_verdict_holds_the_answer_and_whether_it_is_right(scorer, expected, text, answer, right):
+    assert SCORERS[scorer](expected, text, {}) == Verdict(answer, right)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "right"),
+    [
+        ("first\n(1 + 3) * 6", "(1+3)*6", True),
+        ("Answer: `6*(3+1)` = 24", "6*(3+1)", True),
+        ("\\boxed{6 \u00d7 (3+1)}", "6*(3+1)", True),
+        ("6*3+6", "6*3+6", False),
+        ("6*4", "6*4", False),
+        ("6+3+1", "6+3+1", False),
+        ("six", None, False),
+        ("", None, False),
+    ],
+)
+def test_an_expression_is_right_that_uses_each_number_once_and_meets_the_target(
+    text, answer, right
+):
+    meta = {"numbers": [1, 3, 6], "target": 24}
+    assert SCORERS["expression"]("", text, meta) == Verdict(answer, right)
+
+
+def test_parts_of_a_text_are_found_where_they_stand():
+    assert grading.boxed("\\boxed{a{b}c} d}") == "a{b}c"
+    assert grading.boxed("\\boxed{1}\\boxed{}") == ""
+    assert grading.boxed("\\boxed{a{b}") is grading.boxed("no box") is None
+    assert grading.stated("#### a\nb") == "a"
+    assert grading.stated("answer is: **a**") == "a**"
+    assert grading.stated("#### ") is grading.stated("nothing") is None
+    for text, number in (
+        ("-1,234.50", Fraction(-2469, 2)), ("+5.", Fraction(5)), (".5/2", Fraction(1, 4)),
+        ("$ 7 %", Fraction(7)), ("1/0", None), ("1,23", None), ("1.2.3", None), ("", None),
+        ("9" * 60, Fraction(10**60 - 1)), ("9" * 61, None), ("−5", Fraction(-5)),
+    ):  # fmt: skip
+        assert grading.to_number(text) == number
+    assert grading.comes_to("2 + 3 = 5 rolls = x") == "5"
+    assert grading.comes_to("5 rolls. Then 7") == "5"
+    assert grading.comes_to("(5)") == "5"
+    assert grading.comes_to("2 + 3") == grading.comes_to("none") == ""
+    assert grading.last_number("1 and 2. 3") == "3"
+    assert grading.last_number("x") == grading.last_number("7-5") == ""
+    assert grading.normal("\\dfrac34 \\text{ cm} .") == "\\frac{3}{4}cm"
+    assert grading.normal("1,234") == "1234"
+    assert grading.normal("(1,234)") == "(1,234)"
+
+
+def test_expressions_are_arithmetic_and_nothing_else():
+    assert evaluate("(1+2)*3/4") == (Fraction(9, 4), [1, 2, 3, 4])
+    assert evaluate("-3 - 1000000000") == (Fraction(-1000000003), [3, 10**9])
+    assert evaluate("1" + "+1" * 99 + " ")[0] == 100  # 200 characters
+    for text, says in (
+        ("", "no value: SyntaxError"),
+        ("1 2", "no value: SyntaxError"),
+        ("1/(2-2)", "no value: ZeroDivisionError"),
+        ("2**3", "BinOp is not arithmetic"),
+        ("+3", "UnaryOp is not arithmetic"),
+        ("1000000001", "Constant is not arithmetic"),
+        ("b+a", "'a' is not arithmetic"),
+        ("1.5", "'.' is not arithmetic"),
+        ("1" * 201, "an expression of 201 characters; at most 200"),
+    ):
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            evaluate(text)
+        assert str(error.value) == says
