@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import study
+from scaling import executors, study
 from scaling.cli import main
 from scaling.curves import COLUMNS, accuracy_table, curve, read_pool
 from scaling.estimates import pass_at_k
@@ -26,7 +26,7 @@ from scaling.records import Plan
 from scaling.store import load_run
 from scaling.study import sample_run
 from scaling.tasks import get_task
-from tests.forks import command, forked
+from tests.forks import FORKS, command, forked
 
 PLAN = Plan(chains=8, max_new_tokens=12)
 REVISE = Plan(method="revision", chains=2, steps=3, max_new_tokens=12)
@@ -301,7 +301,8 @@ def main_job(model: Path, out: Path) -> list[object]:
     return ["study", "--models", model.parents[1], "--preset", "tiny", "--workers", 1, "--out", out]
 
 
-def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, quick):
+def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(executors, "get_context", lambda _: FORKS)
     assert run_main(*main_job(tiny_folder, tmp_path)) == 0
     table = pd.read_csv(tmp_path / "accuracy.csv")
     assert list(table.columns) == COLUMNS
