@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from itertools import islice
 from random import Random
@@ -19,7 +20,9 @@ from scaling.tasks import WAIT, content_split, get_task
 from scaling.tasks.countdown import random_steps, stated
 from scaling.tasks.traces import (
     Searcher,
+    after,
     behaviour,
+    check,
     examples,
     moves,
     thinking_budgets,
@@ -121,6 +124,32 @@ def test_examples_are_of_the_train_split_and_show_whole_cut_and_waiting_traces()
     assert found[:20] == list(islice(examples(0), 20)) != list(islice(examples(1), 20))
 
 
+def test_traces_of_a_seed_change_not_without_notice():
+    digest = hashlib.sha256(repr(list(islice(examples(0), 300))).encode()).hexdigest()
+    assert digest[:16] == "cd1dbb074c790982"
+
+
+def test_moves_and_checks_are_exact_at_their_edges():
+    assert moves([1, 2]) == [(2, "+", 1, 3), (2, "-", 1, 1)]  # times and over 1 change nothing
+    assert moves([2, 4]) == [(4, "*", 2, 8), (4, "+", 2, 6), (4, "-", 2, 2), (4, "/", 2, 2)]
+    assert moves([3, 3]) == [(3, "*", 3, 9), (3, "+", 3, 6), (3, "/", 3, 1)]  # 0 is no result
+    assert moves([33, 3]) == [
+        (33, "*", 3, 99), (33, "+", 3, 36), (33, "-", 3, 30), (33, "/", 3, 11)
+    ]  # fmt: skip
+    assert (34, "*", 3, 102) not in moves([34, 3])
+    assert after([2, 4, 4], (4, "*", 2, 8)) == [4, 8]
+    assert (check(22, 33), check(33, 22), check(5, 5)) == ("?33-22=11", "?33-22=11", "?5-5=0")
+
+
+def test_a_false_claim_and_a_mark_without_steps_are_counted_once():
+    none = dict.fromkeys(behaviour("1,2=3", ""), 0)
+    assert behaviour("1,2=3", "!x<?") == none | {"restarts": 1, "backtracks": 1, "checks": 1}
+    assert behaviour("3,7,12=33", "7+3=10!x7+3=10!") == none | {
+        "attempts": 2, "repeats": 1, "restarts": 1, "false_claims": 2,
+    }  # fmt: skip
+    assert behaviour("3,7,12=33", "7+3=10;12+10=22<12-3=9!")["attempts"] == 2
+
+
 # ---------------------------------------------------------------- budgets
 class Words:
     tokenizer, skills = character_tokenizer(), ("thinking", "wait")
@@ -202,6 +231,16 @@ def test_cut_amid_its_answer_a_trace_goes_on_without_being_asked_again():
 def test_a_budget_below_one_token_is_refused(plan):
     with pytest.raises(ValueError, match="each step halves the budget"):
         rows_of(plan)
+
+
+def test_budgets_halve_down_to_one_token_and_the_most_steps_are_told():
+    assert thinking_budgets(Plan("thinking", steps=2, max_new_tokens=1)) == [0, 1]
+    assert thinking_budgets(Plan("thinking", steps=8, max_new_tokens=64))[:2] == [0, 1]
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        thinking_budgets(Plan("thinking", steps=9, max_new_tokens=64))
+    assert str(error.value) == (
+        "9 steps of thinking within 64 tokens: each step halves the budget, give 2 to 8 steps"
+    )
 
 
 def test_a_tiny_model_thinks_waits_and_is_read_by_budget(tiny_folder, tmp_path):
