@@ -34,8 +34,8 @@ MODULES = {  #: module -> tests that ask most of it
     "estimates/votes": ("estimates", "traps"),
     "estimates/adaptive": ("adaptive", "estimates"),
     "intervals": ("intervals", "traps", "pinned"),
-    "benchmarks/grading": ("grading_traps", "benchmarks", "fuzz"),
-    "benchmarks/expressions": ("grading_traps", "benchmarks", "fuzz"),
+    "benchmarks/grading": ("grading_traps",),
+    "benchmarks/expressions": ("grading_traps",),
     "compute": ("pinned", "compute"),
     "fits/losses": ("laws", "fits"),
     "fits/minimise": ("laws", "fits"),
@@ -52,6 +52,7 @@ MODULES = {  #: module -> tests that ask most of it
 SLOW = "nominal_rate or cover or follows_from_the_runs or simulation"
 PYTEST = """[pytest]
 addopts = -m 'not slow and not gpu and not browser'
+filterwarnings = error
 markers =
     browser: needs Chromium
     gpu: needs CUDA
