@@ -15,12 +15,11 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from queue import SimpleQueue
-from threading import Thread
 from typing import Any, NamedTuple, cast
 
 from scaling.engine.draw import row_key
@@ -113,21 +112,22 @@ class HttpEngine:
         """
         requests = self._requests(jobs, plan)
         more: deque[Ask] = deque()  # next steps of chains
+        answers: SimpleQueue[tuple[Ask, float, Future]] = SimpleQueue()
         flying = failures = 0
         # left in the middle, the client is closed first, which ends what its threads wait for
-        with Threads(partial(self._complete, plan=plan)) as threads, self.client:
+        with ThreadPoolExecutor(self.in_flight, "scaling-http") as pool, self.client:
             while True:
                 while flying < self.in_flight:
                     ask = more.popleft() if more else next(requests, None)
                     if ask is None:
                         break
+                    note = partial(_note, answers, ask, time.perf_counter())
+                    pool.submit(self._complete, ask, plan).add_done_callback(note)
                     flying += 1
-                    threads.start(ask, flying)
                 if not flying:
                     return
-                ask, begun, found = threads.answers.get()
-                if isinstance(found, Exception):
-                    raise found
+                ask, begun, future = answers.get()
+                found = future.result()
                 share = (time.perf_counter() - begun) / flying / len(found)
                 flying -= 1
                 failures = failures + 1 if has_failed(found[0]) else 0
@@ -181,33 +181,8 @@ class HttpEngine:
         return found
 
 
-class Threads(AbstractContextManager["Threads"]):
-    """Threads that answer one ask after the other: two queues cost a tenth of a pool's futures."""
-
-    def __init__(self, answer: Callable[[Ask], list[Completion]]) -> None:
-        self.answer, self.running = answer, list[Thread]()
-        self.asks: SimpleQueue[tuple[Ask, float] | None] = SimpleQueue()
-        self.answers: SimpleQueue[tuple[Ask, float, Any]] = SimpleQueue()  #: Exceptions too
-
-    def start(self, ask: Ask, flying: int) -> None:
-        """Answer an ask; with it there are so many under way, each with a thread of its own."""
-        if flying > len(self.running):
-            self.running.append(Thread(target=self._run, daemon=True))
-            self.running[-1].start()
-        self.asks.put((ask, time.perf_counter()))
-
-    def _run(self) -> None:
-        while asked := self.asks.get():
-            try:
-                self.answers.put((*asked, self.answer(asked[0])))
-            except Exception as error:  # noqa: BLE001
-                self.answers.put((*asked, error))
-
-    def __exit__(self, *_: object) -> None:
-        for _thread in self.running:
-            self.asks.put(None)
-        for thread in self.running:
-            thread.join()
+def _note(answers: SimpleQueue, ask: Ask, begun: float, future: Future) -> None:
+    answers.put((ask, begun, future))
 
 
 def seed_of(plan: Plan, job: Job, step: int) -> int:

@@ -1,22 +1,20 @@
 """JSON requests to one server, with retries and a deadline. Knows nothing of language models.
 
-One kept connection per thread, and of HTTP/1.1 what an API needs: a request is one write, a head
-is read line by line. `http.client`, which builds and parses mail headers, took three times the CPU
-time, httpx twenty. `tests/client_speed.py` times it.
+Plain `http.client`, one kept connection per thread: it took a seventh of httpx's CPU time per
+request. `tests/client_speed.py` times it.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from random import SystemRandom
-from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)  #: the same request may do better later
 NO_KEY = "check the key in the environment variable SCALING_API_KEY"
@@ -26,20 +24,10 @@ HOPELESS = {  #: no request to this address will do better
     404: "check the address, --served-name and --api",
 }
 LONGEST_PAUSE = 30.0  #: seconds between two tries
-BLOCK, MOST_FIELDS = 1 << 16, 128  #: bytes read at a time, and of a line; lines of a head
 
 
 class Failed(Exception):
     """One request had no answer after all its tries; the message is the reason, in one line."""
-
-
-class Answer(NamedTuple):
-    """What came back over a connection."""
-
-    status: int
-    headers: dict[bytes, bytes]  #: by lower-case name
-    text: bytes
-    kept: bool  #: the connection takes another request
 
 
 class Client:
@@ -67,16 +55,15 @@ class Client:
             )
         self.url = url.rstrip("/")
         self.deadline, self.tries, self.pause = deadline, tries, pause
-        self._place = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
-        self._secure = ssl.create_default_context() if parts.scheme == "https" else None
-        self._path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-        if not (key + parts.netloc).isascii() or not key.isprintable():
-            raise ValueError("a key and a server's address are plain ASCII; see SCALING_API_KEY")
+        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        self._open = lambda: kinds[parts.scheme](parts.hostname or "", parts.port)
+        self._path = parts.path.rstrip("/")
         self._key = key
-        head = f"host: {parts.netloc}\r\naccept: application/json\r\naccept-encoding: identity\r\n"
-        self._head = head + (f"authorization: Bearer {key}\r\n" if key else "")
+        self._headers = {"content-type": "application/json", "accept": "application/json"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
         self._own = threading.local()
-        self._all: set[tuple[socket.socket, BinaryIO]] = set()
+        self._all: set[http.client.HTTPConnection] = set()
         self._closed = threading.Event()
 
     def ask(self, path: str, body: Any = None) -> Any:
@@ -101,21 +88,19 @@ class Client:
     def _try(self, path: str, data: bytes | None, until: float) -> tuple[str | None, Any]:
         """Return (None, answer), or (reason, least pause in seconds; None: do not try again)."""
         try:
-            status, headers, text, kept = self._exchange(path, data, until)
+            status, headers, text = self._exchange(path, data, until)
         except TimeoutError:
             self._drop()
             return f"no answer within {self.deadline:g} s", None
-        except (OSError, ValueError) as error:  # ValueError: closed meanwhile
+        except (OSError, http.client.HTTPException) as error:
             self._drop()
             return f"{type(error).__name__}: {error}".rstrip(": "), 0.0
-        if not kept:
-            self._drop()
         shown = " ".join(text[:300].decode(errors="replace").split())
         shown = shown.replace(self._key, "***") if self._key else shown
         if status in HOPELESS:
             raise ValueError(f"{self.url}{path} answers {status}: {shown}; {HOPELESS[status]}")
         if status in RETRIED:
-            return f"status {status}: {shown}", _seconds(headers.get(b"retry-after"))
+            return f"status {status}: {shown}", _seconds(headers.get("retry-after"))
         if status != 200:
             return f"status {status}: {shown}", None
         try:
@@ -123,38 +108,43 @@ class Client:
         except ValueError:
             return f"answer is no JSON: {shown!r}", 0.0
 
-    def _exchange(self, path: str, data: bytes | None, until: float) -> Answer:
-        left = max(until - time.monotonic(), 1e-3)
+    def _exchange(
+        self, path: str, data: bytes | None, until: float
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = getattr(self._own, "connection", None)
-        if connection not in self._all:  # none yet, or closed by another thread
-            connection = self._open(left)
-        sock, file = connection
+        if connection is None:
+            connection = self._own.connection = self._open()
+            connection.auto_open = 0  # closed by another thread, it stays closed
+        left = max(until - time.monotonic(), 1e-3)
+        connection.timeout = left
+        if (sock := connection.sock) is None:
+            connection.connect()
+            sock = connection.sock
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._all.add(connection)
+            if self._closed.is_set():  # and whoever did so may not have seen this connection
+                raise ConnectionError("the client was closed")
         sock.settimeout(left)
         method = "GET" if data is None else "POST"
-        head = f"{method} {self._path}{path} HTTP/1.1\r\n{self._head}"
-        if data is not None:
-            head += f"content-type: application/json\r\ncontent-length: {len(data)}\r\n"
-        sock.sendall(head.encode() + b"\r\n" + (data or b""))
-        return _answer(file, until)
-
-    def _open(self, left: float) -> tuple[socket.socket, BinaryIO]:
-        """Connect this thread; ConnectionError where the client was closed meanwhile."""
-        sock = socket.create_connection(self._place, left)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._secure:
-            sock = self._secure.wrap_socket(sock, server_hostname=self._place[0])
-        self._own.connection = sock, sock.makefile("rb")
-        self._all.add(self._own.connection)
-        if self._closed.is_set():  # and whoever did so may not have seen this connection
-            raise ConnectionError("the client was closed")
-        return self._own.connection
+        connection.request(method, self._path + path, data, self._headers)
+        response = connection.getresponse()
+        blocks = []
+        while block := response.read1(1 << 16):
+            blocks.append(block)
+            if time.monotonic() > until:  # a server that sends a byte a second
+                raise TimeoutError
+        left_out, status, headers = response.length, response.status, response.headers
+        response.close()  # gives the connection back: `read1` does not, at the end of a body
+        if left_out:
+            raise http.client.IncompleteRead(b"".join(blocks), left_out)
+        return status, headers, b"".join(blocks)
 
     def _drop(self) -> None:
         """Close this thread's connection; the next request opens another."""
-        connection = self._own.__dict__.pop("connection", ())
-        self._all.discard(connection)
-        for part in connection:
-            part.close()
+        connection = self._own.__dict__.pop("connection", None)
+        if connection is not None:
+            self._all.discard(connection)
+            connection.close()
 
     def __enter__(self) -> Client:
         self._closed.clear()
@@ -163,77 +153,14 @@ class Client:
     def __exit__(self, *_: object) -> None:
         """Close every connection; requests in flight end, those of other threads too."""
         self._closed.set()
-        for sock, file in tuple(self._all):
-            with suppress(OSError):  # closed meanwhile
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-            file.close()
+        for connection in tuple(self._all):
+            with suppress(OSError, AttributeError):  # closed meanwhile
+                connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
         self._all.clear()
 
 
-def _answer(file: BinaryIO, until: float) -> Answer:
-    """Return the next answer of a connection; ConnectionError where it ends early or is none."""
-    status, line = 100, b""
-    while status == 100:  # "go on"
-        line = file.readline(BLOCK)
-        version, _, rest = line.partition(b" ")
-        if not line:
-            raise ConnectionError("the server closed the connection")
-        if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
-            raise ConnectionError(f"no answer of HTTP/1.1: {line[:40]!r}")
-        status, headers = int(rest[:3]), _fields(file)
-    try:
-        size: int | None = int(headers.get(b"content-length", b""))
-    except ValueError:
-        size = 0 if status in (204, 304) else None
-    chunked = headers.get(b"transfer-encoding", b"").lower() == b"chunked"
-    text = b"".join(_chunks(file, until) if chunked else _blocks(file, size, until))
-    told = headers.get(b"connection", b"close" if version == b"HTTP/1.0" else b"").lower()
-    return Answer(status, headers, text, told != b"close" and (chunked or size is not None))
-
-
-def _fields(file: BinaryIO) -> dict[bytes, bytes]:
-    """Return the fields of a head, or of what follows the last chunk, up to the empty line."""
-    fields: dict[bytes, bytes] = {}
-    for _ in range(MOST_FIELDS):
-        line = file.readline(BLOCK)
-        if line in (b"\r\n", b"\n"):
-            return fields
-        name, _, value = line.partition(b":")
-        fields[name.lower()] = value.strip()
-    raise ConnectionError("the head of the answer has no end")
-
-
-def _blocks(file: BinaryIO, size: int | None, until: float) -> Iterator[bytes]:
-    """Yield a body of so many bytes; of all there are where the size is None."""
-    while size != 0:
-        block = file.read1(BLOCK if size is None else min(size, BLOCK))  # type: ignore[attr-defined]
-        if time.monotonic() > until:  # a server that sends a byte a second
-            raise TimeoutError
-        if not block:
-            if size is not None:
-                raise ConnectionError(f"the answer broke off, {size} bytes too early")
-            return
-        size = None if size is None else size - len(block)
-        yield block
-
-
-def _chunks(file: BinaryIO, until: float) -> Iterator[bytes]:
-    """Yield the parts of a body whose length is told piece by piece."""
-    while True:
-        line = file.readline(BLOCK).split(b";")[0].strip()
-        try:
-            size = int(line, 16)
-        except ValueError:
-            raise ConnectionError(f"the answer broke off: {line[:40]!r} is no chunk") from None
-        if not size:
-            _fields(file)
-            return
-        yield from _blocks(file, size, until)
-        file.readline(BLOCK)
-
-
-def _seconds(text: bytes | None) -> float:
+def _seconds(text: str | None) -> float:
     """Return a Retry-After in seconds; 0 where there is none, or a date."""
     try:
         return float(text or 0)
