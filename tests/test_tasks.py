@@ -141,10 +141,21 @@ def test_a_new_task_is_one_small_class(monkeypatch):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
+        (lambda: get_task("sums", ["1x9"]), "level is '1x9'; give TERMSxLARGEST, e.g. 4x20$"),
+        (lambda: get_task("sums", ["2x1"]), "level is '2x1'; give TERMSxLARGEST, e.g. 4x20$"),
+        (
+            lambda: get_task("sums").problems(3, "dev"),
+            "^3 problems of split 'dev': give at least 1 of 'train' or 'test'$",
+        ),
+        (
+            lambda: get_task("countdown", ["2x2"]).problems(9, "train"),
+            "^countdown 2x2 has too few distinct problems for 9 of split 'train'; found 5: ask for "
+            "fewer, or a larger level$",
+        ),
         (lambda: get_task("countdwon"), "did you mean 'countdown'"),
         (lambda: get_task("sums", ["three"]), "TERMSxLARGEST"),
         (lambda: get_task("sums").problems(0), "at least 1"),
-        (lambda: get_task("countdown", ["2x2"]).problems(500), "too few distinct problems"),
+        (lambda: get_task("countdown", ["2x2"]).problems(50), "too few distinct problems"),
     ],
 )
 def test_bad_input_is_one_clear_line(call, says):
