@@ -525,3 +525,22 @@ def test_a_fit_says_what_is_wrong_and_what_to_try() -> None:
     assert told(curvature=flat).message == words
     assert told(curvature=np.diag([1.0, 1e-18, 1.0])).message == words
     assert told(curvature=np.diag([1.0, 1e-16, 1.0])).success
+    many = np.vstack([p, p[:1]])
+    many[5, 0] = np.inf
+    lost = fitting._report(law, many, np.ones(21, bool), p[0], True, one, np.ones(4), 4)
+    assert (lost.n_failed, lost.interval["a"]) == (1, (-0.6, -0.6))
+    assert np.isnan(lost.replicates[4]).all()
+
+
+def test_a_replicate_that_is_not_finite_is_left_out_alone() -> None:
+    _, y, _ = planted("power", 1)
+    luck = y + 0.003 * np.random.default_rng(0).standard_normal((30, len(y)))
+    plain = fit("power", K, y, replicates=luck)
+    holed = luck.copy()
+    holed[3], holed[4, 0] = NAN, np.inf
+    some = fit("power", K, y, replicates=holed)
+    assert (plain.n_failed, some.n_failed) == (0, 1)
+    kept = np.delete(np.arange(30), [3, 4])
+    np.testing.assert_allclose(some.replicates[kept], plain.replicates[kept], rtol=1e-9)
+    cut = fit("power", K[1:], y[1:], replicates=luck[:, 1:])
+    np.testing.assert_allclose(some.replicates[4], cut.replicates[4], rtol=1e-5)
