@@ -39,7 +39,7 @@ with plots.style():
     plots.draw_forecast(axes[0][0], points, fitted)
     plots.draw_residuals(axes[0][1], points, fitted)
 """
-QUICK = 50  #: replicates that a law is refitted to on the screen; all where a figure is saved
+QUICK = 25  #: replicates that a law is refitted to on the screen; all where a figure is saved
 
 
 @dataclass(frozen=True)
