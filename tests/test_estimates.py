@@ -546,3 +546,11 @@ def test_edges_of_what_is_allowed_are_allowed() -> None:
         2,
         pytest.approx(0.46875),
     )  # 0.625 - 0.3125 / 2
+
+
+def test_what_grading_missed_is_told_apart_from_what_selection_lost() -> None:
+    """Story: nothing failed where the trusted grader was ignored."""
+    gap = gap_at_k([1, 0, 0, 0], 0.25, 2, truth=[1, 1, 0, 0])
+    assert gap.coverage == pytest.approx(5 / 6)
+    assert gap.grading_loss == pytest.approx(5 / 6 - 1 / 2)
+    assert gap.selection_loss == pytest.approx(1 / 2 - 1 / 4)
