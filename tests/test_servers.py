@@ -156,6 +156,7 @@ def test_the_command_line_draws_from_transformers_serve(served, tmp_path, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # its start alone may take 500
 def test_vllm_is_as_often_right_as_the_engine(tmp_path):
     python = os.environ.get("VLLM_PYTHON")
     if not python:
