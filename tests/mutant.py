@@ -16,7 +16,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-LIBRARIES = ("numpy", "pandas", "hypothesis", "scipy.stats", "scipy.optimize", "scipy.integrate")
+LIBRARIES = (
+    "numpy", "pandas", "hypothesis", "scipy.stats", "scipy.optimize", "scipy.integrate", "torch",
+    "transformers.models.auto",
+)  # fmt: skip
 SECONDS = 300  #: of a processor; a mutant that takes longer runs without an end
 ALL_PASS, FAILED, NO_TESTS = 0, 1, 5
 
