@@ -188,3 +188,11 @@ def test_budgets_that_do_not_rise_are_refused_before_anything_is_trained(lm, tmp
         with pytest.raises(ValueError, match="give FLOPs that rise"):
             train()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_fewer_flops_is_not_made_from_one_of_more(lm, tmp_path):
+    """It once held the weights, and told the FLOPs, of the one that was there."""
+    (tmp_path / "1e9").mkdir()
+    (tmp_path / "1e9" / "card.json").write_text("{}")
+    with pytest.raises(ValueError, match="1e9 is there, and 1e8, of fewer FLOPs, is not"):
+        reward(lm, (1e8, 1e9, 1e10), tmp_path, SMALL)

@@ -207,6 +207,12 @@ def reward(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> li
         )
     paths = [folder / flops_name(budget) for budget in budgets]
     done = [path for path in paths if (path / CARD).exists()]
+    if done != paths[: len(done)]:
+        lacks = next(path for path in paths if path not in done)
+        raise ValueError(
+            f"{done[-1]} is there, and {lacks.name}, of fewer FLOPs, is not: it can not be made "
+            "from what has learnt more; leave that budget out, or give another folder (--out)"
+        )
     start, lm = lm.card, load_lm(done[-1]) if done else lm
     trainer = Trainer(lm, Recipe(seed=course.seed, compiled=course.compiled))
     spent = {"sampling_flops": 0.0, "update_flops": 0.0}
