@@ -65,10 +65,10 @@ def test_labels_are_the_ids_moved_by_one_where_they_count(trainer):
 
 def test_a_rung_saves_checkpoints_that_record_their_own_path(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("scaling.train").train.SIZES, "mini", (32, 1))
-    folders = train_rung("mini", (2e9, 6e9), tmp_path, SMALL)
+    folders = train_rung("mini", (1e9, 3e9), tmp_path, SMALL)
     cards = [json.loads((folder / "card.json").read_text()) for folder in folders]
-    assert [folder.name for folder in folders] == ["2e9", "6e9"]
-    for card, budget in zip(cards, (2e9, 6e9), strict=True):
+    assert [folder.name for folder in folders] == ["1e9", "3e9"]
+    for card, budget in zip(cards, (1e9, 3e9), strict=True):
         assert budget <= card["train_flops"] < budget * 1.4
         assert card["train_tokens"] > 0
         assert card["recipe"]["seed"] == 0
@@ -77,20 +77,20 @@ def test_a_rung_saves_checkpoints_that_record_their_own_path(tmp_path, monkeypat
 
 def test_training_goes_on_after_a_kill_and_ends_in_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("scaling.train").train.SIZES, "mini", (32, 1))
-    whole = train_rung("mini", (2e9, 6e9), tmp_path / "whole", SMALL)
+    whole = train_rung("mini", (1e9, 3e9), tmp_path / "whole", SMALL)
     branch, killed = Trainer.branch, tmp_path / "killed"
 
     def dies_in_the_second_branch(self, flops):
         yield from (
-            loss for i, loss in enumerate(branch(self, flops)) if flops < 3e9 or 1 / (3 - i)
+            loss for i, loss in enumerate(branch(self, flops)) if flops < 2e9 or 1 / (3 - i)
         )
 
     monkeypatch.setattr(Trainer, "branch", dies_in_the_second_branch)
     with pytest.raises(ZeroDivisionError):
-        train_rung("mini", (2e9, 6e9), killed, SMALL)
-    assert [path.name for path in (killed / "mini").iterdir() if path.is_dir()] == ["2e9"]
+        train_rung("mini", (1e9, 3e9), killed, SMALL)
+    assert [path.name for path in (killed / "mini").iterdir() if path.is_dir()] == ["1e9"]
     monkeypatch.setattr(Trainer, "branch", branch)
-    resumed = train_rung("mini", (2e9, 6e9), killed, SMALL)
+    resumed = train_rung("mini", (1e9, 3e9), killed, SMALL)
     for a, b in zip(whole, resumed, strict=True):
         assert load_lm(a).card.identity == load_lm(b).card.identity
     assert not list(killed.rglob("trunk*"))
