@@ -31,8 +31,7 @@ def tiny_folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_replicates(patch: pytest.MonkeyPatch) -> None:
     """Have intervals of fifty replicates, for tests that look at what is drawn, not at how wide."""
     from scaling import intervals
     from scaling.curves import policy, revisions
@@ -43,7 +42,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return weights(problems, min(replicates, 50), *rest, **options)
 
     for module in (intervals, policy, revisions):
-        monkeypatch.setattr(module, "problem_weights", few)
+        patch.setattr(module, "problem_weights", few)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `few_replicates` in one test."""
+    few_replicates(monkeypatch)
 
 
 @pytest.fixture
@@ -55,7 +60,8 @@ def svg_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Files whose tests share servers, workers or runs stay whole; the longest begin first
-FIRST = ["test_" + name for name in ("notebooks", "study", "executors", "bench", "faults", "joint")]
+LONG = "notebooks study benchmarks servers executors joint reporting fits faults fuzz train bench"
+FIRST = [f"test_{name}" for name in LONG.split()]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

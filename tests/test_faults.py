@@ -79,10 +79,10 @@ def open_copy(run: LoadedRun, model: Path, root: Path, units: int = 3) -> Path:
 @posix
 def test_kills_at_random_moments_and_a_failing_disk_lose_nothing() -> None:
     """Sealing alone, where most is renamed and removed; `test_study` kills sampling."""
-    found = warm_process("kills", "disk", "--jobs", "sealing", "--moments", 30, "--stride", 9)
+    found = warm_process("kills", "disk", "--jobs", "sealing", "--moments", 30, "--stride", 18)
     assert found["kills"]["sealing"]["moments"] == 6
     disk = found["disk"]["sealing"]
-    assert disk["kill"] == disk["disk full from there"] == -(-disk["changes"] // 9)
+    assert disk["kill"] == disk["disk full from there"] == -(-disk["changes"] // 18)
 
 
 @posix

@@ -27,6 +27,7 @@ from scaling.report.check import stale
 from scaling.report.languages import tex, unbound
 from scaling.report.numbers import from_csv, printed, row, to_csv
 from scaling.store import load_run, load_runs, open_run
+from tests.conftest import few_replicates
 
 HOSTILE = "<script>alert(1)</script>\\input{/etc/passwd}$^_%&#~{\"'`\u0007\x00\r\n日本😀 0.123"
 LLAMA = {
@@ -34,6 +35,13 @@ LLAMA = {
     "num_attention_heads": 1, "intermediate_size": 64, "max_position_embeddings": 64,
     "tie_word_embeddings": True,
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few():
+    with pytest.MonkeyPatch.context() as patch:
+        few_replicates(patch)
+        yield
 
 
 def made(root: Path, method="best_of_n", chains=16, steps=1, seed=0, text=HOSTILE, stop=()):
