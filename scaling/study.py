@@ -252,9 +252,11 @@ def too_long(lm: Any, task: Any, problems: Sequence[Problem]) -> dict[str, int]:
     """
     if not isinstance(lm, LM) or not lm.card.shape:
         return {}
-    asks = asked(task, lm)
-    lengths = {problem.id: len(lm.encode(asks.prompt(problem))) for problem in problems}
-    return {name: n for name, n in lengths.items() if n >= lm.card.shape["context"]}
+    room, prompt = lm.card.shape["context"], asked(task, lm).prompt
+    # a token is a byte or more; twice the bytes leave room for what a tokenizer adds
+    long = {p.id: text for p in problems if 2 * len((text := prompt(p)).encode()) + 16 >= room}
+    lengths = {name: len(lm.encode(text)) for name, text in long.items()}
+    return {name: n for name, n in lengths.items() if n >= room}
 
 
 def open_log(lm: Any, work: Work) -> Writer:

@@ -13,15 +13,17 @@ import random
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
-from scaling.engine import Engine, Job
-from scaling.methods import draw
+from scaling import methods
+from scaling.engine import Engine
 from scaling.models import load_lm
-from scaling.records import Completion, ModelCard, Plan, Problem, Sample
+from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import load_run, open_run
 from scaling.study import PLAIN, sample_run
 from scaling.tasks import get_task
@@ -48,38 +50,23 @@ def cpu(call: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-class Replay:
-    """An engine that says again what another has said, at no cost."""
+def beside_sampling(model: str, problems: int, repeats: int = 21) -> None:
+    """Print what a log adds to the CPU time of sampling: a run of what has been drawn already.
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.said = engine, dict[tuple[str, int], Completion]()
-
-    def generate(self, jobs: Iterable[Job], plan: Plan, extend: Any) -> Iterator[tuple]:
-        """Yield what `engine.generate` would, for best-of-N."""
-        if not self.said:
-            jobs = list(jobs)
-            self.said = {job[:2]: done for job, _, done in self.engine.generate(jobs, plan, extend)}
-        for job in jobs:
-            yield job, 0, self.said[job[:2]]
-
-
-def beside_sampling(model: str, problems: int, pairs: int = 21) -> None:
-    """Print what a log adds to the CPU time of sampling: with it and without, in turns.
-
-    Both are timed on what the engine has said already: the log is what differs, and the noise of
-    the engine's time, which is that of the log many times over, stays out of the difference.
+    All that `sample_run` does but draw is counted: opening, checks, bar, writing, sealing, loading.
     """
     lm, task = load_lm(LADDER / model), get_task("sums")
     engine = Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode)
     asked, n = (lm, task, task.problems(problems), PLAIN), problems * PLAIN.chains
-    replay, added = Replay(engine), []
-    sampling = cpu(lambda: list(draw(*asked, replay)))  # type: ignore[arg-type]
-    for _ in range(pairs):
-        off = cpu(lambda: list(draw(*asked, replay)))  # type: ignore[arg-type]
-        with tempfile.TemporaryDirectory() as root:
-            into = Path(root)
-            on = cpu(lambda: sample_run(*asked, into, engine=replay, progress=False))  # noqa: B023
-        added.append(on - off)
+    drawn: list[Any] = []
+    sampling = cpu(lambda: drawn.extend(methods.draw(*asked, engine)))
+    added = []
+    with patch.object(methods, "draw", lambda *_: iter(drawn)):
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory() as root:
+                into = Path(root)
+                run = partial(sample_run, *asked, into, engine=engine, progress=False)
+                added.append(cpu(run))
     low, middle, high = (f"{1e6 * at / n:.1f}" for at in (min(added), median(added), max(added)))
     print(
         f"{model:12}{1e6 * sampling / n:8.1f} us a sample, its log {middle} ({low} to {high}): "

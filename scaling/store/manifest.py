@@ -40,7 +40,7 @@ def identity_of(
         "task": task,
         "model": card_to_json(card),
         "plan": plan.to_dict(),
-        "problems_sha256": json_hash([asdict(problem) for problem in problems]),
+        "problems_sha256": json_hash([vars(problem) for problem in problems]),
     }
 
 
