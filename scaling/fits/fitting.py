@@ -20,6 +20,7 @@ FEWEST = 20  # replicates that it takes for an interval
 FAILED = 0.1  # share of replicates that may fail before the interval is not believed
 FLAT = 1e-11  # smallest eigenvalue of the scaled curvature at which parameters count as determined
 ZEROS = 6.6  # likelihood ratio that 1 in 200 populations without impossible problems exceeds
+STEPS, KEPT = (4, 100, 200), (24, 6, 1)  # iterations from each start, and how many starts go on
 CONTINUATION = 6  # steps in which a fitted scale shrinks from 1 to its value
 
 
@@ -154,11 +155,20 @@ class _Problem:
 
 
 def _best(objective: Objective, law: Law, starts: Array, size: int) -> Minimum:
-    """Return the best minimum (one row): few steps from each start, the best few to the end."""
-    z, value, _ = minimise(objective, law.free(starts), law.limits(), size, 4)
-    z, value, converged = minimise(objective, z[np.argsort(value)[:24]], law.limits(), size, 300)
-    at = [np.lexsort([~converged, value > value.min() * (1 + 1e-9)])[0]]
-    return z[at], value[at], converged[at]
+    """Return the best minimum (one row): few steps from each start, more from the best of them.
+
+    Of minima that are as low as the lowest, one that converged. Starts in a flat valley that is
+    not the lowest would take most of the time; they are left where they are after STEPS[1].
+    """
+    z = law.free(starts)
+    for steps, kept in zip(STEPS, KEPT, strict=True):
+        z, value, converged = minimise(objective, z, law.limits(), size, steps)
+        lowest = converged & (value <= value.min() * (1 + 1e-9))
+        order = np.lexsort([value, ~lowest])[:kept]
+        z, value, converged = z[order], value[order], converged[order]
+        if steps == STEPS[1] and converged[0]:
+            break
+    return z[:1], value[:1], converged[:1]
 
 
 def _grid(law: Law, x: Axes, y: Array, w: Array, count: int | None) -> Array:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.special import betaln, digamma, expit
@@ -42,7 +42,7 @@ class Law:
     axes: int = 1  #: number of axes
     share: bool = False  #: the value is an accuracy: y outside 0 to 1 is refused
 
-    @property
+    @cached_property
     def moved_in_logs(self) -> Array:
         """Return which parameters (parameters,) bool are moved in their logarithm."""
         return np.array([name in self.logs for name in self.params])
@@ -59,14 +59,18 @@ class Law:
 
     def natural(self, z: Array) -> Array:
         """Return the parameters of the coordinates `z`."""
+        if not self.logs:
+            return z
         return np.where(self.moved_in_logs, np.exp(np.where(self.moved_in_logs, z, 0.0)), z)
 
     def terms(self, x: Axes, z: Array) -> tuple[Array, Array]:
         """Return the value (..., points) and its slopes by z (..., points, parameters)."""
         p = self.natural(z)
-        value, parts = self.function(*x, *np.moveaxis(p, -1, 0)[..., None])
-        slopes = np.stack([np.broadcast_to(part, value.shape) for part in parts], -1)
-        return value, slopes * np.where(self.moved_in_logs, p, 1.0)[..., None, :]
+        value, parts = self.function(*x, *(p[..., i, None] for i in range(len(self.params))))
+        slopes = np.empty((*value.shape, len(parts)))
+        for i, (name, part) in enumerate(zip(self.params, parts, strict=True)):
+            slopes[..., i] = part * p[..., i, None] if name in self.logs else part
+        return value, slopes
 
     def split(self, x: Array | Axes) -> Axes:
         """Return `x` as one array per axis; ValueError for another number of axes."""

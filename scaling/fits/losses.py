@@ -19,15 +19,19 @@ def squares(law: Law, x: Axes, y: Array, weights: Array, edge: Array) -> Objecti
 
     y and weights are (rows or 1, points), edge (rows or 1, 1).
     """
-    goal = np.log(y) if law.log_response else y
+    goal, everywhere = np.log(y) if law.log_response else y, bool(np.isinf(edge).all())
 
     def objective(z: Array, rows: Array) -> Step:
         value, slopes = law.terms(x, z)
         if law.log_response:
             value, slopes = np.log(value), slopes / value[..., None]
         w, g, e = (part if len(part) == 1 else part[rows] for part in (weights, goal, edge))
-        r = value - g
-        size, turned = np.abs(r), slopes.swapaxes(-1, -2)
+        r, turned = value - g, slopes.swapaxes(-1, -2)
+        if everywhere:
+            curvature = turned @ (w[..., None] * slopes)
+            gradient = ((w * r)[:, None] @ slopes)[:, 0]
+            return (w * (r * r / 2)).sum(-1), gradient, curvature, curvature
+        size = np.abs(r)
         inside = size <= e
         pull = np.clip(r, -e, e)
         loss = np.where(inside, r * r / 2, e * size - e * e / 2)

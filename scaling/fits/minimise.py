@@ -39,25 +39,26 @@ def _descend(
         now = objective(z, first + np.arange(len(z)))
         value = now[0].copy()
         rows = np.flatnonzero(np.isfinite(value) & np.isfinite(now[1]).all(-1))
-        now = tuple(part[rows] for part in now)
+        at, now = z[rows], tuple(part[rows] for part in now)
         damping = np.full(len(rows), 1e-2)
-        for _ in range(most):
-            if not len(rows):
-                break
-            step, promised = _newton(z[rows], now, damping, limits)
-            trial = np.clip(z[rows] + step, *limits)
+        for _ in range(most if len(rows) else 0):
+            step, promised = _newton(at, now, damping, limits)
+            trial = np.minimum(np.maximum(at + step, limits[0]), limits[1])
             new = objective(trial, first + rows)
             better = (new[0] <= now[0]) & np.isfinite(new[1]).all(-1)
             lost = ~better & (damping > 1e12)
             done = (np.abs(step).max(-1) < 1e-9) | (promised <= 1e-13 * np.abs(now[0])) | lost
-            converged[rows[done & ~lost]] = True
-            z[rows[better]] = trial[better]
-            for old, part in zip(now, new, strict=True):
+            for old, part in zip((at, *now), (trial, *new), strict=True):
                 old[better] = part[better]
-            value[rows] = now[0]
             damping = np.where(better, np.maximum(damping / 8, 1e-12), damping * 6)
-            now = tuple(part[~done] for part in now)
-            rows, damping = rows[~done], damping[~done]
+            if done.any():
+                converged[rows[done & ~lost]] = True
+                z[rows], value[rows] = at, now[0]
+                rows, damping, at = rows[~done], damping[~done], at[~done]
+                now = tuple(part[~done] for part in now)
+                if not len(rows):
+                    break
+        z[rows], value[rows] = at, now[0]
     return z, np.where(np.isnan(value), np.inf, value), converged
 
 
@@ -71,7 +72,8 @@ def _newton(
     floor = 1e-14 * diagonal.max(-1, keepdims=True) + 1e-300
     ridge = np.maximum(diagonal, floor)[:, None] * np.eye(z.shape[1])
     matrix = curvature + damping[:, None, None] * (majorant + ridge) + 1e-13 * ridge
-    matrix = np.where(held[:, None] | held[..., None], ridge, matrix)
-    gradient = np.where(held, 0.0, gradient)
+    if held.any():
+        matrix = np.where(held[:, None] | held[..., None], ridge, matrix)
+        gradient = np.where(held, 0.0, gradient)
     step = -np.linalg.solve(matrix, gradient[..., None])[..., 0]
     return step, -(gradient * step).sum(-1) / 2
