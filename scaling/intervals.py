@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,6 +59,22 @@ def _table(values: ArrayLike) -> Floats:
     return table
 
 
+def _counts(name: str, given: ArrayLike) -> Floats:
+    try:
+        return np.asarray(given, dtype=float)
+    except OverflowError:
+        raise ValueError(f"{name} holds a count above 1.8e308; give smaller ones") from None
+
+
+def _whole(replicates: int) -> int:
+    try:
+        return index(replicates)
+    except TypeError:
+        raise ValueError(
+            f"replicates is {replicates!r}; give a whole number of 2 or more, such as 1000"
+        ) from None
+
+
 def _groups(problems: int, cluster: ArrayLike | None) -> NDArray[np.int64]:
     """Return the family of each problem as 0, 1, ...; each its own where `cluster` is None."""
     if cluster is None:
@@ -75,7 +92,7 @@ def problem_weights(
 
     Equal arguments give equal weights: two methods on the same problems are compared in pairs.
     """
-    group = _groups(problems, cluster)
+    group, replicates = _groups(problems, cluster), _whole(replicates)
     count = int(group.max()) + 1
     if replicates < 2:
         raise ValueError(f"replicates is {replicates}; give 2 or more, 1000 for a 95 % interval")
@@ -96,7 +113,7 @@ def bootstrap_problems(
     NaN is NaN: no problem leaves the denominator unseen. One problem, or one family, says nothing
     of the next: all NaN, with a warning. 1-d values give (replicates,).
     """
-    table = _table(values)
+    table, replicates = _table(values), _whole(replicates)
     if _groups(len(table), cluster).max() == 0:
         warnings.warn(
             "one problem or family cannot be resampled: its interval is NaN", stacklevel=2
@@ -128,7 +145,7 @@ def bootstrap_counts(
     drawn, right = np.broadcast_arrays(np.atleast_1d(n), np.asarray(c))
     if drawn.ndim != 1 or not (drawn >= 1).all() or not np.isfinite(right).all():
         raise ValueError("n or c is 0, missing, or no row: give n >= 1 and c of each problem")
-    budgets = np.atleast_1d(np.asarray(k))
+    budgets, replicates = np.atleast_1d(np.asarray(k)), _whole(replicates)
     value = np.asarray(pass_at_k(drawn[:, None], right[:, None], budgets))
     if levels == "problems" or (levels == "both" and len(drawn) == 1):  # one: NaN, with a warning
         return bootstrap_problems(value, replicates, seed)
@@ -306,7 +323,7 @@ def wilson(c: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Flo
 
     For one accuracy counted once per problem. Source: Wilson 1927.
     """
-    right, trials = np.asarray(c, dtype=float), np.asarray(n, dtype=float)
+    right, trials = _counts("c", c), _counts("n", n)
     if (right < 0).any() or (right > trials).any():
         raise ValueError("wilson needs 0 <= c <= n, successes among trials")
     trials = np.where(trials > 0, trials, np.nan)
@@ -348,8 +365,8 @@ def detectable_effect(
             f"between is {between}, within {within}; give a spread of 0 or more, and 0 to 1/4"
         )
     reach = ndtri(0.5 + level / 2) + ndtri(power)
-    noise = between**2 + 2 * within / np.asarray(samples, dtype=float)
-    return reach * np.sqrt(noise / np.asarray(problems, dtype=float))
+    noise = between**2 + 2 * within / _counts("samples", samples)
+    return reach * np.sqrt(noise / _counts("problems", problems))
 
 
 def pilot_spread(n: int, a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
@@ -382,7 +399,8 @@ def plan_study(
     samples = np.unique(np.geomspace(1, 10_000, 400).astype(int))
     one = detectable_effect(1, samples, between, within, power, level)
     problems = np.maximum(np.ceil((one / effect) ** 2), 2)
-    allowed = problems <= (np.inf if max_problems is None else max_problems)
+    most = np.inf if max_problems is None else max_problems
+    allowed = problems <= _counts("max_problems", most)
     if not allowed.any():
         floor = float(detectable_effect(max_problems or 1, np.inf, between, within, power, level))
         raise ValueError(
