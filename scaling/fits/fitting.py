@@ -157,14 +157,14 @@ class _Problem:
 def _best(objective: Objective, law: Law, starts: Array, size: int) -> Minimum:
     """Return the best minimum (one row): few steps from each start, more from the best of them.
 
-    Of minima that are as low as the lowest, one that converged. Starts in a flat valley that is
-    not the lowest would take most of the time; they are left where they are after STEPS[1].
+    Of minima as low as the lowest, one that converged: of the start that was best, as others can
+    lie far along a flat valley. Starts that creep along others are left after STEPS[1].
     """
     z = law.free(starts)
     for steps, kept in zip(STEPS, KEPT, strict=True):
         z, value, converged = minimise(objective, z, law.limits(), size, steps)
         lowest = converged & (value <= value.min() * (1 + 1e-9))
-        order = np.lexsort([value, ~lowest])[:kept]
+        order = np.lexsort([np.where(lowest, 0.0, value), ~lowest])[:kept]
         z, value, converged = z[order], value[order], converged[order]
         if steps == STEPS[1] and converged[0]:
             break
