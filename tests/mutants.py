@@ -40,7 +40,7 @@ MODULES = {  #: module -> tests that ask most of it
     "fits/losses": ("laws", "fits"),
     "fits/minimise": ("laws", "fits"),
     "fits/fitting": ("laws", "fits", "pinned"),
-    "fits/forecast": ("fits", "pinned"),
+    "fits/forecast": ("fits", "forecasts"),
     "fits/forecasts": ("forecasts",),
     "fits/joint": ("joint",),
     "fits/laws": ("laws", "fits"),

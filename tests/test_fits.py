@@ -19,6 +19,7 @@ from scaling.fits import fit, fitting, forecast, tournament
 from scaling.fits.forecast import score
 from scaling.fits.laws import LAWS
 from scaling.fits.losses import residuals, squares
+from scaling.fits.minimise import minimise
 from scaling.intervals import bootstrap_problems
 from scaling.records import Curve
 
@@ -391,7 +392,7 @@ def test_a_planted_law_forecasts_sixteen_times_the_budget() -> None:
 
 def test_the_tournament_finds_the_planted_law_and_keeps_those_that_cannot_fit() -> None:
     k = 2.0 ** np.arange(9)
-    laws = ("exp_power", "power", "power_floor", "bnsl")
+    laws = ("exp_power", "bnsl", "power", "power_floor")
     y = LAWS["exp_power"].predict(k, np.array([-2.0, -0.4]))
     replicates = y + 0.001 * np.random.default_rng(0).standard_normal((60, len(y)))
     table = tournament({"planted": curve(y, replicates, k)}, laws)
@@ -400,7 +401,32 @@ def test_the_tournament_finds_the_planted_law_and_keeps_those_that_cannot_fit() 
     assert np.isnan(lost.median_error)
     assert "6 parameters" in lost.message
     assert (lost.n_fitted, lost.n_held_out, lost.success) == (0, 0, False)
-    assert len(table) == len(laws)
+    assert table.index.tolist() == list(range(len(laws)))
+    assert table.median_error[:3].is_monotonic_increasing
+
+
+def test_of_a_pair_of_curves_the_first_is_fitted_and_the_second_scored() -> None:
+    x, y, _ = planted("power", 1)
+    other = LAWS["power"].predict(x, np.array([0.3, 0.4]))
+    none = np.full((30, len(x)), NAN)
+    table = tournament({"pair": (curve(other, none), curve(y, none))}, ["power"], share=1 / 4)
+    off = np.abs(other - y)[x > x.max() / 4]
+    assert table.median_error[0] == pytest.approx(np.median(off), rel=1e-6)
+    assert table.worst_error[0] == pytest.approx(off.max(), rel=1e-6)
+
+
+def test_luck_of_other_problems_is_added_to_each_replicate_before_the_band_is_read() -> None:
+    x, y, _ = planted("power_floor", 3)
+    rng, at = np.random.default_rng(0), np.array([3000.0, 6000.0])
+    luck, noise = y + 0.003 * rng.standard_normal((40, len(y))), 0.01 * rng.standard_normal((40, 2))
+    luck[7] = NAN
+    fitted = fit("power_floor", x, y, replicates=luck)
+    table = score(fitted, at, np.ones(2), noise)
+    each = [fitted.function(at, p) + own for p, own in zip(fitted.replicates, noise, strict=True)]
+    ends = np.nanquantile(each, [0.025, 0.975], axis=0)
+    np.testing.assert_allclose([table.low, table.high], ends)
+    bandless = score(fit("power_floor", x, y, bootstrap=0), at, np.ones(2), noise)
+    assert np.isnan(bandless.covered).all()
 
 
 def test_a_point_outside_its_band_is_not_covered_and_one_without_a_band_is_unknown() -> None:
@@ -428,6 +454,35 @@ def test_the_loss_that_is_minimised_is_hubers_with_its_slopes() -> None:
     for curvature, weight in ((found[2], [1, 0, 0]), (found[3], pull / r)):
         expected = slopes[0].T @ ((w[0] * weight)[:, None] * slopes[0])
         np.testing.assert_allclose(curvature[0], expected, rtol=1e-12)
+
+
+FREE = np.full(2, -np.inf), np.full(2, np.inf)
+
+
+def test_the_bottom_of_a_bowl_is_found_in_four_steps() -> None:
+    """Damping of a hundredth, an eighth of it after each step: off by 1e-12 of the way then."""
+    bottom, steep = np.array([3.0, -2.0]), np.array([[5.0, 1.0], [1.0, 2.0]])
+
+    def bowl(z: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        off, shape = z - bottom, np.broadcast_to(steep, (len(z), 2, 2))
+        return (off @ steep * off).sum(-1) / 2, off @ steep, shape.copy(), shape.copy()
+
+    z, value, _ = minimise(bowl, np.array([[10.0, 7.0], [-4.0, 0.0]]), FREE, 1, most=4)
+    np.testing.assert_allclose(z, [bottom, bottom], atol=1e-9)
+    assert value.max() < 1e-17
+    assert minimise(bowl, np.zeros((1, 2)), FREE, 1)[2].all()
+
+
+def test_where_no_start_has_a_value_nothing_more_is_asked() -> None:
+    asked = []
+
+    def nothing(z: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        asked.append(len(rows))
+        return np.full(len(z), NAN), z, np.empty((len(z), 2, 2)), np.empty((len(z), 2, 2))
+
+    z, value, converged = minimise(nothing, np.ones((3, 2)), FREE, 1)
+    assert (z.tolist(), value.tolist(), converged.any()) == ([[1, 1]] * 3, [np.inf] * 3, False)
+    assert asked == [3]
 
 
 def test_a_share_outside_zero_and_one_is_refused() -> None:
