@@ -20,18 +20,19 @@ LIBRARIES = (
     "numpy", "pandas", "hypothesis", "scipy.stats", "scipy.optimize", "scipy.integrate", "torch",
     "transformers.models.auto",
 )  # fmt: skip
-SECONDS = 300  #: of a processor; a mutant that takes longer runs without an end
+SECONDS = 300  #: of a processor, for the tests of a module as it is
+PATIENCE = 5  #: times as long, and never less than a minute: longer, and a mutant has no end
 ALL_PASS, FAILED, NO_TESTS = 0, 1, 5
 
 
-def attempt(name: str, tests: list[str], chosen: str) -> int:
+def attempt(name: str, tests: list[str], chosen: str, seconds: int = SECONDS) -> int:
     """Return how pytest ends with a mutant turned on, on the tests named by `chosen`."""
     import pytest
 
     pid = os.fork()
     if not pid:
         os.environ |= {"MUTANT_UNDER_TEST": name, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
@@ -58,9 +59,11 @@ def main(module: str, tests: list[str], slow: str, sample: int, quick: bool) -> 
     untouched = [attempt("", tests, part) for part in parts]
     if set(untouched) - {ALL_PASS, NO_TESTS} or ALL_PASS not in untouched:
         raise SystemExit(f"{module}: its tests fail before anything was changed")
+    taken = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = max(60, int(PATIENCE * (taken.ru_utime + taken.ru_stime)))
     tried = Random(0).sample(names, min(sample, len(names))) if sample else names
     for name in tried:
-        codes = (attempt(name, tests, part) for part in parts)
+        codes = (attempt(name, tests, part, seconds) for part in parts)
         dead = any(code not in (ALL_PASS, NO_TESTS) for code in codes)
         row: dict[str, Any] = {"mutant": name, "killed": dead, "of": len(names)}
         row |= {} if dead else {"change": get_diff_for_mutant(name, mutated.code, path)}

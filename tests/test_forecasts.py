@@ -15,7 +15,7 @@ from scaling.curves.policy import pool_policy
 from scaling.curves.versus import at_equal_cost
 from scaling.estimates import pass_at_k
 from scaling.figures import Study
-from scaling.fits import fit, forecast
+from scaling.fits import fit, forecast, forecasts
 from scaling.fits.forecasts import (
     GROUPS,
     count_tournament,
@@ -124,6 +124,23 @@ def test_halves_are_of_problems_and_share_none(pool):
     error = np.abs(fitted.predict(k[~early]) - values[1::2, ~early].mean(axis=0))
     assert table.median_error[0] == pytest.approx(np.median(error), abs=1e-6)
     assert table[[*GROUPS, "model"]].iloc[0].tolist() == ["sums", "2", "tiny"]
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_what_is_fitted_and_what_it_is_scored_on_are_resampled_apart(pool, halves, monkeypatch):
+    given = {}
+
+    def looked_at(curves, *_, **__):
+        given.update(curves)
+        return pd.DataFrame({"curve": list(curves)})
+
+    monkeypatch.setattr(forecasts, "tournament", looked_at)
+    law_tournament([pool], halves=halves, replicates=30)
+    ((known, whole),) = given.values()
+    values = pool.values("oracle", pool.budgets())
+    for found, half, seed in ((known, 0, 0), (whole, 1, 1)):
+        here = mean_interval(values[half::2] if halves else values, 30, seed)
+        np.testing.assert_array_equal(found.replicates, here.replicates)
 
 
 def test_intervals_on_other_problems_hold_the_luck_of_both():

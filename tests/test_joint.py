@@ -191,6 +191,19 @@ def test_the_tournament_trusts_the_planted_law_beyond_both_budgets() -> None:
     assert far.loc["item_response", "median_error"] < 0.02
     assert far.loc["item_response", "n_fitted"] == 4 * 4  # a quarter of the compute, k <= 8
     assert set(table.region) == {"test", "train", "both"}
+    assert (table.width > 0).all()
+
+
+def test_the_tournament_takes_the_cost_of_a_sample_that_it_is_given() -> None:
+    """The planted items, their samples ten times dearer than they are: another law, a worse one."""
+    y, replicates = planted("item_response", 0.002, 2)
+    asked = {"replicates": replicates, "laws": ("item_response",)}
+    told, least, dear = (
+        joint_tournament(TRAIN, TEST, y, sample_flops=cost, **asked).median_error
+        for cost in (COST, None, 10 * COST)
+    )
+    np.testing.assert_allclose(told, least)
+    assert told.max() < 0.005 < dear.min()
 
 
 def test_a_law_that_cannot_be_fitted_keeps_its_row_in_the_tournament() -> None:
@@ -272,8 +285,11 @@ def test_a_law_at_one_size_exchanges_and_splits_budgets_as_the_whole_law_does() 
     share = np.linspace(1e-4, 1 - 1e-4, 4001)
     plain = whole.predict((share * 1e15, (1 - share) * 1e15 / 1e6 / cost, np.full(4001, 1e6)))
     assert split.accuracy == pytest.approx(plain.max(), abs=1e-4)
-    with pytest.raises(ValueError, match="give both above 0"):
-        at_size(whole, 0, 1e7)
+    least = at_size(whole, 1, 1).predict((at, np.ones(3)))
+    np.testing.assert_allclose(least, whole.predict((at, np.ones(3), np.ones(3))), rtol=1e-12)
+    for sizes in ((0, 1e7), (1e6, 0)):
+        with pytest.raises(ValueError, match="give both above 0"):
+            at_size(whole, *sizes)
 
 
 def test_intervals_with_scatter_hold_what_new_checkpoints_reach() -> None:
