@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
+import io
 import json
 import os
 import random
@@ -455,7 +457,8 @@ def test_an_edited_log_is_refused_and_the_rows_are_named(sealed: store.LoadedRun
 def test_a_shortened_log_says_how_many_rows_are_left(sealed: store.LoadedRun) -> None:
     path = sealed.path / "facts.parquet"
     pq.write_table(pq.read_table(path).slice(0, 100), path)
-    with pytest.raises(ValueError, match=r"facts\.parquet was changed.*100 rows instead of 192"):
+    told = r"\(100 rows instead of 192; the first that differ are among rows 0 to 99\); restore"
+    with pytest.raises(ValueError, match=rf"facts\.parquet was changed.*{told}"):
         store.load_run(sealed.path)
 
 
@@ -494,12 +497,13 @@ def test_a_plan_edited_in_an_open_manifest_is_found(half: store.Writer) -> None:
         store.load_run(half.path)
 
 
-def test_a_later_format_is_refused_with_a_sentence(sealed: store.LoadedRun) -> None:
+def test_another_format_is_refused_with_a_sentence(sealed: store.LoadedRun) -> None:
     path = sealed.path / "manifest.json"
-    later = json.loads(path.read_text()) | {"format": manifest.FORMAT + 1}
-    path.write_text(json.dumps(later))
-    with pytest.raises(ValueError, match="has format 3, this version reads 1 to 2; update"):
-        store.load_run(sealed.path)
+    told = json.loads(path.read_text())
+    for number in (manifest.FORMAT + 1, 0, "two"):
+        path.write_text(json.dumps(told | {"format": number}))
+        with pytest.raises(ValueError, match=f"format {number}, this version reads 1 to 2; update"):
+            store.load_run(sealed.path)
 
 
 def test_a_run_of_the_first_format_is_read_resumed_and_guarded(
@@ -533,9 +537,22 @@ def test_a_manifest_that_is_not_json_names_the_line(sealed: store.LoadedRun) -> 
         store.load_run(sealed.path)
 
 
+@pytest.mark.parametrize("field", ["format", "status", "sha256", "hash", "identity", "files"])
+def test_a_manifest_without_a_field_names_it(sealed: store.LoadedRun, field: str) -> None:
+    path = sealed.path / "manifest.json"
+    told = json.loads(path.read_text())
+    del told[field]
+    if "sha256" in told:
+        told["sha256"] = manifest.seal_hash(told)
+    path.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=f"is not the manifest of a run: no field '{field}'; rest"):
+        store.load_run(sealed.path)
+
+
 def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"manifest\.json cannot be read: No such file"):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
         store.load_run(tmp_path)
+    assert str(error.value) == f"{tmp_path}/manifest.json cannot be read: No such file or directory"
 
 
 # ---- rows that do not fit ----
@@ -610,3 +627,26 @@ def test_equal_tables_give_equal_bytes() -> None:
     table = files.table_of(rows(PROBLEMS), files.SCHEMAS["facts"], "rows")
     again = files.table_of(rows(PROBLEMS), files.SCHEMAS["facts"], "rows")
     assert files.to_parquet(table) == files.to_parquet(again)
+
+
+@pytest.mark.parametrize(
+    ("small", "codec", "split"), [(True, "ZSTD", "BYTE_STREAM_SPLIT"), (False, "SNAPPY", "PLAIN")]
+)
+def test_a_log_is_as_small_as_it_goes_and_a_part_as_quick(
+    small: bool, codec: str, split: str
+) -> None:
+    table = files.table_of(rows(PROBLEMS), files.SCHEMAS["facts"], "rows")
+    group = pq.ParquetFile(io.BytesIO(files.to_parquet(table, small))).metadata.row_group(0)
+    columns = {name: group.column(i) for i, name in enumerate(table.column_names)}
+    assert {column.compression for column in columns.values()} == {codec}
+    for name in ("logprob", "sampling_logprob", "seconds"):
+        assert split in columns[name].encodings
+    assert ("RLE_DICTIONARY" in columns["answer"].encodings) == small
+    assert columns["chain"].is_stats_set == small
+
+
+def test_hashes_of_runs_are_those_of_json_without_blanks_in_the_order_of_its_keys() -> None:
+    """Another spelling of the same would make every older run one that was edited."""
+    text = b'{"a":[null,0.5],"b":{"c":1,"d":"x"}}'
+    value = {"b": {"d": "x", "c": 1}, "a": [None, 0.5]}
+    assert files.json_hash(value) == hashlib.sha256(text).hexdigest()
