@@ -411,8 +411,9 @@ def logged(
             if missing[unit]:
                 save_unit(writer, unit, waiting[unit])
             else:
-                write_unit(writer, unit, waiting.pop(unit))
-        fresh.clear()
+                write_unit(writer, unit, waiting[unit])
+                del waiting[unit]
+            fresh.discard(unit)
 
     try:
         for problem, samples in drawn:

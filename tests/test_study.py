@@ -147,6 +147,26 @@ def test_a_kill_amid_a_unit_finds_all_on_the_disk_but_the_last_seconds(
     assert logged_problems(tmp_path) == {problem.id for problem in problems}
 
 
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_write_that_fails_is_told_and_tried_once_more_on_the_way_out(
+    tiny_folder, tmp_path, monkeypatch, times
+):
+    """The unit had left the list by then: the second try ended in a KeyError in its place."""
+    failures = iter([OSError("no room")] * times)
+
+    def write_unit(writer, unit, samples, write=study.write_unit):
+        for failure in failures:
+            raise failure
+        write(writer, unit, samples)
+
+    monkeypatch.setattr(study, "SAVE", 0.0)
+    monkeypatch.setattr(study, "write_unit", write_unit)
+    problems, lm = get_task("sums").problems(12), load_lm(tiny_folder)
+    with pytest.raises(OSError, match="no room"):
+        sample_run(lm, get_task("sums"), problems, PLAN, tmp_path, progress=False, max_rows=1)
+    assert len(logged_problems(tmp_path)) == (10 if times == 1 else 9)
+
+
 def test_a_unit_left_between_its_last_problem_and_its_end_is_finished_without_sampling(
     tiny_folder, tmp_path, monkeypatch
 ):
