@@ -32,6 +32,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from scaling import compute
+from scaling.engine.native import bfloat16_units
 from scaling.models import (
     LM,
     SIZES,
@@ -172,6 +173,7 @@ class Trainer:
         """start: a size of the ladder, (hidden, layers), or a model to go on from."""
         torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, "cuda" if torch.cuda.is_available() else "cpu"
+        self.narrow = self.device == "cuda" or bfloat16_units() > 0  # emulated, 10 times slower
         self.steps, self.tokens, self.flops = 0, 0, 0.0
         attention = "sdpa" if self.device == "cuda" else "eager"  # fused is slower on a CPU: LOG.md
         if isinstance(start, LM):
@@ -197,11 +199,12 @@ class Trainer:
     def learn(self, parts: Iterable[Sequence[torch.Tensor]], loss: Callable, rate: float) -> float:
         """Take one step down the sum of `loss(logits, *rest)` over parts (ids, *rest); return it.
 
-        Matrix products are in bfloat16, and counted. ids and labels are (rows, width).
+        Matrix products are counted, and in bfloat16 where this machine has units for it. ids and
+        labels are (rows, width).
         """
         total = torch.zeros((), device=self.device)
         for ids, *rest in parts:
-            with torch.autocast(self.device, torch.bfloat16):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.narrow):
                 logits = self.forward(input_ids=ids.to(self.device), use_cache=False).logits
             value = loss(logits.float(), *(part.to(self.device) for part in rest))
             value.backward()
