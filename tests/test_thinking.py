@@ -17,6 +17,7 @@ from scaling.models import character_tokenizer, load_lm
 from scaling.records import Completion, Plan
 from scaling.study import sample_run
 from scaling.tasks import WAIT, content_split, get_task
+from scaling.tasks.asked import Asked, split_thinking
 from scaling.tasks.countdown import random_steps, stated
 from scaling.tasks.traces import (
     Searcher,
@@ -148,6 +149,32 @@ def test_a_false_claim_and_a_mark_without_steps_are_counted_once():
         "attempts": 2, "repeats": 1, "restarts": 1, "false_claims": 2,
     }  # fmt: skip
     assert behaviour("3,7,12=33", "7+3=10;12+10=22<12-3=9!")["attempts"] == 2
+
+
+# ---------------------------------------------------------------- what one model is asked
+class Spelled:
+    """A model of one token per character, whose prompts are given as they are."""
+
+    tokenizer, opens_thinking = "a character each", False
+
+    def decode(self, tokens):
+        return "".join(map(chr, tokens))
+
+
+def test_thinking_that_takes_all_of_a_text_is_counted_to_its_last_token():
+    asked = Asked(TASK, Spelled())
+    for text, count in (("1</think>", 9), ("1</think>2", 9), (" \n<think>1", 11), ("1", 0)):
+        done = Completion(tuple(map(ord, text)), 0.0, 0.0, "stop", 1, 0, len(text) + 1, 0.0)
+        assert asked.thinking_tokens(text, done) == count
+    assert split_thinking(" \n<think>1") == ("1", "")
+
+
+def test_what_else_is_asked_of_a_task_is_its_own():
+    asked = Asked(TASK, Spelled())
+    assert (asked.name, asked.levels) == ("countdown", ("3x20",))
+    assert asked.problems(2) == TASK.problems(2)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        asked.nothing  # noqa: B018
 
 
 # ---------------------------------------------------------------- budgets
