@@ -125,6 +125,13 @@ def test_examples_are_of_the_train_split_and_show_whole_cut_and_waiting_traces()
     assert found[:20] == list(islice(examples(0), 20)) != list(islice(examples(1), 20))
 
 
+def test_examples_are_of_the_levels_asked_for():
+    found = [context.partition("=")[0] for context, _ in islice(examples(0, ("4x7", "2x30")), 40)]
+    drawn = [[int(number) for number in numbers.split(",")] for numbers in found]
+    assert {len(numbers) for numbers in drawn} == {2, 4}
+    assert all(max(numbers) <= {2: 30, 4: 7}[len(numbers)] for numbers in drawn)
+
+
 def test_traces_of_a_seed_change_not_without_notice():
     digest = hashlib.sha256(repr(list(islice(examples(0), 300))).encode()).hexdigest()
     assert digest[:16] == "cd1dbb074c790982"
