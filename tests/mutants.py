@@ -1,4 +1,4 @@
-"""Mutate verifiers, estimators, fits and the ledger, and count what no test notices.
+"""Mutate verifiers, estimators, fits, the ledger and the store, and count what no test notices.
 
     python -m tests.mutants FOLDER-OF-AN-ENVIRONMENT-WITH-MUTMUT --modules fits/losses --sample 50
 
