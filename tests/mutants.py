@@ -22,7 +22,7 @@ from tests.trust import note
 
 ROOT = Path(__file__).parents[1]
 MODULES = {  #: module -> tests that ask most of it
-    "tasks/__init__": ("pinned", "tasks"),
+    "tasks/__init__": ("pinned", "tasks", "thinking"),
     "tasks/countdown": ("pinned", "tasks", "thinking"),
     "tasks/sums": ("pinned", "tasks"),
     "tasks/traces": ("thinking",),
@@ -47,6 +47,8 @@ MODULES = {  #: module -> tests that ask most of it
     "store/files": ("store",),
     "store/manifest": ("store",),
     "store/parts": ("store",),
+    "store/reader": ("store",),
+    "store/writer": ("store",),
 }
 #: simulations, left out by --quick
 SLOW = "nominal_rate or cover or follows_from_the_runs or simulation"

@@ -179,7 +179,7 @@ def test_thinking_that_takes_all_of_a_text_is_counted_to_its_last_token():
 def test_what_else_is_asked_of_a_task_is_its_own():
     asked = Asked(TASK, Spelled())
     assert (asked.name, asked.levels) == ("countdown", ("3x20",))
-    assert asked.problems(2) == TASK.problems(2)
+    assert asked.problems(2) == TASK.problems(2, "test", 0)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         asked.nothing  # noqa: B018
 
