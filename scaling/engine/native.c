@@ -25,6 +25,7 @@ is fp32. What is summed over lies in pairs: keys [channel/2][LANES][2], values [
 #define LANES 4
 #define ROWS 6
 #endif
+#define NEAR (ROWS / 2) /* rows that attend together to what all of them read: 4 * NEAR sums */
 #define COLS (2 * LANES)
 #define SPAN 16
 #define PARTS (SPAN / LANES)
@@ -221,60 +222,103 @@ static void file(const Model *m, const Layer *l, long layer, float *qkv, long sl
     }
 }
 
-HERE vec scores(const float *k, const float *q, long d) {
-    vec s0 = splat(0), s1 = s0, s2 = s0, s3 = s0;
-    for (long i = 0; i < d; i += 4) {
-        s0 += q[i] * load(k + i * LANES);
-        s1 += q[i + 1] * load(k + (i + 1) * LANES);
-        s2 += q[i + 2] * load(k + (i + 2) * LANES);
-        s3 += q[i + 3] * load(k + (i + 3) * LANES);
+/* The scores of one block of keys for each query. */
+HERE void scores(int rows, const float *k, const float **q, long d, vec *s) {
+    vec a[NEAR][4];
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < 4; j++) a[r][j] = splat(0);
+    for (long i = 0; i < d; i += 4)
+        for (int j = 0; j < 4; j++) {
+            vec key = load(k + (i + j) * LANES);
+            for (int r = 0; r < rows; r++) a[r][j] += q[r][i + j] * key;
+        }
+    for (int r = 0; r < rows; r++) s[r] = (a[r][0] + a[r][1]) + (a[r][2] + a[r][3]);
+}
+
+/* Add LANES channels of LANES positions, by each row's weights, to its four sums. */
+HERE void mix(int rows, vec (*o)[4], const float *v, const float *e, long size, long d) {
+    for (int j = 0; j < LANES; j++) {
+        vec value = load(v + j * d);
+        for (int r = 0; r < rows; r++) o[r][j % 4] += e[r * size + j] * value;
     }
-    return (s0 + s1) + (s2 + s3);
 }
 
-/* Add LANES channels of LANES positions, by weight, to four sums. */
-HERE void mix(vec *o, const float *v, const float *e, long d) {
-    for (int j = 0; j < LANES; j++) o[j % 4] += e[j] * load(v + j * d);
+HERE void keep(vec s, float *score, vec *top) {
+    store(score, s);
+    *top = pick(s > *top, s, *top);
 }
 
-/* out[heads][head_dim] = attention of one token over positions 0..pos of its slot. */
-HERE void attend(const Model *m, long layer, const float *q, long slot, long pos, float *out,
-                 float *score, int narrow) {
-    long d = m->head_dim, group = m->heads / m->kv_heads, blocks = pos / LANES + 1;
-    long lines = narrow ? d / 2 : d; /* of a block's keys, or of its values */
-    float scale = 1.0f / sqrtf((float)d);
+/* out[row][heads][head_dim] = attention of each token over positions 0..pos of its slot; the first
+   `common` blocks lie at the same place for all. */
+HERE void attend(const Model *m, int rows, const long *row, long common, long layer, const float *qkv,
+                 long ws, const long *slot, const long *pos, float *out, long as, float *score,
+                 int narrow) {
+    long d = m->head_dim, group = m->heads / m->kv_heads, size = m->blocks * LANES;
+    long lines = d * LANES * (narrow ? 2 : 4) / LINE; /* of a block's keys, or of its values */
+    float scale = 1.0f / sqrtf((float)d), part[NEAR];
     half short_q[d], *weight = (half *)score; /* written behind what is still to be read */
-    for (long h = 0; h < m->heads; h++, q += d, out += d) {
-        vec top = splat(-INFINITY), sum[PARTS] = {{0}};
-        if (narrow) shorten(q, d, short_q, d);
-        for (long b = 0; b < blocks; b++) {
-            const char *k = block_at(m, slot, layer, h / group, b);
+    for (long h = 0; h < m->heads; h++) {
+        const float *q[NEAR];
+        vec s[NEAR], top[NEAR];
+        for (int r = 0; r < rows; r++) q[r] = qkv + row[r] * ws + h * d, top[r] = splat(-INFINITY);
+        if (narrow) shorten(q[0], d, short_q, d);
+        for (long b = 0; b < common; b++) {
+            const char *k = block_at(m, slot[row[0]], layer, h / group, b);
             fetch(k + lines * LINE, lines); /* the values */
-            vec s = (narrow ? half_scores((half *)k, short_q, d) : scores((float *)k, q, d)) * scale;
-            if (b == blocks - 1)
-                for (long i = pos % LANES + 1; i < LANES; i++) s[i] = -INFINITY;
-            store(score + b * LANES, s);
-            top = pick(s > top, s, top);
+            scores(rows, (const float *)k, q, d, s);
+            for (int r = 0; r < rows; r++) keep(s[r] * scale, score + r * size + b * LANES, top + r);
         }
-        float most = largest(top);
-        for (long b = 0; b < blocks; b++) {
-            vec e = vexp(load(score + b * LANES) - most);
-            sum[b % PARTS] += e;
-            if (narrow) shorten((float *)&e, LANES, weight + b * LANES, LANES);
-            else store(score + b * LANES, e);
-        }
-        float part = 1.0f / total(sum);
-        for (long i = 0; i < d; i += LANES) {
-            vec o[4] = {splat(0), splat(0), splat(0), splat(0)};
-            for (long b = 0; b < blocks; b++) { /* behind pos: weight 0 times what is finite */
-                const void *v = block_at(m, slot, layer, h / group, b);
-                if (!i && h + 1 < m->heads) fetch(block_at(m, slot, layer, (h + 1) / group, b), lines);
-                if (narrow) half_mix(o, (const half *)v + LANES * d + 2 * i, weight + b * LANES, d);
-                else mix(o, (const float *)v + LANES * d + i, score + b * LANES, d);
+        for (int r = 0; r < rows; r++) {
+            long p = pos[row[r]], blocks = p / LANES + 1;
+            vec sum[PARTS] = {{0}};
+            float *own = score + r * size;
+            for (long b = common; b < blocks; b++) {
+                const char *k = block_at(m, slot[row[r]], layer, h / group, b);
+                fetch(k + lines * LINE, lines);
+                if (narrow) s[r] = half_scores((const half *)k, short_q, d);
+                else scores(1, (const float *)k, q + r, d, s + r);
+                s[r] *= scale;
+                if (b == blocks - 1)
+                    for (long i = p % LANES + 1; i < LANES; i++) s[r][i] = -INFINITY;
+                keep(s[r], own + b * LANES, top + r);
             }
-            store(out + i, ((o[0] + o[1]) + (o[2] + o[3])) * part);
+            float most = largest(top[r]);
+            for (long b = 0; b < blocks; b++) {
+                vec e = vexp(load(own + b * LANES) - most);
+                sum[b % PARTS] += e;
+                if (narrow) shorten((float *)&e, LANES, weight + b * LANES, LANES);
+                else store(own + b * LANES, e);
+            }
+            part[r] = 1.0f / total(sum);
+        }
+        for (long i = 0; i < d; i += LANES) {
+            vec o[NEAR][4];
+            for (int r = 0; r < rows; r++)
+                for (int j = 0; j < 4; j++) o[r][j] = splat(0);
+            for (long b = 0; b < common; b++) {
+                const float *v = block_at(m, slot[row[0]], layer, h / group, b);
+                mix(rows, o, v + LANES * d + i, score + b * LANES, size, d);
+            }
+            for (int r = 0; r < rows; r++) {
+                for (long b = common; b <= pos[row[r]] / LANES; b++) { /* behind pos: 0 times what is finite */
+                    const void *v = block_at(m, slot[row[r]], layer, h / group, b);
+                    if (!i && h + 1 < m->heads)
+                        fetch(block_at(m, slot[row[r]], layer, (h + 1) / group, b), lines);
+                    if (narrow) half_mix(o[r], (const half *)v + LANES * d + 2 * i, weight + b * LANES, d);
+                    else mix(1, o + r, (const float *)v + LANES * d + i, score + r * size + b * LANES, 0, d);
+                }
+                float *to = out + row[r] * as + h * d + i;
+                store(to, ((o[r][0] + o[r][1]) + (o[r][2] + o[r][3])) * part[r]);
+            }
         }
     }
+}
+
+/* How many of the first blocks two tokens read at the same place. */
+HERE long alike(const Model *m, long slot, long pos, long other, long behind) {
+    if (slot == other) return (pos < behind ? pos : behind) / LANES;
+    if (m->base[slot] != m->base[other]) return 0;
+    return m->shared[slot] < m->shared[other] ? m->shared[slot] : m->shared[other];
 }
 
 static void add(float *x, const float *y, long n) {
@@ -283,9 +327,20 @@ static void add(float *x, const float *y, long n) {
 
 static void attend_rows(const Model *m, long rows, long layer, const float *qkv, long ws, const long *slot,
                         const long *pos, float *out, long as, float *score) {
-    for (long r = 0; r < rows; r++)
-        if (m->narrow) attend(m, layer, qkv + r * ws, slot[r], pos[r], out + r * as, score, 1);
-        else attend(m, layer, qkv + r * ws, slot[r], pos[r], out + r * as, score, 0);
+    char done[TILE] = {0};
+    for (long r = 0; r < rows; r++) {
+        long near[NEAR] = {r}, n = 1, common = m->blocks;
+        if (done[r]) continue;
+        for (long i = r + 1; i < rows && n < NEAR && !m->narrow; i++) {
+            long same = done[i] ? 0 : alike(m, slot[r], pos[r], slot[i], pos[i]);
+            if (same) near[n++] = i, common = same < common ? same : common;
+        }
+        if (n == NEAR) {
+            for (long i = 0; i < n; i++) done[near[i]] = 1;
+            attend(m, NEAR, near, common, layer, qkv, ws, slot, pos, out, as, score, 0);
+        } else if (m->narrow) attend(m, 1, near, 0, layer, qkv, ws, slot, pos, out, as, score, 1);
+        else attend(m, 1, near, 0, layer, qkv, ws, slot, pos, out, as, score, 0);
+    }
 }
 
 long lanes(void) { return LANES; }
@@ -295,7 +350,7 @@ long scratch_floats(const Model *m) {
     long wide = padded((m->heads + 2 * m->kv_heads) * m->head_dim);
     long inner = padded(m->inner * (m->gated ? 2 : 1)), hidden = padded(m->hidden);
     long att = padded(m->heads * m->head_dim), deepest = inner + hidden + att; /* at least the largest */
-    return TILE * (3 * hidden + wide + inner + att + deepest / 2) + m->blocks * LANES;
+    return TILE * (3 * hidden + wide + inner + att + deepest / 2) + NEAR * m->blocks * LANES;
 }
 
 /* Append n tokens to their slots, those of one slot next to each other and in order; write the logits
@@ -307,7 +362,7 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
     long inner = m->inner * (m->gated ? 2 : 1), is = padded(inner);
     float *x = scratch, *h = x + TILE * hs, *y = h + TILE * hs, *qkv = y + TILE * hs;
     float *up = qkv + TILE * ws, *mixed = up + TILE * is, *score = mixed + TILE * as;
-    half *room = m->narrow ? (half *)(score + m->blocks * LANES) : 0;
+    half *room = m->narrow ? (half *)(score + NEAR * m->blocks * LANES) : 0;
     open_tiles();
     for (long start = 0; start < n; start += TILE) {
         long rows = n - start < TILE ? n - start : TILE;
