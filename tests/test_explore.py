@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from scaling.curves import UNITS, curve
-from scaling.figures import Study
-from scaling.figures.explore import Choice, Explorer, code, draw, explore, find, view
-from scaling.figures.screen import band, picture, rounds, ticks
+from scaling.figures import Study, plots, selector_name
+from scaling.figures.explore import Choice, Explorer, code, draw, explore, find, named, view
+from scaling.figures.screen import TOP, band, picture, rounds, ticks
 from scaling.figures.viewer import problems
 from scaling.fits import fit, forecast
+from scaling.fits.laws import LAWS
 from tests.test_reporting import made
 
 
@@ -33,6 +34,43 @@ def best_of(study: Study, method: str = "best_of_n") -> str:
 @pytest.fixture
 def explorer(study, tmp_path) -> Explorer:
     return Explorer(study, tmp_path)
+
+
+def test_each_run_has_a_name_of_its_own_in_the_menu(tmp_path):
+    """Runs of one model and method of other widths, grids or seeds overwrote each other."""
+    grids = ({"chains": 3, "steps": 4}, {"chains": 2, "steps": 2}, {"chains": 2, "steps": 2})
+    for seed, grid in enumerate(grids):
+        made(tmp_path, "revision", seed=seed, **grid)
+    made(tmp_path, chains=4)
+    pools = Study.load(tmp_path).pools
+    found = {path: name.partition("1e9 · ")[2] for name, path in named(pools).items()}
+    assert set(found) == {pool.run.path.name for pool in pools}
+    for pool in pools:
+        path, plan = pool.run.path.name, pool.run.plan
+        grid = f" · {plan.chains} × {plan.steps}" if plan.method == "revision" else ""
+        tail = f" · {path.rpartition('-')[2]}" if grid == " · 2 × 2" else ""
+        assert found[path] == plan.method + grid + tail
+    wide = replace(pools[0], run=replace(pools[0].run, plan=replace(pools[0].run.plan, width=8)))
+    assert any(name.endswith("· width 8") for name in named([wide, pools[0]]))
+
+
+def test_a_run_of_one_budget_is_shown_without_a_fit(tmp_path):
+    made(tmp_path, chains=1)
+    explorer = Explorer(Study.load(tmp_path), tmp_path)
+    assert explorer.upto.options == (1,)
+    assert "no fit: exp_power has 2 parameters" in explorer.table.value
+    assert len(dots(explorer.picture.value)) == 1
+
+
+@pytest.mark.parametrize("unit", UNITS[1:])
+def test_a_law_of_samples_is_not_fitted_to_another_budget(study, unit):
+    for law in ("beta_binomial", "kumaraswamy_zero", "saturating_majority"):
+        seen = view(study, Choice(best_of(study), unit=unit, law=law))
+        assert seen.fitted is None
+        assert f"{law} is a law of samples" in seen.message
+    for law in LAWS:
+        if LAWS[law].axes == 1:
+            view(study, Choice(best_of(study), "majority", unit, law=law), 2)
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -106,6 +144,25 @@ def test_a_band_taken_in_parts_is_the_band(study):
     np.testing.assert_allclose(band(fitted, x), fitted.band(x), rtol=1e-12)
 
 
+def test_the_legend_lies_above_the_panels_and_ticks_hold_no_hyphen(study):
+    seen = view(study, Choice(best_of(study), unit="price", share=0.3))
+    texts = [e for e in ElementTree.fromstring(picture(seen.curve, seen.fitted)).iter()
+             if e.tag.endswith("text")]  # fmt: skip
+    at = {"".join(e.itertext()): float(e.get("y")) for e in texts}
+    for name in (f"fitted, n={seen.curve.n_problems} problems", "exp_power", "held out"):
+        assert at[name] < TOP
+    assert any("−" in text for text in at)
+    assert not any("-" in text for text in at)
+
+
+def test_selectors_of_scorers_are_named_in_words():
+    names = ("logprob", "weighted logprob", "process:last", "weighted process:min")
+    assert [selector_name(name) for name in names] == [
+        "best log-probability", "vote weighted by probability", "process",
+        "vote weighted by process, min",
+    ]  # fmt: skip
+
+
 def test_axes_of_the_picture_are_marked_at_round_numbers_inside():
     assert rounds(-0.03, 1.04) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert rounds(-7.3, 6.6) == [-5.0, 0.0, 5.0]
@@ -142,8 +199,17 @@ def test_the_code_it_copies_draws_what_it_shows(study, explorer):
     assert len(names["fig"].axes) == 2
 
 
-def test_saving_writes_the_figure_with_its_code(explorer, tmp_path):
+def test_saving_writes_the_figure_with_its_code(explorer, tmp_path, monkeypatch):
+    save = plots.save
+
+    def looked(*given):
+        assert explorer.said.value == "saving…"
+        return save(*given)
+
+    monkeypatch.setattr(plots, "save", looked)
+    explorer.selector.value = "weighted logprob"
     explorer.save()
+    assert not list(tmp_path.glob("* *"))
     files = sorted(path.suffix for path in tmp_path.glob("explored_*"))
     assert files == [".json", ".pdf", ".png", ".svg"]
     assert "plots.draw_forecast" in next(tmp_path.glob("*.json")).read_text()

@@ -18,7 +18,7 @@ from scaling import provenance, show
 from scaling.cli import main
 from scaling.compute import Shape
 from scaling.curves import curve, read_pool
-from scaling.figures import Study, plots
+from scaling.figures import FIGURES, Study, plots
 from scaling.figures.viewer import problem_html
 from scaling.fits import fit, forecast
 from scaling.records import ModelCard, Plan, Problem, Sample
@@ -193,7 +193,7 @@ def test_a_search_is_shown_as_its_tree_with_each_nodes_own_step_and_score(best):
 
 
 # ---------------------------------------------------------------- figures
-def drawn(root: Path, folder: Path) -> list[Path]:
+def drawn(root: Path, folder: Path, redraw: str = plots.REDRAW) -> list[Path]:
     study = Study.load(root)
     points = study.curve(study.pools[0], "oracle", "tokens", "all")
     with plots.style():
@@ -201,7 +201,8 @@ def drawn(root: Path, folder: Path) -> list[Path]:
         fitted, _ = forecast("exp_power", points, 0.5)
         plots.draw_forecast(axes[0][0], points, fitted)
         plots.draw_residuals(axes[0][1], points, fitted)
-    return plots.save(fig, "one", folder, [pool.run for pool in study.pools], {"a": 1})
+    runs = [pool.run for pool in study.pools]
+    return plots.save(fig, "one", folder, runs, {"a": 1}, redraw)
 
 
 def test_a_redrawn_figure_has_the_same_bytes_and_embeds_its_fonts(root, tmp_path):
@@ -240,13 +241,41 @@ def test_check_names_what_a_figure_no_longer_follows_from(root, tmp_path, monkey
         patch.setattr(provenance, "code_hashes", lambda start: now | {"fits": "another"})
         assert stale(folder, runs)["one"] == ["code changed: fits"]
     new = made(runs, seed=7)
-    assert stale(folder, runs)["one"] == [f"run changed: {new.path.name}"]
+    assert stale(folder, runs)["one"] == [f"run added: {new.path.name}"]
+    drawn(root, tmp_path / "own", redraw="")
+    assert stale(tmp_path / "own", runs)["one"] == [], "a figure of one's own names its runs"
     shutil.rmtree(new.path)
     paths[2].write_bytes(b"")
     assert main(arguments) == 1
     assert "one: file changed: one.png" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no figure"):
+    with pytest.raises(ValueError, match=r"no figure.*`python -m scaling report RUN"):
         stale(tmp_path / "empty", runs)
+
+
+def test_a_figure_of_ones_own_goes_into_a_folder_named_by_a_text_and_claims_no_command(tmp_path):
+    with plots.style():
+        fig, _ = plots.figure()
+    paths = plots.save(fig, "mine", str(tmp_path / "new"))
+    assert all(path.is_file() for path in paths)
+    assert json.loads(paths[-1].read_text())["redraw"] == ""
+
+
+def test_a_task_that_no_run_holds_is_refused_with_those_that_are(root):
+    study = Study.load(root)
+    with pytest.raises(ValueError, match=r"unknown task 'plantd'; did you mean 'planted'\?"):
+        study.select("plantd")
+    assert study.beside("countdown", ["revision"]) == []
+    assert FIGURES["search"](study) is None
+
+
+def test_legends_name_no_line_that_is_not_drawn(root):
+    study = Study.load(root)
+    with plots.style():
+        coverage, facts = FIGURES["coverage"](study)
+        panels, _ = FIGURES["two_panels"](study)
+    assert not facts
+    titles = [coverage.legends[0].get_title(), panels.axes[0].get_legend().get_title()]
+    assert not [title.get_text() for title in titles if "dashed" in title.get_text()]
 
 
 def test_the_hash_of_code_ignores_words_and_sees_a_changed_number(tmp_path, monkeypatch):

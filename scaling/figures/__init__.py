@@ -6,7 +6,8 @@ Reads logs only: no torch, no model. Every number drawn or fitted goes into the 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -23,7 +24,7 @@ from scaling.figures import plots
 from scaling.figures.thinking import compute_mix, o1_two_panels
 from scaling.fits import fit, forecast
 from scaling.fits.joint import Exchange, exchange_rate, fit_joint
-from scaling.records import Curve, Fit
+from scaling.records import Curve, Fit, look_up
 from scaling.store import load_runs
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -32,6 +33,7 @@ SELECTOR_NAMES = {
     "oracle": "coverage",
     "majority": "majority vote",
     "logprob": "best log-probability",
+    "weighted logprob": "vote weighted by probability",
     "first": "first draft",
     "last": "last draft",
 }
@@ -67,8 +69,14 @@ class Study:
         """Return the tasks that were sampled independently: every figure starts from best-of-N."""
         return sorted({pool.run.task for pool in self.whole if pool.label == "best_of_n"})
 
+    @property
+    def held(self) -> list[str]:
+        """Return the tasks of all pools."""
+        return sorted({pool.run.task for pool in self.pools})
+
     def select(self, task: str, method: str = "best_of_n") -> list[Pool]:
         """Return the pools of a task and method, small models and short training first."""
+        look_up(dict.fromkeys(self.held), task, "task")
         found = [p for p in self.whole if p.run.task == task and p.label == method]
         if method.startswith("revision"):  # of two grids of one model the larger holds the other
             found = list(
@@ -85,6 +93,8 @@ class Study:
 
     def beside(self, task: str, methods: Sequence[str]) -> list[Pool]:
         """Return the pools of methods whose models have best-of-N of the same task too."""
+        if task not in self.held:
+            return []
         cards = [pool.run.card for pool in self.select(task)]
         found = [pool for method in methods for pool in self.select(task, method)]
         return [pool for pool in found if pool.run.card in cards]
@@ -139,6 +149,21 @@ def size_name(pool: Pool) -> str:
 def strata(pool: Pool) -> list[str]:
     """Return the levels of a pool, without "all" of them where there are several."""
     return [level for level in pool.levels if level != "all"] or ["all"]
+
+
+def hash_of(pool: Pool) -> str:
+    """Return the hash at the end of a run's folder, or the whole of a name without one."""
+    return pool.run.path.name.rpartition("-")[2]
+
+
+def apart(names: Sequence[str], more: Iterable[str]) -> list[str]:
+    """Return names, behind each that repeats what tells it apart.
+
+    >>> apart(["a", "b", "a"], "xyz")
+    ['a · x', 'b', 'a · z']
+    """
+    often = Counter(names)
+    return [f"{n} · {own}" if often[n] > 1 else n for n, own in zip(names, more, strict=True)]
 
 
 def nearest(pools: Sequence[Pool], share: float) -> Pool:
@@ -285,9 +310,9 @@ def coverage(study: Study) -> tuple[Any, dict]:
         ax.set(title=f"{task} {level}  ($n$={shown.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("coverage" if ax is axes[0][0] else "")
     title = "of each size the checkpoint nearest to 10 % right: parameters, train FLOPs\n"
-    title += (
-        f"dashed: $\\exp(a k^b)$ fitted to $k \\leq {SEEN}$, its forecast of the open points beyond"
-    )
+    if facts:
+        title += f"dashed: $\\exp(a k^b)$ fitted to $k \\leq {SEEN}$, "
+        title += "its forecast of the open points beyond"
     legend_below(fig, axes[0], title=title)
     return fig, facts
 
@@ -349,7 +374,8 @@ def two_panels(study: Study) -> tuple[Any, dict]:
     axes[0][0].set_title(f"one sample, more training  ($n$={tested.n_problems} problems each)")
     axes[0][1].set_title("the checkpoint nearest to half right, more samples")
     if axes[0][0].lines:
-        axes[0][0].legend(title="parameters (dashed: sigmoid)")
+        dashed = any(fact["success"] for fact in facts.values())
+        axes[0][0].legend(title="parameters" + " (dashed: sigmoid)" * dashed)
     return fig, facts
 
 
@@ -442,7 +468,8 @@ def width_of(pool: Pool) -> int:
 
 def selector_name(selector: str) -> str:
     """Return what a legend calls a selector; one fed by a scorer is called by it."""
-    return SELECTOR_NAMES.get(selector, selector.replace(":last", "").replace(":", ", "))
+    plain = selector.replace(":last", "").replace(":", ", ")
+    return SELECTOR_NAMES.get(selector, plain.replace("weighted ", "vote weighted by "))
 
 
 def grid(study: Study) -> tuple[Any, dict] | None:
@@ -525,5 +552,6 @@ def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) 
         if drawn is None:
             continue
         fig, facts = drawn
-        written += plots.save(fig, name, folder, [pool.run for pool in study.whole], facts)
+        runs = [pool.run for pool in study.whole]
+        written += plots.save(fig, name, folder, runs, facts, plots.REDRAW)
     return written

@@ -7,6 +7,8 @@ can call. Nothing is estimated or fitted here by other means than the package's 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -17,7 +19,7 @@ import pandas as pd
 
 from scaling import show
 from scaling.curves import PRICES, UNITS, Pool
-from scaling.figures import SELECTOR_NAMES, Study, nearest, plots, summary
+from scaling.figures import Study, apart, hash_of, nearest, plots, selector_name, summary
 from scaling.figures.screen import picture
 from scaling.fits import fit, forecast, score
 from scaling.fits.laws import LAWS
@@ -134,8 +136,17 @@ def report(seen: View) -> str:
     return html
 
 
+def named(pools: Sequence[Pool]) -> dict[str, str]:
+    """Return runs' folders by name; names that repeat tell the search's width or the grid too."""
+    plans = [pool.run.plan for pool in pools]
+    names = [f"{p.run.task} · {p.run.card.name} · {p.label}" for p in pools]
+    sizes = [f"width {p.width}" if p.width else f"{p.chains} × {p.steps}" for p in plans]
+    names = apart(apart(names, sizes), map(hash_of, pools))
+    return dict(zip(names, (pool.run.path.name for pool in pools), strict=True))
+
+
 # ---------------------------------------------------------------- the explorer
-def explore(root: str | Path | Study = "data/runs", figures: str | Path = "figures"):
+def explore(root: str | Path | Study = "data/runs", figures: str | Path = "build/figures"):
     """Return a widget: choose run, selector, unit, level, law and the budgets fitted.
 
     root: a folder of runs, or a `Study` that is loaded. "save figure" writes into `figures`.
@@ -151,16 +162,15 @@ class Explorer:
 
         self.study, self.figures, self.busy = study, figures, False
         self.shown: dict[Choice, tuple[bytes, str]] = {}  # picture and table of what was chosen
-        runs = {f"{p.run.task} · {p.run.card.name} · {p.label}": p.run.path.name
-                for p in study.pools}  # fmt: skip
         laws = [name for name, law in LAWS.items() if law.axes == 1]
         wide = {"layout": w.Layout(width="23em"), "style": {"description_width": "5em"}}
         plain = [pool for pool in study.pools if pool.label == "best_of_n"]
         start = nearest(plain or study.pools, 0.3).run.path.name
-        self.run = w.Dropdown(options=runs, value=start, description="run", **wide)
+        self.run = w.Dropdown(options=named(study.pools), value=start, description="run", **wide)
         self.selector = w.Dropdown(description="selector", **wide)
         self.level = w.Dropdown(description="level", **wide)
-        self.unit = w.Dropdown(options=UNITS, description="budget in", **wide)
+        units = {"cache traffic" if unit == "kv_bytes" else unit: unit for unit in UNITS}
+        self.unit = w.Dropdown(options=units, description="budget in", **wide)
         self.law = w.Dropdown(options=laws, value="exp_power", description="law", **wide)
         self.upto = w.SelectionSlider(options=[1], description="fit up to", **wide)
         self.upto.continuous_update = False
@@ -207,9 +217,10 @@ class Explorer:
         """Offer what the chosen run holds, keeping what was chosen where it still can be; draw."""
         pool = find(self.study, self.run.value)
         offered = ("oracle",) if pool.run.plan.stop_after_correct else pool.selectors
-        named = {SELECTOR_NAMES.get(name, name): name for name in offered}
+        called = {selector_name(name): name for name in offered}
         budgets = [int(k) for k in pool.budgets()]
-        offers = ((self.selector, named), (self.level, list(pool.levels)), (self.upto, budgets[1:]))
+        upto = budgets[1:] or budgets  # one budget is too few for any law
+        offers = ((self.selector, called), (self.level, list(pool.levels)), (self.upto, upto))
         self.busy = True
         for widget, options in offers:
             kept = widget.value
@@ -237,11 +248,13 @@ class Explorer:
 
     def save(self, _: Any = None) -> None:
         """Write the figure as PDF, SVG and PNG with its sidecar."""
+        self.said.value = "saving…"
         seen, choice = view(self.study, self.choice), self.choice
         run = find(self.study, choice.run).run
         name = (
             f"explored_{run.path.name}_{choice.selector}_{choice.unit}_{choice.level}_{choice.law}"
         )
+        name = re.sub("[ :]", "-", name)
         facts = vars(choice) | {"fit": seen.fitted and summary(seen.fitted)}
         paths = plots.save(draw(seen), name, self.figures, [run], facts, code(self.study, choice))
         self.said.value = "saved " + escape(", ".join(map(str, paths)))

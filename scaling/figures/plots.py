@@ -230,20 +230,22 @@ def accuracy_axes(ax, unit: str):
 def save(
     fig,
     name: str,
-    folder: Path,
+    folder: str | Path,
     runs: Iterable[Any] = (),
     facts: Mapping[str, Any] | None = None,
-    redraw: str = REDRAW,
+    redraw: str = "",
     code: str = "figures",
 ) -> list[Path]:
     """Write figure as PDF, SVG and PNG, and a JSON sidecar; return the paths.
 
     The sidecar holds the runs drawn from with their hashes, the fitted numbers in `facts`, how to
-    redraw it, and hashes of the files, of the packages' versions and of the part `code` of the kit
-    with all that it leans on: `check` compares them. The same inputs give the same bytes.
+    `redraw` it (a command or code), and hashes of the files, of the packages' versions and of the
+    part `code` of the kit with all that it leans on: `check` compares them. The same inputs give
+    the same bytes.
     """
     import matplotlib.pyplot as plt
 
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {folder / f"{name}.{suffix}": dates for suffix, dates in FORMATS.items()}
     files: dict[Path, bytes] = {}

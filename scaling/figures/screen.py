@@ -15,8 +15,8 @@ import numpy as np
 from scaling.figures import plots
 from scaling.records import Curve, Fit
 
-SIZE = (742, 290)  #: of the picture on the screen, pixels
-LEFT, WIDE, TOP, HIGH = (58, 436), 298, 10, 230  #: of its two panels
+SIZE = (742, 308)  #: of the picture on the screen, pixels
+LEFT, WIDE, TOP, HIGH = (58, 436), 298, 28, 230  #: of its two panels; above them is the legend
 BLUE, DASHED = plots.COLORS[0], 'stroke-dasharray="5 2.5"'
 SVG = """\
 <svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{1}" viewBox="0 0 {0} {1}"
@@ -81,7 +81,8 @@ def panel(
         parts.append(written(across(value), bottom + 15, text))
     for value in rounds(y0, y1):
         parts.append(f'<path d="M{left} {down(value):.1f}H{right}" stroke="#e6e6e6"/>')
-        parts.append(written(left - 5, down(value) + 4, f"{value:g}{suffix}", "end"))
+        text = f"{value:g}{suffix}".replace("-", "−")
+        parts.append(written(left - 5, down(value) + 4, text, "end"))
     if not lines:
         parts.append(f'<path d="M{left} {down(0):.1f}H{right}" stroke="gray"/>')
     for at, middle, low, high, dash in lines:
@@ -104,15 +105,15 @@ def panel(
 
 
 def legend(fitted: str, law: str, held: bool) -> list[str]:
-    """Return the SVG of what points and lines are, where a rising curve is not."""
+    """Return the SVG of what points and lines are, in a line above the panels."""
     names = [(fitted, BLUE), (law, ""), ("held out", "white"), ("forecast", DASHED)][: 2 + 2 * held]
-    at, parts = LEFT[0] + WIDE - 130, []
-    for row, (name, look) in enumerate(reversed(names)):
-        y = TOP + HIGH - 12 - 14 * row
+    at, y, parts = LEFT[0] + 20, TOP - 14, []
+    for name, look in names:
         is_line = look in ("", DASHED)
         line = f'<path d="M{at - 20} {y}h16" stroke="{BLUE}" {look}/>'
         parts.append(line if is_line else dot(at - 12, y, look))
         parts.append(written(at, y + 4, escape(name), "start"))
+        at += 40 + 7 * len(name)
     return parts
 
 
@@ -139,7 +140,8 @@ def ticks(low: float, high: float, unit: str) -> list[tuple[float, str]]:
     first = (1, 2, 3, 5, 7) if high < 3.2 * low else (1, 2, 5) if high < 20 * low else (1,)
     tens = range(int(np.floor(np.log10(low))), int(np.floor(np.log10(high))) + 1)
     power = '10<tspan dy="-4" font-size="8">{}</tspan>'
-    named = [(d * 10.0**e, f"{d}×" * (d > 1) + power.format(e)) for e in tens for d in first]
+    named = [(d * 10.0**e, f"{d}×" * (d > 1) + power.format(f"{e}".replace("-", "−")))
+             for e in tens for d in first]  # fmt: skip
     return [(value, text) for value, text in named if low <= value <= high]
 
 

@@ -57,7 +57,7 @@ def named(way: str) -> str:
 def families(study: Any) -> dict[str, list[Pool]]:
     """Return thinking pools by how they were trained, each from least to most training."""
     found: dict[str, list[Pool]] = {}
-    for pool in study.select("countdown", "thinking"):
+    for pool in study.select("countdown", "thinking") if "countdown" in study.held else ():
         if pool.run.card.name.startswith("thinking/"):
             found.setdefault(family(pool), []).append(pool)
     return found

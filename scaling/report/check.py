@@ -19,7 +19,10 @@ def stale(figures: Path, runs: Path) -> dict[str, list[str]]:
     """Return the figures of a folder with the reasons why each is stale; no reason: up to date."""
     sidecars = sorted(figures.glob("*.json"))
     if not sidecars:
-        raise ValueError(f"{figures} holds no figure with a sidecar; `make figures` draws them")
+        raise ValueError(
+            f"{figures} holds no figure with a sidecar; `make figures` draws those of the study, "
+            "`python -m scaling report RUN... -o FOLDER` writes a report"
+        )
     sealed = {path.parent.name: path.parent for path in runs.glob("*/manifest.json")}
     hashes = {name: read_manifest(path).get("sha256", "") for name, path in sealed.items()}
     found = {}
@@ -50,8 +53,12 @@ def _reasons(sidecar: dict[str, Any], figures: Path, runs: dict[str, str]) -> It
 
 
 def _differences(what: str, then: dict[str, str], now: dict[str, str]) -> Iterator[str]:
-    """Yield one reason for all the names of a kind that are new, gone or changed."""
-    changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        yield f"{what} changed: {', '.join(changed[:3])}{more}"
+    """Yield one reason for all the names of a kind that are new, one for those gone or changed."""
+    added, changed = (
+        now.keys() - then.keys(),
+        {name for name in then if then[name] != now.get(name)},
+    )
+    for how, names in (("added", sorted(added)), ("changed", sorted(changed))):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            yield f"{what} {how}: {', '.join(names[:3])}{more}"
