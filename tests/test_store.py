@@ -191,6 +191,7 @@ def test_the_manifest_counts_errors_instead_of_dropping_them(sealed: store.Loade
     assert failed > 0
     assert sealed.manifest["n_errors"] == failed
     assert sealed.manifest["n_samples"] == len(sealed.frame)
+    assert sealed.manifest["n_problems"] == len(PROBLEMS)
 
 
 # ---- resume ----
@@ -364,6 +365,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_run(
 ) -> None:
     expression = f"try_open({str(half.path.parent)!r})"
     assert f"is being written by process {os.getpid()}" in other(expression)
+    assert (half.path / "lock").read_text().startswith(f"process {os.getpid()} on ")
     half.close()
     assert other(expression) == "opened"
 
@@ -596,7 +598,7 @@ def test_two_units_that_hold_the_same_sample_cannot_be_sealed(tmp_path: Path) ->
     with open_run(tmp_path) as writer:
         writer.write("a", rows(PROBLEMS[:1]))
         writer.write("b", rows(PROBLEMS[:1]))
-        with pytest.raises(ValueError, match="holds 16 samples more than once"):
+        with pytest.raises(ValueError, match=f"^{writer.path} holds 16 samples more than once"):
             writer.seal()
 
 
