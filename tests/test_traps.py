@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from scaling.cli import main
 from scaling.curves.policy import policy_gain
 from scaling.estimates import (
     best_of_k,
@@ -20,6 +22,9 @@ from scaling.estimates import (
 )
 from scaling.fits import LAWS, fit
 from scaling.intervals import bootstrap_problems, mean_interval
+from scaling.records import Curve, ModelCard, Plan, Problem, Sample
+from scaling.store import open_run
+from tests.test_reporting import made
 
 NAN = float("nan")
 
@@ -166,3 +171,83 @@ def test_trap_every_option_changes_something() -> None:
     ]
     for a, b in itertools.combinations(results, 2):
         assert np.abs(a - b).max() > 0.01
+
+
+def drawn(root: Path, model: str, level: str, right: list[list[int]], problems: int = 8) -> str:
+    """Write a run's samples, fewer than its problems where it broke off; return its name."""
+    asked = [Problem(f"p{i}", "?", "1", level) for i in range(problems)]
+    card = ModelCard(model, 1, 1, 1.0, 1, {}, model)
+    plan = Plan(chains=len(right[0]), max_new_tokens=8)
+    with open_run(root, task=f"task {level}", card=card, plan=plan, problems=asked) as writer:
+        samples = [
+            Sample(p.id, chain, 0, "1", "1", bool(c), -1.0, -1.0, 5, 0, 4, 0.01, "stop")
+            for p, row in zip(asked, right, strict=False)
+            for chain, c in enumerate(row)
+        ]
+        writer.write("000000", samples)
+        if len(right) == problems:
+            writer.seal()
+        return writer.path.name
+
+
+def test_trap_one_run_that_cannot_be_fitted_keeps_its_row_and_costs_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture, quick: None
+) -> None:
+    """An interrupted run once ended `fit` of all; one with nothing right had a = -316."""
+    some = [[int(i + j < 8) for j in range(8)] for i in range(8)]
+    drawn(tmp_path, "whole", "easy", some)
+    drawn(tmp_path, "broken", "easy", some[:5])
+    drawn(tmp_path, "single", "easy", [row[:1] for row in some])
+    drawn(tmp_path, "hopeless", "easy", [[0] * 8] * 8)
+    assert main(["fit", "--runs", str(tmp_path)]) == 0
+    rows = {line.split()[2]: line for line in capsys.readouterr().out.splitlines()}
+    assert rows["whole"].endswith("converged")
+    assert rows["broken"].endswith(
+        "3 of 8 problems have no sample; the command that drew it goes on"
+    )
+    assert "the curve 1 distinct points" in rows["single"]
+    assert rows["hopeless"].endswith("no sample was right")
+
+
+def test_trap_runs_of_another_level_are_passed_over_and_namesakes_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture, quick: None
+) -> None:
+    some = [[int(i + j < 8) for j in range(8)] for i in range(8)]
+    names = [drawn(tmp_path, "m", "easy", rows) for rows in (some, [row[:4] for row in some])]
+    other = drawn(tmp_path, "m", "hard", some)
+    assert main(["fit", "--runs", str(tmp_path), "--level", "easy"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in names)
+    assert other not in said
+    assert main(["fit", "--runs", str(tmp_path), "--level", "hard"]) == 0
+    assert other not in capsys.readouterr().out  # one row: no column of runs
+    assert main(["fit", "--runs", str(tmp_path), "--level", "hrad"]) == 1
+    assert "did you mean 'hard'? allowed: all, easy, hard" in capsys.readouterr().err
+
+
+def test_trap_runs_none_of_which_can_be_fitted_are_an_error_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, quick: None
+) -> None:
+    made(tmp_path, "revision", 3, 4)
+    assert main(["fit", "--runs", str(tmp_path)]) == 1
+    assert "no best-of-N run under" in capsys.readouterr().err
+    name = drawn(tmp_path, "m", "easy", [[0] * 8] * 8)
+    assert main(["fit", "--runs", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said == f"scaling: none of 1 runs could be fitted: no sample was right ({name})\n"
+    assert main(["fit", "--runs", str(tmp_path), "--law", "chinchilla"]) == 1
+    assert capsys.readouterr().err.count("chinchilla") == 1  # refused, and not in the list
+
+
+@pytest.mark.parametrize(
+    "law", ["saturating_majority", *(name for name, law in LAWS.items() if law.density)]
+)
+def test_trap_a_law_of_samples_is_not_fitted_to_flops_or_money(law: str) -> None:
+    """It took 36 s and gave a table of failures; the refusal of small x was numpy's, of its SVD."""
+    x, y = 2.0 ** np.arange(8), 1 - 0.8 / np.arange(1, 9)
+    priced = Curve(1e9 * x, y, y, y, np.tile(y, (2, 1)), x_unit="flops")
+    with pytest.raises(ValueError, match=f"{law} is a law of samples, .* is in flops: give a"):
+        fit(law, priced)
+    assert fit("exp_power", priced).n_points == 8
+    with pytest.raises(ValueError, match=r"undefined at some x, which reach from 0\.0001: .*votes"):
+        fit("saturating_majority", x * 1e-4, y)

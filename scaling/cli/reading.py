@@ -10,9 +10,9 @@ import pandas as pd
 
 from scaling.curves import accuracy_table, curve, read_pool
 from scaling.estimates import majority_at_k, pass_at_k
-from scaling.figures import FIGURES, Study, draw_all
+from scaling.figures import FIGURES, Study, draw_all, lack
 from scaling.fits import fit
-from scaling.fits.laws import LAWS
+from scaling.fits.laws import LAWS, Law
 from scaling.intervals import mean_interval
 from scaling.planner import plan, read_pilot
 from scaling.readers import counts, read_samples
@@ -49,23 +49,49 @@ def run_figures(options: argparse.Namespace) -> None:
 
 
 def run_fit(options: argparse.Namespace) -> None:
-    """Print the fitted parameters of every best-of-N run."""
-    look_up(LAWS, options.law, "law")
+    """Print the fitted parameters of every best-of-N run; a row that has none says why."""
+    law = law_of_one_axis(options.law)
+    pools = [p for p in Study.load(options.runs).pools if p.run.plan.method == "best_of_n"]
+    if not pools:
+        raise ValueError(f"no best-of-N run under {options.runs}: a law is fitted to those alone")
+    levels = {level: None for pool in pools for level in ("all", *pool.levels)}
+    look_up(levels, options.level, "level")
     rows = []
-    for pool in Study.load(options.runs).pools:
-        if pool.run.plan.method == "best_of_n":
-            found = fit(options.law, curve(pool, options.selector, options.unit, options.level))
-            row = {"task": pool.run.task, "model": pool.run.card.name, "rmse": found.rmse}
-            for name, value in found.params.items():
-                low, high = found.interval[name]
-                row[name] = f"{value:.4g} [{low:.4g}, {high:.4g}]"
-            rows.append(row | {"success": found.success, "message": found.message})
-    print(pd.DataFrame(rows).to_string(index=False))
+    for pool in pools:
+        if options.level not in ("all", *pool.levels):
+            continue
+        row = {"task": pool.run.task, "model": pool.run.card.name, "run": pool.run.path.name}
+        row |= dict.fromkeys(("rmse", *law.params), "")
+        try:
+            points = curve(pool, options.selector, options.unit, options.level)
+            if (points.y == 0).all():
+                raise ValueError("no sample was right")
+            found = fit(law, points)
+        except ValueError as error:
+            rows.append(row | {"success": False, "message": lack(pool) or str(error)})
+            continue
+        row["rmse"] = f"{found.rmse:.3g}"
+        for name, value in found.params.items():
+            low, high = found.interval[name]
+            row[name] = f"{value:.4g} [{low:.4g}, {high:.4g}]"
+        rows.append(row | {"success": found.success, "message": found.message})
+    if not any(row["rmse"] for row in rows):
+        why = {row["message"]: row["run"] for row in rows}
+        told = "; ".join(f"{message} ({run})" for message, run in why.items())
+        raise ValueError(f"none of {len(rows)} runs could be fitted: {told}")
+    table = pd.DataFrame(rows)
+    repeated = table.duplicated(["task", "model"]).any()
+    print(table.drop(columns=[] if repeated else "run").to_string(index=False))
+
+
+def law_of_one_axis(name: str) -> Law:
+    """Return a law that a curve can be fitted by; those of two axes take more than a curve."""
+    return look_up({name: law for name, law in LAWS.items() if law.axes == 1}, name, "law")
 
 
 def run_import(options: argparse.Namespace) -> None:
     """Print pass@k, votes and a law with intervals; name what could not be used on stderr."""
-    law = look_up(LAWS, options.law, "law") if options.law else None
+    law = law_of_one_axis(options.law) if options.law else None
     table, rejected = read_samples(options.file, options.format)
     for where, why in rejected[:20]:
         print(f"{options.file}, {where}: {why}", file=sys.stderr)

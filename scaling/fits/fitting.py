@@ -54,7 +54,8 @@ def fit(
 
     `success` is False, and `message` says what to try, where the optimum was not reached, is not
     unique or sits at a bound, where replicates failed, and where counts hold more zeros than the
-    law can. Intervals are NaN below 20 replicates. ValueError for x <= 0 or too few points.
+    law can. Intervals are NaN below 20 replicates. ValueError for x <= 0, too few points,
+    or a law of samples on a Curve in another unit.
     """
     law = law if isinstance(law, Law) else look_up(LAWS, str(law), "law")
     if (starts is not None and starts < 1) or bootstrap < 0:
@@ -65,6 +66,11 @@ def fit(
     given |= {"fit_scale": fit_scale or None, "resample": None if resample == "auto" else resample}
     if isinstance(x, Curve):
         _refuse(given | {"y": y}, ("y", "replicates", "resample"), "a Curve holds its own")
+        if x.x_unit != "samples" and (law.density is not None or law.name == "saturating_majority"):
+            raise ValueError(
+                f"{law.name} is a law of samples, and the curve's x is in {x.x_unit}: give a curve "
+                "in samples, or a law of any budget, such as power_floor"
+            )
         x, y, replicates = x.x, x.y, x.replicates
     elif x is None or y is None:
         raise ValueError("fit got x without y, or no x; give a Curve, or x and y")
@@ -187,7 +193,13 @@ def _grid(law: Law, x: Axes, y: Array, w: Array, count: int | None) -> Array:
     p[:, [law.params.index(name) for name in grid]] = searched
     if law.linear:
         columns = [law.params.index(name) for name in law.linear]
-        basis = law.terms(x, law.free(p))[1][..., columns]  # (starts, points, linear)
+        with np.errstate(all="ignore"):
+            basis = law.terms(x, law.free(p))[1][..., columns]  # (starts, points, linear)
+        if not np.isfinite(basis).all():
+            raise ValueError(
+                f"{law.name} is undefined at some x, which reach from {min(map(np.min, x)):.3g}: "
+                f"it takes {law.units}"
+            )
         root = np.sqrt(w)[:, None] / (y[:, None] if law.log_response else 1.0)
         size = np.abs(basis * root).max(1, keepdims=True) + 1e-300
         solved = np.linalg.pinv(basis * root / size) @ (y * root[:, 0]) / size[:, 0]
