@@ -22,7 +22,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from scaling import store
+from scaling import show, store
+from scaling.intervals import mean_interval
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import files, manifest
 
@@ -147,6 +148,29 @@ def test_an_open_run_can_be_read_while_it_is_written(half: store.Writer) -> None
     assert len(run.frame) == 6 * PLAN.chains * PLAN.steps
     assert run.sha256 == ""
     assert run.frame["text"].str.startswith("prompt").all()
+
+
+def test_a_run_shows_what_it_holds_and_how_often_its_chains_end_right(
+    sealed: store.LoadedRun,
+) -> None:
+    drawn: dict[str, list[bool]] = {p.id: [] for p in PROBLEMS}
+    for one in rows(PROBLEMS):
+        if one.step == PLAN.steps - 1:
+            drawn[one.problem].append(one.correct)
+    rate = np.sort([np.mean(right) for right in drawn.values()])
+    found = mean_interval(rate)
+    facts = {
+        "samples": 192,
+        "problems": 12,
+        "plan": "best_of_n, 8 chains x 2",
+        "seed": 3,
+        "train FLOPs": 3e13,
+        "accuracy of a chain's last step": show.with_interval(
+            *map(float, (found.value, found.low, found.high))
+        ),
+    }
+    profile = show.picture(range(12), rate, np.zeros(12), rate, log=False)
+    assert sealed._repr_html_() == show.card("sums: ladder/1M/3e13", facts, profile)
 
 
 def test_a_run_that_is_sealed_while_it_is_read_is_read_whole(half, monkeypatch):
@@ -549,6 +573,17 @@ def test_a_manifest_without_a_field_names_it(sealed: store.LoadedRun, field: str
     path.write_text(json.dumps(told))
     with pytest.raises(ValueError, match=f"is not the manifest of a run: no field '{field}'; rest"):
         store.load_run(sealed.path)
+
+
+def test_a_manifest_that_says_nothing_of_the_model_is_one_line(sealed: store.LoadedRun) -> None:
+    path = sealed.path / "manifest.json"
+    told = json.loads(path.read_text())
+    del told["identity"]["model"]
+    told["hash"] = files.json_hash(told["identity"])
+    path.write_text(json.dumps(told | {"sha256": manifest.seal_hash(told)}))
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        store.load_run(sealed.path)
+    assert str(error.value) == f"{path} does not describe a run (KeyError('model')); restore it"
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
