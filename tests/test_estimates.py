@@ -196,10 +196,10 @@ def test_shapes_follow_the_pool_and_the_budget() -> None:
 def test_a_missing_score_or_a_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="1 samples have a NaN score"):
         best_of_k([1, 0], [0.5, NAN], 1)
-    for wrong in ([2, 0], [-1, 0]):
-        with pytest.raises(ValueError, match="outside 0 to 1"):
+    for wrong in ([2, 0], [-1, 0], [0.7, 0.9]):  # the last: a score of 0 to 1 in its place
+        with pytest.raises(ValueError, match=f"correct holds {wrong[0]}; .* the order is"):
             best_of_k(wrong, [0, 1], 1)
-        with pytest.raises(ValueError, match="outside 0 to 1"):
+        with pytest.raises(ValueError, match=f"correct holds {wrong[0]}; .* the order is"):
             majority_at_k(["a", "b"], wrong, 1)
     with pytest.raises(ValueError, match="correct has shape"):
         best_of_k([1, 0], [0.5], 1)
@@ -471,7 +471,8 @@ WORDS = (
     (lambda: best_of_k([1, 0], [0.5], 1), "correct has shape (2,), score (1,); give (samples,) or "
      "(problems, samples) for both, short pools padded with correct = NaN"),
     (lambda: best_of_k([2, 0], [0, 1], 1),
-     "correct holds numbers outside 0 to 1; give 0 or 1, NaN for no sample"),
+     "correct holds 2; give 0 or 1, NaN for no sample: the order is best_of_k(correct, score, k), "
+     "but majority_at_k(answers, correct, k)"),
     (lambda: best_of_k([1, 0], [0.5, NAN], 1), "1 samples have a NaN score; give each a number "
      "(-inf ranks it last), or correct = NaN where there is no sample"),
     (lambda: stopped_vote([["a", "b"]], [[1, 0]], [[1]], 1), "correct has shape (1, 2), cost "

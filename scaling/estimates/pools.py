@@ -19,8 +19,11 @@ def pools_of(correct: ArrayLike, other: Any, name: str) -> tuple[Floats, NDArray
             f"correct has shape {pool.shape}, {name} {other.shape}; give (samples,) or "
             "(problems, samples) for both, short pools padded with correct = NaN"
         )
-    if ((pool < 0) | (pool > 1)).any():
-        raise ValueError("correct holds numbers outside 0 to 1; give 0 or 1, NaN for no sample")
+    if (neither := pool[~(np.isnan(pool) | (pool == 0) | (pool == 1))]).size:
+        raise ValueError(
+            f"correct holds {neither[0]:g}; give 0 or 1, NaN for no sample: the order is "
+            "best_of_k(correct, score, k), but majority_at_k(answers, correct, k)"
+        )
     return np.atleast_2d(pool), np.atleast_2d(other)
 
 
