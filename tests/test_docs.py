@@ -13,8 +13,12 @@ import pandas as pd
 import pytest
 
 import scaling
+from scaling.benchmarks import Row
+from scaling.benchmarks.grading import SCORERS
 from scaling.curves import COLUMNS
 from scaling.figures import FIGURES
+from scaling.readers import COLUMNS as TIDY
+from scaling.readers import FORMATS as IMPORTED
 from scaling.records import ModelCard, Plan
 from scaling.report.numbers import COLUMNS as RESULTS
 from scaling.store.files import PROBLEMS, SCHEMAS
@@ -79,6 +83,14 @@ def test_every_column_and_key_is_described():
         *(column for table in published for column in table.columns),
     ]  # fmt: skip
     assert not [name for name in wanted if f"`{name}`" not in FORMATS]
+
+
+def test_every_format_of_samples_and_every_scorer_of_rows_has_its_row():
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert not [name for name in SCORERS if f"| `{name}` |" not in page]
+    assert not [f.name for f in fields(Row) if f"`{f.name}`" not in page]
+    assert not [name for name in IMPORTED if f"| `{name}` |" not in FORMATS]
+    assert not [name for name in TIDY if f"`{name}`" not in FORMATS]
 
 
 def test_every_figure_has_a_row_and_a_sentence():

@@ -13,7 +13,7 @@ import pytest
 
 from scaling.cli import main
 from scaling.cli.options import IMPORTS
-from scaling.estimates import pass_at_k
+from scaling.estimates import best_of_k, pass_at_k
 from scaling.readers import COLUMNS, FORMATS, counts, read_samples
 
 DATA = Path(__file__).parent / "data"
@@ -254,9 +254,70 @@ def test_counts_come_back_from_a_csv_and_impossible_ones_are_named(tmp_path):
     assert "b: c is 5, n is 4; needed is 0 <= c <= n" in rejected[0][1]
     assert rejected[2][1] == "a came before, on line 2: the first counts"
     assert "p4: c is 0, n is 0; needed is 0 <= c <= n, n from 1" in rejected[3][1]
-    path.write_text("problem,n\na,4\n")
-    with pytest.raises(ValueError, match="no column c"):
-        read_samples(path, "csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty; needed is a CSV of problem, n, c; or of each sample problem, correct"),
+        ("problem,n\na,4\n", "begins with 'problem,n'; needed"),
+        ("problem;n;c\na;4;1\n", "begins with 'problem;n;c'; needed is a CSV .*, commas between"),
+        ('{"problem": "a", "n": 4}\n', 'begins with \'{"problem": "a"'),
+    ],
+)
+def test_what_is_no_csv_of_samples_is_told_what_was_found(text, says, tmp_path):
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(ValueError, match=says):
+        read_samples(tmp_path / "c.csv", "csv")
+
+
+def test_a_csv_of_a_row_per_sample_gives_answers_scores_and_verdicts(tmp_path):
+    rows = [
+        "a,7,x,1,-1.5,12", "a,8,y,0,,", 'b,0,"1,2",True,-2,3', "b,1,z,,0,3",
+        "c,0,1,2,1,-2,3", ",0,x,1,-2,3", "c,0,x,right,-2,3", "c,0,x,0",
+    ]  # fmt: skip
+    path = tmp_path / "c.csv"
+    head = (
+        "\ufeffproblem,sample,answer,correct,logprob,completion_tokens\n"  # as spreadsheets write
+    )
+    path.write_text(head + "\n".join(rows), encoding="utf-8")
+    table, rejected = read_samples(path, "csv")
+    assert table[["problem", "chain", "answer"]].to_numpy().tolist() == [
+        ["a", 0, "x"], ["a", 1, "y"], ["b", 0, "1,2"], ["b", 1, "z"], ["c", 0, "x"],
+    ]  # fmt: skip
+    told = {"correct": [1, 0, 1, np.nan, 0], "score": [-1.5, np.nan, -2, 0, np.nan]}
+    told["completion_tokens"] = [12, np.nan, 3, 3, np.nan]
+    for column, values in told.items():
+        np.testing.assert_array_equal(table[column], values)
+    assert rejected == [
+        ("line 6", "it has more cells than columns: put what holds a comma in quotes"),
+        ("line 7", "it names no problem"),
+        ("line 8", "could not convert string to float: 'right'"),
+        ("line 5", "1 of 1 samples have no verdict of their own"),
+    ]
+    path.write_text("problem,correct,score,logprob\na,1,0.25,-9\na,false,0.5,-9\n")
+    table, rejected = read_samples(path, "csv")
+    assert table["score"].tolist() == [0.25, 0.5]  # of the two the score
+    assert table["correct"].tolist() == [1, 0]
+    assert table["answer"].isna().all()
+    assert not rejected
+
+
+def test_import_ranks_by_a_score_where_every_judged_sample_has_one(tmp_path, capsys):
+    draw, path = np.random.default_rng(0), tmp_path / "c.csv"
+    correct, score = (draw.random((20, 5)) < 0.4).astype(int), draw.random((20, 5))
+    rows = [f"p{i},{c},{score[i, j]}" for i, row in enumerate(correct) for j, c in enumerate(row)]
+    path.write_text("\n".join(["problem,correct,score", *rows]))
+    assert main(["import", str(path), "--format", "csv"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines[0] == ["k", "pass@k", "low", "high", "best-of-k", "low", "high"]
+    best = best_of_k(correct, score, [1, 2, 4, 5]).mean(axis=0)
+    assert [line[4] for line in lines[1:]] == [f"{value:.4f}" for value in best]
+    for some in ([row.rpartition(",")[0] + "," for row in rows[:1]] + rows[1:],
+                 [f"{row.rpartition(',')[0]},{row.split(',')[1]}" for row in rows]):  # fmt: skip
+        path.write_text("\n".join(["problem,correct,score", *some]))  # one lacks it; the verdict
+        assert main(["import", str(path), "--format", "csv"]) == 0
+        assert "best-of-k" not in capsys.readouterr().out
 
 
 def test_unknown_formats_and_files_are_refused(tmp_path):
@@ -266,6 +327,9 @@ def test_unknown_formats_and_files_are_refused(tmp_path):
     for name in FORMATS:
         with pytest.raises(ValueError, match="no file"):
             read_samples(tmp_path / "none", name)
+        if name != "monkeys":
+            with pytest.raises(ValueError, match="is a folder; give a file"):
+                read_samples(tmp_path, name)
 
 
 def test_the_command_prints_pass_at_k_of_the_judged_samples_and_names_the_rest(tmp_path, capsys):

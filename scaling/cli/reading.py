@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.curves import accuracy_table, curve, read_pool
-from scaling.estimates import majority_at_k, pass_at_k
+from scaling.estimates import best_of_k, majority_at_k, pass_at_k
 from scaling.figures import FIGURES, Study, draw_all, lack
 from scaling.fits import fit
 from scaling.fits.laws import LAWS, Law
@@ -109,6 +109,11 @@ def run_import(options: argparse.Namespace) -> None:
     if (table["answer"].notna() & table["correct"].notna()).any():
         votes = mean_interval(votes_of(table, k))
         shown |= {"majority": votes.value, "low ": votes.low, "high ": votes.high}
+    given = table[table["correct"].notna()]
+    if given["score"].notna().all() and (given["score"] != given["correct"]).any():
+        correct, score = by_problem(given, "correct"), by_problem(given, "score")
+        best = mean_interval(best_of_k(correct, score, k))
+        shown |= {"best-of-k": best.value, "low  ": best.low, "high  ": best.high}
     print(pd.DataFrame(shown).to_string(index=False, float_format="{:.4f}".format))
     if law:
         print(fit(law, n, c) if law.density else fit(law, coverage))
@@ -119,13 +124,17 @@ def votes_of(table: pd.DataFrame, k: np.ndarray) -> np.ndarray:
 
     By random subsets where the exact count over all of them would take long.
     """
-    places = {"index": "problem", "columns": "chain"}
     judged = table[table["correct"].notna()]
-    correct, answers = (judged.pivot(**places, values=name) for name in ("correct", "answer"))
+    correct, answers = by_problem(judged, "correct"), by_problem(judged, "answer")
     answers = answers.astype(object).where(answers.notna(), None)
     many = correct.shape[1] > EXACT
     found = majority_at_k(answers.to_numpy(), correct.to_numpy(), k, subsets=1000 if many else None)
     return found[0] if many else found
+
+
+def by_problem(judged: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a column of a tidy table as (problems, samples), NaN where there is no sample."""
+    return judged.pivot(index="problem", columns="chain", values=column)
 
 
 def run_plan(options: argparse.Namespace) -> None:

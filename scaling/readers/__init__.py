@@ -50,7 +50,7 @@ class Format(NamedTuple):
 
 
 def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]:
-    """Return (table, rejected) of a file, or a folder of them, written in one of `FORMATS`.
+    """Return (table, rejected) of a file written in one of `FORMATS`, or a folder of YAML files.
 
     A sample that comes a second time (lm-evaluation-harness writes one line per filter) is
     rejected: the first counts. ValueError for an unknown format or an unreadable file.
@@ -60,6 +60,8 @@ def read_samples(path: str | Path, format: str) -> tuple[pd.DataFrame, Rejected]
     if not Path(path).exists():
         raise ValueError(f"no file {path}")
     how = FORMATS[format]
+    if Path(path).is_dir() and how.texts is not _yaml_files:
+        raise ValueError(f"{path} is a folder; give a file")
     samples: Rows = []
     places: list[str] = []  # one per sample
     rejected = []
@@ -247,10 +249,12 @@ def _monkeys(named: Any) -> Rows:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
-        if missing := {"problem", "n", "c"} - set(rows.fieldnames or ()):
-            raise ValueError(f"{path} has no column {', '.join(sorted(missing))}")
+        names = list(rows.fieldnames or ())
+        if not ({"problem", "n", "c"} <= set(names) or {"problem", "correct"} <= set(names)):
+            found = f"begins with {','.join(names)[:200]!r}" if names else "is empty"
+            raise ValueError(f"{path} {found}; needed is a {FORMATS['csv'].what}, commas between")
         seen: dict[str, str] = {}  # problem -> its first line
         for row in rows:
             where = f"line {rows.line_num}"
@@ -258,15 +262,34 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
             seen.setdefault(row["problem"], where)
 
 
-def _counted(named: tuple[Any, str | None]) -> Rows:
+def _csv(named: tuple[Any, str | None]) -> Rows:
     record, before = named
+    if not record["problem"]:
+        raise ValueError("it names no problem")
+    return _counted(record, before) if {"n", "c"} <= record.keys() else _sampled(record)
+
+
+def _sampled(record: Any) -> Rows:
+    if None in record:
+        raise ValueError("it has more cells than columns: put what holds a comma in quotes")
+    row = {"problem": record["problem"], "answer": record.get("answer") or None}
+    row["correct"] = _verdict(_cell(record["correct"]))
+    row["score"] = _cell(record.get("score", record.get("logprob")))
+    return [row | {"completion_tokens": _cell(record.get("completion_tokens"))}]
+
+
+def _cell(text: str | None) -> float:
+    """Return a cell's number, NaN of an empty one; true and false are 1 and 0."""
+    word = (text or "nan").strip().lower()
+    return float({"true": 1, "false": 0}.get(word, word))
+
+
+def _counted(record: Any, before: str | None) -> Rows:
     n, c = int(record["n"]), int(record["c"])
     if not (0 <= c <= n <= MOST and n > 0):
         raise ValueError(
             f"{record['problem']}: c is {c}, n is {n}; needed is 0 <= c <= n, n from 1 to {MOST}"
         )
-    if not record["problem"]:
-        raise ValueError("it names no problem")
     if before:
         raise ValueError(f"{record['problem']} came before, on {before}: the first counts")
     right, wrong = ({"problem": record["problem"], "correct": verdict} for verdict in (1.0, 0.0))
@@ -278,5 +301,7 @@ FORMATS = {
     "lm-eval": Format(_lines, _load_line, _lm_eval, "samples_*.jsonl of lm-evaluation-harness"),
     "inspect": Format(_inspect_samples, json.loads, _inspect, ".eval or .json log of inspect_ai"),
     "monkeys": Format(_yaml_files, _load_yaml, _monkeys, "YAML of large_language_monkeys"),
-    "csv": Format(_csv_rows, tuple, _counted, "columns problem, n, c"),
+    "csv": Format(
+        _csv_rows, tuple, _csv, "CSV of problem, n, c; or of each sample problem, correct"
+    ),
 }
