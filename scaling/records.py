@@ -234,6 +234,14 @@ class Curve:
         columns = {self.x_unit: self.x, "accuracy": self.y, "low": self.low, "high": self.high}
         return pd.DataFrame(columns | {"n_problems": self.n_problems})
 
+    def __repr__(self) -> str:
+        """Return what the curve is and its ends with intervals, in one line."""
+        ends = list(zip(self.x, self.y, self.low, self.high, strict=True))
+        told = [f"{show.with_interval(*end)} at {show.number(float(x))} {self.x_unit}"
+                for x, *end in ends[:: max(1, len(ends) - 1)]]  # fmt: skip
+        size = f"{len(ends)} points, {self.n_problems} problems"
+        return f"Curve({', '.join([*filter(None, (self.label, self.estimator)), size, *told])})"
+
     def _repr_html_(self) -> str:
         """Return the curve's card: what, n, its ends with intervals, a picture."""
         facts: dict[str, Any] = {"problems": self.n_problems, "missing": self.n_missing}
@@ -271,6 +279,11 @@ class Fit:
         facts = {"success": self.success, "message": self.message, "rmse": self.rmse}
         refits = f"{len(self.replicates) - self.n_failed} of {len(self.replicates)}"
         return facts | {"points": self.n_points, "refits": refits}
+
+    def __repr__(self) -> str:
+        """Return the law with its parameters and what to make of it, in one line."""
+        found = ", ".join(f"{name}={show.number(value)}" for name, value in self.params.items())
+        return f"Fit({self.law}: {found}; {self.message})"
 
     def __str__(self) -> str:
         facts = "\n".join(f"{name}: {show.number(v)}" for name, v in self._facts().items())

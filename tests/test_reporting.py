@@ -21,11 +21,22 @@ from scaling.curves import curve, read_pool
 from scaling.figures import FIGURES, Study, plots
 from scaling.figures.viewer import problem_html
 from scaling.fits import fit, forecast
-from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.records import Curve, ModelCard, Plan, Problem, Sample
 from scaling.report import HTML, LATEX, differences, write
 from scaling.report.check import stale
-from scaling.report.languages import tex, unbound
-from scaling.report.numbers import from_csv, printed, row, to_csv
+from scaling.report.drawings import draw
+from scaling.report.languages import Writer, tex, unbound
+from scaling.report.numbers import (
+    from_csv,
+    part_of,
+    parts_of,
+    printed,
+    results,
+    row,
+    selectors,
+    to_csv,
+)
+from scaling.report.words import FOUND
 from scaling.store import load_run, load_runs, open_run
 from tests.conftest import few_replicates
 
@@ -131,6 +142,18 @@ def test_runs_pools_curves_and_fits_show_what_they_hold_and_escape_it(best):
     assert "192" in shown[0], "samples of the run"
     low, high = points.low[-1], points.high[-1]
     assert show.with_interval(points.y[-1], low, high) in shown[2]
+
+
+def test_curves_and_fits_print_in_one_line_without_their_replicates(best):
+    points = curve(read_pool(load_run(best)))
+    low, high = points.low[-1], points.high[-1]
+    assert repr(points).endswith(f"{show.with_interval(points.y[-1], low, high)} at 16 samples)")
+    assert "5 points, 12 problems" in repr(points)
+    found = fit("exp_power", points)
+    assert repr(found).startswith(f"Fit(exp_power: a={show.number(found.params['a'])}, b=")
+    assert all(len(repr(noun)) < 200 and "\n" not in repr(noun) for noun in (points, found))
+    empty = np.zeros(0)
+    assert repr(Curve(empty, empty, empty, empty, empty)) == "Curve(0 points, 0 problems)"
 
 
 def test_frames_hold_what_the_nouns_hold(best):
@@ -341,6 +364,47 @@ def test_a_report_holds_stop_strings_and_lone_carriage_returns(tmp_path):
     assert not differences(tmp_path / "report")
 
 
+def test_runs_alike_in_task_model_and_method_are_told_apart_and_each_is_taken_once(tmp_path):
+    runs = [made(tmp_path, chains=4, seed=seed).path for seed in (0, 1)]
+    parts = parts_of([*runs, runs[0].parent / "." / runs[0].name, made(tmp_path, "revision").path])
+    ends = [path.name.rpartition("-")[2] for path in runs]
+    name = "tiny<b>&$/1e9"
+    assert [part.called for part in parts] == [f"{name} · {end}" for end in ends] + [name]
+    titles = [ax.get_title() for ax in draw(parts)["coverage_and_law"].axes]
+    assert all(end in title for end, title in zip(ends, titles, strict=False))
+    rows = results(parts)
+    first = Writer(HTML, rows).fill(FOUND, "run.a.")
+    assert ends[0] in first
+    assert ends[1] not in first
+
+
+def test_counts_of_one_are_singular_and_an_interval_has_even_decimals(tmp_path):
+    rows = results(parts_of([made(tmp_path, chains=1).path]))
+    told = {name: rows[f"run.a.{name}"]["value"] for name in ("k", "grid", "drawn")}
+    assert told == {
+        "k": "1 sample",
+        "grid": "1 chain of 1 step",
+        "drawn": "12 problems, 12 samples",
+    }
+    shown = (
+        ((0.97, 0.915, 0.99), "0.970 [0.915, 0.990]"), ((-0.5, -1, 1.25), "−0.50 [−1.00, 1.25]"),
+        ((0.0092, -0.00462, 0.01), "0.0092 [−0.0046, 0.0100]"), ((0.0, 0.0, 0.0), "0 [0, 0]"),
+        ((12345.6, 9000.0, 2e4), "12,346 [9,000, 20,000]"), ((1e9, 0.0, 2e9), "1e+09 [0, 2e+09]"),
+    )  # fmt: skip
+    for given, text in shown:
+        assert printed(row("x", *given)) == text
+
+
+def test_a_method_of_ones_own_and_a_run_without_log_probabilities_are_reported(tmp_path):
+    """A method that no table names gave KeyError, and a server's run one of an unknown selector."""
+    pool = read_pool(load_run(made(tmp_path, "revision", 3, 4).path))
+    own = replace(pool, run=replace(pool.run, plan=replace(pool.run.plan, method="mine")))
+    assert selectors(own) == ("oracle", "last")
+    assert part_of(own, "run.a", "me").coverage.y[-1] > 0
+    pool.ledger["logprob"][:] = np.nan
+    assert "logprob" not in selectors(pool)
+
+
 def test_results_that_are_not_what_the_runs_give_are_named(report, tmp_path):
     copy = tmp_path / "report"
     shutil.copytree(report, copy)
@@ -374,7 +438,7 @@ def test_open_missing_and_too_many_runs_are_refused_in_one_line(root, tmp_path, 
     assert main(["report", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(ValueError, match="give 1 to 12"):
-        write([next(root.iterdir())] * 13, tmp_path)
+        write([tmp_path / str(i) for i in range(13)], tmp_path)
 
 
 DOCUMENT = r"""\documentclass{article}
@@ -403,4 +467,5 @@ def test_tex_leaves_no_sign_that_tex_would_obey():
     plain = re.sub(r"\\(?:textbackslash|text\w+|dots|allowbreak)\{\}|\\[{}$&#_%]|\{.\}", "", told)
     assert not re.search(r"[\\${}&#^_%~]", plain), plain
     assert told.isascii()
+    assert tex("a · b") == r"a \(\cdot\) b"
     assert json.dumps(told)

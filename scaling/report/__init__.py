@@ -20,11 +20,15 @@ from scaling.report.numbers import Part, Rows, from_csv, parts_of, results, sele
 from scaling.report.words import CONVENTIONS, FITTED, FOUND, NOT_FITTED, SAMPLED, SOURCES
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1rem}
-img{max-width:100%;height:auto}figure{margin:1.5rem 0}figcaption,caption{font-size:.9em;color:#555;
-text-align:left;padding:.4rem 0}.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.85em;border-top:2px solid;border-bottom:2px solid}
-th{border-bottom:1px solid;text-align:left}
-th,td{padding:.2rem .7rem;white-space:nowrap}p,li{overflow-wrap:anywhere}h2{margin-top:2rem}"""
+img{display:block;width:100%;min-width:40rem}.one img{max-width:42rem;min-width:0}
+figure{margin:1.5rem 0}figcaption,caption{font-size:.9rem;color:#555;text-align:left}
+caption{padding-bottom:.2rem}.wide{overflow-x:auto;margin-top:2rem;background:
+linear-gradient(270deg,#fff 40%,#fff0) 100%/4rem 100% no-repeat local,
+linear-gradient(270deg,#0004,#0000) 100%/1rem 100% no-repeat scroll}
+table{min-width:62rem;border-collapse:collapse;font-size:.8em;border:solid;border-width:2px 0}
+th{border-bottom:1px solid;text-align:left;vertical-align:bottom}
+th,td{padding:.2rem .35rem}td{max-width:17rem;overflow-wrap:break-word;vertical-align:top}
+p,li{overflow-wrap:anywhere}h2{margin-top:2rem}"""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -66,7 +70,7 @@ def body(writer: Writer, parts: Sequence[Part], figures: dict[str, str], source:
     lines = []
     for part in parts:
         p = part.name
-        lines.append([f"{p}.task", f"{p}.model", f"{p}.method-name", "", f"{p}.k.low",
+        lines.append([f"{p}.task", f"{p}.called", f"{p}.method-name", "", f"{p}.k.low",
                       f"{p}.k.middle", f"{p}.k.high", f"{p}.flops.high"])  # fmt: skip
         for selector in selectors(part.pool):
             ends = [f"{p}.{selector}.{at}" for at in ("low", "middle", "high")]
@@ -76,11 +80,11 @@ def body(writer: Writer, parts: Sequence[Part], figures: dict[str, str], source:
     fits = [p for p in parts if p.fitted]
     if fits:
         names = list(fits[0].fitted.params)  # type: ignore[union-attr]
-        lines = [[f"{p.name}.{key}" for key in ("task", "model", "method-name", "upto",
+        lines = [[f"{p.name}.{key}" for key in ("task", "called", "method-name", "upto",
                   *(f"fit.{n}" for n in names), "rmse", "error")] for p in fits]  # fmt: skip
         head = ("task", "model", "method", "fitted up to", *names, "RMSE", "forecast error")
         text.append(writer.table("The law of coverage.", head, lines))
-    lines = [[f"{p.name}.{key}" for key in ("task", "model", "example.prompt", "example.right",
+    lines = [[f"{p.name}.{key}" for key in ("task", "called", "example.prompt", "example.right",
               "example.wrong")] for p in parts]  # fmt: skip
     head = ("task", "model", "prompt", "a right draft", "a wrong draft")
     text.append(writer.table("One problem per run, of middle difficulty.", head, lines))
@@ -101,11 +105,13 @@ def page(parts: Sequence[Part], rows: Rows, out: Path) -> str:
         f'<li id="{key}">[{key}] {escape(who)}. {escape(title)}. arXiv:{eprint}, {year}.</li>\n'
         for key, (who, title, year, eprint) in SOURCES.items()
     )
+    one = ' class="one"' * (len(parts) == 1)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>Inference scaling report</title><style>{STYLE}</style></head>\n<body>"
+        f"<title>Inference scaling report</title><style>{STYLE}</style></head>\n"
+        f"<body{one}>"
         f"<h1>Inference scaling report</h1>\n{text}<h2>References</h2>\n<ul>{cited}</ul>\n"
         "</body></html>\n"
     )

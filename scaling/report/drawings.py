@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from textwrap import wrap
 from typing import Any
 
 from scaling.curves import curve
-from scaling.figures import SELECTOR_NAMES, cost_unit, legend_below, model_name, plots
+from scaling.figures import SELECTOR_NAMES, cost_unit, legend_below, plots
 from scaling.report.numbers import Part, selectors
 
+LETTERS = 50  #: of a panel's title in one line
 FIGURES = {
     "coverage_and_law": "Coverage against samples (steps, for revision) with its law; bars and "
     "bands are intervals, open points were held out.",
@@ -40,8 +42,9 @@ def draw(parts: Sequence[Part]) -> dict[str, Any]:
 
 def _panel(ax, part: Part, name: str, known: list[str]) -> None:
     """Draw one run's panel; a selector looks alike in all, by its place in `known`."""
-    title = f"{_plain(part.pool.run.task)}, {model_name(part.pool)}, {_plain(part.pool.label)}"
-    ax.set_title(f"{title}  ($n$={part.coverage.n_problems})")
+    title = f"{part.pool.run.task}, {part.called}, {part.pool.label}"
+    lines = "\n".join(map(_plain, wrap(title, LETTERS)))
+    ax.set_title(f"{lines}  ($n$={part.coverage.n_problems})")
     if name == "accuracy_by_flops":
         for selector in selectors(part.pool):
             found = curve(part.pool, selector, cost_unit([part.pool]))
@@ -59,4 +62,4 @@ def _panel(ax, part: Part, name: str, known: list[str]) -> None:
 
 def _plain(text: str) -> str:
     """Return text that matplotlib prints as it is, in a font that has its characters."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text).replace("$", r"\$")
+    return "".join(c if " " <= c <= "~" or c == "·" else "?" for c in text).replace("$", r"\$")

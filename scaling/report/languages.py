@@ -30,7 +30,8 @@ class Language:
 
 TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
        "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-       "–": "--", "−": r"\(-\)", "…": r"\dots{}", "×": r"\(\times\)"}  # fmt: skip
+       "–": "--", "−": r"\(-\)", "…": r"\dots{}", "×": r"\(\times\)",
+       "·": r"\(\cdot\)"}  # fmt: skip
 TEX |= {sign: "\\" + sign for sign in "{}$&#_%"} | {sign: "{" + sign + "}" for sign in "`'-[]*"}
 
 
@@ -55,8 +56,8 @@ HTML = Language(
     cite='<a href="#{0}">[{0}]</a>',
     paragraph="<p>{}</p>\n",
     heading="<h2>{}</h2>\n",
-    figure='<figure><img alt="{name}" src="data:image/svg+xml;base64,{source}">'
-    "<figcaption>{caption}</figcaption></figure>\n",
+    figure='<figure><div class="wide"><img alt="{name}" src="data:image/svg+xml;base64,{source}">'
+    "</div><figcaption>{caption}</figcaption></figure>\n",
     table='<div class="wide"><table><caption>{caption}</caption>\n<thead>{head}</thead>\n'
     "<tbody>{body}</tbody></table></div>\n",
     between="",

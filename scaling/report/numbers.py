@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 
 from scaling import show
 from scaling.curves import SELECTORS, Pool, curve, read_pool
-from scaling.figures import SELECTOR_NAMES
+from scaling.figures import SELECTOR_NAMES, hash_of
 from scaling.fits import fit, forecast
 from scaling.records import Curve, Fit
 from scaling.store import LoadedRun, load_run
@@ -34,6 +35,7 @@ class Part:
     """What one run gives to a report."""
 
     name: str  #: prefix of its rows: run.a, run.b, …
+    called: str  #: the model's name, with the run's hash where another is called alike
     pool: Pool
     coverage: Curve
     fitted: Fit | None  #: None: too few points for the law
@@ -52,23 +54,47 @@ def printed(found: dict[str, Any]) -> str:
     if found["kind"] == "text":
         return value[:EXAMPLE] + ("…" if len(value) > EXAMPLE else "")
     if np.isfinite(found["low"]):
-        return show.with_interval(value, found["low"], found["high"])
+        return even(value, found["low"], found["high"])
     return show.number(value)
 
 
-def part_of(run: LoadedRun, name: str) -> Part:
+def even(value: float, low: float, high: float) -> str:
+    """Return an estimate with its interval, each with the decimals of the largest: at most four.
+
+    >>> even(0.97, 0.915, 0.99)
+    '0.970 [0.915, 0.990]'
+    """
+    most = max(map(abs, (value, low, high)))
+    if not 1e-3 < most < 1e7:  # NaN too
+        return show.with_interval(value, low, high)
+    places = int(np.clip(3 - np.ceil(np.log10(most)), 0, 4))
+    middle, *ends = (f"{x:,.{places}f}".replace("-", "−") for x in (value, low, high))
+    return f"{middle} [{', '.join(ends)}]"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a count of things.
+
+    >>> counted(1, "step"), counted(1200, "sample")
+    ('1 step', '1,200 samples')
+    """
+    return f"{count:,} {what}" + "s" * (count != 1)
+
+
+def part_of(pool: Pool, name: str, called: str) -> Part:
     """Return the numbers of a run: what was sampled, accuracy per selector and budget, the law."""
-    pool = read_pool(run)
+    run = pool.run
     coverage = replace(curve(pool, selectors(pool)[0]), x=pool.budgets().astype(float))
     fitted, held, upto = _law(coverage)
     rows = [*_sampled(pool), *_accuracies(pool), *_example(run)]
+    rows.append(row("called", called))
     rows.append(row("selector", SELECTOR_NAMES[selectors(pool)[0]]))
     rows.append(row("first", *_point(coverage, 0), coverage.n_problems))
     rows.append(row("last", *_point(coverage, -1), coverage.n_problems))
-    unit = "samples" if run.plan.method == "best_of_n" else "steps"
-    rows.append(row("k", f"{coverage.x[-1]:g} {unit}"))
+    unit = "sample" if run.plan.method == "best_of_n" else "step"
+    rows.append(row("k", counted(int(coverage.x[-1]), unit)))
     rows.append(row("law", fitted.law if fitted else LAW))
-    rows.append(row("upto", f"{upto:g} {unit}"))
+    rows.append(row("upto", counted(int(upto), unit)))
     rows.append(
         row(
             "message",
@@ -87,7 +113,9 @@ def part_of(run: LoadedRun, name: str) -> Part:
             low, high = fitted.interval[parameter]
             rows.append(row(f"fit.{parameter}", value, low, high, fitted.n_points))
         rows.append(row("rmse", fitted.rmse))
-    return Part(name, pool, coverage, fitted, [r | {"id": f"{name}.{r['id']}"} for r in rows])
+    return Part(
+        name, called, pool, coverage, fitted, [r | {"id": f"{name}.{r['id']}"} for r in rows]
+    )
 
 
 def _law(coverage: Curve) -> tuple[Fit | None, pd.DataFrame, float]:
@@ -124,6 +152,10 @@ def _sampled(pool: Pool) -> Iterator[dict[str, Any]]:
     facts |= {"path": str(run.path), "method-name": pool.label, "parameters": card.n_params}
     facts |= {"train-flops": card.train_flops, "problems": len(run.problems)}
     facts |= {"samples": len(run.frame), "missing": pool.n_missing}
+    facts["asked"] = counted(len(run.problems), "problem")
+    facts["drawn"] = f"{facts['asked']}, {counted(len(run.frame), 'sample')}"
+    facts["grid"] = f"{counted(run.plan.chains, 'chain')} of {counted(run.plan.steps, 'step')}"
+    facts["stopped"] = counted(run.plan.stop_after_correct, "right sample")
     for name, value in run.plan.to_dict().items():
         told = " ".join(map(repr, value)) if isinstance(value, (tuple, list)) else value
         facts[name.replace("_", "-")] = told
@@ -167,7 +199,7 @@ def _one_newline(text: Any) -> str:
 
 def selectors(pool: Pool) -> tuple[str, ...]:
     """Return what a report reads from a pool, the headline first: coverage where there is one."""
-    own = SELECTORS[pool.run.plan.method]
+    own = tuple(s for s in SELECTORS[pool.run.plan.method] if s in pool.selectors)
     if pool.run.plan.stop_at_agreement:
         return pool.selectors
     if "oracle" not in own:
@@ -205,12 +237,23 @@ def from_csv(text: str) -> Rows:
     return found
 
 
+def names_of(pools: Sequence[Pool]) -> list[str]:
+    """Return the models' names; where task, model and method repeat, with the run's hash."""
+    runs = [(pool.run.task, pool.run.card.name, pool.label) for pool in pools]
+    often = Counter(runs)
+    return [f"{run[1]} · {hash_of(pool)}" if often[run] > 1 else run[1]
+            for run, pool in zip(runs, pools, strict=True)]  # fmt: skip
+
+
 def parts_of(paths: Sequence[Path]) -> list[Part]:
-    """Return the numbers of each run; ValueError for none, too many, or an open one."""
+    """Return the numbers of each run, once; ValueError for none, too many, or an open one."""
+    paths = list({path.resolve(): path for path in paths}.values())
     if not 0 < len(paths) <= MOST:
         raise ValueError(f"{len(paths)} runs: give 1 to {MOST} run folders")
     runs = [load_run(path) for path in paths]
     for run in runs:
         if not run.sha256:
             raise ValueError(f"{run.path} is still open; finish it with the command that began it")
-    return [part_of(run, f"run.{chr(97 + at)}") for at, run in enumerate(runs)]
+    pools = [read_pool(run) for run in runs]
+    named = enumerate(zip(pools, names_of(pools), strict=True))
+    return [part_of(pool, f"run.{chr(97 + at)}", called) for at, (pool, called) in named]

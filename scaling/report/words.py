@@ -13,18 +13,17 @@ SOURCES = {
                        "1411.5279"),
 }  # fmt: skip
 FOUND = """\
-On {task}, {model} answered a share of {first} of the {problems} problems right with its first \
-sample; {selector} at {k} was {last}."""
+On {task}, {called} ({method-name}) answered a share of {first} of the {asked} right with its \
+first sample; {selector} at {k} was {last}."""
 FITTED = """ \
 Fitted up to {upto}, the law {law} misses it by {error} (predicted minus measured, in the unit of \
 accuracy; fit: {message})."""
 NOT_FITTED = " No law was fitted: {message}."
 SAMPLED = """\
-{model} on {task} (run {run}): method {method}, {chains} chains of {steps} steps, temperature \
-{temperature}, top-p {top-p}, at most {max-new-tokens} new tokens per step, feedback {feedback}, \
-stopped at {stop-after-correct} right samples (zero: never), seed {seed}; {problems} \
-problems, {samples} samples, {missing} of them missing. Sampled on {cpu}, {cores} cores, GPUs: \
-{gpus}, with the kit's version {kit}, commit {commit}, PyTorch {torch}."""
+{model} on {task} (run {run}): method {method}, {grid}, temperature {temperature}, top-p \
+{top-p}, at most {max-new-tokens} new tokens per step, feedback {feedback}, stopped at {stopped} \
+(zero: never), seed {seed}; {drawn}, {missing} of them missing. Sampled on {cpu}, {cores} cores, \
+GPUs: {gpus}, with the kit's version {kit}, commit {commit}, PyTorch {torch}."""
 CONVENTIONS = """\
 Coverage at a budget is the unbiased estimate of pass@k over all subsets of the pool [chen2021]; \
 a majority is taken exactly over all subsets, a tie worth its share. A multiply-add is \
