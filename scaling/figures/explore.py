@@ -41,6 +41,7 @@ with plots.style():
     plots.draw_forecast(axes[0][0], points, fitted)
     plots.draw_residuals(axes[0][1], points, fitted)
 """
+APART = "<style>.scaling-explorer :is(td,th){padding:0 .8em 0 0}</style>"
 QUICK = 25  #: replicates that a law is refitted to on the screen; all where a figure is saved
 
 
@@ -166,7 +167,8 @@ class Explorer:
         wide = {"layout": w.Layout(width="23em"), "style": {"description_width": "5em"}}
         plain = [pool for pool in study.pools if pool.label == "best_of_n"]
         start = nearest(plain or study.pools, 0.3).run.path.name
-        self.run = w.Dropdown(options=named(study.pools), value=start, description="run", **wide)
+        self.run = w.Dropdown(options=named(study.pools), value=start, description="run",
+                              layout=w.Layout(width="40em"), style=wide["style"])  # fmt: skip
         self.selector = w.Dropdown(description="selector", **wide)
         self.level = w.Dropdown(description="level", **wide)
         units = {"cache traffic" if unit == "kv_bytes" else unit: unit for unit in UNITS}
@@ -185,8 +187,8 @@ class Explorer:
             button.on_click(act)
         self.money = w.HBox(self.prices)
         self.box = w.VBox([
-            w.HBox([self.run, self.selector, self.level], layout=w.Layout(flex_flow="wrap")),
-            w.HBox([self.unit, self.law, self.upto], layout=w.Layout(flex_flow="wrap")),
+            w.HBox([self.run, self.selector, self.level, self.unit, self.law, self.upto],
+                   layout=w.Layout(flex_flow="wrap")),
             self.money, self.picture, self.table, w.HBox(buttons), self.said, self.text,
             self.copier,
         ])  # fmt: skip
@@ -241,7 +243,7 @@ class Explorer:
         choice = self.choice
         if choice not in self.shown:
             seen = view(self.study, choice, QUICK)
-            self.shown[choice] = picture(seen.curve, seen.fitted), report(seen)
+            self.shown[choice] = picture(seen.curve, seen.fitted), APART + report(seen)
         self.picture.value, self.table.value = self.shown[choice]
         self.money.layout.display = "" if self.unit.value == "price" else "none"
         self.text.layout.display, self.said.value = "none", ""

@@ -113,7 +113,7 @@ def legend(fitted: str, law: str, held: bool) -> list[str]:
         line = f'<path d="M{at - 20} {y}h16" stroke="{BLUE}" {look}/>'
         parts.append(line if is_line else dot(at - 12, y, look))
         parts.append(written(at, y + 4, escape(name), "start"))
-        at += 40 + 7 * len(name)
+        at += 40 + 6 * len(name)
     return parts
 
 
