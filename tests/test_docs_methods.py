@@ -9,6 +9,7 @@ import pytest
 from test_methods import Words, pools
 from test_search import Steps
 
+from scaling.curves import SELECTORS
 from scaling.methods import METHODS, draw
 from scaling.methods.search import SEARCHES
 from scaling.models import load_lm
@@ -31,6 +32,7 @@ def names(monkeypatch):
 
 def test_its_method_looks_again_at_short_answers(names):
     plan = Plan(method="second_look", chains=2, steps=2)
+    assert SELECTORS["second_look"] == ("oracle", "last")  # was a KeyError once it was sampled
     for text, samples in (("7=7", 4), ("7=1234", 2), ("?", 4)):
         found, _ = pools(lambda *_, text=text: text, plan, n=1)
         assert [len(rows) for rows in found.values()] == [samples]

@@ -38,13 +38,24 @@ COLUMNS = ["task", "level", "model", "n_params", "train_flops", "method", "selec
 UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
 PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
 SEARCHES = ("beam", "dvts", "rebase", "particles")  #: methods that grow a tree
-SELECTORS = {  #: method -> what may be read from its pool
-    "best_of_n": ("oracle", "majority", "logprob"),
-    "revision": ("oracle", "majority", "logprob", "first", "last"),
-    "wait": ("oracle", "first", "last"),
-    "thinking": ("last",),
-    **dict.fromkeys(SEARCHES, ("last", "oracle")),
-}
+
+
+class Selectors(dict[str, tuple[str, ...]]):
+    """Selectors by method; one that is not named has those that fit all."""
+
+    def __missing__(self, method: str) -> tuple[str, ...]:
+        return ("oracle", "last")
+
+
+SELECTORS = Selectors(
+    {  #: method -> what may be read from its pool
+        "best_of_n": ("oracle", "majority", "logprob"),
+        "revision": ("oracle", "majority", "logprob", "first", "last"),
+        "wait": ("oracle", "first", "last"),
+        "thinking": ("last",),
+        **dict.fromkeys(SEARCHES, ("last", "oracle")),
+    }
+)
 SUBSETS = 200  #: random subsets of a weighted vote
 WEIGHTED = "weighted "  #: before a score's name: votes weighed by exp(score)
 Cluster = Mapping[str, object] | ArrayLike  #: family by problem id, or one label per problem
@@ -64,6 +75,13 @@ class Pool:
     passes: Scored | None = None  #: a search's own scorer passes, part of every cost
     scores: dict[str, Scored] = field(default_factory=dict)  #: of scorers that came later
     known: dict[tuple, np.ndarray] = field(default_factory=dict, init=False, repr=False)  #: values
+
+    def __repr__(self) -> str:
+        """Return what was sampled, how much of it, and what may be read, in one line."""
+        run = self.run
+        size = f"{len(run.problems):,} problems, {len(run.frame):,} samples"
+        told = f"{run.task}, {run.card.name}, {self.label}: {size}; {', '.join(self.selectors)}"
+        return f"Pool({told})"
 
     def _repr_html_(self) -> str:
         """Return the card of the pool's coverage, or of its own first selector."""
