@@ -8,6 +8,7 @@ something changed that a result may rest on; elsewhere that is expected (`drift`
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ from scaling.benchmarks import load_benchmark
 from scaling.benchmarks.readers import READERS
 from scaling.curves import SEARCHES
 from scaling.drift import Agreement, compare
-from scaling.models import CARD, find_models, read_card
+from scaling.models import CARD, find_models, load_lm, read_card
 from scaling.records import Problem
 from scaling.store import LoadedRun, load_run
 from scaling.tasks import get_task
@@ -106,15 +107,31 @@ def redraw(
         return compare(run, again, lm.encode)
 
 
-def model_of(run: LoadedRun, root: Path) -> Path:
-    """Return the folder under `root` of the model that drew a run, by the hash of its weights.
+def told_model(run: LoadedRun) -> tuple[str, dict[str, Any]]:
+    """Return (where the model lay, how it was asked: options of `load_lm`), as the log tells."""
+    told = (run.manifest["sessions"] or [{"extra": {}}])[-1]["extra"]
+    chat = told.get("chat")
+    how = {"chat": bool(chat)} | (chat or {}) if "chat" in told else {}
+    return told.get("model", ""), how
 
-    Errors: ValueError where it is not there.
+
+def model_of(run: LoadedRun, root: Path) -> Path:
+    """Return the folder of the model that drew a run, by the hash of its weights.
+
+    It is looked for under `root`, then where the log says that it lay. Errors: ValueError where it
+    is in neither place.
     """
-    for folder in find_models(root):
-        if read_card(folder / CARD).identity == run.card.identity:
-            return folder
+    with suppress(ValueError):  # no model at all
+        for folder in find_models(root):
+            if read_card(folder / CARD).identity == run.card.identity:
+                return folder
+    where, chat = told_model(run)
+    if where and Path(where).is_dir():
+        card = load_lm(where, weights=False, **chat).card
+        if card.identity == run.card.identity:
+            return Path(where)
+    places = f"under {root} or at {where}" if where else f"under {root}"
     raise ValueError(
-        f"no model under {root} has the weights {run.card.identity} of {run.card.name}; name "
+        f"no model {places} has the weights {run.card.identity} of {run.card.name}; name "
         "another folder with --models, or check verdicts alone with --redraw 0"
     )

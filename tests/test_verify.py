@@ -137,9 +137,26 @@ def test_a_sample_that_its_key_does_not_give_is_found(altered, capsys) -> None:
     assert main(["verify", str(run), *options, "--tolerance", "0.05"]) == 0
 
 
-def test_a_model_that_is_not_there_is_one_line(tmp_path: Path, capsys, tiny_folder: Path) -> None:
+def test_a_model_that_is_not_there_is_one_line(tmp_path, capsys, tiny_folder, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where the log says that it lay, there is none either
     assert main(["verify", str(SEALED), "--models", str(tiny_folder.parents[1])]) == 1
     assert "no model under" in capsys.readouterr().err
+
+
+def test_a_model_without_a_card_is_found_where_the_log_says(tiny_folder, tmp_path, capsys):
+    """Story: "no model with a card.json under own; `make train` makes the ladder"."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "own")
+    (folder / "card.json").unlink()
+    task = get_task("sums")
+    plan = Plan(chains=2, max_new_tokens=8)
+    run = sample_run(load_lm(folder), task, task.problems(2), plan, tmp_path, progress=False)
+    command = ["verify", str(run.path), "--models", str(folder)]
+    assert main(command) == 0
+    assert "4 samples drawn again, 100.0000% the same" in capsys.readouterr().out
+    shutil.rmtree(folder)
+    assert main(command) == 1
+    assert f"or at {folder} has the weights" in (said := capsys.readouterr().err)
+    assert "--redraw 0" in said
 
 
 def test_drift_is_none_for_batches_and_engines_and_some_for_bfloat16(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from scaling.models import load_lm
 from scaling.records import Plan, look_up
 from scaling.store import load_run
 from scaling.tasks import get_task
-from scaling.verify import model_of, redraw, verdicts
+from scaling.verify import model_of, redraw, told_model, verdicts
 
 
 def run_drift(options: argparse.Namespace) -> None:
@@ -38,7 +38,7 @@ def run_verify(options: argparse.Namespace) -> None:
             )
         if not options.redraw:
             continue
-        lm = load_lm(model_of(run, options.models))
+        lm = load_lm(model_of(run, options.models), **told_model(run)[1])
         on = {"device": options.device, "dtype": options.dtype}
         found = redraw(run, lm, options.redraw, file=options.problems_file, **on)
         print(f"{path}: {found.samples:,} samples drawn again, {found.identical:.4%} the same")
