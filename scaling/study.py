@@ -185,7 +185,8 @@ def sample_all(
         left = [units_left(*pair) for pair in zip(writers, work, strict=True)]
         bar.update(bar.total - sum(part.size for parts in left for part in parts.values()))
         for lm, one, parts in zip(lms, work, left, strict=True):
-            check_prompts(lm, one.task, [p for part in parts.values() for p in part.problems])
+            open_ones = [p for part in parts.values() for p in part.problems]
+            check_prompts(lm, one.task, open_ones, one.plan)
         if any(left):
             if isinstance(executor, str):
                 executor = stack.enter_context(open_executor(executor, workers))
@@ -234,8 +235,13 @@ def asked(task: Any, lm: Any) -> Any:
     return Asked(task, lm) if hasattr(lm, "opens_thinking") else task
 
 
-def check_prompts(lm: Any, task: Any, problems: Sequence[Problem]) -> None:
-    """Raise ValueError, before anything is drawn, where prompts do not fit a model's context."""
+def check_prompts(
+    lm: Any, task: Any, problems: Sequence[Problem], plan: Plan | None = None
+) -> None:
+    """Raise ValueError, before anything is drawn, where prompts do not fit a model's context.
+
+    Warns where a first step of the plan's length does not fit behind them.
+    """
     if long := too_long(lm, task, problems):
         first, room = next(iter(long)), lm.card.shape["context"]
         raise ValueError(
@@ -243,6 +249,15 @@ def check_prompts(lm: Any, task: Any, problems: Sequence[Problem]) -> None:
             f"{first!r} with {long[first]:,} tokens: the model's context of {room} "
             f"leaves room for {room - 1}; leave them out by --skip-long, or take a shorter --prompt"
         )
+    if plan and problems and isinstance(lm, LM) and lm.card.shape:
+        room, prompts = lm.card.shape["context"], map(asked(task, lm).prompt, problems)
+        longest = max(prompts, key=len)
+        if (most := room - len(lm.encode(longest))) < plan.max_new_tokens:
+            warnings.warn(
+                f"max_new_tokens is {plan.max_new_tokens}, but the model's context of {room} "
+                f"leaves {most} behind the longest prompt: samples are cut there",
+                stacklevel=2,
+            )
 
 
 def too_long(lm: Any, task: Any, problems: Sequence[Problem]) -> dict[str, int]:
@@ -445,7 +460,7 @@ def _fill(
     waiting = {unit: good_samples(writer, unit) for unit in parts}
     kept = {row.problem for rows in waiting.values() for row in rows}
     left = [p for part in parts.values() for p in part.problems if p.id not in kept]
-    check_prompts(lm, task, left)
+    check_prompts(lm, task, left, work.plan)
     bar = tqdm(total=len(left), unit="problem", disable=not progress, leave=False)
     bar.set_description(f"{task.name} {lm.card.name} {work.plan.method}")
     tokens, drawn, started = 0, 0, time.perf_counter()
