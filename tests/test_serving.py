@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import threading
 import time
 import warnings
@@ -347,6 +348,14 @@ def test_an_address_that_is_none_or_holds_a_key_is_refused(url):
     with pytest.raises(ValueError, match="SCALING_API_KEY") as error:
         Client(url)
     assert "me:key" not in str(error.value)
+
+
+def test_an_address_without_a_server_is_told_as_such(capsys):
+    with socket.socket() as taken:  # and does not listen
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        assert main(["sample", "--model", url, "--task", "sums"]) == 1
+    assert f"no server answers at {url}" in capsys.readouterr().err
 
 
 def test_a_server_names_its_models():

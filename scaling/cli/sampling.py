@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -21,14 +22,11 @@ from scaling.cli.options import (
     was_given,
 )
 from scaling.cli.reading import run_accuracy, run_figures
-from scaling.cli.serving import is_served, open_server, warn_if_alike
 from scaling.compute import Shape
-from scaling.curves import accuracy_table, read_pool
-from scaling.methods import check_plan
-from scaling.methods.scorers import scorer_name
-from scaling.models import find_models, load_lm
+from scaling.curves import SELECTORS, accuracy_table, read_pool
+from scaling.models import find_models, is_endpoint, load_lm
 from scaling.planner import estimate
-from scaling.records import Plan, Problem
+from scaling.records import Plan, Problem, look_up
 from scaling.store import load_run
 from scaling.study import (
     PRESETS,
@@ -42,7 +40,7 @@ from scaling.study import (
     ways_of,
     work_of,
 )
-from scaling.tasks import TASKS, get_task
+from scaling.tasks import TASKS, get_task, tried
 
 LOADING = (
     "dtype", "device_map", "quantize", "remote_code", "chat", "system", "thinking", "train_tokens"
@@ -89,12 +87,19 @@ def run_study(options: argparse.Namespace) -> None:
 
 def run_sample(options: argparse.Namespace) -> None:
     """Draw one run and print its accuracy per budget."""
+    refuse_idle(options, what_a_run_has(options))
+    if "scaling.methods" not in sys.modules:  # no method was added; torch, which it loads, can wait
+        look_up(SELECTORS, plan_of(options, {}).method, "method")
+    task = task_of(options)
+    problems = tried(task, options.problems, options.problem_seed)
+
+    from scaling.cli.serving import open_server, warn_if_alike
+    from scaling.methods import check_plan
+    from scaling.methods.scorers import scorer_name
+
     if options.scorer and "@" not in options.scorer:
         options.scorer = scorer_name(options.scorer)
-    refuse_idle(options, what_a_run_has(options))
-    check_plan(plan_of(options, {}))  # before anything is read
-    task = task_of(options)
-    problems = task.problems(options.problems, seed=options.problem_seed)
+    check_plan(plan_of(options, {}))  # before a model is read
     loading, how = loading_options(options), engine_options(options)
     if is_served(options):
         lm, engine = open_server(options)
@@ -109,6 +114,7 @@ def run_sample(options: argparse.Namespace) -> None:
         problems = that_fit(lm, task, problems)
     if options.dry_run:
         return print_cost(options, lm, task, problems, plan)
+    before = {path: path.stat().st_mtime_ns for path in options.runs.glob("*/manifest.json")}
     if options.executor and not is_served(options):
         pairs = tuple(loading.items()), tuple(how.items())
         work = Work(options.model, task, tuple(problems), plan, options.runs, *pairs)
@@ -116,13 +122,20 @@ def run_sample(options: argparse.Namespace) -> None:
     else:
         run = sample_run(lm, task, problems, plan, options.runs, **how)
     table = accuracy_table([read_pool(run)])
-    print(f"{run.path}: {len(run.frame):,} samples")
+    seal = run.path / "manifest.json"
+    drawn = before.get(seal) != seal.stat().st_mtime_ns
+    print(f"{run.path}: {len(run.frame):,} samples" + ", complete before: none drawn" * (not drawn))
     if is_served(options) and plan.temperature:
         warn_if_alike(load_run(run.path, text=True).frame)
     failed = run.frame["finish"][run.frame["finish"].str.startswith("error")]
     if len(failed):
         print(f"{len(failed):,} failed ({failed.iloc[0]}); the same command asks for them again")
     print(table[SHOWN].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+
+
+def is_served(options: argparse.Namespace) -> bool:
+    """Return whether samples come from a server, or from batch files."""
+    return bool(options.batch) or is_endpoint(options.model)
 
 
 def what_a_run_has(options: argparse.Namespace) -> dict[str, bool]:

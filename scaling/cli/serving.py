@@ -13,11 +13,6 @@ from scaling.serving import Client, Endpoint, Served, alike, connect, served_car
 from scaling.serving.batch import BatchEngine
 
 
-def is_served(options: argparse.Namespace) -> bool:
-    """Return whether samples come from a server, or from batch files."""
-    return bool(options.batch) or options.model.startswith(("http://", "https://"))
-
-
 def asked_for(options: argparse.Namespace) -> dict[str, Any]:
     """Return the further fields of a request; --thinking goes to the server's chat template."""
     if options.thinking is None:
@@ -33,7 +28,7 @@ def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return (lm, engine) of the server or the batch folder that the options name."""
     name = options.model if options.batch else options.served_name
     if not name:
-        with Client(options.model, deadline=30) as client:
+        with Client(options.model, deadline=30, tries=3) as client:
             names = served_names(client)
         if len(names) != 1:
             raise ValueError(f"{options.model} has {', '.join(names)}: pick one by --served-name")

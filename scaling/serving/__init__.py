@@ -82,6 +82,8 @@ def served_names(client: Client) -> list[str]:
     try:
         return [str(model["id"]) for model in client.ask("/models")["data"]]
     except (Failed, KeyError, TypeError) as error:
+        if str(error).startswith(("ConnectionRefusedError", "gaierror")):
+            raise ValueError(f"no server answers at {client.url} ({error})") from error
         raise ValueError(
             f"{client.url} does not list its models ({error}); name one with --served-name"
         ) from error

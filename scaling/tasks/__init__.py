@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from random import Random
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from scaling.records import Problem, Verdict, look_up
 
@@ -105,10 +105,34 @@ class Drawn:
 from scaling.tasks.countdown import Countdown  # noqa: E402
 from scaling.tasks.sums import Sums  # noqa: E402
 
+
+def tried(task: Any, n: int, seed: int = 0) -> list[Problem]:
+    """Return n problems of a task after a try on the first; ValueError says what the task lacks."""
+    tries: tuple[tuple[str, type, Callable[[], Any]], ...] = (
+        ("problems(n, split, seed)", list, lambda: task.problems(n, seed=seed)),
+        ("prompt(problem)", str, lambda: task.prompt(found[0][0])),
+        ("verify(problem, text)", Verdict, lambda: task.verify(found[0][0], "")),
+    )
+    found: list[Any] = []
+    for what, kind, call in tries:
+        wanted = f"task {getattr(task, 'name', task)}: {what} must give a {kind.__name__}"
+        try:
+            found.append(call())
+        except (AttributeError, TypeError, IndexError) as error:
+            raise ValueError(f"{wanted}, but {error} (docs/add_a_task.md)") from error
+        if not isinstance(found[-1], kind):
+            raise ValueError(f"{wanted}, not {found[-1]!r:.60} (docs/add_a_task.md)")
+    return found[0]
+
+
 TASKS: dict[str, type] = {"countdown": Countdown, "sums": Sums}
 
 
 def get_task(name: str, levels: Sequence[str] | None = None):
     """Return a task by name, at its default levels or at those given."""
-    task = look_up(TASKS, name, "task")
+    try:
+        task = look_up(TASKS, name, "task")
+    except ValueError as error:
+        others = "`sample` takes benchmarks too (docs/benchmarks.md), and yours by --import MODULE"
+        raise ValueError(f"{error}; {others}") from error
     return task(tuple(levels)) if levels else task()
