@@ -15,6 +15,9 @@ def run_notebooks(options: argparse.Namespace) -> None:
     paths = options.paths or sorted(Path("notebooks").glob("*.ipynb"))
     if not paths:
         raise ValueError("no notebooks/ here: name some, or run it in the folder that holds them")
+    if lost := [path for path in paths if not path.is_file()]:
+        there = ", ".join(map(str, sorted(lost[0].parent.glob("*.ipynb")))) or "none"
+        raise ValueError(f"no notebook {lost[0]}; there: {there}")
     for path in paths:
         print(f"{path}: {execute(path):.0f} s")
 

@@ -25,6 +25,7 @@ ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
 HEAD_DIM = 32  #: inference servers refuse smaller heads
 SIZES = {"0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6)}  #: (hidden, layers)
 CARD = "card.json"
+TOKENIZERS = ("*token*", "*vocab*", "*.model")  #: what files of a tokenizer are called
 BITS = {"8bit": "load_in_8bit", "4bit": "load_in_4bit"}  #: --quantize -> bitsandbytes' option
 DEFAULTS = ("temperature", "top_k", "top_p", "min_p")  #: what a model may suggest of a Plan
 
@@ -222,8 +223,10 @@ def load_lm(
     """
     if is_endpoint(where):
         raise ValueError(f"{where} is a server: it holds the weights, and is sampled from there")
-    quiet()
     files = locate(where, weights, remote_code)
+    if not any(list(files.folder.glob(pattern)) for pattern in TOKENIZERS):
+        raise ValueError(f"{files.title} holds no tokenizer.json; save its tokenizer there too")
+    quiet()
     chosen = {"local_files_only": True, "trust_remote_code": remote_code}
     with readable(files):
         from transformers import AutoConfig, AutoTokenizer

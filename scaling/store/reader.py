@@ -57,6 +57,10 @@ def load_run(path: Path, columns: Iterable[str] | None = None, text: bool = Fals
     """
     path, known = Path(path), {name: name for name in SCHEMAS["facts"].names}
     names = [look_up(known, name, "column") for name in (known if columns is None else columns)]
+    if not path.is_dir():
+        raise ValueError(f"{path} is no run folder; give one of {path.parent}/*")
+    if not (path / "manifest.json").exists() and any(path.glob("*/manifest.json")):
+        raise ValueError(f"{path} is no run folder, it holds some; give one of {path}/*")
     manifest = read_manifest(path)
     try:
         found = _load(path, manifest, names, text)
