@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
@@ -15,9 +17,13 @@ import pytest
 from scipy.stats import hypergeom
 
 from scaling.cli import build_parser, main
-from scaling.cli.options import ONLY_FOR
+from scaling.cli.options import ONLY_FOR, PLAN
+from scaling.curves import SELECTORS, read_pool
 from scaling.fits import fit
 from scaling.readers import counts, read_samples
+from scaling.records import Plan
+from scaling.store import load_runs
+from scaling.tasks import TASKS
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
@@ -72,6 +78,135 @@ def test_a_warning_is_one_line_once_without_the_line_of_code(
     told = [line for line in capsys.readouterr().err.splitlines() if "cannot be resampled" in line]
     assert len(told) == 1  # it was told three times, each with a line of our code
     assert told[0].startswith("scaling: warning: one problem or family cannot be resampled")
+
+
+OWN = """
+from scaling.records import Problem, Verdict
+from scaling.tasks import TASKS
+
+
+class Ones:
+    name, levels = "ones", ("1",)
+
+    def problems(self, n, split="test", seed=0):
+        return [Problem(f"{i}", "1+1=", "2", "1") for i in range(n)]
+
+    def prompt(self, problem):
+        return problem.prompt
+
+    def verify(self, problem, text):
+        return Verdict(text or None, text == "2")
+
+
+class Unseeded(Ones):
+    def problems(self, n):
+        return []
+
+
+class Yes(Ones):
+    def verify(self, problem, text):
+        return True
+
+
+TASKS |= {"ones": Ones, "unseeded": Unseeded, "yes": Yes}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go to a folder that holds OWN as `own_tasks.py`."""
+    (tmp_path / "own_tasks.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setattr("scaling.tasks.TASKS", dict(TASKS))
+    monkeypatch.delitem(sys.modules, "own_tasks", raising=False)
+
+
+def test_an_own_task_is_known_by_its_module_and_drawn_once(own, tiny_folder, capsys) -> None:
+    command = ["sample", "--import", "own_tasks", "--task", "ones", "--model", str(tiny_folder)]
+    plan = ["--problems", "2", "--chains", "2", "--max-new-tokens", "600", "--runs", "out/runs"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*command, *plan]) == 0
+    told = capsys.readouterr()
+    assert "none drawn" not in told.out
+    cut = [line for line in told.err.splitlines() if "max_new_tokens is 600, but" in line]
+    assert len(cut) == 1
+    assert "context of 512 leaves 508" in cut[0]
+    pool = read_pool(load_runs(Path("out/runs"))[0])
+    assert repr(pool) == (
+        "Pool(ones, tiny/1e9, best_of_n: 2 problems, 4 samples; "
+        "oracle, majority, logprob, weighted logprob)"
+    )
+    assert main([*command, *plan]) == 0
+    assert "4 samples, complete before: none drawn" in capsys.readouterr().out
+    assert main(["accuracy", "--runs", "out/runs"]) == 0
+    assert main(["figures", "coverage", "--runs", "out/runs"]) == 0
+    assert {Path(line.split(":")[0]).parent for line in capsys.readouterr().out.splitlines()} == {
+        Path("out"),
+        Path("out/figures"),
+    }
+    for path in ("out/runs", "out/runs/nope"):  # "manifest.json cannot be read: No such file"
+        assert main(["report", path]) == 1
+        assert f"{path} is no run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--import nothing --task sums", "--import nothing: it cannot be imported: ModuleNotFound"),
+        (
+            "--import own_tasks --task unseeded",
+            "task ones: problems(n, split, seed) must give a l",
+        ),
+        ("--import own_tasks --task yes", "verify(problem, text) must give a Verdict, not True"),
+        ("--task sms", "did you mean 'sums'? allowed: countdown, sums; `sample` takes benchmarks"),
+        ("--task sums --method best", "unknown method 'best'"),
+        ("--task sums --chains 0", "chains is 0; give"),
+        ("--task sums", "holds no tokenizer.json"),
+    ],
+)
+def test_what_cannot_be_sampled_is_one_line(own, arguments, told, tmp_path, capsys) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    assert main(["sample", "--model", str(tmp_path), *arguments.split()]) == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_a_wrong_plan_or_task_is_told_before_torch_loads() -> None:
+    code = (
+        "import sys; from scaling.cli import main\n"
+        "for wrong in ['sums --levels x', 'sums --chains 0', 'sms', 'sums --method best']:\n"
+        "    assert main(['sample', '--model', 'm', '--task', *wrong.split()]) == 1\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_python_without_the_packages_is_one_line() -> None:
+    command = [sys.executable, "-S", "-m", "scaling", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 1
+    assert "lacks the package numpy; use .venv/bin/python, which" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_option_is_not_shortened_and_a_notebook_that_is_not_there_is_told(capsys) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["sample", "--model", "m", "--task", "sums", "--chain", "8"])
+    assert "did you mean --chains" in capsys.readouterr().err
+    assert main(["notebooks", "notebooks/99.ipynb"]) == 1
+    assert "no notebook notebooks/99.ipynb; there: notebooks/00_start" in capsys.readouterr().err
+
+
+def test_help_says_a_word_on_every_field_of_a_plan() -> None:
+    verbs = next(action for action in build_parser()._actions if action.dest == "verb")
+    shown = " ".join(verbs.choices["sample"].format_help().split())
+    assert {f.name for f in fields(Plan)} == {*PLAN, "stop"}
+    assert set(SELECTORS) <= set(re.findall(r"\w+", PLAN["method"]))
+    assert "--chains CHAINS samples of a problem, independent of one another; default: 64" in shown
 
 
 SERVER, FOLDER = "http://127.0.0.1:9/v1", "data/models/ladder/0.1M/1e12"

@@ -88,6 +88,7 @@ def build_parser() -> Parser:
         description="Study how accuracy grows with test-time and train-time compute.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     name = "inference-scaling-kit"
     parser.add_argument("--version", action="version", version=f"{name} {version(name)}")

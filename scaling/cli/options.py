@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
@@ -26,6 +28,24 @@ STOP = (
     "strings that end a sample; default: of a base model the label before a benchmark's question "
     "('\\nQuestion:'), else none; --stop alone: none"
 )
+PLAN = {  #: field of a plan -> what --help says of it
+    "method": "best_of_n, revision, wait, thinking; searches: beam, dvts, rebase, particles",
+    "chains": "samples of a problem, independent of one another",
+    "steps": "drafts of a chain of revision, budgets of thinking, nodes of a search",
+    "temperature": "0: greedy",
+    "top_k": "0: all tokens",
+    "top_p": "1: all tokens",
+    "min_p": "0: all tokens",
+    "max_new_tokens": "cap of each step",
+    "feedback": "verdict: tells a draft that it was wrong",
+    "stop_after_correct": "stop a problem at so many right samples; 0: never",
+    "seed": "of the samples",
+    "history": "drafts that a revision sees, the newest; 0: all",
+    "width": "of a search: candidates of a round",
+    "keep": "of beam and dvts: beams, or subtrees, kept of a round",
+    "scorer": "of a search: the scorer's folder",
+    "stop_at_agreement": "stop a problem once so many answers agree; 0: never",
+}
 IN_MEMORY = "a model in memory (--model FOLDER or org/name)"
 SERVED = "a server (--model http://HOST:PORT/v1) or --batch"
 LIVE = "a server (--model http://HOST:PORT/v1)"
@@ -102,8 +122,25 @@ def refuse_idle(options: argparse.Namespace, has: Mapping[str, bool]) -> None:
 
 
 def run(file: str, verb: str, options: argparse.Namespace) -> None:
-    """Do what a verb says."""
+    """Do what a verb says, once the modules of --import have added to the kit's tables."""
+    for module in options.modules:
+        import_own(module)
+    for name, usual, beside in (("derived", DERIVED, ""), ("figures", FIGURES, "figures")):
+        if getattr(options, name, usual) is None:
+            own = options.runs == RUNS
+            setattr(options, name, usual if own else options.runs.parent / beside)
     getattr(import_module(f"scaling.cli.{file}"), f"run_{verb}")(options)
+
+
+def import_own(module: str) -> None:
+    """Import a module of the user's, from the current folder or wherever Python finds it."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        import_module(module)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"--import {module}: it cannot be imported: {what}") from error
 
 
 class Defaults(argparse.HelpFormatter):
@@ -122,7 +159,13 @@ def add_verbs(verbs) -> None:
     def new(name: str, file: str, help: str) -> Any:
         """Return the parser of a verb, which `run_NAME` of a file of this folder will do."""
         about = f"{help[0].upper()}{help[1:]}."
-        verb = verbs.add_parser(name, help=help, description=about, formatter_class=Defaults)
+        verb = verbs.add_parser(
+            name, help=help, description=about, formatter_class=Defaults, allow_abbrev=False
+        )
+        own = "import a module of yours first: its tasks, laws, methods (may be given again)"
+        verb.add(
+            "--import", dest="modules", metavar="MODULE", action="append", default=[], help=own
+        )
         verb.set_defaults(run=partial(run, file, name), parser=verb)
         return verb
 
@@ -144,7 +187,9 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     verb = new("sample", "sampling", "draw one pool: a model, a task, a plan")
     where = "folder, hub name org/name@revision, or http://host:port/v1"
     verb.add("--model", required=True, help=where)
-    verb.add("--task", required=True, help="a name in scaling.tasks.TASKS, or a benchmark")
+    verb.add(
+        "--task", required=True, help="countdown, sums, a task of yours (--import), or a benchmark"
+    )
     verb.add(
         "--levels", nargs="+", help="e.g. 4x20 5x20, or a benchmark's; default: the task's own"
     )
@@ -159,7 +204,7 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
             type=str if field.name == "stop" else type(field.default),
             nargs="*" if field.name == "stop" else None,
             choices=FEEDBACKS if field.name == "feedback" else None,
-            help=STOP if field.name == "stop" else f"default: {field.default!r}",
+            help=f"{PLAN[field.name]}; default: {field.default!r}" if field.name in PLAN else STOP,
         )
     add_engine_options(verb)
     add_model_options(verb)
@@ -223,11 +268,12 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     """Verbs that read samples, without torch: from accuracy to check."""
     verb = new("accuracy", "reading", "table accuracy per budget from logs: accuracy.csv")
     verb.add("--runs", type=Path, default=RUNS)
-    verb.add("--derived", type=Path, default=DERIVED)
+    verb.add("--derived", type=Path, help=f"default: {DERIVED}; of other --runs, beside them")
     verb = new("figures", "reading", "redraw the figures from logs")
     verb.add("names", nargs="*", help="some of them; default: all")
     verb.add("--runs", type=Path, default=RUNS)
-    verb.add("--figures", type=Path, default=FIGURES)
+    beside = f"default: {FIGURES}; of other --runs, figures beside them"
+    verb.add("--figures", type=Path, help=beside)
     verb = new("fit", "reading", "fit a law to the coverage curve of every run")
     verb.add("--law", default="exp_power")
     verb.add("--selector", default="oracle")
@@ -257,7 +303,7 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     verb.add("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     verb.add("-o", "--out", type=Path, default=Path("report"), help="default: report")
     verb = new("check", "reading", "name figures and reports that no longer follow")
-    verb.add("--figures", type=Path, default=FIGURES)
+    verb.add("--figures", type=Path, help=beside)
     verb.add("--runs", type=Path, default=RUNS, help="what the figures are drawn from")
     verb.add("--report", type=Path, help="the folder of a report, checked instead")
 
