@@ -349,6 +349,7 @@ def test_the_prompt_file_is_put_around_the_last_turn_of_a_conversation(tmp_path)
         ("gsm8k", [{"question": "?", "answer": "x ####  "}], r"problem 0 has no answer"),
         ("livebench", [LIVE, LIVE], r"line 2: id a came before, line 1"),
         ("rows", [{"id": "1", "prompt": "?", "answer": "1", "scorer": "vibes"}], r"'vibes'; allow"),
+        ("rows", [{"id": "1", "prompt": "?", "answer": "1"}], r"scorer is None; allowed: "),
         ("rows", [OWN | {"answer": None}], r"line 1: problem 1 has no answer"),  # was "None"
         ("contest", [{"problem": "?", "answer": None}], r"problem 0 has no answer"),
         ("rows", [OWN, OWN | {"id": 1}], r"line 2: id 1 came before, line 1"),

@@ -405,6 +405,7 @@ def test_the_tournament_finds_the_planted_law_and_keeps_those_that_cannot_fit() 
     assert table.median_error[:3].is_monotonic_increasing
 
 
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")  # of pandas 2.2
 def test_of_a_pair_of_curves_the_first_is_fitted_and_the_second_scored() -> None:
     x, y, _ = planted("power", 1)
     other = LAWS["power"].predict(x, np.array([0.3, 0.4]))
@@ -471,6 +472,18 @@ def test_the_bottom_of_a_bowl_is_found_in_four_steps() -> None:
     np.testing.assert_allclose(z, [bottom, bottom], atol=1e-9)
     assert value.max() < 1e-17
     assert minimise(bowl, np.zeros((1, 2)), FREE, 1)[2].all()
+
+
+def test_a_step_that_fails_is_tried_again_damped_six_times_as_much() -> None:
+    asked = []
+
+    def uphill(z: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        asked.append(z[0, 0])
+        one = np.ones((len(z), 1, 1))
+        return np.full(len(z), float(len(asked) > 1)), one[..., 0], one, one.copy()
+
+    minimise(uphill, np.zeros((1, 1)), (FREE[0][:1], FREE[1][:1]), 1, most=3)
+    np.testing.assert_allclose(asked[1:], [-1 / (1 + 2 * d) for d in (0.01, 0.06, 0.36)])
 
 
 def test_where_no_start_has_a_value_nothing_more_is_asked() -> None:

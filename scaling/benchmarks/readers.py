@@ -230,8 +230,8 @@ def _own(record: Record) -> Record:
     """The fields of a Row, spelt out; `messages` may stand for `prompt`."""
     if "messages" in record:
         record["prompt"] = conversation(record.pop("messages"))
-    if record["scorer"] not in SCORERS:
-        raise ValueError(f"scorer is {record['scorer']!r}; allowed: {', '.join(SCORERS)}")
+    if (scorer := record.get("scorer")) not in SCORERS:
+        raise ValueError(f"scorer is {scorer!r}; allowed: {', '.join(SCORERS)}")
     return record
 
 
