@@ -221,6 +221,10 @@ def test_trap_runs_of_another_level_are_passed_over_and_namesakes_told_apart(
     assert other not in said
     assert main(["fit", "--runs", str(tmp_path), "--level", "hard"]) == 0
     assert other not in capsys.readouterr().out  # one row: no column of runs
+    assert main(["fit", "--runs", str(tmp_path), "--task", "task hard"]) == 0
+    said = capsys.readouterr().out
+    assert "task hard" in said
+    assert "task easy" not in said
     assert main(["fit", "--runs", str(tmp_path), "--level", "hrad"]) == 1
     assert "did you mean 'hard'? allowed: all, easy, hard" in capsys.readouterr().err
 

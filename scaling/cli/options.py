@@ -279,6 +279,7 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--selector", default="oracle")
     verb.add("--unit", default="samples")
     verb.add("--level", default="all")
+    verb.add("--task", help="of the runs; default: all")
     verb.add("--runs", type=Path, default=RUNS)
     verb = new("import", "reading", "pass@k, votes and a law of samples that another tool drew")
     verb.add("file", type=Path, help="a file, or a folder of YAML files")

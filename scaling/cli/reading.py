@@ -54,6 +54,9 @@ def run_fit(options: argparse.Namespace) -> None:
     pools = [p for p in Study.load(options.runs).pools if p.run.plan.method == "best_of_n"]
     if not pools:
         raise ValueError(f"no best-of-N run under {options.runs}: a law is fitted to those alone")
+    if options.task:
+        look_up({pool.run.task: None for pool in pools}, options.task, "task")
+        pools = [pool for pool in pools if pool.run.task == options.task]
     levels = {level: None for pool in pools for level in ("all", *pool.levels)}
     look_up(levels, options.level, "level")
     rows = []
