@@ -42,7 +42,7 @@ with plots.style():
     plots.draw_residuals(axes[0][1], points, fitted)
 """
 APART = "<style>.scaling-explorer :is(td,th){padding:0 .8em 0 0}</style>"
-QUICK = 25  #: replicates that a law is refitted to on the screen; all where a figure is saved
+QUICK = 22  #: replicates that a law is refitted to on the screen; all where a figure is saved
 
 
 @dataclass(frozen=True)
