@@ -52,7 +52,7 @@ def band(fitted: Fit, x: np.ndarray) -> np.ndarray:
 
     For all at once BLAS wakes threads, which on two shared cores took 70 ms of a click.
     """
-    return np.concatenate([fitted.band(part) for part in np.array_split(x, 6)], axis=1)
+    return np.concatenate([fitted.band(part) for part in np.array_split(x, 3)], axis=1)
 
 
 def panel(
