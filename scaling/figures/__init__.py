@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -156,14 +156,17 @@ def hash_of(pool: Pool) -> str:
     return pool.run.path.name.rpartition("-")[2]
 
 
-def apart(names: Sequence[str], more: Iterable[str]) -> list[str]:
-    """Return names, behind each that repeats what tells it apart.
+def apart(
+    names: Sequence[str], more: Iterable[str], by: Sequence[Hashable] | None = None
+) -> list[str]:
+    """Return names, behind each that repeats (or whose entry of `by` does) what tells it apart.
 
     >>> apart(["a", "b", "a"], "xyz")
     ['a · x', 'b', 'a · z']
     """
-    often = Counter(names)
-    return [f"{n} · {own}" if often[n] > 1 else n for n, own in zip(names, more, strict=True)]
+    by = by or names
+    often, rows = Counter(by), zip(names, more, by, strict=True)
+    return [f"{name} · {own}" if often[key] > 1 else name for name, own, key in rows]
 
 
 def nearest(pools: Sequence[Pool], share: float) -> Pool:

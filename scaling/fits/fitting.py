@@ -66,7 +66,7 @@ def fit(
     given |= {"fit_scale": fit_scale or None, "resample": None if resample == "auto" else resample}
     if isinstance(x, Curve):
         _refuse(given | {"y": y}, ("y", "replicates", "resample"), "a Curve holds its own")
-        if x.x_unit != "samples" and (law.density is not None or law.name == "saturating_majority"):
+        if law.of_samples and x.x_unit != "samples":
             raise ValueError(
                 f"{law.name} is a law of samples, and the curve's x is in {x.x_unit}: give a curve "
                 "in samples, or a law of any budget, such as power_floor"

@@ -41,6 +41,7 @@ class Law:
     density: Callable[..., Terms] | None = None  #: log density of logit(success rate)
     axes: int = 1  #: number of axes
     share: bool = False  #: the value is an accuracy: y outside 0 to 1 is refused
+    of_samples: bool = False  #: x counts samples or votes: a curve in another unit is refused
 
     @cached_property
     def moved_in_logs(self) -> Array:
@@ -260,7 +261,7 @@ def distribution(
     units = "per problem: n samples, c correct (or a coverage curve) -> pass@k"
     source = "Schaeffer et al. 2025, arXiv 2502.17578; Kazdan et al. 2025, arXiv 2510.05197"
     return Law(name, params, coverage(density), bounds, lambda x: grid, formula, units, source,
-               logs=params[:2], density=density, share=True)  # fmt: skip
+               logs=params[:2], density=density, share=True, of_samples=True)  # fmt: skip
 
 
 BOTH_SIGNS = np.concatenate([spread(-0.02, -4.0), spread(0.02, 2.0, 8)])  # exponents
@@ -301,7 +302,7 @@ TABLE = (
         lambda x: {"scale": spread(0.05, 50 * x[0].max(), 48)},
         "ceiling - (ceiling - first) / sqrt(1 + (k - 1) / scale)", "votes -> majority's accuracy",
         "derived here from a density of vote margins that is finite at a tie",
-        linear=("first", "ceiling"), logs=("scale",), share=True),
+        linear=("first", "ceiling"), logs=("scale",), share=True, of_samples=True),
     Law("chinchilla", ("E", "A", "B", "alpha", "beta"), chinchilla,
         {"E": (1e-6, INF), "alpha": (0.0, 3.0), "beta": (0.0, 3.0)},
         lambda x: {"alpha": spread(0.03, 2.0, 15), "beta": spread(0.03, 2.0, 15)},

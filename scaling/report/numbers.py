@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import pandas as pd
 
 from scaling import show
 from scaling.curves import SELECTORS, Pool, curve, read_pool
-from scaling.figures import SELECTOR_NAMES, hash_of
+from scaling.figures import SELECTOR_NAMES, apart, hash_of
 from scaling.fits import fit, forecast
 from scaling.records import Curve, Fit
 from scaling.store import LoadedRun, load_run
@@ -240,9 +239,7 @@ def from_csv(text: str) -> Rows:
 def names_of(pools: Sequence[Pool]) -> list[str]:
     """Return the models' names; where task, model and method repeat, with the run's hash."""
     runs = [(pool.run.task, pool.run.card.name, pool.label) for pool in pools]
-    often = Counter(runs)
-    return [f"{run[1]} · {hash_of(pool)}" if often[run] > 1 else run[1]
-            for run, pool in zip(runs, pools, strict=True)]  # fmt: skip
+    return apart([name for _, name, _ in runs], map(hash_of, pools), by=runs)
 
 
 def parts_of(paths: Sequence[Path]) -> list[Part]:
