@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -254,6 +255,97 @@ def test_any_schedule_draws_identical_samples_to_the_last_bit(order, kept, rows,
     assert found == {key: row for key, row in BASELINE.items() if key[:2] in chosen}
 
 
+MANY = [Job(f"p{i}", c, p) for i, p in enumerate(prompts(3, high=20)) for c in range(10)]
+SURE = {  # much of what these draw is the same for many chains, so that rows part late
+    "plain": Plan(steps=3, max_new_tokens=12, temperature=0.2),
+    "top-k": Plan(steps=3, max_new_tokens=12, temperature=0.2, top_k=3),
+    "stop": Plan(steps=3, max_new_tokens=12, temperature=0.2, stop=("7",)),
+    "greedy": Plan(steps=3, max_new_tokens=12, temperature=0),
+}
+
+
+def alike(job, step, completion):
+    """Continue chains that wrote the same by the same tokens."""
+    return [5, *range(2, 3 + completion.completion_tokens % 4)] if step < 2 else None
+
+
+def sure_samples(name, extend, jobs=MANY, **options):
+    engine = Engine(MODEL, eos_ids=range(1, 16), device="cpu", decode=digits, **options)
+    return samples(engine, jobs, SURE[name], extend)
+
+
+def digits(ids):
+    return "".join(str(i % 10) for i in ids)
+
+
+@cache
+def alone(name, extend):
+    """Return the samples of rows that share nothing."""
+    return sure_samples(name, extend, max_rows=1)
+
+
+@needs_compiler
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(sorted(SURE)),
+    extend=st.sampled_from([again, alike]),
+    order=st.permutations(range(len(MANY))),
+    kept=st.integers(1, len(MANY)),
+    rows=st.integers(2, 40),
+    cap=st.sampled_from([None, 100_000, 200_000]),
+)
+def test_rows_that_share_a_context_draw_what_each_draws_alone(name, extend, order, kept, rows, cap):
+    jobs = [MANY[i] for i in sorted(order[:kept])]
+    found = sure_samples(name, extend, jobs, max_rows=rows, memory_cap=cap)
+    chosen = {job[:2] for job in jobs}
+    assert found == {key: row for key, row in alone(name, extend).items() if key[:2] in chosen}
+
+
+@needs_compiler
+def test_rows_of_one_context_may_have_read_it_from_different_prompts():
+    long, short, capacity = list(range(2, 42)), list(range(2, 5)), 48
+    store = Engine(MODEL, eos_ids=[1], device="cpu").open_store(6, capacity)
+    alone, other = store.prefill([2, 5], [[*long, 7], [*long[::-1], 7]], [0, 0])
+    store.prefill([2, 3, 4], [long[::-1], long, short], [0, 0, 0])
+    store.adopt(3, 0, len(long))
+    store.adopt(4, 1, len(short))
+    store.prefill([1], [long[len(short) :]], [len(short)])
+    store.follow(1, 0)
+    last, at = torch.tensor([[6, 7], [len(long)] * 2])
+    assert torch.equal(store.decode(last, at, len(long))[1], alone)
+    store.follow(1, 0)
+    store.detach(1, capacity)  # all of its slot: what lies behind is the next one's
+    assert torch.equal(store.prefill([2], [[7]], [len(long)])[0], other)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["greedy", "plain"])
+def test_what_rows_share_is_computed_once(name):
+    engine = Engine(MODEL, eos_ids=[1], device="cpu")
+    opened, read, held = engine.open_store, [], []
+
+    def watched(slots, capacity):
+        store = opened(slots, capacity)
+        advance, prefill = store.advance, store.prefill
+
+        def counted(state, *rest):
+            drawn = advance(state, *rest)
+            held.append((len(np.unique(store.lead[: len(state)])), len(state)))
+            return drawn
+
+        store.advance = counted
+        store.prefill = lambda *work: read.append(len(work[0])) or prefill(*work)
+        return store
+
+    engine.open_store = watched
+    samples(engine, MANY, SURE[name], alike)
+    if name == "greedy":  # thirty rows, three contexts, from the first token to the last
+        assert set(held) == {(3, 30)}
+        assert sum(read) == 9, "each a prompt or what continues it"
+    else:
+        assert sum(leads for leads, _ in held) < 0.9 * sum(rows for _, rows in held)
+
+
 @pytest.mark.parametrize("native", [pytest.param(True, marks=needs_compiler), False])
 def test_extending_a_cache_equals_computing_the_history_again(native):
     engine = Engine(MODEL, eos_ids=[1], device="cpu", native=native)
@@ -308,7 +400,7 @@ def test_running_out_of_memory_halves_the_batch_and_loses_no_row():
         store.advance = limited
         return store
 
-    engine.open_store = cramped
+    engine.open_store, engine.kept = cramped, None
     assert samples(engine) == whole
     assert max(tried) > 4
 

@@ -41,7 +41,7 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 UNITS = ("float32", "bfloat16 vectors", "bfloat16 tiles")  #: that C computes on, as bfloat16.c
 PROMPTS = 128  #: prompts that may wait or be shared at a time
 ROWS = {"cpu": 256, "cuda": 512}  #: rows in flight unless told otherwise
-CPU_MEMORY = 1 << 28  #: bytes of keys and values on a CPU unless told otherwise
+CPU_MEMORY = 1 << 29  #: bytes of keys and values on a CPU unless told otherwise
 
 
 class Engine:
@@ -83,7 +83,7 @@ class Engine:
         self.decode = decode
         self.max_rows = max_rows or ROWS[self.device.type]
         self.open_store = self._reference if reference else self._fastest(native)
-        self.kept: Store | None = None  #: a store with captured graphs, for the next run
+        self.kept: Store | None = None  #: a store that is done, for the next run
 
     def generate(
         self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
@@ -151,7 +151,7 @@ class Engine:
         return self.open_store(slots, capacity)
 
     def keep_store(self, store: Store) -> None:
-        """Take back a store that is done: capturing its graphs anew would cost a second."""
+        """Take back a store that is done: its graphs, or pages, would cost time again."""
         if hasattr(store, "reopened"):
             self.kept = store
 
@@ -239,5 +239,5 @@ def _moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def _free_memory(device: torch.device) -> int:
-    """Return the bytes for keys and values: 60 % of a GPU's free ones, 256 MiB on a CPU."""
+    """Return the bytes for keys and values: 60 % of a GPU's free ones, 512 MiB on a CPU."""
     return int(torch.cuda.mem_get_info(device)[0] * 0.6) if device.type == "cuda" else CPU_MEMORY

@@ -89,7 +89,7 @@ def counted(
 class LeanStore:
     """Keys and values of `slots` rows of `capacity` positions, with the forward that fills them."""
 
-    shares_prefixes = False
+    shares_prefixes = shares_contexts = False
     steps = 1  #: tokens per call of `advance`
     draw = staticmethod(draw)
     advance = advance

@@ -6,8 +6,9 @@ Vectors are GCC/Clang vector extensions as wide as the machine's (wider ones the
 memory: 20 times slower). What is summed over lanes is summed over SPAN of them, whatever the width.
 
 Layouts. Matrices: panels of COLS outputs, [panel][in][COLS]. Keys and values of one slot, layer and
-key-value head: blocks of LANES positions, keys [channel][LANES] then values [LANES][channel]. The
-first `shared` blocks of a slot are read from the slot that it `base`s on.
+key-value head: blocks of LANES positions, all keys [channel][LANES], then all values [LANES][channel]:
+two streams that the machine fetches ahead by itself. The first `shared` blocks of a slot are read from
+the slot that it `base`s on.
 
 With `narrow`, matrices, keys and values are bfloat16 and so is what they are multiplied with; all else
 is fp32. What is summed over lies in pairs: keys [channel/2][LANES][2], values [LANES/2][channel][2]. */
@@ -56,7 +57,7 @@ typedef struct {
     const void *head;
     const Layer *layer;
     long blocks;          /* per slot */
-    char *kv;             /* [slot][layer][kv head][block][2 * LANES * head_dim] */
+    char *kv;             /* [slot][layer][kv head][keys, values][block][LANES * head_dim] */
     const long *base, *shared;
 } Model;
 
@@ -190,10 +191,13 @@ static void rotate(const Model *m, float *x, long pos) {
     }
 }
 
-HERE void *block_at(const Model *m, long slot, long layer, long head, long block) {
-    if (block < m->shared[slot]) slot = m->base[slot];
-    return m->kv + (((slot * m->layers + layer) * m->kv_heads + head) * m->blocks + block)
-                       * 2 * LANES * m->head_dim * (m->narrow ? sizeof(half) : sizeof(float));
+enum { KEYS, VALUES };
+
+HERE long block_bytes(const Model *m) { return LANES * m->head_dim * (m->narrow ? sizeof(half) : sizeof(float)); }
+
+/* Where a slot's keys or values of one layer and head begin. */
+HERE char *stream(const Model *m, long slot, long layer, long head, int kind) {
+    return m->kv + (((slot * m->layers + layer) * m->kv_heads + head) * 2 + kind) * m->blocks * block_bytes(m);
 }
 
 /* Norm and turn the queries and keys of one token, and file its keys and values. */
@@ -205,20 +209,21 @@ static void file(const Model *m, const Layer *l, long layer, float *qkv, long sl
         if (m->turned) rotate(m, qkv + h * d, pos);
     }
     for (long h = 0; h < m->kv_heads; h++) {
-        float *b = block_at(m, slot, layer, h, pos / LANES);
         const float *k = qkv + (m->heads + h) * d, *v = k + m->kv_heads * d;
+        char *keys = stream(m, slot, layer, h, KEYS) + pos / LANES * block_bytes(m);
+        char *values = stream(m, slot, layer, h, VALUES) + pos / LANES * block_bytes(m);
         if (m->narrow) {
-            half *pair = block_at(m, slot, layer, h, pos / LANES), keys[d], values[d];
-            shorten(k, d, keys, d);
-            shorten(v, d, values, d);
+            half short_k[d], short_v[d];
+            shorten(k, d, short_k, d);
+            shorten(v, d, short_v, d);
             for (long i = 0; i < d; i++) {
-                pair[(i & ~1) * LANES + 2 * lane + i % 2] = keys[i];
-                pair[LANES * d + (lane & ~1) * d + 2 * i + lane % 2] = values[i];
+                ((half *)keys)[(i & ~1) * LANES + 2 * lane + i % 2] = short_k[i];
+                ((half *)values)[(lane & ~1) * d + 2 * i + lane % 2] = short_v[i];
             }
             continue;
         }
-        for (long i = 0; i < d; i++) b[i * LANES + lane] = k[i];
-        memcpy(b + (LANES + lane) * d, v, d * sizeof(float));
+        for (long i = 0; i < d; i++) ((float *)keys)[i * LANES + lane] = k[i];
+        memcpy((float *)values + lane * d, v, d * sizeof(float));
     }
 }
 
@@ -235,12 +240,13 @@ HERE void scores(int rows, const float *k, const float **q, long d, vec *s) {
     for (int r = 0; r < rows; r++) s[r] = (a[r][0] + a[r][1]) + (a[r][2] + a[r][3]);
 }
 
-/* Add LANES channels of LANES positions, by each row's weights, to its four sums. */
-HERE void mix(int rows, vec (*o)[4], const float *v, const float *e, long size, long d) {
-    for (int j = 0; j < LANES; j++) {
-        vec value = load(v + j * d);
-        for (int r = 0; r < rows; r++) o[r][j % 4] += e[r * size + j] * value;
-    }
+/* Add `wide` * LANES channels of LANES positions, by each row's weights, to its sums, four a vector. */
+HERE void mix(int rows, int wide, vec (*o)[2][4], const float *v, const float *e, long size, long d) {
+    for (int j = 0; j < LANES; j++)
+        for (int w = 0; w < wide; w++) {
+            vec value = load(v + j * d + w * LANES);
+            for (int r = 0; r < rows; r++) o[r][w][j % 4] += e[r * size + j] * value;
+        }
 }
 
 HERE void keep(vec s, float *score, vec *top) {
@@ -249,66 +255,69 @@ HERE void keep(vec s, float *score, vec *top) {
 }
 
 /* out[row][heads][head_dim] = attention of each token over positions 0..pos of its slot; the first
-   `common` blocks lie at the same place for all. */
-HERE void attend(const Model *m, int rows, const long *row, long common, long layer, const float *qkv,
-                 long ws, const long *slot, const long *pos, float *out, long as, float *score,
-                 int narrow) {
-    long d = m->head_dim, group = m->heads / m->kv_heads, size = m->blocks * LANES;
-    long lines = d * LANES * (narrow ? 2 : 4) / LINE; /* of a block's keys, or of its values */
+   `common` blocks lie at the same place for all. `wide`: vectors of channels that are summed at a time. */
+HERE void attend(const Model *m, int rows, int wide, const long *row, long common, long layer,
+                 const float *qkv, long ws, const long *slot, const long *pos, float *out, long as,
+                 float *score, int narrow) {
+    long d = m->head_dim, group = m->heads / m->kv_heads, size = m->blocks * LANES, bytes = block_bytes(m);
     float scale = 1.0f / sqrtf((float)d), part[NEAR];
     half short_q[d], *weight = (half *)score; /* written behind what is still to be read */
     for (long h = 0; h < m->heads; h++) {
         const float *q[NEAR];
+        const char *own[NEAR][2], *base[NEAR][2]; /* streams */
+        long shared[NEAR];
         vec s[NEAR], top[NEAR];
-        for (int r = 0; r < rows; r++) q[r] = qkv + row[r] * ws + h * d, top[r] = splat(-INFINITY);
+        for (int r = 0; r < rows; r++) {
+            long at = slot[row[r]];
+            shared[r] = m->shared[at];
+            for (int kind = KEYS; kind <= VALUES; kind++) {
+                own[r][kind] = stream(m, at, layer, h / group, kind);
+                base[r][kind] = stream(m, m->base[at], layer, h / group, kind);
+            }
+            q[r] = qkv + row[r] * ws + h * d, top[r] = splat(-INFINITY);
+        }
+#define BLOCK(r, kind, b) ((const void *)(((b) < shared[r] ? base : own)[r][kind] + (b) * bytes))
         if (narrow) shorten(q[0], d, short_q, d);
         for (long b = 0; b < common; b++) {
-            const char *k = block_at(m, slot[row[0]], layer, h / group, b);
-            fetch(k + lines * LINE, lines); /* the values */
-            scores(rows, (const float *)k, q, d, s);
+            scores(rows, BLOCK(0, KEYS, b), q, d, s);
             for (int r = 0; r < rows; r++) keep(s[r] * scale, score + r * size + b * LANES, top + r);
         }
         for (int r = 0; r < rows; r++) {
             long p = pos[row[r]], blocks = p / LANES + 1;
             vec sum[PARTS] = {{0}};
-            float *own = score + r * size;
+            float *mine = score + r * size;
             for (long b = common; b < blocks; b++) {
-                const char *k = block_at(m, slot[row[r]], layer, h / group, b);
-                fetch(k + lines * LINE, lines);
-                if (narrow) s[r] = half_scores((const half *)k, short_q, d);
-                else scores(1, (const float *)k, q + r, d, s + r);
+                if (narrow) s[r] = half_scores(BLOCK(r, KEYS, b), short_q, d);
+                else scores(1, BLOCK(r, KEYS, b), q + r, d, s + r);
                 s[r] *= scale;
                 if (b == blocks - 1)
                     for (long i = p % LANES + 1; i < LANES; i++) s[r][i] = -INFINITY;
-                keep(s[r], own + b * LANES, top + r);
+                keep(s[r], mine + b * LANES, top + r);
             }
             float most = largest(top[r]);
             for (long b = 0; b < blocks; b++) {
-                vec e = vexp(load(own + b * LANES) - most);
+                vec e = vexp(load(mine + b * LANES) - most);
                 sum[b % PARTS] += e;
                 if (narrow) shorten((float *)&e, LANES, weight + b * LANES, LANES);
-                else store(own + b * LANES, e);
+                else store(mine + b * LANES, e);
             }
             part[r] = 1.0f / total(sum);
         }
-        for (long i = 0; i < d; i += LANES) {
-            vec o[NEAR][4];
+        for (long i = 0; i < d; i += wide * LANES) {
+            vec o[NEAR][2][4];
             for (int r = 0; r < rows; r++)
-                for (int j = 0; j < 4; j++) o[r][j] = splat(0);
-            for (long b = 0; b < common; b++) {
-                const float *v = block_at(m, slot[row[0]], layer, h / group, b);
-                mix(rows, o, v + LANES * d + i, score + b * LANES, size, d);
-            }
+                for (int j = 0; j < 4 * wide; j++) o[r][j / 4][j % 4] = splat(0);
+            for (long b = 0; b < common; b++)
+                mix(rows, wide, o, (const float *)BLOCK(0, VALUES, b) + i, score + b * LANES, size, d);
             for (int r = 0; r < rows; r++) {
                 for (long b = common; b <= pos[row[r]] / LANES; b++) { /* behind pos: 0 times what is finite */
-                    const void *v = block_at(m, slot[row[r]], layer, h / group, b);
-                    if (!i && h + 1 < m->heads)
-                        fetch(block_at(m, slot[row[r]], layer, (h + 1) / group, b), lines);
-                    if (narrow) half_mix(o[r], (const half *)v + LANES * d + 2 * i, weight + b * LANES, d);
-                    else mix(1, o + r, (const float *)v + LANES * d + i, score + r * size + b * LANES, 0, d);
+                    const void *v = BLOCK(r, VALUES, b);
+                    if (narrow) half_mix(o[r][0], (const half *)v + 2 * i, weight + b * LANES, d);
+                    else mix(1, wide, o + r, (const float *)v + i, score + r * size + b * LANES, 0, d);
                 }
-                float *to = out + row[r] * as + h * d + i;
-                store(to, ((o[r][0] + o[r][1]) + (o[r][2] + o[r][3])) * part[r]);
+                for (int w = 0; w < wide; w++)
+                    store(out + row[r] * as + h * d + i + w * LANES,
+                          ((o[r][w][0] + o[r][w][1]) + (o[r][w][2] + o[r][w][3])) * part[r]);
             }
         }
     }
@@ -335,11 +344,15 @@ static void attend_rows(const Model *m, long rows, long layer, const float *qkv,
             long same = done[i] ? 0 : alike(m, slot[r], pos[r], slot[i], pos[i]);
             if (same) near[n++] = i, common = same < common ? same : common;
         }
-        if (n == NEAR) {
+        if (n == NEAR)
             for (long i = 0; i < n; i++) done[near[i]] = 1;
-            attend(m, NEAR, near, common, layer, qkv, ws, slot, pos, out, as, score, 0);
-        } else if (m->narrow) attend(m, 1, near, 0, layer, qkv, ws, slot, pos, out, as, score, 1);
-        else attend(m, 1, near, 0, layer, qkv, ws, slot, pos, out, as, score, 0);
+        else common = 0;
+#define ATTEND(rows, wide, narrow) \
+    attend(m, rows, wide, near, common, layer, qkv, ws, slot, pos, out, as, score, narrow)
+        if (n == NEAR) ATTEND(NEAR, 1, 0);
+        else if (m->narrow) ATTEND(1, 1, 1);
+        else if (m->head_dim % (2 * LANES)) ATTEND(1, 1, 0);
+        else ATTEND(1, 2, 0);
     }
 }
 
@@ -460,29 +473,67 @@ static double uniform_at(unsigned long key, unsigned long position) {
     return ((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
-/* Decode rows first..end-1 (slots of the same number): at most `steps` tokens each, fewer where one
-   stops (`is_stop`) or `left` runs out. `position`: where `last` will be filed; `drawn`: tokens drawn so
-   far in this step. Writes tokens[row][steps], how many of them were made, and both sums. */
-void decode(const Model *m, long first, long end, long steps, const long *last, const long *position,
+/* Copy what `row` does not share of positions 0..pos of `source`. */
+void copy_own(const Model *m, long source, long row, long pos) {
+    long end = pos / LANES < m->blocks ? pos / LANES + 1 : m->blocks, bytes = block_bytes(m);
+    for (long l = 0; l < m->layers; l++)
+        for (long h = 0; h < m->kv_heads; h++)
+            for (int kind = KEYS; kind <= VALUES; kind++)
+                for (long b = m->shared[row]; b < end; b++) {
+                    long from = b < m->shared[source] ? m->base[source] : source;
+                    memcpy(stream(m, row, l, h, kind) + b * bytes, stream(m, from, l, h, kind) + b * bytes, bytes);
+                }
+}
+
+/* Order n rows that read `from` and have just drawn `tokens` by what they drew. Those that drew alike
+   go on as one, led by the first of them; whoever leads and is not `from` gets keys of its own. */
+static void part(const Model *m, long n, long *row, const long *tokens, long steps, long from, long pos,
+                 long *lead) {
+    for (long i = 0, end; i < n; i = end) {
+        long first = row[i];
+        end = i + 1;
+        for (long j = end; j < n; j++) {
+            long r = row[j];
+            if (tokens[r * steps] == tokens[first * steps]) row[j] = row[end], row[end++] = r;
+        }
+        if (first != from) copy_own(m, from, first, pos);
+        for (long j = i; j < end; j++) lead[row[j]] = first;
+    }
+}
+
+/* Decode n rows (slots of the same number): at most `steps` tokens each, fewer where one stops
+   (`is_stop`) or `left` runs out. Rows of one context stand together in `row`, behind the one that
+   they `lead` to, which computes for all: they part as they draw other tokens. `position`: where
+   `last` will be filed; `drawn`: tokens drawn so far in this step. Writes tokens[row][steps], how
+   many of them were made, and both sums; `row` is used up. */
+void decode(const Model *m, long n, long *row, long *lead, long steps, const long *last, const long *position,
             const unsigned long *key, const long *drawn, const long *left, const char *is_stop,
             double temperature, long *tokens, long *made, double *sums, float *logits, float *scratch) {
-    for (long start = first; start < end; start += TILE) {
-        long row[TILE], token[TILE], pos[TILE], alive = end - start < TILE ? end - start : TILE;
-        for (long i = 0; i < alive; i++)
-            row[i] = start + i, token[i] = last[start + i], pos[i] = position[start + i];
-        for (long step = 0; step < steps && alive; step++) {
-            forward(m, alive, token, row, pos, 0, logits, scratch);
-            long kept = 0;
-            for (long i = 0; i < alive; i++) {
-                long r = row[i];
-                double u = uniform_at(key[r], drawn[r] + step);
-                long t = draw(m->vocab, logits + i * padded(m->vocab), u, temperature, sums + 2 * r);
-                tokens[r * steps + step] = t;
-                made[r] = step + 1;
-                if (is_stop[t] || made[r] == left[r] || isnan(sums[2 * r])) continue;
-                row[kept] = r, token[kept] = t, pos[kept++] = pos[i] + 1;
+    for (long step = 0, kept; step < steps && n; step++, n = kept) {
+        kept = 0;
+        for (long next = 0; next < n;) {
+            long slot[TILE], token[TILE], pos[TILE], from[TILE + 1], classes = 0;
+            for (; next < n && classes < TILE; classes++) {
+                long r = slot[classes] = row[next];
+                token[classes] = step ? tokens[r * steps + step - 1] : last[r];
+                pos[classes] = position[r] + step;
+                from[classes] = next++;
+                while (next < n && lead[row[next]] == r) next++;
             }
-            alive = kept;
+            from[classes] = next;
+            forward(m, classes, token, slot, pos, 0, logits, scratch);
+            for (long c = 0; c < classes; c++) {
+                long begin = kept;
+                for (long i = from[c]; i < from[c + 1]; i++) {
+                    long r = row[i];
+                    double u = uniform_at(key[r], drawn[r] + step);
+                    long t = draw(m->vocab, logits + c * padded(m->vocab), u, temperature, sums + 2 * r);
+                    tokens[r * steps + step] = t;
+                    made[r] = step + 1;
+                    if (!is_stop[t] && made[r] != left[r] && !isnan(sums[2 * r])) row[kept++] = r;
+                }
+                part(m, kept - begin, row + begin, tokens + step, steps, slot[c], pos[c], lead);
+            }
         }
     }
 }

@@ -133,16 +133,14 @@ def _vector(values: torch.Tensor | None) -> torch.Tensor | None:
     return None if values is None else values.float().contiguous()
 
 
-def _zeros(size: tuple[int, ...], narrow: bool) -> torch.Tensor:
-    """Return zeros that start at a cache line and become resident only where they are used.
+def _zeros(count: int) -> np.ndarray:
+    """Return zero bytes that start at a cache line and become resident only where they are used.
 
     `torch.zeros` writes to all of its memory: opening a store took longer than sampling from it.
     """
-    kind = torch.bfloat16 if narrow else torch.float32
-    count = int(np.prod(size)) * kind.itemsize
     room = np.zeros(count + LINE, np.uint8)
     skip = -room.ctypes.data % LINE
-    return torch.from_numpy(room[skip : skip + count]).view(kind).view(size)
+    return room[skip : skip + count]
 
 
 class NativeWeights:
@@ -193,7 +191,7 @@ class NativeWeights:
 class NativeStore:
     """Keys and values of `slots` rows; rows read the full blocks of their prompt where they lie."""
 
-    shares_prefixes = True
+    shares_prefixes = shares_contexts = True
     steps = 1  #: of `advance` with filters
     device = torch.device("cpu")
 
@@ -201,21 +199,33 @@ class NativeStore:
         shape = weights.source.shape
         self.vocab, self.stride = shape.vocab, -(-shape.vocab // WIDE) * WIDE
         self.lanes = lanes()  #: positions of a block of keys and values
-        blocks = -(-capacity // self.lanes)
-        size = (slots, shape.layers, shape.kv_heads, blocks, 2 * self.lanes * shape.head_dim)
-        self.kv = _zeros(size, weights.narrow)
-        self.base, self.shared = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
-        self.model = _Model.from_buffer_copy(weights.model)
-        self.model.blocks, self.model.kv = blocks, self.kv.data_ptr()
-        self.model.base, self.model.shared = self.base.ctypes.data, self.shared.ctypes.data
         self.weights = weights  # keeps what the pointers of self.model point to
+        self.model = _Model.from_buffer_copy(weights.model)
         code = library()
         assert code is not None, "a native store without its library"
         self.code = code
+        self.kv = _zeros(self._bytes(slots, capacity))
+        self.reopened(slots, capacity)
+
+    def _bytes(self, slots: int, capacity: int) -> int:
+        shape, size = self.weights.source.shape, 2 if self.weights.narrow else 4
+        positions = -(-capacity // self.lanes) * self.lanes
+        return slots * shape.layers * shape.kv_heads * 2 * positions * shape.head_dim * size
+
+    def reopened(self, slots: int, capacity: int) -> bool:
+        """Share the memory out anew, whatever it holds; return whether there is enough."""
+        if self._bytes(slots, capacity) > len(self.kv):
+            return False
+        self.base, self.shared = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
+        self.lead = np.arange(slots)  #: the slot that holds this one's context, itself or another
+        self.model.blocks, self.model.kv = -(-capacity // self.lanes), self.kv.ctypes.data
+        self.model.base, self.model.shared = self.base.ctypes.data, self.shared.ctypes.data
         self.threads = torch.get_num_threads()
-        floats = code.scratch_floats(ctypes.byref(self.model))
+        self.busy = TILE * self.threads  #: rows that fill the machine
+        floats = self.code.scratch_floats(ctypes.byref(self.model))
         self.logits = [torch.zeros(TILE, self.stride) for _ in range(self.threads)]
         self.scratch = [torch.zeros(floats) for _ in range(self.threads)]
+        return True
 
     def advance(
         self, state: np.ndarray, plan: Plan, is_stop: np.ndarray
@@ -229,15 +239,16 @@ class NativeStore:
         position, left = state["length"] + count - 1, state["cap"] - count
         steps = 1 if plan.stop else STEPS
         tokens, made, sums = np.zeros((n, steps), np.int64), np.zeros(n, np.int64), np.zeros((n, 2))
+        order, cuts = self._part(last, position)
+        cuts = cuts[np.linspace(0, len(cuts) - 1, self.threads + 1).astype(int)].tolist()
         arrays = [_at(a) for a in (last, position, key, count, left, is_stop)]
         results = [_at(a) for a in (tokens, made, sums)]
-        cuts = np.linspace(0, n, self.threads + 1).astype(int).tolist()
 
         def span(i: int) -> None:
             self.code.decode(
-                ctypes.byref(self.model), _long(cuts[i]), _long(cuts[i + 1]), _long(steps), *arrays,
-                ctypes.c_double(plan.temperature), *results, _at(self.logits[i]),
-                _at(self.scratch[i]),
+                ctypes.byref(self.model), _long(cuts[i + 1] - cuts[i]), _at(order, cuts[i]),
+                _at(self.lead), _long(steps), *arrays, ctypes.c_double(plan.temperature), *results,
+                _at(self.logits[i]), _at(self.scratch[i]),
             )  # fmt: skip
 
         self._in_threads(span)
@@ -245,9 +256,32 @@ class NativeStore:
 
     def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
         """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
-        rows = last.shape[0]
-        cuts, wanted = np.linspace(0, rows, self.threads + 1).astype(int), np.ones(rows, np.int8)
-        return self._forward(last.numpy(), np.arange(rows), positions.numpy(), wanted, cuts)
+        order, starts = self._part(last.numpy(), positions.numpy())
+        leaders = order[starts[:-1]]
+        cuts = np.linspace(0, len(leaders), self.threads + 1).astype(int)
+        wanted = np.ones(len(leaders), np.int8)
+        ids, at = last.numpy()[leaders], positions.numpy()[leaders]
+        logits, row = self._forward(ids, leaders, at, wanted, cuts), np.empty_like(order)
+        row[order] = np.repeat(np.arange(len(leaders)), np.diff(starts))
+        return logits[row]
+
+    def _part(self, last: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Part rows of one context that drew different tokens; the first of each leads the others.
+
+        Returns the rows, those of one context together and led by their first, and where each
+        context begins, with an end.
+        """
+        n = len(last)
+        lead, rows = self.lead[:n], np.arange(n)
+        order = np.lexsort((lead != rows, last, lead))
+        pairs = np.stack([lead[order], last[order]])
+        starts = np.flatnonzero(np.append(True, (pairs[:, 1:] != pairs[:, :-1]).any(0)))
+        leaders = order[starts]
+        for row in leaders[lead[leaders] != leaders].tolist():
+            self._copy(int(lead[row]), row, int(positions[row]))
+        starts = np.append(starts, n)
+        self.lead[order] = np.repeat(leaders, np.diff(starts))
+        return order, starts
 
     def prefill(
         self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
@@ -255,7 +289,8 @@ class NativeStore:
         """Return logits (rows, vocab) after appending ids[i] at position starts[i] of slots[i]."""
         for slot, start in zip(slots, starts, strict=True):
             if not start:
-                self.shared[slot] = 0
+                self.shared[slot], self.lead[slot] = 0, slot
+            self.detach(slot, start)
         counts = np.array([len(row) for row in ids])
         ends = counts.cumsum()
         positions = np.arange(ends[-1]) - np.repeat(ends - counts - np.array(starts), counts)
@@ -267,16 +302,41 @@ class NativeStore:
         return self._forward(flat, np.repeat(np.array(slots), counts), positions, wanted, cuts)
 
     def adopt(self, source: int, row: int, length: int) -> None:
-        """Let a row start with `length` positions of a slot; only a partial block is copied."""
-        self.base[row], self.shared[row] = source, length // self.lanes
-        if length % self.lanes:
-            self.kv[row, :, :, length // self.lanes] = self.kv[source, :, :, length // self.lanes]
+        """Let a row start with `length` positions of a slot, which it reads where they lie."""
+        self.base[row], self.shared[row], self.lead[row] = source, length // self.lanes, source
 
     def move(self, source: int, row: int, length: int) -> None:
-        """Copy what a row holds by itself into another row, with its reference to a prompt."""
+        """Let `row` be what `source` was."""
         self.base[row], self.shared[row] = self.base[source], self.shared[source]
-        own = slice(int(self.shared[source]), length // self.lanes + 1)
-        self.kv[row, :, :, own] = self.kv[source, :, :, own]
+        self.lead[row] = self.lead[source]
+        if self.lead[row] == source:
+            self.lead[self.lead == source] = row
+            self._copy(source, row, length)
+
+    def follow(self, row: int, leader: int) -> None:
+        """Let a row go on with the context of another, which computes for both."""
+        self.lead[row] = leader
+
+    def detach(self, row: int, length: int) -> None:
+        """Let a row have keys and values of its own for its first `length` positions."""
+        if self.lead[row] != row:
+            self._copy(int(self.lead[row]), row, length)
+            self.lead[row] = row
+
+    def inherit(self, done: Sequence[int], lengths: np.ndarray) -> None:
+        """Hand contexts (of these lengths) on from rows that leave them to those that read them."""
+        heirs: dict[int, int] = {}
+        rows = np.setdiff1d(np.arange(len(lengths)), done)
+        for row in rows[np.isin(self.lead[rows], done)].tolist():
+            heir = heirs.setdefault(int(self.lead[row]), row)
+            if row == heir:
+                self.detach(row, int(lengths[row]))
+            else:
+                self.follow(row, heir)
+
+    def _copy(self, source: int, row: int, position: int) -> None:
+        """Copy what a row does not share of a slot's positions up to this one."""
+        self.code.copy_own(ctypes.byref(self.model), *map(_long, (source, row, position)))
 
     def draw(self, logits: torch.Tensor, uniform: torch.Tensor, plan: Plan) -> Any:
         """Return what `draw.draw` does, in C where no filter is asked for."""

@@ -18,7 +18,7 @@ from scaling.engine.lean import advance
 class ReferenceStore:
     """Contexts of `slots` rows as token lists."""
 
-    shares_prefixes = False
+    shares_prefixes = shares_contexts = False
     steps = 1
     draw = staticmethod(draw)
     advance = advance

@@ -111,7 +111,8 @@ class Schedule:
         self.ended: dict[int, str] = {}  #: finished row -> the stop string that it wrote
         self.dead: list[int] = []  #: rows to refill
         self.fresh: list[int] = []  #: rows without a first token
-        self.appended: dict[int, tuple[int, ...]] = {}  #: row -> tokens that continue its context
+        #: row -> tokens that continue its context; none where another row of the same has them
+        self.appended: dict[int, tuple[int, ...]] = {}
         self.prompts: dict[tuple[int, ...], Prompt] = {}
         self.current: Prompt | None = None
 
@@ -159,6 +160,19 @@ class Schedule:
                 empty = Completion((), 0.0, 0.0, "length", len(context), len(context), 0, 0.0)
                 yield chain.job, chain.step, empty
                 self._kill(row)
+        if self.appended and self.store.shares_contexts:
+            self._join(finished)
+
+    def _join(self, finished: list[int]) -> None:
+        """Let rows that go on with one context be computed once."""
+        first: dict[tuple[int, ...], int] = {}
+        for row in filter(self.appended.__contains__, finished):
+            leader = first.setdefault(self.chains[row].context, row)
+            if row == leader:
+                self.store.detach(row, self.chains[row].cached)
+            else:
+                self.store.follow(row, leader)
+                self.appended[row] = ()
 
     def _completion(self, row: int) -> Completion:
         state = self.state[row]
@@ -209,7 +223,12 @@ class Schedule:
     def _fill(self) -> None:
         """Seat waiting chains in dead and unused rows; move the last rows into what is left."""
         self.dead.sort(reverse=True)
-        while self.store is None or self.dead or len(self.chains) < self.rows:
+        done = [*self.dead, *self.appended]
+        if done and self.store.shares_contexts:
+            state = self.state[: len(self.chains)]
+            self.store.inherit(done, state["length"] + state["count"] - 1)
+        waits = self._waits()
+        while not waits and (self.store is None or self.dead or len(self.chains) < self.rows):
             chain = self.waiting.popleft() if self.waiting else next(self.jobs, None)
             if chain is None:
                 break
@@ -224,6 +243,12 @@ class Schedule:
         for row in self.dead:
             self._move(len(self.chains) - 1, row)
         self.dead = []
+
+    def _waits(self) -> bool:
+        """Return whether seats stay free for now: chains that start together share more."""
+        if self.store is None or not self.store.shares_contexts or self.plan.stop_after_correct:
+            return False
+        return len(self.chains) - len(self.dead) > self.store.busy
 
     def _seat(self, chain: Chain) -> bool:
         """Give a chain a row, and its context a slot unless it has one; False if none is free."""
@@ -268,12 +293,16 @@ class Schedule:
         prompts = [self.prompts[self.chains[row].context] for row in self.fresh]
         new = [p for p in dict.fromkeys(prompts) if p.logits is None]
         work: list[Any] = [(p.slot, p.context, 0) for p in new]
-        work += [(row, ids, self.chains[row].cached) for row, ids in self.appended.items()]
+        leads = [row for row, ids in self.appended.items() if ids]
+        work += [(row, self.appended[row], self.chains[row].cached) for row in leads]
         parts = [self.store.prefill(*zip(*batch, strict=True)) for batch in batches(work)]
         computed = [row for part in parts for row in part]
         for prompt, row_logits in zip(new, computed, strict=False):
             prompt.logits = row_logits
-        logits = [p.logits for p in prompts if p.logits is not None] + computed[len(new) :]
+        logits = [p.logits for p in prompts if p.logits is not None]
+        contexts = [self.chains[row].context for row in leads]
+        of = dict(zip(contexts, computed[len(new) :], strict=True))
+        logits += [of[self.chains[row].context] for row in self.appended]
         for row, prompt in zip(self.fresh, prompts, strict=True):
             self._adopt(row, prompt)
         rows = np.array(self.fresh + list(self.appended))
