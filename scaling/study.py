@@ -29,7 +29,7 @@ from scaling.store.parts import FAILED
 from scaling.tasks import get_task
 from scaling.tasks.asked import Asked
 
-UNIT, UNIT_SAMPLES = 64, 1024  #: most problems, and samples, of a unit of work: a part of the log
+UNIT, UNIT_SAMPLES = 10, 1024  #: most problems, and samples, of a unit of work: a part of the log
 SAVE = 5.0  #: seconds after which the finished problems of an open unit are logged too
 PLAIN = Plan(chains=64, max_new_tokens=64)
 REVISE = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
