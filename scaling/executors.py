@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, forkserver, get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from multiprocessing.queues import Queue
 from threading import Event, Thread
 from urllib.parse import parse_qsl, urlsplit
@@ -26,6 +27,8 @@ QUIET = {  #: settings of a Dask that takes 1 % of a core to watch itself, not 5
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
 }
+#: what every local worker imports: six seconds, spent once
+WARM = ["scaling.methods", "scaling.models", "transformers.models.llama.modeling_llama"]
 AGAIN = "what was done is kept; run the same command again"
 
 
@@ -55,11 +58,8 @@ def open_executor(where: str = "local", workers: int = 0) -> AbstractContextMana
 
 @contextmanager
 def _local(workers: int) -> Iterator[Executor]:
-    import torch
-
-    gpus = visible_gpus(torch.cuda.device_count())
+    context, gpus = local_context()
     workers = workers or len(gpus) or len(os.sched_getaffinity(0))
-    context = get_context("spawn")
     turns: Queue[str | None] = context.Queue()
     for i in range(workers):
         turns.put(gpus[i % len(gpus)] if gpus else None)
@@ -74,6 +74,22 @@ def _local(workers: int) -> Iterator[Executor]:
                 reason = "a process died, perhaps of too little memory"
                 raise ValueError(f"{reason}; {AGAIN}") from error
             raise
+
+
+def local_context() -> tuple[BaseContext, list[str]]:
+    """Return how local workers begin, and the GPUs that they share; what they import is begun now.
+
+    Without GPUs they are forked from a process that has imported it; CUDA does not survive that.
+    """
+    import torch
+
+    gpus = visible_gpus(torch.cuda.device_count())
+    if gpus or "forkserver" not in get_all_start_methods():
+        return get_context("spawn"), gpus
+    context = get_context("forkserver")
+    context.set_forkserver_preload(WARM)
+    forkserver.ensure_running()
+    return context, gpus
 
 
 def visible_gpus(count: int) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from scaling.executors import open_executor
+from scaling.executors import local_context, open_executor
 from scaling.models import LM, load_lm
 from scaling.records import FEEDBACKS, Plan, Problem, Sample
 from scaling.store import LoadedRun, Writer, load_run, open_run
@@ -174,6 +174,8 @@ def sample_all(
     those that were on the disk before included.
     """
     waiting: dict[Future, tuple[int, str, int]] = {}
+    if executor == "local":
+        local_context()
     described = {
         key: load_lm(key[0], weights=False, **dict(key[1]))
         for key in dict.fromkeys((w.model, w.loading) for w in work)

@@ -11,6 +11,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from scaling.models import LM
 
 TOGETHER = 64  #: problems that take turns where sampling stops at successes
+REMEMBERED = 4096  #: texts and verdicts that are looked up: chains of a problem often end alike
 Append = Callable[[Plan, int, Verdict], str | None]
 
 
@@ -148,6 +150,7 @@ def draw_chains(
     samples: dict[str, list[Sample]] = defaultdict(list)
     unfinished, right = Counter[str](), Counter[str]()
     ready: list[Problem] = []
+    decode, verify = lru_cache(REMEMBERED)(lm.decode), lru_cache(REMEMBERED)(task.verify)
 
     def finish(problem: Problem) -> None:
         unfinished[problem.id] -= 1
@@ -181,7 +184,8 @@ def draw_chains(
 
     for job, step, completion in engine.generate(jobs(), plan, extend):
         problem = by_id[job.problem]
-        sample = verified(lm.decode(completion.tokens), task, problem, job, step, completion)
+        text = decode(completion.tokens)
+        sample = verified(text, task, problem, job, step, completion, verify)
         samples[problem.id].append(sample)
         right[problem.id] += sample.correct
         if suffix_of(sample) is None or not completion.completion_tokens:
@@ -276,13 +280,23 @@ def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def verified(
-    text: str, task: Task, problem: Problem, job: Job, step: int, completion: Completion
+    text: str,
+    task: Task,
+    problem: Problem,
+    job: Job,
+    step: int,
+    completion: Completion,
+    verify: Callable[[Problem, str], Verdict] | None = None,
 ) -> Sample:
-    """Return a completion as a row of the log; one that failed is a row with its reason."""
+    """Return a completion as a row of the log; one that failed is a row with its reason.
+
+    verify: the task's, unless told otherwise.
+    """
+    own = {}
     if completion.thinking_tokens is None and isinstance(task, Asked):
-        completion = replace(completion, thinking_tokens=task.thinking_tokens(text, completion))
+        own = {"thinking_tokens": task.thinking_tokens(text, completion)}
     if completion.stop_string:
         text = text[: text.index(completion.stop_string)]
     failed = completion.finish.startswith("error")
-    verdict = Verdict(None, False) if failed else task.verify(problem, text)
-    return Sample.of((problem.id, job.chain, step), text, verdict, completion)
+    verdict = Verdict(None, False) if failed else (verify or task.verify)(problem, text)
+    return Sample.of((problem.id, job.chain, step), text, verdict, completion, **own)
