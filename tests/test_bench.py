@@ -19,6 +19,7 @@ from scaling.bench import (
     copy_rate,
     fastest_batch,
     limit,
+    prompts,
     report,
 )
 from scaling.bench.beside_vllm import vllm
@@ -40,6 +41,13 @@ def test_a_ragged_work_counts_tokens_up_to_the_stop_token_only():
     """Stops come once in 64 tokens: none in four rows of 200 has odds of 4e-6."""
     counts = {name: sample() for name, sample in competitors(RAGGED, "cpu").items()}
     assert all(4 <= count < 800 for count in counts.values()), counts
+
+
+def test_a_pool_asks_a_shipped_model_its_own_problems():
+    work = Work("pool", "0.1M/1e14", 6, 2, ragged=True, task="sums")
+    assert len({len(prompt) for prompt in prompts(work)}) == 1
+    counts = {name: sample() for name, sample in competitors(work, "cpu").items()}
+    assert all(6 * 4 < count < 6 * 60 for count in counts.values()), counts  # it ends by itself
 
 
 def test_the_fastest_batch_is_one_that_was_tried(monkeypatch):
@@ -83,7 +91,7 @@ def test_copy_rates_are_positive_at_any_size():
 def test_the_works_cover_each_line_asked_of_the_engine():
     asked = {("0.2M", 64), ("5M", 1024), ("30M", 64), ("gpt2", 64), ("qwen", 256)}
     assert asked <= {(work.model, work.rows) for work in WORKS if work.name.startswith("fixed")}
-    assert {work.name.split()[0] for work in WORKS} == {"fixed", "ragged", "prompt", "revision"}
+    assert {work.name.split()[0] for work in WORKS} == {"fixed", "ragged", "prompt", "revision", "pool"}
     assert {work.model for work in WORKS} == set(MODELS)
     floors = {work.name.split()[0]: work.floors for work in WORKS if not work.device}
     assert (floors["ragged"], floors["prompt"], floors["revision"]) == ((6, 5), (13, 10), (4, 3))

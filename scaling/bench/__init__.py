@@ -1,9 +1,10 @@
 """Our engine beside `transformers` generate: same weights, prompts and lengths, in turns.
 
 Speeds are useful tokens per second: tokens that end up in a sample, a stop token included. Models
-have random weights: speed does not depend on what they have learnt. `generate` is called as its
-users do, a prompt per call; its variants with the rows per call that suited it best here. Not for
-accuracy. The estimators beside their loops are timed by `bench.estimates`.
+have random weights, whose samples part at once; those of "pool" are shipped ones, whose samples
+have much in common, which ours computes once. `generate` is called as its users do, a prompt per
+call; its variants with the rows per call that suited it best here. Not for accuracy. The estimators
+beside their loops are timed by `bench.estimates`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import csv
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -26,10 +28,13 @@ import transformers as tf
 from scaling import compute
 from scaling.bench import estimates as bench_estimates
 from scaling.engine import Engine, Job
+from scaling.models import load_lm
 from scaling.records import Plan
+from scaling.tasks import get_task
 
 KERNELS = 9  #: per layer and step, of `engine.graphs`
 STOP = 1  #: token id that ends a sample where lengths are ragged
+LADDER = Path("data/models/ladder")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Work:
     new: int = 64  #: most new tokens per step
     ragged: bool = False  #: stop tokens end samples (about one token in 64), else all have `new`
     steps: int = 1  #: revision steps, four tokens of prompt between them
+    task: str = ""  #: whose prompts are taken; "" are random ones
     device: str = ""  #: where alone it is run; "" anywhere
     floors: tuple[float, float] = (2.5, 2.0)  #: least ratios to default and best `generate`; or NaN
 
@@ -77,6 +83,8 @@ MODELS: dict[str, Callable[[], tf.PretrainedConfig]] = {
         pad_token_id=0,
     ),
 }
+TRAINED = ("0.1M/1e14", "1.3M/1e14", "4.8M/3e14")
+MODELS |= {name: partial(tf.AutoConfig.from_pretrained, LADDER / name) for name in TRAINED}
 LARGE, RAGGED, LONG, CHAINS = (5, 2.5), (6, 5), (13, 10), (4, 3)  #: floors of works
 NONE = float("nan")
 WORKS = [
@@ -94,6 +102,11 @@ WORKS = [
             Work("prompt 512", name, 64, 64, prompt=512, new=32, floors=LONG),
             Work("revision 8 steps", name, 64, 1, new=24, steps=8, floors=CHAINS),
         )
+    ),
+    *(
+        Work(f"pool of {task}", name, 256, 64, ragged=True, task=task, floors=RAGGED)
+        for name in TRAINED
+        for task in ("countdown", "sums")
     ),
     *(
         Work(f"fixed {rows} x 256", model, rows, 64, 256, 256, device="cuda", floors=(least, NONE))
@@ -121,10 +134,14 @@ def matmul_precision(name: str) -> Iterator[None]:
 
 
 def prompts(work: Work) -> list[list[int]]:
-    """Return one random prompt per group of samples."""
-    draws = np.random.default_rng(0)
-    shape = (work.rows // work.per_prompt, work.prompt)
-    return draws.integers(9, 64, size=shape).tolist()
+    """Return one prompt per group of samples: random, or those of a task that are as long."""
+    draws, count = np.random.default_rng(0), work.rows // work.per_prompt
+    if not work.task:
+        return draws.integers(9, 64, size=(count, work.prompt)).tolist()
+    lm, task = load_lm(LADDER / work.model, weights=False), get_task(work.task)
+    found = [list(lm.encode(task.prompt(problem))) for problem in task.problems(200)]
+    [(usual, _)] = Counter(map(len, found)).most_common(1)
+    return [prompt for prompt in found if len(prompt) == usual][:count]
 
 
 @torch.inference_mode()
@@ -165,7 +182,10 @@ def run_ours(engine: Engine, work: Work) -> int:
 def competitors(work: Work, device: str) -> dict[str, Callable[[], int]]:
     """Return each engine of the comparison as a call that samples the work once."""
     torch.manual_seed(0)
-    model = tf.AutoModelForCausalLM.from_config(MODELS[work.model]()).eval()
+    trained = tf.AutoModelForCausalLM.from_pretrained, LADDER / work.model
+    fresh = tf.AutoModelForCausalLM.from_config, MODELS[work.model]()
+    call, source = trained if work.task else fresh
+    model = call(source).eval()
     half = deepcopy(model).to(device, torch.bfloat16)
     model = model.to(device)
     model.generation_config.eos_token_id = half.generation_config.eos_token_id = None
@@ -296,8 +316,9 @@ def peak_megabytes(device: str, reset: bool = False) -> float:
 def measure(work: Work, repeats: int, device: str, others: Others) -> list[dict[str, Any]]:
     """Return one row per engine: speeds over repeats, taken in turns after one warm-up each.
 
-    `fraction_of_limit` is of what the machine's rates in the engine's precision would allow, NaN
-    for `others`, whose precision is their own. Floors are what is asked of our faster precision.
+    `fraction_of_limit` is of what the machine's rates in the engine's precision would allow were
+    each row computed, NaN for `others`, whose precision is their own. Floors are what is asked of
+    our faster precision.
     """
     engines = competitors(work, device)
     engines |= {name: partial(sample, work) for name, sample in others.items()}
@@ -366,10 +387,10 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 
 def report(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a table for a terminal."""
-    head = f"{'work':<18}{'model':<6}{'engine':<24}{'tok/s':>9}{'low':>9}{'high':>9}"
+    head = f"{'work':<18}{'model':<10}{'engine':<24}{'tok/s':>9}{'low':>9}{'high':>9}"
     lines = [head + f"{'/default':>9}{'floor':>6}{'/best':>7}{'floor':>6}{'/limit':>7}{'MB':>6}"]
     for r in rows:
-        line = f"{r['work']:<18}{r['model']:<6}{r['engine']:<24}"
+        line = f"{r['work']:<18}{r['model']:<10}{r['engine']:<24}"
         line += "".join(f"{r[key]:>9.0f}" for key in ("tokens_per_second", "low", "high"))
         line += f"{r['ratio_to_default']:>9.2f}{r['floor_to_default']:>6g}"
         line += f"{r['ratio_to_best_peer']:>7.2f}{r['floor_to_best_peer']:>6g}"

@@ -3,9 +3,10 @@
     engine = Engine(model, eos_ids=[tokenizer.eos_token_id])
     for job, step, completion in engine.generate(jobs, plan): ...
 
-A prompt is prefilled once however many chains share it; rows of many problems decode together and a
-finished row is refilled at once; a revision extends its own cache. What a row draws depends on
-(seed, problem, chain, step) and the model only. Knows nothing of tasks, texts or logs.
+A prompt is prefilled once however many chains share it, and in C rows that have drawn the same
+tokens since are computed once, until they part; rows of many problems decode together and finished
+ones are refilled; a revision extends its own cache. What a row draws depends on (seed, problem,
+chain, step) and the model only. Knows nothing of tasks, texts or logs.
 
 `schedule` decides who sits where, `draw` turns logits into tokens, and a store computes: `native`
 in C on a CPU, `graphs` in Triton on a GPU, `lean` in torch, each for the families that `weights`
