@@ -91,7 +91,13 @@ def test_copy_rates_are_positive_at_any_size():
 def test_the_works_cover_each_line_asked_of_the_engine():
     asked = {("0.2M", 64), ("5M", 1024), ("30M", 64), ("gpt2", 64), ("qwen", 256)}
     assert asked <= {(work.model, work.rows) for work in WORKS if work.name.startswith("fixed")}
-    assert {work.name.split()[0] for work in WORKS} == {"fixed", "ragged", "prompt", "revision", "pool"}
+    assert {work.name.split()[0] for work in WORKS} == {
+        "fixed",
+        "ragged",
+        "prompt",
+        "revision",
+        "pool",
+    }
     assert {work.model for work in WORKS} == set(MODELS)
     floors = {work.name.split()[0]: work.floors for work in WORKS if not work.device}
     assert (floors["ragged"], floors["prompt"], floors["revision"]) == ((6, 5), (13, 10), (4, 3))
