@@ -1,9 +1,9 @@
 """Which chain sits in which row: admit, prefill, decode, finish, extend, refill.
 
-Rows 0..n-1 are alive and decode together; a finished row is refilled, or the last row moves into its
-place. Prompts live in slots of their own, so that a thousand chains share one prefill. A store that
-`shares_contexts` computes rows with one context once; seats then stay free while enough rows are at
-work, because chains that start together share more.
+Rows 0..n-1 are alive and decode together; a finished row is refilled, or the last row moves into
+its place. Prompts live in slots of their own, so that a thousand chains share one prefill. A store
+that `shares_contexts` computes rows with one context once; seats then stay free while enough rows
+are at work, because chains that start together share more.
 """
 
 from __future__ import annotations
