@@ -175,7 +175,7 @@ def sample_all(
     """
     waiting: dict[Future, tuple[int, str, int]] = {}
     if executor == "local":
-        local_context()
+        local_context()  # workers import while models are described here
     described = {
         key: load_lm(key[0], weights=False, **dict(key[1]))
         for key in dict.fromkeys((w.model, w.loading) for w in work)

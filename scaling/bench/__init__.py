@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,7 @@ def matmul_precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@cache  # not a part of what is timed
 def prompts(work: Work) -> list[list[int]]:
     """Return one prompt per group of samples: random, or those of a task that are as long."""
     draws, count = np.random.default_rng(0), work.rows // work.per_prompt
@@ -182,10 +183,9 @@ def run_ours(engine: Engine, work: Work) -> int:
 def competitors(work: Work, device: str) -> dict[str, Callable[[], int]]:
     """Return each engine of the comparison as a call that samples the work once."""
     torch.manual_seed(0)
-    trained = tf.AutoModelForCausalLM.from_pretrained, LADDER / work.model
-    fresh = tf.AutoModelForCausalLM.from_config, MODELS[work.model]()
-    call, source = trained if work.task else fresh
-    model = call(source).eval()
+    kind = tf.AutoModelForCausalLM
+    shipped = kind.from_pretrained(LADDER / work.model) if work.task else None
+    model = (shipped or kind.from_config(MODELS[work.model]())).eval()
     half = deepcopy(model).to(device, torch.bfloat16)
     model = model.to(device)
     model.generation_config.eos_token_id = half.generation_config.eos_token_id = None

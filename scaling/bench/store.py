@@ -21,6 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 from scaling import methods
+from scaling.bench import LADDER
 from scaling.engine import Engine
 from scaling.models import load_lm
 from scaling.records import ModelCard, Plan, Problem, Sample
@@ -29,7 +30,6 @@ from scaling.study import PLAIN, sample_run
 from scaling.tasks import get_task
 
 PROBLEMS, CHAINS = 200, 1000
-LADDER = Path("data/models/ladder")
 DRAWN = {"0.1M/3e13": 100, "4.8M/1e14": 100}  #: model -> problems of `sums`, 64 samples each
 
 

@@ -501,6 +501,15 @@ static void part(const Model *m, long n, long *row, const long *tokens, long ste
     }
 }
 
+/* As `part`, for n rows of any context, those of one together: `token` is what each has drawn last. */
+void part_rows(const Model *m, long n, long *row, long *lead, const long *token, const long *position) {
+    for (long i = 0, end; i < n; i = end) {
+        long from = lead[row[i]];
+        for (end = i + 1; end < n && lead[row[end]] == from;) end++;
+        part(m, end - i, row + i, token, 1, from, position[row[i]], lead);
+    }
+}
+
 /* Decode n rows (slots of the same number): at most `steps` tokens each, fewer where one stops
    (`is_stop`) or `left` runs out. Rows of one context stand together in `row`, behind the one that
    they `lead` to, which computes for all: they part as they draw other tokens. `position`: where

@@ -189,7 +189,11 @@ class NativeWeights:
 
 
 class NativeStore:
-    """Keys and values of `slots` rows; rows read the full blocks of their prompt where they lie."""
+    """Keys and values of `slots` rows; rows read the full blocks of their prompt where they lie.
+
+    Of rows with one context one leads: it computes and keeps keys and values for all, until they
+    draw different tokens.
+    """
 
     shares_prefixes = shares_contexts = True
     steps = 1  #: of `advance` with filters
@@ -273,15 +277,10 @@ class NativeStore:
         """
         n = len(last)
         lead, rows = self.lead[:n], np.arange(n)
-        order = np.lexsort((lead != rows, last, lead))
-        pairs = np.stack([lead[order], last[order]])
-        starts = np.flatnonzero(np.append(True, (pairs[:, 1:] != pairs[:, :-1]).any(0)))
-        leaders = order[starts]
-        for row in leaders[lead[leaders] != leaders].tolist():
-            self._copy(int(lead[row]), row, int(positions[row]))
-        starts = np.append(starts, n)
-        self.lead[order] = np.repeat(leaders, np.diff(starts))
-        return order, starts
+        order = np.lexsort((lead != rows, lead))
+        arrays = [_at(a) for a in (order, self.lead, last, positions)]
+        self.code.part_rows(ctypes.byref(self.model), _long(n), *arrays)
+        return order, np.append(np.flatnonzero(lead[order] == order), n)
 
     def prefill(
         self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
