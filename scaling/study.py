@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from scaling.executors import local_context, open_executor
+from scaling.executors import OWN, local_context, open_executor
 from scaling.models import LM, load_lm
 from scaling.records import FEEDBACKS, Plan, Problem, Sample
 from scaling.store import LoadedRun, Writer, load_run, open_run
@@ -97,6 +98,7 @@ class Unit:
 
     work: Work  #: with the problems of the unit only
     identity: str  #: of the model, as the run's log has it
+    modules: tuple[str, ...] = ()  #: of the user's, to import first
 
     def __call__(self) -> tuple[list[Sample], list[tuple[str, type[Warning]]]]:
         """Return the unit's samples, and warnings to tell where somebody reads them.
@@ -105,6 +107,8 @@ class Unit:
         """
         from scaling.methods import draw
 
+        for module in self.modules:
+            import_module(module)
         work = self.work
         with TURN, warnings.catch_warnings(record=True) as told:  # TURN: of one worker's threads
             warnings.simplefilter("always")
@@ -194,7 +198,8 @@ def sample_all(
                 executor = stack.enter_context(open_executor(executor, workers))
             for index, (lm, parts) in enumerate(zip(lms, left, strict=True)):
                 for name, part in parts.items():
-                    unit = Unit(replace(part, model=anywhere(lm.where)), lm.card.identity)
+                    part = replace(part, model=anywhere(lm.where))
+                    unit = Unit(part, lm.card.identity, tuple(OWN))
                     waiting[executor.submit(unit)] = index, name, part.size
             collect(waiting, writers, bar)
         return [close_log(*pair) for pair in zip(writers, work, strict=True)]

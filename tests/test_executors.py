@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 
 from scaling import cli, executors
+from scaling.methods import METHODS
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.store import load_run
@@ -173,6 +174,34 @@ def test_any_executor_draws_what_one_stream_draws_and_shows_how_right_it_is(
     rates = run.frame.groupby("problem")["correct"].mean()
     shown = f"accuracy={so_far(list(rates))}"
     assert shown in capsys.readouterr().err
+
+
+OWN = """
+from scaling.methods import METHODS
+from scaling.tasks import REVISE
+
+METHODS["twice"] = lambda plan, step, verdict: None if step else REVISE
+"""
+
+
+def test_a_method_of_ones_own_reaches_the_workers(tiny_folder, tmp_path, monkeypatch) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    command = [sys.executable, "-m", "scaling", "sample", "--import", "mine", "--task", "sums"]
+    command += ["--model", str(tiny_folder.resolve()), "--method", "twice", "--steps", "2"]
+    command += ["--problems", "12", "--chains", "2", "--max-new-tokens", "8", "--runs", "runs"]
+    command += ["--executor", "local", "--workers", "2"]
+    settings = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "runs").iterdir()
+    monkeypatch.setitem(METHODS, "twice", None)  # taken back after
+    exec(OWN, {})
+    task = get_task("sums")
+    plan = Plan(method="twice", chains=2, steps=2, max_new_tokens=8)
+    run = sample_run(load_lm(tiny_folder), task, task.problems(12), plan, tmp_path / "alone")
+    assert path.name == run.path.name
+    assert set(run.frame["step"]) == {0, 1}
+    pd.testing.assert_frame_equal(texts(load_run(path)), texts(run))
 
 
 @pytest.mark.timeout(600)

@@ -317,8 +317,8 @@ def measure(work: Work, repeats: int, device: str, others: Others) -> list[dict[
     """Return one row per engine: speeds over repeats, taken in turns after one warm-up each.
 
     `fraction_of_limit` is of what the machine's rates in the engine's precision would allow were
-    each row computed, NaN for `others`, whose precision is their own. Floors are what is asked of
-    our faster precision.
+    each row computed (rows of one context are not, so it may pass 1), NaN for `others`, whose
+    precision is their own. Floors are what is asked of our faster precision.
     """
     engines = competitors(work, device)
     engines |= {name: partial(sample, work) for name, sample in others.items()}
@@ -334,7 +334,8 @@ def measure(work: Work, repeats: int, device: str, others: Others) -> list[dict[
             memory[name] = peak_megabytes(device)
     median = {name: float(np.median(values)) for name, values in speeds.items()}
     best = max(value for name, value in median.items() if name.startswith("generate"))
-    limits = {half: limit(work, device, DTYPES[half]) for half in (False, True)}
+    single, half = (limit(work, device, DTYPES[narrow]) for narrow in (False, True))
+    limits = {False: single, True: max(single, half)}  # without units for bfloat16: float32's
     most = {name: NONE if name in others else limits["bfloat16" in name] for name in engines}
     return [
         {

@@ -156,11 +156,16 @@ static void matmul(long rows, const float *x, long xs, const void *w, const floa
             continue;
         }
         const float *next = p + COLS * in; /* half is fetched by the first rows */
-        long r = 0;
-        for (; r + ROWS <= rows; r += ROWS)
-            panel(ROWS, x + r * xs, xs, p, b, y + r * ys + n, ys, in, r ? next + LANES * in : next);
-        for (; r + 4 <= rows; r += 4) panel(4, x + r * xs, xs, p, b, y + r * ys + n, ys, in, next);
-        for (; r < rows; r++) panel(1, x + r * xs, xs, p, b, y + r * ys + n, ys, in, next);
+        for (long r = 0, some; r < rows; r += some, next = p + COLS * in + LANES * in) {
+            some = (rows - r) / ((rows - r + ROWS - 1) / ROWS); /* even shares: few rows wait for sums */
+#define SHARE(k) case k: panel(k, x + r * xs, xs, p, b, y + r * ys + n, ys, in, next); break;
+            switch (some) {
+                SHARE(1) SHARE(2) SHARE(3) SHARE(4) SHARE(5) SHARE(6)
+#if ROWS > 6
+                SHARE(7) SHARE(8) SHARE(9) SHARE(10) SHARE(11) SHARE(12)
+#endif
+            }
+        }
     }
 }
 
