@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import time
 from hashlib import blake2b
 from pathlib import Path
 
 TIMEOUT = 600  #: seconds per cell
 MARK = "executed_code"  #: metadata key: hash of the code cells at execution
+TABLE = re.compile(r"\bT_[0-9a-f]{5}(?![0-9a-f])")  #: how pandas names a styled table, at random
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  #: of an object, in its repr
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def code_hash(notebook) -> str:
     """Return a hash of a notebook's code cells."""
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return blake2b("\0".join(code).encode(), digest_size=12).hexdigest()
+
+
+def settle(notebook) -> None:
+    """Number what is named at random in outputs, so that equal results are equal bytes."""
+    names: dict[str, str] = {}
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    for number, output in enumerate(outputs):
+        data = output.get("data", {})
+        for kind, value in data.items():
+            if kind == WIDGET:
+                value["model_id"] = f"{number:032x}"
+            elif isinstance(value, str):
+                value = TABLE.sub(lambda at: names.setdefault(at[0], f"T_{len(names):05x}"), value)
+                data[kind] = ADDRESS.sub("", value)
 
 
 def execute(path: Path, save: bool = True) -> float:
@@ -38,6 +56,7 @@ def execute(path: Path, save: bool = True) -> float:
         raise ValueError(f"{path}: {error.ename}: {error.evalue}") from error
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times would differ in every run
+    settle(notebook)
     notebook.metadata[MARK] = code_hash(notebook)
     if save:
         nbformat.write(notebook, path)

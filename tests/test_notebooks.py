@@ -45,6 +45,29 @@ def test_the_published_laws_are_committed_with_the_files_that_they_are_refitted_
     assert "third-party files: found" in text, "run it with `python -m scaling external` done"
 
 
+CELLS = """import pandas as pd; pd.DataFrame({"a": [1]}).style.set_properties(color="red")
+import pandas as pd; pd.DataFrame({"b": [1, 2]}).style.hide()
+object()
+from ipywidgets import HBox; HBox()"""
+
+
+def test_a_notebook_executed_again_has_the_same_bytes(tmp_path):
+    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS.splitlines()]
+    path = tmp_path / "styled.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    saved = []
+    for _ in range(2):
+        execute(path)
+        saved.append(path.read_bytes())
+    assert saved[0] == saved[1]
+    red, plain, thing, widget = (c.outputs[0].data for c in nbformat.read(path, 4).cells)
+    assert "#T_00000_row0_col0 {" in red["text/html"]
+    assert 'id="T_00000_row0_col0"' in red["text/html"]
+    assert '<table id="T_00001">' in plain["text/html"]
+    assert thing["text/plain"] == "<object>"
+    assert set(widget) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+
+
 def test_a_failing_cell_is_one_line_and_leaves_the_file_as_it_was(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
     path = tmp_path / "bad.ipynb"
