@@ -45,6 +45,13 @@ def look_up(table: Mapping[str, T], name: str, what: str) -> T:
     return table[name]
 
 
+def device_name(text: str) -> str:
+    """Return the name of a device, unless there is none of that kind."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError(f"device is {text!r}; allowed: auto, cpu, cuda, cuda:0, …")
+    return text
+
+
 @dataclass(frozen=True)
 class Problem:
     """One question of a task."""

@@ -180,9 +180,12 @@ def test_a_wrong_plan_or_task_is_told_before_torch_loads() -> None:
         "import sys; from scaling.cli import main\n"
         "for wrong in ['sums --levels x', 'sums --chains 0', 'sms', 'sums --method best']:\n"
         "    assert main(['sample', '--model', 'm', '--task', *wrong.split()]) == 1\n"
+        "try: main(['sample', '--model', 'm', '--task', 'sums', '--device', 'gpu'])\n"
+        "except SystemExit as left: assert left.code == 2\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "--device: device is 'gpu'; allowed: auto, cpu, cuda, cuda:0, … (see" in done.stderr
 
 
 def test_a_python_without_the_packages_is_one_line() -> None:

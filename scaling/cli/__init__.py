@@ -48,7 +48,8 @@ class Parser(argparse.ArgumentParser):
         """Print one line and leave with exit code 2."""
         valid = self.words()
         wrong = [w.strip("'\",:").split("=")[0] for w in message.split()]
-        near = [m for w in wrong if w not in valid for m in get_close_matches(w, valid, 1, 0.7)]
+        wrong = [w for w in wrong if not {w, f"--{w}"} & set(valid)]
+        near = [m for w in wrong for m in get_close_matches(w, valid, 1, 0.7)]
         hint = f"; did you mean {near[0]}?" if near else ""
         self.exit(2, f"scaling: {message}{hint} (see {self.prog} --help)\n")
 

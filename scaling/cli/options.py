@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from scaling.records import FEEDBACKS, Plan
+from scaling.records import FEEDBACKS, Plan, device_name
 
 MODELS, RUNS, FIGURES = Path("data/models/ladder"), Path("data/runs"), Path("figures")
 STUDY, DERIVED, EXTERNAL = Path("data/study"), Path("data/derived"), Path("data/external")
@@ -84,6 +84,14 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
+
+
+def device(text: str) -> str:
+    """Return the name of a device; a wrong one is told before torch is imported."""
+    try:
+        return device_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def none_or_more(text: str) -> int:
@@ -330,7 +338,7 @@ def add_trusting(new: Callable[[str, str, str], Any]) -> None:
     redraw = "problems to draw again; 0: none; default 2"
     verb.add("--redraw", type=none_or_more, default=2, help=redraw)
     verb.add("--models", type=Path, default=MODELS.parent, help="above the run's model")
-    verb.add("--device", default="auto", help="to draw on: auto, cpu, cuda")
+    verb.add("--device", type=device, default="auto", help="to draw on: auto, cpu, cuda")
     verb.add("--dtype", choices=DTYPES)
     may = "share of redrawn samples that may differ; default 0, which only a CPU in float32 keeps"
     verb.add("--tolerance", type=share, default=0.0, help=may)
@@ -341,7 +349,7 @@ def add_trusting(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--works", nargs="+", default=(), help="e.g. fixed ragged prompt revision")
     verb.add("--estimates", action="store_true", help="the estimators alone")
     verb.add("--repeats", type=count, default=5)
-    verb.add("--device", default="auto", help="auto, cpu, cuda")
+    verb.add("--device", type=device, default="auto", help="auto, cpu, cuda")
     verb.add("--out", type=Path, default=DERIVED / "bench.csv")
     verb = new("external", "working", "fetch the third-party files behind published numbers")
     verb.add("--to", type=Path, default=EXTERNAL, help=f"folder; default {EXTERNAL}")
@@ -352,7 +360,9 @@ def add_trusting(new: Callable[[str, str, str], Any]) -> None:
 def add_engine_options(verb: argparse.ArgumentParser) -> None:
     """Add what decides where and how fast samples are drawn, not which."""
     add = verb.add_argument
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto: a GPU if any)")
+    add(
+        "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1 (auto: a GPU if any)"
+    )
     add("--dtype", choices=DTYPES, help="default: float32 on a CPU")
     add("--memory-gb", type=amount, help="cap on keys and values; sets the batch")
     add("--max-rows", type=count, help="cap on rows in flight")

@@ -29,7 +29,7 @@ from scaling.engine.native import NativeStore, NativeWeights, library
 from scaling.engine.reference import ReferenceStore
 from scaling.engine.schedule import Extend, Job, Schedule
 from scaling.engine.weights import Unknown, Weights, is_placed, read_weights
-from scaling.records import Completion, Plan
+from scaling.records import Completion, Plan, device_name
 
 __all__ = ["Engine", "Job"]
 
@@ -215,13 +215,10 @@ class Engine:
 
 def _device(name: str) -> torch.device:
     """Return a device by name; "auto" takes CUDA where there is one."""
-    if name == "auto":
+    if device_name(name) == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device is {name!r}, but torch finds no CUDA device; use 'cpu' or 'auto'")
-    kind, _, number = name.partition(":")
-    if kind not in ROWS or not (number.isdecimal() or name == kind):
-        raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:0, …")
     return torch.device(name)
 
 
