@@ -75,6 +75,14 @@ def test_countdown_refuses(text):
     assert not Countdown().verify(PROBLEM, text).correct
 
 
+@pytest.mark.parametrize(
+    ("step", "result"),
+    [("7+3", 10), ("7-7", 0), ("3-4", None), ("6*7", 42), ("8/4", 2), ("7/2", None), ("7/0", None)],
+)
+def test_a_step_stays_whole_and_does_not_fall_below_nothing(step, result):
+    assert apply(int(step[0]), step[1], int(step[2])) == result
+
+
 def test_countdown_accepts_any_right_order_of_steps():
     assert Countdown().verify(PROBLEM, "3*7=21;12+21=33").correct
 
