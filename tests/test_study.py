@@ -413,14 +413,16 @@ def test_a_users_mistake_is_one_line_and_a_non_zero_exit(arguments, code, says, 
     assert "\n" not in shown
 
 
-@pytest.mark.parametrize(("device", "says"), [("cuda", "no CUDA device"), ("cpu:x", "allowed:")])
-def test_a_device_that_is_not_there_is_one_line(device, says, tiny_folder, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("device", "code", "says"), [("cuda", 1, "no CUDA device"), ("cpu:x", 2, "allowed: auto, cpu")]
+)
+def test_a_device_that_is_not_there_is_one_line(device, code, says, tiny_folder, tmp_path, capsys):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     asked = ["--model", tiny_folder, "--task", "sums", "--device", device, "--runs", tmp_path]
-    assert run_main("sample", *asked) == 1
+    assert run_main("sample", *asked) == code
     assert says in capsys.readouterr().err
 
 
