@@ -26,8 +26,11 @@ PY    := $(BIN)/python
 endif
 
 .PHONY: study test test-browser test-kernels test-servers figures notebooks train bench lint types lock clean
-study figures notebooks train bench: $(READY)
+study figures notebooks train: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
+
+bench: $(READY)
+	$(PY) -m benchmarks $(ARGS)
 
 test: $(READY)
 	$(PY) -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)

@@ -9,7 +9,9 @@ import sys
 import pytest
 import torch
 
-from scaling.bench import (
+from benchmarks.__main__ import main
+from benchmarks.against_vllm import vllm
+from benchmarks.engine import (
     MODELS,
     WORKS,
     Work,
@@ -22,8 +24,7 @@ from scaling.bench import (
     prompts,
     report,
 )
-from scaling.bench.beside_vllm import vllm
-from scaling.cli import main
+from scaling.cli import main as scaling_main
 
 FIXED = Work("fixed 6 x 5", "0.2M", 6, 3, prompt=4, new=5)
 STEPS = Work("revision", "0.2M", 4, 1, prompt=4, new=5, steps=3)
@@ -52,7 +53,7 @@ def test_a_pool_asks_a_shipped_model_its_own_problems():
 
 def test_the_fastest_batch_is_one_that_was_tried(monkeypatch):
     monkeypatch.setattr(
-        "scaling.bench._seconds", lambda call: call.args[2] * abs(call.args[2] - 60)
+        "benchmarks.engine._seconds", lambda call: call.args[2] * abs(call.args[2] - 60)
     )
     work = Work("fixed", "0.2M", 1000, 50)
     assert fastest_batch(None, work) == 64
@@ -76,8 +77,8 @@ def test_rows_are_written_and_tell_ratios_to_default_and_to_the_best_peer(tmp_pa
 
 
 def test_a_limit_halves_with_twice_the_layers_and_grows_with_fewer_bytes(monkeypatch):
-    monkeypatch.setattr("scaling.bench.matrix_rate", lambda *_: 1e30)
-    monkeypatch.setattr("scaling.bench.copy_rate", lambda *_: 1e9)
+    monkeypatch.setattr("benchmarks.engine.matrix_rate", lambda *_: 1e30)
+    monkeypatch.setattr("benchmarks.engine.copy_rate", lambda *_: 1e9)
     one, two = limit(FIXED, "cpu", torch.float32), limit(FIXED, "cpu", torch.bfloat16)
     assert two == pytest.approx(2 * one)  # all is bytes, and these are half
     assert limit(STEPS, "cpu", torch.float32) < one
@@ -124,8 +125,14 @@ def test_an_interpreter_without_vllm_is_refused_in_one_line():
 
 def test_a_choice_that_names_nothing_is_refused(capsys):
     assert {work.model for work in chosen(["gpt2"], ["fixed"])} == {"gpt2"}
-    assert main(["bench", "--models", "9M"]) == 1
-    assert main(["bench", "--works", "nonsense"]) == 1
+    assert main(["--models", "9M"]) == 1
+    assert main(["--works", "nonsense"]) == 1
     told = capsys.readouterr().err
     assert "no benchmark model '9M'; allowed: 0.2M, 1M" in told
     assert "no work is named like ['nonsense']" in told
+
+
+def test_the_verb_of_earlier_versions_names_the_new_command(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        scaling_main(["bench"])
+    assert "use python -m benchmarks" in capsys.readouterr().err

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.bench import bench_loops
-from scaling.bench import estimates as bench
+from benchmarks import estimates as bench
+from benchmarks.engine import bench_loops
 from scaling.estimates import best_of_k, majority_at_k, pass_at_k
 
 COLUMNS = ["workload", "size", "seconds", "most", "naive_seconds", "ratio", "floor", "loop"]

@@ -79,8 +79,7 @@ def test_every_third_party_import_is_a_declared_dependency() -> None:
     used = [*CORE, *(r for name, extra in EXTRAS.items() if name != "test" for r in extra)]
     declared = {canonicalize_name(r.name) for r in used}
     owners = packages_distributions()
-    # `bench/beside_vllm.py` runs itself in vLLM's own environment; torch's CUDA builds bring triton
-    elsewhere = {"vllm", "triton"}
+    elsewhere = {"triton"}  # comes with torch's CUDA builds
     third_party = top - set(sys.stdlib_module_names) - {"scaling"} - elsewhere
     undeclared = {
         name

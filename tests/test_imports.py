@@ -45,7 +45,6 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "study": ANYTHING,
     "drift": {"records", "curves", "fits", "intervals", "store", "models", "study"},
     "verify": {"records", "benchmarks", "store", "curves", "tasks", "models", "study", "drift"},
-    "bench": ANYTHING,
     "cli": ANYTHING,
     "__main__": {"cli"},
     "__init__": ANYTHING,

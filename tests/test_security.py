@@ -23,7 +23,6 @@ from scaling.records import ModelCard, Plan, Problem
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "scaling").rglob("*.py"))
 KEY = "sk-planted-4f1d9c7ab2"
-MAY_PICKLE = {"bench/store.py"}  #: times the transport between workers, on its own data
 RUNS_CODE = {
     *("eval", "exec", "compile", "__import__", "input"),
     *("pickle", "marshal", "shelve", "dill", "joblib", "torch.load", "os.system", "os.popen"),
@@ -48,8 +47,7 @@ def names_in(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_of_the_package_can_run_what_it_reads(path: Path) -> None:
-    allowed = {"pickle"} if str(path.relative_to(ROOT / "scaling")) in MAY_PICKLE else set()
-    assert not (names_in(path) & RUNS_CODE) - allowed
+    assert not names_in(path) & RUNS_CODE
     text = path.read_text(encoding="utf-8")
     assert "shell=True" not in text
     assert "allow_pickle=True" not in text

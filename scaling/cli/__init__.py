@@ -30,6 +30,10 @@ exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage, 1
 """
 
 
+#: verbs of earlier versions, and what to use instead
+MOVED = {"bench": "python -m benchmarks, in a checkout of the project"}
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors name the nearest valid option or value."""
 
@@ -46,6 +50,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with exit code 2."""
+        moved = [name for name in MOVED if f"invalid choice: '{name}'" in message]
+        if moved:
+            self.exit(2, f"scaling: {moved[0]!r} is no longer a verb; use {MOVED[moved[0]]}\n")
         valid = self.words()
         wrong = [w.strip("'\",:").split("=")[0] for w in message.split()]
         wrong = [w for w in wrong if not {w, f"--{w}"} & set(valid)]

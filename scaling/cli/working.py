@@ -1,4 +1,4 @@
-"""Verbs that keep the project in order: notebooks, bench, external."""
+"""Verbs that keep the project in order: notebooks, external."""
 
 from __future__ import annotations
 
@@ -20,17 +20,6 @@ def run_notebooks(options: argparse.Namespace) -> None:
         raise ValueError(f"no notebook {lost[0]}; there: {there}")
     for path in paths:
         print(f"{path}: {execute(path):.0f} s")
-
-
-def run_bench(options: argparse.Namespace) -> None:
-    """Time the engine, then the estimators; with a choice of models or works the engine alone."""
-    from scaling.bench import bench, bench_loops, chosen, report
-
-    works = chosen(options.models, options.works)
-    if not options.estimates:
-        print(report(bench(works, options.repeats, options.device, options.out)))
-    if not (options.models or options.works):
-        print(bench_loops(options.repeats, options.out.with_name("bench_estimates.csv")))
 
 
 def run_external(options: argparse.Namespace) -> None:

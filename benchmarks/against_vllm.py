@@ -1,8 +1,8 @@
-"""vLLM beside our engine: `python -m scaling.bench.beside_vllm .venv-vllm/bin/python`.
+"""vLLM against our engine: `python -m benchmarks.against_vllm .venv-vllm/bin/python`.
 
 vLLM lives in an environment of its own (`make test-servers` sets one up): that interpreter runs
 this file as a script, loads the benchmark's model from a folder and samples one work per line that
-it reads. Its rows stand beside those of `scaling.bench`, in turns, on one thread.
+it reads. Its rows are added to those of `benchmarks.engine`, measured in turns on one thread.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def vllm(python: str, model: str) -> Iterator[Any]:
     import torch
     import transformers as tf
 
-    from scaling.bench import BETWEEN, MODELS, STOP, Work, prompts
+    from benchmarks.engine import BETWEEN, MODELS, STOP, Work, prompts
 
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
@@ -103,8 +103,8 @@ def vllm(python: str, model: str) -> Iterator[Any]:
 
 
 def rows_of(python: str, models: Sequence[str], works: Sequence[str], repeats: int) -> list[dict]:
-    """Return the rows of `scaling.bench` on a CPU, those of vLLM among them."""
-    from scaling.bench import bench, chosen
+    """Return the rows of `benchmarks.engine` on a CPU, those of vLLM among them."""
+    from benchmarks.engine import bench, chosen
 
     rows = []
     for model in models:
@@ -124,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
-    from scaling.bench import report, write
+    from benchmarks.engine import report, write
 
     torch.set_num_threads(1)
     rows = rows_of(options.python, options.models, options.works, options.repeats)

@@ -2,7 +2,7 @@
 
 Of each change the median of three tries, each on a study read anew.
 
-python -m scaling.bench.explorer
+python -m benchmarks.explorer
 """
 
 from __future__ import annotations

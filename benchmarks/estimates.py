@@ -1,4 +1,4 @@
-"""Estimators and fits timed beside the loops they replace, for `python -m scaling bench`.
+"""Estimators and fits timed against the plain loops they replace, for `python -m benchmarks`.
 
 Both sides run in this process, one after the other, and the median of process time over `repeats`
 counts, so that ratios hold on a busy machine. Loops that would take minutes run on a stated share

@@ -1,10 +1,10 @@
-"""Our engine beside `transformers` generate: same weights, prompts and lengths, in turns.
+"""Our engine against `generate` of transformers: same weights, prompts and lengths, in turns.
 
 Speeds are useful tokens per second: tokens that end up in a sample, a stop token included. Models
-have random weights, whose samples part at once; those of "pool" are shipped ones, whose samples
-have much in common, which ours computes once. `generate` is called as its users do, a prompt per
-call; its variants with the rows per call that suited it best here. Not for accuracy. The estimators
-beside their loops are timed by `bench.estimates`.
+have random weights, whose samples diverge at once; those of "pool" are shipped models, whose
+samples share prefixes that our engine computes once. `generate` is called as users call it, one prompt
+per call; its variants use the number of rows per call that suited them best. Says nothing about
+accuracy. `benchmarks.estimates` times the estimators.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import numpy as np
 import torch
 import transformers as tf
 
+from benchmarks import estimates
 from scaling import compute
-from scaling.bench import estimates as bench_estimates
 from scaling.engine import Engine, Job
 from scaling.models import load_lm
 from scaling.records import Plan
@@ -412,12 +412,12 @@ def chosen(models: Sequence[str], works: Sequence[str]) -> list[Work]:
 
 
 def bench_loops(repeats: int, path: Path) -> str:
-    """Return the estimators' table, each number beside its limit, and write it as CSV."""
-    rows = bench_estimates.measure(repeats)
+    """Return the table of the estimators, each number with its limit, and write it as CSV."""
+    rows = estimates.measure(repeats)
     write(rows, path)
     lines = []
     for r in rows:
-        lines.append(f"{r['workload']}, {r['size']}; beside {r['loop']}")
+        lines.append(f"{r['workload']}, {r['size']}; against {r['loop']}")
         for what, met in (
             (f"{r['seconds']:.4f} s, at most {r['most']:g}", r["seconds"] <= r["most"]),
             (f"{r['ratio']:.0f} times faster, at least {r['floor']:g}", r["ratio"] >= r["floor"]),

@@ -1,4 +1,4 @@
-"""What importing samples of other tools costs in CPU time: `python -m scaling.bench.imports`.
+"""What importing samples of other tools costs in CPU time: `python -m benchmarks.imports`.
 
 A million samples of each of three formats, of ten thousand problems. Not here: what is done with
 them (`bench.estimates`).

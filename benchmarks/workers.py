@@ -1,4 +1,4 @@
-"""How much faster two Dask workers are than one: `python -m scaling.bench.workers`, extra `dask`.
+"""How much faster two Dask workers are than one: `python -m benchmarks.workers`, extra `dask`.
 
 Beside them, in turns, the same units on plain processes, one and two, whose samples nobody wants:
 two of those are as much faster than one as this machine lets anything be. What lies between is what

@@ -1,6 +1,6 @@
 """What logging costs, alone and of sampling: docs/scale.md rests on it. CPU time, one core.
 
-    python -m scaling.bench.store
+    python -m benchmarks.store
 
 Not here: the speed of sampling (`bench`).
 """
@@ -20,8 +20,8 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
+from benchmarks.engine import LADDER
 from scaling import methods
-from scaling.bench import LADDER
 from scaling.engine import Engine
 from scaling.models import load_lm
 from scaling.records import ModelCard, Plan, Problem, Sample
@@ -50,7 +50,7 @@ def cpu(call: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def beside_sampling(model: str, problems: int, repeats: int = 21) -> None:
+def share_of_sampling(model: str, problems: int, repeats: int = 21) -> None:
     """Print what a log adds to the CPU time of sampling: a run of what has been drawn already.
 
     All that `sample_run` does but draw is counted: opening, checks, bar, writing, sealing, loading.
@@ -77,7 +77,7 @@ def beside_sampling(model: str, problems: int, repeats: int = 21) -> None:
 def main() -> None:
     """Print what logging costs."""
     for model, count in DRAWN.items():
-        beside_sampling(model, count)
+        share_of_sampling(model, count)
     alone()
 
 
