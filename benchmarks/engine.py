@@ -2,9 +2,9 @@
 
 Speeds are useful tokens per second: tokens that end up in a sample, a stop token included. Models
 have random weights, whose samples diverge at once; those of "pool" are shipped models, whose
-samples share prefixes that our engine computes once. `generate` is called as users call it, one prompt
-per call; its variants use the number of rows per call that suited them best. Says nothing about
-accuracy. `benchmarks.estimates` times the estimators.
+samples share prefixes that our engine computes once. `generate` is called as users call it, one
+prompt per call; its variants use the number of rows per call that suited them best. Says nothing
+about accuracy. `benchmarks.estimates` times the estimators.
 """
 
 from __future__ import annotations
