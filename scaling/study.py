@@ -94,14 +94,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of a run, as it is sent to whoever samples it, who returns samples and warnings."""
+    """A part of a run, as it is sent to a worker, which returns its samples."""
 
     work: Work  #: with the problems of the unit only
     identity: str  #: of the model, as the run's log has it
     modules: tuple[str, ...] = ()  #: of the user's, to import first
 
-    def __call__(self) -> tuple[list[Sample], list[tuple[str, type[Warning]]]]:
-        """Return the unit's samples, and warnings to tell where somebody reads them.
+    def __call__(self) -> tuple[list[Sample], dict[str, Any], list[tuple[str, type[Warning]]]]:
+        """Return the unit's samples, the setting of the worker's engine, and its warnings.
 
         The model stays loaded for the next unit.
         """
@@ -119,7 +119,8 @@ class Unit:
                 )
             drawn = draw(lm, asked(work.task, lm), work.problems, work.plan, engine)
             samples = [sample for _, found in drawn for sample in found]
-        return samples, [(str(warning.message), warning.category) for warning in told]
+        warned = [(str(warning.message), warning.category) for warning in told]
+        return samples, setting_of(engine), warned
 
 
 def loaded(model: str, loading: tuple, options: tuple) -> tuple[Any, Any]:
@@ -221,12 +222,13 @@ def collect(
     rates: dict[int, list[float]] = defaultdict(list)
     for future in as_completed(waiting):
         index, name, size = waiting.pop(future)
-        samples, told = future.result()
+        samples, setting, told = future.result()
         del future  # while it is held, Dask draws it again if the worker that drew it dies
         for message, kind in told:
             if message not in heard:  # from every worker, of every unit
                 heard.add(message)
                 warnings.warn(message, kind, stacklevel=3)
+        note_engine(writers[index], setting)
         write_unit(writers[index], name, samples)
         rates[index] += rates_of(samples)
         tokens += sum(sample.completion_tokens for sample in samples)
@@ -295,6 +297,30 @@ def open_log(lm: Any, work: Work) -> Writer:
     return open_run(
         work.root, task=work.task.name, card=lm.card, plan=plan, problems=problems, extra=notes
     )
+
+
+def setting_of(engine: Any) -> dict[str, Any]:
+    """Return what an engine's samples may depend on; nothing where it does not say."""
+    return getattr(engine, "setting", {})
+
+
+def note_engine(writer: Writer, setting: dict[str, Any]) -> None:
+    """Log what computes, and each instruction set once per session.
+
+    Warns where other samples of the run were computed with another instruction set.
+    """
+    isa, mine = setting.get("isa"), writer.sessions[-1]["extra"].get("isas", [])
+    others = {x for session in writer.sessions for x in session["extra"].get("isas", [])} - {isa}
+    if isa in mine:
+        return
+    if isa and others:
+        warnings.warn(
+            f"{writer.path}: {len(writer.done)} units were computed with SCALING_ISA "
+            f"{', '.join(sorted(others))}, further ones with {isa}: last digits may differ, and in "
+            "reduced precision samples",
+            stacklevel=2,
+        )
+    writer.note(engine=setting, **({"isas": [*mine, isa]} if isa else {}))
 
 
 def close_log(
@@ -462,7 +488,7 @@ def _fill(
 
     if engine is None:
         engine = Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode, **dict(work.options))
-    writer.note(engine=getattr(engine, "setting", {}))
+    note_engine(writer, setting_of(engine))
     task, parts = work.task, units_left(writer, work)
     waiting = {unit: good_samples(writer, unit) for unit in parts}
     kept = {row.problem for rows in waiting.values() for row in rows}

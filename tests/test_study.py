@@ -20,14 +20,16 @@ import pytest
 from scaling import executors, study
 from scaling.cli import main
 from scaling.curves import COLUMNS, accuracy_table, curve, read_pool
+from scaling.engine.isa import VARIABLE, levels, library
 from scaling.estimates import pass_at_k
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.store import load_run
-from scaling.study import sample_run
+from scaling.study import Work, sample_run
 from scaling.tasks import get_task
 from tests.forks import FORKS, command, forked
 
+LEVELS = levels() if library() else ()  #: instruction sets that the engine can compute with
 PLAN = Plan(chains=8, max_new_tokens=12)
 REVISE = Plan(method="revision", chains=2, steps=3, max_new_tokens=12)
 DRAWN = ["problem", "chain", "step", "answer", "correct", "logprob", "completion_tokens", "text"]
@@ -127,6 +129,58 @@ def test_leaving_amid_a_unit_keeps_its_finished_problems_and_draws_the_others_al
     assert resumed.manifest["units"] == whole.manifest["units"]
     first, second = (load_run(run.path, text=True).frame[DRAWN] for run in (whole, resumed))
     pd.testing.assert_frame_equal(first, second)
+
+
+def stopped_after(problems: int, model: Path, root: Path) -> None:
+    """Sample 12 problems, one at a time, and stop after some of them."""
+
+    def leave(task):
+        if sum(task.seen.values()) > problems * PLAN.chains:
+            raise KeyboardInterrupt
+
+    asked = load_lm(model), Watched(leave), get_task("sums").problems(12), PLAN, root
+    with pytest.raises(KeyboardInterrupt):
+        sample_run(*asked, progress=False, max_rows=1)
+
+
+@pytest.mark.parametrize("level", [*LEVELS, "none"])
+def test_a_run_is_resumed_to_the_same_samples_at_each_instruction_set(
+    tiny_folder, tmp_path, monkeypatch, level
+):
+    monkeypatch.setenv(VARIABLE, level)
+    whole = draw_one(tiny_folder, tmp_path / "whole", 12)
+    stopped_after(6, tiny_folder, tmp_path / "broken")
+    resumed = draw_one(tiny_folder, tmp_path / "broken", 12)
+    assert [s["extra"]["isas"] for s in resumed.manifest["sessions"]] == [[level], [level]]
+    first, second = (load_run(run.path, text=True).frame[DRAWN] for run in (whole, resumed))
+    pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.skipif(not LEVELS, reason="no compiled engine")
+def test_a_run_that_is_resumed_with_another_instruction_set_says_so(
+    tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(VARIABLE, LEVELS[-1])
+    stopped_after(6, tiny_folder, tmp_path)
+    monkeypatch.setenv(VARIABLE, "none")
+    said = rf"1 units were computed with SCALING_ISA {LEVELS[-1]}, further ones with none"
+    with pytest.warns(UserWarning, match=said):
+        resumed = draw_one(tiny_folder, tmp_path, 12)
+    isas = [session["extra"]["isas"] for session in resumed.manifest["sessions"]]
+    assert isas == [[LEVELS[-1]], ["none"]]
+
+
+def test_a_run_of_several_workers_logs_what_each_of_them_computes_with(tiny_folder, tmp_path):
+    """Workers of a cluster may have different processors."""
+    task, lm = get_task("sums"), load_lm(tiny_folder, weights=False)
+    work = Work(str(tiny_folder), task, tuple(task.problems(2)), PLAN, tmp_path)
+    with study.open_log(lm, work) as writer:
+        for isa in ("avx2", "avx2"):
+            study.note_engine(writer, {"isa": isa})
+        with pytest.warns(UserWarning, match="computed with SCALING_ISA avx2, further ones with"):
+            study.note_engine(writer, {"isa": "amx"})
+        study.note_engine(writer, {"device": "cuda"})
+        assert writer.sessions[-1]["extra"]["isas"] == ["avx2", "amx"]
 
 
 def test_a_kill_amid_a_unit_finds_all_on_the_disk_but_the_last_seconds(

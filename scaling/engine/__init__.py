@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from scaling.engine.isa import library
 from scaling.engine.lean import LeanStore
-from scaling.engine.native import NativeStore, NativeWeights, library
+from scaling.engine.native import NativeStore, NativeWeights
 from scaling.engine.reference import ReferenceStore
 from scaling.engine.schedule import Extend, Job, Schedule
 from scaling.engine.weights import Unknown, Weights, is_placed, read_weights
@@ -103,8 +104,11 @@ class Engine:
         store = getattr(self.open_store, "func", ReferenceStore)
         kept = {"device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
         kept |= {"store": store.__name__, "threads": torch.get_num_threads()}
+        if self.device.type == "cpu":
+            kept |= {"isa": "none", "torch_isa": torch.backends.cpu.get_cpu_capability().lower()}
         if store is NativeStore:
-            kept["units"] = UNITS[self.open_store.args[0].units]  # type: ignore[attr-defined]
+            weights = self.open_store.args[0]  # type: ignore[attr-defined]
+            kept |= {"isa": weights.compiled.isa, "units": UNITS[weights.units]}
         return kept | {"max_rows": self.max_rows, "memory_cap": self.memory_cap}
 
     def checked_ids(self, ids: Iterable[int]) -> tuple[int, ...]:
@@ -189,9 +193,9 @@ class Engine:
                 from scaling.engine.graphs import GraphStore
 
                 return partial(GraphStore, weights, dtype=self.dtype)
-        elif library():
+        elif compiled := library():
             with suppress(Unknown):
-                return partial(NativeStore, NativeWeights(weights, narrow))
+                return partial(NativeStore, NativeWeights(weights, compiled, narrow))
         return None
 
     @torch.inference_mode()

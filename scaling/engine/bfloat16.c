@@ -1,10 +1,18 @@
 /* Products of bfloat16 numbers with fp32 sums, for native.c: on tiles (AMX) or vectors (AVX512-BF16).
 
 What is summed over lies in pairs: a matrix is [panel][in/2][COLS][2]. A row's sum has one order, the
-same for any number of rows. Where the machine has neither unit, `use_units` says 0 and none is called. */
+same for any number of rows. Where the level has neither unit, `units` says 0 and none is called. */
 
 typedef unsigned short half; /* bfloat16 */
-static int units = 0;        /* 2 tiles, 1 vectors, 0 none */
+
+#if defined(__AMX_BF16__)
+#define UNITS 2 /* tiles, in a process that the kernel lets use them */
+#elif defined(__AVX512BF16__)
+#define UNITS 1 /* vectors */
+#else
+#define UNITS 0
+#endif
+int units(void) { return UNITS; }
 
 #ifdef __AVX512BF16__
 #include <immintrin.h>
@@ -55,20 +63,17 @@ HERE void half_rows(int rows, const half *x, const half *w, const float *bias, f
 }
 
 #ifdef __AMX_BF16__
-#include <sys/syscall.h>
-#include <unistd.h>
-
 /* GCC's intrinsics do not say what memory tiles are loaded from: what was written must be there. */
 #define WRITTEN __asm__ volatile("" ::: "memory")
 
-/* Eight tiles of 16 rows of 64 bytes, for this thread; or none. */
+/* Eight tiles of 16 rows of 64 bytes, for this thread. */
 static void open_tiles(void) {
     struct { char palette, start, none[14]; unsigned short bytes[16]; char rows[16]; } c = {1};
     for (int i = 0; i < 8; i++) c.bytes[i] = 64, c.rows[i] = 16;
     WRITTEN;
-    if (units == 2) _tile_loadconfig(&c);
+    _tile_loadconfig(&c);
 }
-static void close_tiles(void) { if (units == 2) _tile_release(); }
+static void close_tiles(void) { _tile_release(); }
 
 /* Write a tile of results, of which `rows` are wanted. */
 #define PUT(tile, y, ys, rows) do { \
@@ -119,12 +124,13 @@ static void close_tiles(void) {}
 /* One panel of y[rows][padded(out)] = x[rows][in] times w + bias; in is a multiple of COLS. */
 static void half_panel(long rows, const half *x, const half *w, const float *bias, float *y, long ys, long in) {
 #ifdef __AMX_BF16__
-    if (units == 2) return tile_rows(rows, x, w, bias, y, ys, in);
-#endif
+    tile_rows(rows, x, w, bias, y, ys, in);
+#else
     long r = 0;
     for (; r + 12 <= rows; r += 12) half_rows(12, x + r * in, w, bias, y + r * ys, ys, in);
     for (; r + 4 <= rows; r += 4) half_rows(4, x + r * in, w, bias, y + r * ys, ys, in);
     for (; r < rows; r++) half_rows(1, x + r * in, w, bias, y + r * ys, ys, in);
+#endif
 }
 #else
 static void open_tiles(void) {}
@@ -134,15 +140,3 @@ static vec half_scores(const half *k, const half *q, long d) { return splat(0); 
 static void half_mix(vec *o, const half *v, const half *e, long d) {}
 static void half_panel(long rows, const half *x, const half *w, const float *b, float *y, long s, long in) {}
 #endif
-
-/* Use the best units there are, up to `most`; return which. */
-int use_units(int most) {
-    units = 0;
-#ifdef __AVX512BF16__
-    units = most > 0;
-#ifdef __AMX_BF16__
-    if (most > 1 && !syscall(SYS_arch_prctl, 0x1023, 18)) units = 2; /* the kernel may say no */
-#endif
-#endif
-    return units;
-}

@@ -1,28 +1,22 @@
 """The lean forward in C behind the store interface: on a CPU several times faster than torch.
 
-`native.c` is compiled on first use (about a second) with the machine's C compiler and kept in the
-user's cache folder; without a compiler `library` returns None and the engine uses `lean`.
+`isa` compiles `native.c`; without a compiler it has none, and the engine uses `lean`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from scaling.engine.draw import draw, is_unfiltered
+from scaling.engine.isa import Compiled
 from scaling.engine.lean import advance
 from scaling.engine.weights import Linear, Unknown, Weights
 from scaling.records import Plan
@@ -30,11 +24,7 @@ from scaling.records import Plan
 SPAN, TILE = 16, 64  #: as in native.c
 WIDE = 2 * SPAN  #: outputs are padded to a multiple of this
 LINE = 64  #: bytes of a cache line
-TILES = 2  #: the best units for bfloat16, as in bfloat16.c
 STEPS = 8  #: tokens per call; a row that stops within leaves its tile, and is refilled after
-SOURCE = Path(__file__).with_name("native.c")
-INCLUDED = SOURCE.with_name("bfloat16.c")
-FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC"]
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 LAYER = ("norm1", "norm1_bias", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias", "norm2",
          "norm2_bias", "up", "up_bias", "down", "down_bias")  # fmt: skip
@@ -59,64 +49,17 @@ class _Model(ctypes.Structure):
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
-    """Return the compiled library, or None where there is no working compiler."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or platform.system() == "Windows":
-        return None
-    cpu = Path("/proc/cpuinfo")  # -march=native: a shared home may serve different machines
-    flags = (
-        next((x for x in cpu.read_text().splitlines() if x.startswith(("flags", "Features"))), "")
-        if cpu.exists()
-        else platform.processor()
-    )
-    code = SOURCE.read_text() + INCLUDED.read_text()
-    key = hashlib.sha256("\0".join([code, compiler, *FLAGS, flags]).encode())
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inference-scaling-kit"
-    )
-    target = cache / f"native-{key.hexdigest()[:16]}.so"
-    try:
-        if not target.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as folder:
-                built = Path(folder) / "native.so"
-                command = [compiler, *FLAGS, "-o", str(built), str(SOURCE), "-lm"]
-                subprocess.run(command, check=True, capture_output=True)
-                built.replace(target)
-        loaded = ctypes.CDLL(str(target))
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    loaded.scratch_floats.restype = loaded.lanes.restype = ctypes.c_long
-    loaded.use_units(TILES)
-    return loaded
-
-
-def bfloat16_units() -> int:
-    """Return what this processor multiplies bfloat16 on: 2 tiles, 1 vectors, 0 nothing."""
-    code = library()
-    return 0 if code is None else code.use_units(TILES)
-
-
-def lanes() -> int:
-    """Return how many floats the library's vectors hold."""
-    code = library()
-    assert code is not None, "lanes without a library"
-    return code.lanes()
-
-
-@functools.cache
 def workers() -> ThreadPoolExecutor:
     """Return the threads that help the calling one; C runs without the interpreter's lock."""
     return ThreadPoolExecutor(os.cpu_count())
 
 
-def _panels(weight: torch.Tensor, narrow: bool) -> torch.Tensor:
+def _panels(weight: torch.Tensor, lanes: int, narrow: bool) -> torch.Tensor:
     """Return a matrix (out, in) as panels (n, in, columns) of two vectors, padded with zeros.
 
     Narrow: bfloat16, its inputs padded too, and in pairs (n, in/2, columns, 2).
     """
-    (out, inside), columns = weight.shape, 2 * lanes()
+    (out, inside), columns = weight.shape, 2 * lanes
     step = 2 if narrow else 1
     padded = torch.nn.functional.pad(weight, (0, -inside % WIDE if narrow else 0, 0, -out % WIDE))
     padded = padded.to(torch.bfloat16 if narrow else torch.float32)
@@ -146,10 +89,11 @@ def _zeros(count: int) -> np.ndarray:
 class NativeWeights:
     """Weights packed for native.c. Raises `Unknown` for sizes that do not fill its vectors."""
 
-    def __init__(self, weights: Weights, narrow: bool = False) -> None:
-        """`narrow`: compute in bfloat16 where this machine has units for it."""
+    def __init__(self, weights: Weights, compiled: Compiled, narrow: bool = False) -> None:
+        """`narrow`: compute in bfloat16 where the compiled engine has units for it."""
         shape = weights.shape
-        self.units = bfloat16_units() if narrow else 0
+        self.compiled = compiled
+        self.units = compiled.units if narrow else 0
         self.narrow = self.units > 0
         if shape.hidden % SPAN or shape.head_dim % SPAN:
             raise Unknown(f"hidden or head_dim is no multiple of {SPAN}")
@@ -164,7 +108,7 @@ class NativeWeights:
             **self._pointers(TABLES, [
                 _vector(weights.embedding), _vector(weights.positions), _vector(weights.cos),
                 _vector(weights.sin), _vector(weights.norm.weight), _vector(weights.norm.bias),
-                _panels(weights.head, self.narrow),
+                _panels(weights.head, compiled.lanes, self.narrow),
             ]),
         )  # fmt: skip
 
@@ -184,7 +128,8 @@ class NativeWeights:
             elif part.weight.dim() == 1:
                 tensors += [_vector(part.weight), _vector(part.bias)]
             else:
-                tensors += [_panels(part.weight, self.narrow), _padded(part.bias)]
+                panels = _panels(part.weight, self.compiled.lanes, self.narrow)
+                tensors += [panels, _padded(part.bias)]
         return _Layer(**self._pointers(LAYER, tensors))
 
 
@@ -202,12 +147,10 @@ class NativeStore:
     def __init__(self, weights: NativeWeights, slots: int, capacity: int) -> None:
         shape = weights.source.shape
         self.vocab, self.stride = shape.vocab, -(-shape.vocab // WIDE) * WIDE
-        self.lanes = lanes()  #: positions of a block of keys and values
+        self.lanes = weights.compiled.lanes  #: positions of a block of keys and values
         self.weights = weights  # keeps what the pointers of self.model point to
         self.model = _Model.from_buffer_copy(weights.model)
-        code = library()
-        assert code is not None, "a native store without its library"
-        self.code = code
+        self.code = weights.compiled.code
         self.kv = _zeros(self._bytes(slots, capacity))
         self.reopened(slots, capacity)
 
@@ -313,7 +256,12 @@ class NativeStore:
             self._copy(source, row, length)
 
     def follow(self, row: int, leader: int) -> None:
-        """Let a row go on with the context of another, which computes for both."""
+        """Let a row go on with the context of another, which computes for both.
+
+        The leader must hold its own keys and values (`detach`): what it has only borrowed is not
+        in its slot, where the row would read it.
+        """
+        assert self.lead[leader] == leader, f"row {leader} is followed, but leads nobody"
         self.lead[row] = leader
 
     def detach(self, row: int, length: int) -> None:

@@ -203,7 +203,8 @@ def selectors(pool: Pool) -> tuple[str, ...]:
         return pool.selectors
     if "oracle" not in own:
         return own
-    return ("oracle", *(name for name in own if name != "oracle"))
+    rest = () if pool.run.plan.stop_after_correct else own
+    return ("oracle", *(name for name in rest if name != "oracle"))
 
 
 def results(parts: Sequence[Part]) -> Rows:

@@ -149,6 +149,11 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
                 (self.path / FOLDER / f"{old}.{kind}.parquet").unlink()
         self.done = self.done - {instead_of} | {unit}
 
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return what the manifest says of each start of this run, the present one last."""
+        return list(self._manifest["sessions"])
+
     def note(self, **facts: Any) -> None:
         """Add JSON-ready facts to what the manifest tells of this session."""
         self._check_open()
