@@ -208,7 +208,7 @@ def sample_all(
 
 def anywhere(model: str) -> str:
     """Return what names a model in whatever folder a worker runs."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
+    return str(Path(model).resolve()) if Path(model).exists() else model
 
 
 def collect(

@@ -126,7 +126,7 @@ def model_of(run: LoadedRun, root: Path) -> Path:
             if read_card(folder / CARD).identity == run.card.identity:
                 return folder
     where, chat = told_model(run)
-    if where and Path(where).is_dir():
+    if where and Path(where).exists():
         card = load_lm(where, weights=False, **chat).card
         if card.identity == run.card.identity:
             return Path(where)

@@ -106,7 +106,7 @@ def run_sample(options: argparse.Namespace) -> None:
         how, talks = {"engine": engine}, options.api == "chat"
     else:
         elsewhere = options.dry_run or options.executor
-        lm = load_lm(options.model, weights=not elsewhere, **loading)
+        lm = load_lm(options.model, weights=not elsewhere, identify=not options.dry_run, **loading)
         talks = lm.chat is not None
     suggested = {} if talks else {"stop": usual_stop(lm, task)}
     plan = plan_of(options, suggested | (lm.defaults if options.model_defaults else {}))

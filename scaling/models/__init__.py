@@ -1,7 +1,7 @@
 """A language model is weights, a tokenizer and a card. Tiny ones are Hugging Face configs too.
 
-`load_lm` takes a folder or a hub name with a revision (`hub`); a server is no model in memory, and
-is opened by whoever samples (`serving.connect`).
+`load_lm` takes a folder, a GGUF file (`gguf_file`) or a hub name with a revision (`hub`); a server
+is no model in memory, and is opened by whoever samples (`serving.connect`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.compute import Shape, parameters, train_flops
-from scaling.models import known
+from scaling.models import gguf_file, known
 from scaling.models.hub import Files, is_endpoint, locate
 from scaling.records import ModelCard, turns_of, with_system
 
@@ -212,10 +212,12 @@ def load_lm(
     system: str = "",
     thinking: bool | None = None,
     train_tokens: float | None = None,
+    identify: bool = True,
 ) -> LM:
-    """Return the LM of a folder or of a hub name, "org/name@revision".
+    """Return the LM of a folder, of a GGUF file or of a hub name, "org/name@revision".
 
-    weights=False leaves them out (who only plans or collects needs the rest); dtype, device_map
+    weights=False leaves them out (who only plans or collects needs the rest), identify=False also
+    leaves out the hash of the weights, which reads all their bytes; dtype, device_map
     ("auto": over all GPUs) and quantize ("8bit", "4bit") are what `transformers` makes of them;
     remote_code lets this one model run Python files of its own. chat: wrap prompts by the chat
     template (None: where there is one); system, thinking: see `Chat`. train_tokens: trained on,
@@ -224,27 +226,37 @@ def load_lm(
     if is_endpoint(where):
         raise ValueError(f"{where} is a server: it holds the weights, and is sampled from there")
     files = locate(where, weights, remote_code)
-    if not any(list(files.folder.glob(pattern)) for pattern in TOKENIZERS):
+    header = gguf_file.read_header(files.gguf) if files.gguf else None
+    if header:
+        files = files._replace(name=header.title, also=header.names)
+        if quantize:
+            raise ValueError(f"{files.name} is quantised already; leave out --quantize")
+    elif not any(list(files.folder.glob(pattern)) for pattern in TOKENIZERS):
         raise ValueError(f"{files.title} holds no tokenizer.json; save its tokenizer there too")
     quiet()
     chosen = {"local_files_only": True, "trust_remote_code": remote_code}
+    placed = {"dtype": dtype, "device_map": device_map}
     with readable(files):
         from transformers import AutoConfig, AutoTokenizer
 
-        config = AutoConfig.from_pretrained(files.folder, **chosen)
-        tokenizer = AutoTokenizer.from_pretrained(files.folder, **chosen)
-        placed = {"dtype": dtype, "device_map": device_map, **_quantization(quantize)}
-        model = _weights(files, **chosen, **placed) if weights else None
+        if header:
+            config, tokenizer = gguf_file.configuration(header), gguf_file.tokenizer_of(header)
+            model = gguf_file.model_of(header, **placed) if weights else None
+        else:
+            config = AutoConfig.from_pretrained(files.folder, **chosen)
+            tokenizer = AutoTokenizer.from_pretrained(files.folder, **chosen)
+            placed |= chosen | _quantization(quantize)
+            model = _weights(files, **placed) if weights else None
     talk = _chat(tokenizer, files.title, chat, system, thinking)
-    card = _read_card(files, config, train_tokens)
+    card = _read_card(files, config, train_tokens, identify)
     if quantize:
         card = replace(card, identity=f"{card.identity}+{quantize}")
     if talk:
         told = json.dumps([tokenizer.chat_template, asdict(talk)], sort_keys=True).encode()
         card = replace(card, identity=f"{card.identity}+chat:{_hash(told)}")
-    return LM(
-        model, tokenizer, card, talk, _defaults(files.folder), files.exact, _skills(files.folder)
-    )
+    defaults = header.defaults if header else _defaults(files.folder)
+    skills = () if header else _skills(files.folder)
+    return LM(model, tokenizer, card, talk, defaults, files.exact, skills)
 
 
 @contextmanager
@@ -333,25 +345,28 @@ def read_card(path: Path) -> ModelCard:
         raise ValueError(f"{path} is no model card: {error}; give a card.json") from error
 
 
-def _read_card(files: Files, config: Any, train_tokens: float | None) -> ModelCard:
-    """Return the card beside the weights; where there is none, what files and table tell."""
-    if (files.folder / CARD).exists():
+def _read_card(
+    files: Files, config: Any, train_tokens: float | None, identify: bool = True
+) -> ModelCard:
+    """Return the card in the folder; where there is none, what files and table say."""
+    if not files.gguf and (files.folder / CARD).exists():
         return read_card(files.folder / CARD)
     shape = Shape.from_config(config)
-    row = known.look_up(files.name)
-    if row and row.n_params != sum(parameters(shape).values()):
-        row = None  # named like it, but another model
+    rows = [row for name in (files.name, *files.also) if name and (row := known.look_up(name))]
+    size = sum(parameters(shape).values())
+    row = next((row for row in rows if row.n_params == size), None)  # another: named like it only
     tokens = train_tokens or (row.tokens_at(files.revision) if row else math.nan)
     context = row.train_context if row else 1  # unknown: attention is left out of the cost
     flops = float(train_flops(shape, tokens, (context + 1) / 2))
-    identity = files.commit or _files_hash(files.folder)
+    stored = [files.gguf] if files.gguf else sorted(files.folder.glob("*.safetensors"))
+    identity = files.commit or (_files_hash(stored) if identify else "")
     return _card(shape, files.title, flops, 0 if math.isnan(tokens) else int(tokens), identity)
 
 
-def _files_hash(folder: Path) -> str:
-    """Return a hash of a folder's weights, read as bytes."""
+def _files_hash(paths: list[Path]) -> str:
+    """Return a hash of files of weights, read as bytes."""
     digests = []
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in paths:
         with path.open("rb") as file:
             digests.append(file_digest(file, "blake2b").hexdigest())
     return _hash("".join(digests).encode())

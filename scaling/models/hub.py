@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 WANTED = ["*.json", "*.txt", "*.model", "*.jinja"]
-WEIGHTS, CODE = ["*.safetensors"], ["*.py"]
+WEIGHTS, CODE, GGUF = ["*.safetensors"], ["*.py"], ".gguf"
 UNWANTED = ["*/*", "consolidated*"]  #: subfolders and second copies in other layouts
 HUB_NAME = re.compile(r"([\w.-]+/)?[\w-][\w.-]*(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -27,6 +27,8 @@ class Files(NamedTuple):
     name: str  #: "org/name", or the folder's own
     revision: str  #: as asked: a branch, tag or commit; "" for a folder
     commit: str  #: resolved; "" for a folder
+    gguf: Path | None = None  #: the one file that holds it all
+    also: tuple[str, ...] = ()  #: other names by which `known` may have the model
 
     @property
     def title(self) -> str:
@@ -36,7 +38,7 @@ class Files(NamedTuple):
     @property
     def exact(self) -> str:
         """Return what finds the same bytes again, on any machine that has or can fetch them."""
-        return f"{self.name}@{self.commit}" if self.commit else str(self.folder)
+        return f"{self.name}@{self.commit}" if self.commit else str(self.gguf or self.folder)
 
 
 def is_endpoint(where: str | Path) -> bool:
@@ -53,8 +55,12 @@ def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files
     know, a gated or pickled model, no network: one line each, with what to do.
     """
     folder = Path(where)
+    if gguf := only_gguf(folder):
+        return Files(gguf.parent, gguf.stem, "", "", gguf)
     if folder.is_dir():
         files = Files(folder, folder.name, "", "")
+    elif folder.suffix.lower() == GGUF:
+        raise ValueError(f"no file {folder}; give a GGUF file that is there, or a model's folder")
     elif HUB_NAME.fullmatch(str(where)):
         name, _, revision = str(where).partition("@")
         folder = _fetch(name, revision, WANTED + WEIGHTS * weights + CODE * code)
@@ -72,6 +78,22 @@ def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files
     raise ValueError(f"{where} holds no model: {reason}")
 
 
+def only_gguf(path: Path) -> Path | None:
+    """Return the file that a path is, or the GGUF file in a folder without other weights, or None.
+
+    Errors: ValueError for a folder of several, which names them.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir() or list(path.glob(WEIGHTS[0])):
+        return None
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() == GGUF)
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found[:5]) + ", ..." * (len(found) > 5)
+        raise ValueError(f"{path} holds {len(found)} GGUF files; give one of them: {names}")
+    return found[0] if found else None
+
+
 def check_listed(files: Files) -> None:
     """Raise ValueError where the hub lists a model's files, and none of them is safetensors.
 
@@ -87,6 +109,11 @@ def check_listed(files: Files) -> None:
     if any(fnmatch(name, WEIGHTS[0]) for name in listed):
         return
     pickles = [name for name in listed if any(fnmatch(name, kind) for kind in PICKLES)]
+    if ggufs := [name for name in listed if name.lower().endswith(GGUF)]:
+        raise ValueError(
+            f"{files.title} has GGUF files on the hub; download one, such as {ggufs[0]}, and give "
+            "its path"
+        )
     has = f"only pickled weights ({pickles[0]}), which can run code" if pickles else "no weights"
     raise ValueError(f"{files.title} has {has} on the hub; {ADVICE}")
 

@@ -1,0 +1,375 @@
+"""Read a GGUF file, the format of llama.cpp, as a model: metadata, tokenizer, dequantised weights.
+
+`read_header` reads metadata and the table of tensors alone, and refuses a file that would be
+sampled wrongly: one that is cut short, a part of several, or with settings that are not applied
+here. Weights become float32 (or `dtype`), since the engine computes with plain matrices.
+
+The format: github.com/ggml-org/ggml, docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import re
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scaling.compute import Shape, total_parameters
+
+MAGIC, VERSIONS, ALIGNMENT = b"GGUF", (2, 3), 32
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
+NUMBERS |= {12: "d"}
+STRING, ARRAY = 8, 9
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+SERVE = "sample it from llama.cpp's server instead (docs/serving.md)"
+#: field of a `transformers` configuration -> key of the metadata, after the architecture
+FIELDS = {
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "intermediate_size": "feed_forward_length",
+    "max_position_embeddings": "context_length",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+}
+#: further keys that are applied, or that change no result
+OTHER_KEYS = ("rope.freq_base", "rope.dimension_count", "vocab_size", "tensor_data_layout",
+              "attention.key_length", "attention.value_length", "attention.causal",
+              "attention.layer_norm_epsilon", "rope.scaling.original_context_length",
+              "rope.scaling.finetuned")  # fmt: skip
+INACTIVE = ("0", "0.0", "1.0", "False", "none", "")  #: of any other key: the setting is off
+#: tensor of the file -> module of `transformers`; those of the second row lie in a layer
+TENSORS = {"token_embd": "embed_tokens", "output_norm": "norm"}
+LAYER = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+LAYER |= {f"attn_{part}": f"self_attn.{part}_proj" for part in "qkv"}
+LAYER |= {f"attn_{part}_norm": f"self_attn.{part}_norm" for part in "qk"}
+LAYER |= {"attn_output": "self_attn.o_proj"}
+LAYER |= {f"ffn_{part}": f"mlp.{part}_proj" for part in ("gate", "up", "down")}
+ROPE_FACTORS = "rope_freqs.weight"  #: by which Llama 3.1 divides rotary frequencies
+#: vocabularies (`tokenizer.ggml.pre`) that split digits one by one, then as GPT-2 does
+DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "minerva-7b")
+PLAIN = ("gpt-2", "gpt2", "mpt", "olmo", "phi-2", "jais")  #: those that split as GPT-2 does
+#: those whose words are looked up before any merge, and which begin a text with a BOS token
+WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral")
+ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+QUANTISATION = re.compile(r"[-._](ud-)?(i?q\d\w*|tq\d\w*|mxfp\d\w*|b?f16|f32|fp16|fp32)$", re.I)
+
+
+class Tensor(NamedTuple):
+    """A tensor's place in the file."""
+
+    shape: tuple[int, ...]  #: as torch orders it
+    kind: Any  #: gguf.GGMLQuantizationType
+    start: int  #: first byte
+    size: int  #: bytes
+
+
+@dataclass(frozen=True)
+class Header:
+    """All that a GGUF file holds except the numbers of its tensors."""
+
+    path: Path
+    metadata: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @property
+    def architecture(self) -> str:
+        """Return the architecture, such as "llama"; "" where the file names none."""
+        return str(self.metadata.get("general.architecture", ""))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key of the architecture."""
+        return self.metadata.get(f"{self.architecture}.{key}", default)
+
+    @property
+    def quantisation(self) -> str:
+        """Return the type that most of the weights are stored in, such as "Q4_1"."""
+        sizes: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            sizes[tensor.kind.name] = sizes.get(tensor.kind.name, 0) + math.prod(tensor.shape)
+        return max(sizes, key=lambda name: sizes[name], default="")
+
+    @property
+    def title(self) -> str:
+        """Return the file's name without suffix; the quantisation is added where it lacks it."""
+        stem = self.path.name.removesuffix(self.path.suffix)
+        has = self.quantisation.lower() in stem.lower()
+        return stem if has else f"{stem}-{self.quantisation}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what the published model may be called: by file name, and by metadata."""
+        stem = QUANTISATION.sub("", self.path.name.removesuffix(self.path.suffix))
+        told = [str(self.metadata.get(f"general.{key}", "")) for key in ("basename", "size_label")]
+        return stem, stem.partition("_")[2], "-".join(told)
+
+    @property
+    def defaults(self) -> dict[str, float]:
+        """Return the sampling options that the model's makers suggest."""
+        told = {
+            name: self.metadata.get(f"general.sampling.{key}") for name, key in SAMPLING.items()
+        }
+        return {name: value for name, value in told.items() if value is not None}
+
+
+class _Reader:
+    """Reads values one after the other; EOFError where the file ends before."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes."""
+        if self.at + count > len(self.data):
+            raise EOFError
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def numbers(self, form: str, count: int = 1) -> tuple[Any, ...]:
+        """Return the next numbers, by a letter of `struct`."""
+        width = struct.calcsize(f"<{form}")
+        return struct.unpack(f"<{count}{form}", self.take(count * width))
+
+    def value(self, kind: int) -> Any:
+        """Return the next value of the metadata, by its type."""
+        if kind == STRING:
+            return self.take(*self.numbers("Q")).decode("utf-8", "replace")
+        if kind != ARRAY:
+            return self.numbers(NUMBERS[kind])[0]
+        (kind,), (count,) = self.numbers("I"), self.numbers("Q")
+        if kind in NUMBERS:
+            return list(self.numbers(NUMBERS[kind], count))
+        return [self.value(kind) for _ in range(count)]
+
+    def entry(self) -> tuple[str, Any]:
+        """Return the next key of the metadata, with its value."""
+        return self.value(STRING), self.value(*self.numbers("I"))
+
+    def tensor(self) -> tuple[str, Tensor]:
+        """Return the next row of the table of tensors; `start` counts from the first tensor."""
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        name = self.value(STRING)
+        sizes = self.numbers("Q", *self.numbers("I"))
+        (kind,), (start,) = self.numbers("I"), self.numbers("Q")
+        stored = GGMLQuantizationType(kind)
+        numbers, size = GGML_QUANT_SIZES[stored]
+        return name, Tensor(sizes[::-1], stored, start, math.prod(sizes) // numbers * size)
+
+
+def read_header(path: Path) -> Header:
+    """Return the metadata and the table of tensors of a GGUF file, once it passed all checks.
+
+    Errors: ValueError, one line, for a file that is no GGUF, cut short, not a whole language model,
+    of an architecture that is unknown here, or without a tokenizer; or where `gguf` is missing.
+    """
+    try:
+        import gguf  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"{path.name} needs the package gguf: pip install 'inference-scaling-kit[gguf]'"
+        ) from error
+    header = _parse(path)
+    _check_kind(header)
+    _check_settings(header)
+    return header
+
+
+def _parse(path: Path) -> Header:
+    with path.open("rb") as file:
+        if file.read(4) != MAGIC:
+            raise ValueError(
+                f"{path} is not a GGUF file: it does not begin with {MAGIC.decode()}; give a "
+                "model's folder, or download the file again"
+            )
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            reader, size = _Reader(data), len(data)
+            try:
+                reader.take(4)
+                (version,), counts = reader.numbers("I"), None
+                if version in VERSIONS:
+                    counts = reader.numbers("Q", 2)
+                    metadata = dict(reader.entry() for _ in range(counts[1]))
+                    tensors = dict(reader.tensor() for _ in range(counts[0]))
+            except EOFError:
+                raise ValueError(
+                    f"{path} is cut short: it ends within its metadata, after {size:,} bytes; "
+                    "download it again"
+                ) from None
+            except (KeyError, ValueError, MemoryError, OverflowError) as error:
+                raise ValueError(
+                    f"{path} is damaged or newer than the package gguf ({error}); download it "
+                    "again, or update gguf"
+                ) from error
+    if counts is None:
+        allowed = " and ".join(map(str, VERSIONS))
+        raise ValueError(f"{path} is of GGUF version {version}; {allowed} can be read")
+    step = metadata.get("general.alignment", ALIGNMENT)
+    begin = -(-reader.at // step) * step
+    tensors = {name: t._replace(start=begin + t.start) for name, t in tensors.items()}
+    needed = max((t.start + t.size for t in tensors.values()), default=begin)
+    if size < needed:
+        raise ValueError(
+            f"{path} is cut short: {size:,} of {needed:,} bytes are there; download it again"
+        )
+    return Header(path, metadata, tensors)
+
+
+def _check_kind(header: Header) -> None:
+    """Raise ValueError for what is no whole language model of an architecture known here."""
+    path, told = header.path, header.metadata
+    if told.get("split.count", 0) > 1:
+        raise ValueError(
+            f"{path} is one of {told['split.count']} parts; join them first: "
+            f"llama-gguf-split --merge {path.name} whole.gguf"
+        )
+    if (kind := told.get("general.type", "model")) != "model":
+        raise ValueError(f"{path} holds no model (its general.type is {kind!r}); give the model")
+    if header.architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"{path} is of architecture {header.architecture!r}; {', '.join(ARCHITECTURES)} can "
+            f"be read: {SERVE}"
+        )
+    if not told.get("tokenizer.ggml.model") or not told.get("tokenizer.ggml.tokens"):
+        raise ValueError(f"{path} holds no tokenizer; convert the model again, with its tokenizer")
+
+
+def _check_settings(header: Header) -> None:
+    """Raise ValueError for metadata that are missing, or that change results and are ignored."""
+    first = f"{header.architecture}."
+    lacking = [f"{first}{key}" for key in FIELDS.values() if header.get(key) is None]
+    if lacking:
+        raise ValueError(f"{header.path} lacks {', '.join(lacking)} in its metadata; convert again")
+    known = {first + key for key in (*FIELDS.values(), *OTHER_KEYS)}
+    head_dim, turned = _head_dim(header), header.get("rope.dimension_count")
+    for key, value in header.metadata.items():
+        lists = isinstance(value, list) and key in known  # a value per layer
+        other = key.startswith(first) and key not in known and str(value) not in INACTIVE
+        partly = key == f"{first}rope.dimension_count" and turned != head_dim
+        if lists or other or partly:
+            shown = str(value)[:60]
+            raise ValueError(f"{header.path} sets {key} to {shown}, not applied here: {SERVE}")
+    shape = Shape.from_config(configuration(header))
+    stored = {name: t.shape for name, t in header.tensors.items() if name != ROPE_FACTORS}
+    found = sum(map(math.prod, stored.values()))
+    if found != total_parameters(shape):
+        raise ValueError(
+            f"{header.path} holds {found:,} parameters, a {header.architecture} of its sizes has "
+            f"{total_parameters(shape):,}: it is damaged, or a variant that is unknown here"
+        )
+
+
+def _head_dim(header: Header) -> int:
+    told = header.get("attention.key_length") or header.get("rope.dimension_count")
+    return told or header.get("embedding_length") // header.get("attention.head_count")
+
+
+def configuration(header: Header) -> Any:
+    """Return the `transformers` configuration that the metadata describe."""
+    from transformers import AutoConfig
+
+    token = header.metadata.get
+    values = {name: header.get(key) for name, key in FIELDS.items()}
+    embedding = header.tensors.get("token_embd.weight")
+    bias = {"attention_bias": True} if "blk.0.attn_output.bias" in header.tensors else {}
+    return AutoConfig.for_model(
+        header.architecture,
+        **values | bias,
+        vocab_size=embedding.shape[0] if embedding else 0,
+        head_dim=_head_dim(header),
+        rope_parameters={"rope_type": "default", "rope_theta": header.get("rope.freq_base", 1e4)},
+        tie_word_embeddings="output.weight" not in header.tensors,
+        bos_token_id=token("tokenizer.ggml.bos_token_id"),
+        eos_token_id=end_ids(header) or None,
+        pad_token_id=token("tokenizer.ggml.padding_token_id"),
+    )
+
+
+def end_ids(header: Header) -> list[int]:
+    """Return the ids of tokens that end a text, a turn or a message."""
+    found = [header.metadata.get(f"tokenizer.ggml.{name}") for name in ENDS]
+    return list(dict.fromkeys(i for i in found if i is not None))
+
+
+def tokenizer_of(header: Header) -> Any:
+    """Return the tokenizer, with the template, as `transformers` reads them; splits put right.
+
+    It knows the splits of most vocabularies and takes GPT-2's for the others.
+    """
+    from tokenizers import pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    with tempfile.TemporaryDirectory() as empty:  # no file next to this one may be mixed in
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(
+            empty, gguf_file=str(header.path.resolve()), local_files_only=True
+        )
+    told, backend = header.metadata.get, tokenizer.backend_tokenizer
+    split = told("tokenizer.ggml.pre", "")
+    if split in DIGITS:
+        both = [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
+        backend.pre_tokenizer = pre_tokenizers.Sequence(both)
+    elif split in WHOLE_WORDS:
+        backend.model.ignore_merges = True
+    elif split not in PLAIN and isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
+        raise ValueError(f"{header.path} splits words in a way unknown here ({split!r}): {SERVE}")
+    usual = told("tokenizer.ggml.model") == "llama" or split in WHOLE_WORDS
+    bos = tokenizer.bos_token
+    if bos and told("tokenizer.ggml.add_bos_token", usual):
+        pair = (bos, tokenizer.bos_token_id)
+        backend.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[pair])
+    return tokenizer
+
+
+def model_of(header: Header, dtype: str | None = None, device_map: str | None = None) -> Any:
+    """Return the model; dtype: None is float32, in which dequantised weights are exact."""
+    import torch
+    import transformers
+
+    config, kind = configuration(header), getattr(torch, dtype or "float32")
+    weights = {_module(name): _tensor(header, name, kind) for name in header.tensors}
+    factors = weights.pop(ROPE_FACTORS, None)
+    family = getattr(transformers, f"{header.architecture.capitalize()}ForCausalLM")
+    model, report = family.from_pretrained(
+        None,
+        config=config,
+        state_dict=weights,
+        dtype=kind,
+        device_map=device_map,
+        output_loading_info=True,
+    )
+    if names := sorted({*report["missing_keys"], *report["unexpected_keys"]}):
+        raise ValueError(f"{names[0]} and {len(names) - 1} more tensors are missing or unknown")
+    if factors is not None:
+        model.model.rotary_emb.inv_freq /= factors.to(model.model.rotary_emb.inv_freq)
+    return model
+
+
+def _module(name: str) -> str:
+    """Return the name that `transformers` gives to a tensor of the file."""
+    found = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if found and found[2] in LAYER:
+        return f"model.layers.{found[1]}.{LAYER[found[2]]}.{found[3]}"
+    head, _, end = name.partition(".")
+    return f"model.{TENSORS[head]}.{end}" if head in TENSORS else name.replace("output", "lm_head")
+
+
+def _tensor(header: Header, name: str, dtype: Any) -> Any:
+    """Return a tensor of the file, dequantised."""
+    import numpy as np
+    import torch
+    from gguf.quants import dequantize
+
+    shape, kind, start, size = header.tensors[name]
+    stored = np.fromfile(header.path, np.uint8, size, offset=start)
+    values = dequantize(stored.reshape(*shape[:-1], -1), kind).reshape(shape)
+    if header.architecture == "llama" and re.search(r"\.attn_[qk]\.", name):
+        heads = header.get("attention.head_count" + "_kv" * (".attn_k." in name))
+        # stored with both halves of a head's rotary pairs next to each other
+        pairs = values.reshape(heads, -1, 2, *shape[1:])
+        values = np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(shape)
+    return torch.from_numpy(values).to(dtype)
