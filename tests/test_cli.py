@@ -252,18 +252,19 @@ def test_import_fits_the_law_that_python_fits_and_counts_votes(tmp_path, capsys)
     draw = np.random.default_rng(0)
     chance = draw.beta(0.6, 1.8, 40)
     rows = [
-        {"task_id": f"t{i}", "completion": "right" if passed else "wrong", "passed": bool(passed)}
+        {"problem": f"t{i}", "answer": "right" if passed else "wrong", "correct": bool(passed)}
         for i, p in enumerate(chance)
         for passed in draw.random(16 - i % 3) < p
     ]
     path = tmp_path / "s.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = ["import", str(path), "--format", "human-eval"]
+    command = ["import", str(path), "--format", "jsonl"]
     assert main([*command, "--law", "beta_binomial"]) == 0
     shown = capsys.readouterr().out
-    table, _ = read_samples(path, "human-eval")
+    table, _ = read_samples(path, "jsonl")
     assert str(fit("beta_binomial", *counts(table))) in shown
-    lines = [line.split() for line in shown.splitlines()[1:6]]
+    assert "k ends at 14: 13 problems have no more samples, others up to 16" in shown
+    lines = [line.split() for line in shown.splitlines()[2:7]]
     assert lines[0] == ["k", "pass@k", "low", "high", "majority", "low", "high"]
     assert lines[1][1:4] == lines[1][4:]  # one sample is its own vote
     by_hand = [  # the right answer has more than half of k = 8 drawn from n, or half a tie

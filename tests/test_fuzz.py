@@ -161,6 +161,8 @@ RECORDS = {
     },
     "monkeys": {"samples": ["a", "b"], "is_corrects": [True, False]},
     "csv": {"problem": "a", "n": 4, "c": 1},
+    "jsonl": {"problem": "a", "chain": 0, "answer": "2", "correct": True, "score": 0.5},
+    "evalplus": {"solution": "x", "base_status": "pass", "plus_status": "fail"},
 }  # fmt: skip
 
 
@@ -171,6 +173,9 @@ def written(format: str, records: list[Any], folder: Path) -> Path:
         with zipfile.ZipFile(path, "w") as archive:
             for i, record in enumerate(records):
                 archive.writestr(f"samples/{i}.json", json.dumps(record))
+    elif format == "evalplus":
+        path = folder / "eval_results.json"
+        path.write_text(json.dumps({"eval": {"a": records}}))
     elif format == "monkeys":
         path = folder / "0.yaml"
         path.write_text(json.dumps(records[0]), encoding="utf-8")

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "curves": {"records", "compute", "estimates", "intervals", "store"},
     "fits": {"estimates", "records", "intervals", "curves"},
     "planner": {"compute", "curves", "intervals", "records"},
-    "readers": {"provenance"},
+    "readers": {"provenance", "estimates", "records"},
     "figures": {"records", "provenance", "show", "store", "intervals", "curves", "fits"},
     "report": {"records", "provenance", "show", "store", "intervals", "tasks", "curves", "fits"}
     | {"figures"},

@@ -83,7 +83,7 @@ def test_malformed_lines_are_named_by_number_and_the_others_read(tmp_path):
     table, rejected = read_samples(write_lines(tmp_path / "r.jsonl", lines), "human-eval")
     assert [where for where, _ in rejected] == ["line 2", "line 4", "line 5", "line 6"]
     assert rejected[2][1] == "no field 'passed'"
-    assert rejected[3][1] == "1 of 1 samples have no verdict of their own"
+    assert rejected[3][1] == "1 of 1 samples: no verdict: there is no value"
     assert table.correct.tolist() == pytest.approx([1, np.nan, 1], nan_ok=True)
     assert [int(x[0]) for x in counts(table)] == [2, 2]
 
@@ -92,34 +92,41 @@ def test_lm_eval_keeps_every_repeat_each_with_its_verdict(tmp_path):
     lines = [lm_eval(0, ["2", "3", "2"], [1.0, 0.0, 1.0]), lm_eval(1, ["2", "2", "4"], [1, 1, 0])]
     table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", lines), "lm-eval")
     assert len(table) == 6
-    assert table.answer.tolist()[:3] == ["2", "3", "2"]
+    assert table.answer.isna().all()  # one of three was extracted: a vote of one would mislead
     n, c = counts(table)
     assert n.tolist() == [3, 3]
     assert c.tolist() == [2, 2]
     assert not rejected
+    each = lm_eval(0, ["it is 2", "it is 3"], [1, 0], filtered_resps=[["2", "3"]], filter="each")
+    table, _ = read_samples(write_lines(tmp_path / "s.jsonl", [each]), "lm-eval")
+    assert table.answer.tolist() == ["2", "3"]
 
 
 def test_lm_eval_gives_one_verdict_to_no_repeat_that_was_not_judged(tmp_path):
-    lines = [
-        lm_eval(0, ["2", "3"], 1.0),
-        lm_eval(1, ["2", "3", "2"], 1.0, filter="maj@3"),
-        lm_eval(2, ["5"], 0.0, filter="strict-match"),
-    ]
-    table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", lines), "lm-eval")
-    assert table[table.problem == "0"].correct.tolist() == pytest.approx([1, np.nan], nan_ok=True)
-    assert table[table.problem == "1"].correct.isna().all()
-    assert table[table.problem == "2"].correct.tolist() == [0]
-    assert rejected == [
-        ("line 1", "1 of 2 samples have no verdict of their own"),
-        ("line 2", "3 of 3 samples have no verdict of their own"),
-    ]
+    first = [lm_eval(0, ["2", "3"], 1.0), lm_eval(2, ["5", "5"], 0.0)]
+    table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", first), "lm-eval")
+    assert table.correct.tolist() == pytest.approx([1, np.nan, 0, np.nan], nan_ok=True)
+    why = "1 of 2 samples: no verdict: only the first of 2 repeats was judged"
+    assert rejected == [("line 1", why), ("line 2", why)]
+    votes = [lm_eval(i, ["3", "2", "2"], 1.0, filter="maj@3", filtered_resps=["2"]) for i in (0, 1)]
+    table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", votes), "lm-eval")
+    assert table.correct.isna().all()
+    assert "the filter 'maj@3' made one answer of 3 repeats" in rejected[0][1]
 
 
-def test_lm_eval_lines_of_a_second_filter_do_not_count_the_samples_twice(tmp_path):
+def test_lm_eval_filters_are_chosen_and_never_mixed(tmp_path):
     lines = [lm_eval(0, ["2"], 0.0, filter="strict"), lm_eval(0, ["2"], 1.0, filter="flexible")]
-    table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", lines), "lm-eval")
-    assert table.correct.tolist() == [0]
-    assert rejected == [("line 2", "1 of 1 samples came before: the first counts")]
+    path = write_lines(tmp_path / "s.jsonl", lines)
+    with pytest.raises(
+        ValueError, match=r"2 filters.*: strict, flexible; choose one with --filter"
+    ):
+        read_samples(path, "lm-eval")
+    for name, verdict in (("strict", 0), ("flexible", 1)):
+        table, rejected = read_samples(path, "lm-eval", filter=name)
+        assert table.correct.tolist() == [verdict]
+        assert not rejected
+    with pytest.raises(ValueError, match="unknown filter 'strit'; did you mean 'strict'"):
+        read_samples(path, "lm-eval", filter="strit")
 
 
 def test_lm_eval_logs_of_before_metrics_were_listed_are_read_or_named(tmp_path):
@@ -129,7 +136,9 @@ def test_lm_eval_logs_of_before_metrics_were_listed_are_read_or_named(tmp_path):
     del bare["exact_match"]
     table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", [old, bare]), "lm-eval")
     assert table.correct.tolist() == [1]
-    assert rejected == [("line 2", "no field 'metrics'")]
+    assert rejected == [("line 2", "it holds no metric")]
+    (tmp_path / "s.jsonl").write_text(json.dumps([old, old | {"doc_id": 1}], indent=2))
+    assert len(read_samples(tmp_path / "s.jsonl", "lm-eval")[0]) == 2  # version 0.4.0 indented
 
 
 def test_inspect_epochs_are_chains_and_tokens_are_read(tmp_path):
@@ -185,20 +194,13 @@ def test_a_file_of_lm_eval_gives_the_verdict_of_every_repeat_that_a_filter_kept(
     assert not rejected
 
 
-def test_a_file_of_lm_eval_with_two_filters_counts_no_vote_as_a_sample():
-    table, rejected = read_samples(DATA / "samples_sums_vote.jsonl", "lm-eval")
-    assert len(table) == 12
-    assert table.correct.isna().all()
-    assert [why for _, why in rejected if "came before" in why] == [
-        "4 of 4 samples came before: the first counts"
-    ] * 3
-
-
-def test_verdicts_are_not_guessed_where_equality_is_not_the_tools_rule(tmp_path):
+def test_where_equality_is_not_the_tools_rule_the_mean_gives_counts_without_answers(tmp_path):
     kept = lm_eval(0, ["2", "2.0", "3"], 2 / 3, filter="each", filtered_resps=[["2", "2.0", "3"]])
     table, rejected = read_samples(write_lines(tmp_path / "s.jsonl", [kept]), "lm-eval")
-    assert table.correct.isna().all()
-    assert rejected == [("line 1", "3 of 3 samples have no verdict of their own")]
+    assert [int(x[0]) for x in counts(table)] == [3, 2]
+    assert table.answer.isna().all()
+    assert table.attrs["no_votes"].startswith("for 1 problems the file says how many")
+    assert not rejected
 
 
 def test_a_zstandard_archive_of_inspect_gives_what_its_own_reader_does():
@@ -252,17 +254,18 @@ def test_counts_come_back_from_a_csv_and_impossible_ones_are_named(tmp_path):
     assert [x.tolist() for x in counts(table)] == [[4, 2], [1, 2]]
     assert [where for where, _ in rejected] == ["line 3", "line 4", "line 6", "line 7"]
     assert "b: c is 5, n is 4; needed is 0 <= c <= n" in rejected[0][1]
-    assert rejected[2][1] == "a came before, on line 2: the first counts"
+    assert rejected[2][1] == "a came before on line 2: the first counts"
     assert "p4: c is 0, n is 0; needed is 0 <= c <= n, n from 1" in rejected[3][1]
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is empty; needed is a CSV of problem, n, c; or of each sample problem, correct"),
-        ("problem,n\na,4\n", "begins with 'problem,n'; needed"),
-        ("problem;n;c\na;4;1\n", "begins with 'problem;n;c'; needed is a CSV .*, commas between"),
-        ('{"problem": "a", "n": 4}\n', 'begins with \'{"problem": "a"'),
+        ("", "is empty; needed is a CSV table"),
+        ("problem,n,c\n", "is empty; needed is a CSV table"),
+        ("problem,n\na,4\n", "or problem, n and c .*; the columns are 'problem', 'n': name others"),
+        ("problem;n;c\na;4;1\n", "the columns are 'problem;n;c' .are there commas"),
+        ('{"problem": "a", "n": 4}\n{}\n', 'the columns are \'{"problem": "a"\''),
     ],
 )
 def test_what_is_no_csv_of_samples_is_told_what_was_found(text, says, tmp_path):
@@ -283,17 +286,18 @@ def test_a_csv_of_a_row_per_sample_gives_answers_scores_and_verdicts(tmp_path):
     path.write_text(head + "\n".join(rows), encoding="utf-8")
     table, rejected = read_samples(path, "csv")
     assert table[["problem", "chain", "answer"]].to_numpy().tolist() == [
-        ["a", 0, "x"], ["a", 1, "y"], ["b", 0, "1,2"], ["b", 1, "z"], ["c", 0, "x"],
+        ["a", 0, "x"], ["a", 1, "y"], ["b", 0, "1,2"], ["b", 1, "z"], ["c", 0, "x"], ["c", 1, "x"],
     ]  # fmt: skip
-    told = {"correct": [1, 0, 1, np.nan, 0], "score": [-1.5, np.nan, -2, 0, np.nan]}
-    told["completion_tokens"] = [12, np.nan, 3, 3, np.nan]
+    told = {"correct": [1, 0, 1, np.nan, np.nan, 0]}
+    told["score"] = [-1.5, np.nan, -2, 0, -2, np.nan]
+    told["completion_tokens"] = [12, np.nan, 3, 3, 3, np.nan]
     for column, values in told.items():
         np.testing.assert_array_equal(table[column], values)
     assert rejected == [
         ("line 6", "it has more cells than columns: put what holds a comma in quotes"),
         ("line 7", "it names no problem"),
-        ("line 8", "could not convert string to float: 'right'"),
-        ("line 5", "1 of 1 samples have no verdict of their own"),
+        ("line 5", "1 of 1 samples: no verdict: there is no value"),
+        ("line 8", "1 of 1 samples: no verdict: the value is neither right nor wrong: 'right'"),
     ]
     path.write_text("problem,correct,score,logprob\na,1,0.25,-9\na,false,0.5,-9\n")
     table, rejected = read_samples(path, "csv")
@@ -309,7 +313,7 @@ def test_import_ranks_by_a_score_where_every_judged_sample_has_one(tmp_path, cap
     rows = [f"p{i},{c},{score[i, j]}" for i, row in enumerate(correct) for j, c in enumerate(row)]
     path.write_text("\n".join(["problem,correct,score", *rows]))
     assert main(["import", str(path), "--format", "csv"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
     assert lines[0] == ["k", "pass@k", "low", "high", "best-of-k", "low", "high"]
     best = best_of_k(correct, score, [1, 2, 4, 5]).mean(axis=0)
     assert [line[4] for line in lines[1:]] == [f"{value:.4f}" for value in best]
@@ -322,7 +326,7 @@ def test_import_ranks_by_a_score_where_every_judged_sample_has_one(tmp_path, cap
 
 def test_unknown_formats_and_files_are_refused(tmp_path):
     assert tuple(FORMATS) == IMPORTS
-    with pytest.raises(ValueError, match="allowed: human-eval, lm-eval"):
+    with pytest.raises(ValueError, match="allowed: human-eval, evalplus, lm-eval"):
         read_samples(tmp_path, "parquet")
     for name in FORMATS:
         with pytest.raises(ValueError, match="no file"):

@@ -22,7 +22,7 @@ MODELS, RUNS, FIGURES = Path("data/models/ladder"), Path("data/runs"), Path("fig
 STUDY, DERIVED, EXTERNAL = Path("data/study"), Path("data/derived"), Path("data/external")
 SCORERS, REVISERS = Path("data/models/scorers"), Path("data/models/revisers")
 THINKING = Path("data/models/thinking/0.1M")
-IMPORTS = ("human-eval", "lm-eval", "inspect", "monkeys", "csv")
+IMPORTS = ("human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv", "jsonl")
 DTYPES = ("float32", "bfloat16", "float16")
 STOP = (
     "strings that end a sample; default: of a base model the label before a benchmark's question "
@@ -100,6 +100,14 @@ def none_or_more(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative; 0 is none")
     return value
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Return a=b,c=d as a dictionary."""
+    found = dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
+    if len(found) != text.count(",") + 1 or not all(map(str.strip, (*found, *found.values()))):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form problem=id,correct=label")
+    return {name.strip(): value.strip() for name, value in found.items()}
 
 
 def _fields(text: str) -> dict[str, Any]:
@@ -295,6 +303,12 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     verb = new("import", "reading", "pass@k, votes and a law of samples that another tool drew")
     verb.add("file", type=Path, help="a file, or a folder of YAML files")
     verb.add("--format", required=True, choices=IMPORTS)
+    judge = "what judges, where the file holds several: a metric, a scorer, base or plus"
+    verb.add("--metric", "--scorer", dest="metric", metavar="NAME", help=judge)
+    verb.add("--filter", metavar="NAME", help="of lm-eval, where the file holds several")
+    verb.add("--model", metavar="NAME", help="of a table's model column")
+    theirs = "a table's own names: problem=id,correct=label (docs/formats.md lists ours)"
+    verb.add("--columns", type=pairs, metavar="OURS=THEIRS,...", help=theirs)
     law = "fitted to coverage, or to counts per problem: exp_power, beta_binomial, ..."
     verb.add("--law", help=law)
     verb = new("plan", "reading", "what telling two methods apart would cost")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,14 +19,16 @@ from scaling.fits import fit
 from scaling.fits.laws import LAWS, Law
 from scaling.intervals import mean_interval
 from scaling.planner import plan, read_pilot
-from scaling.readers import counts, read_samples
-from scaling.records import Curve, look_up
+from scaling.readers import MOST_LEFT_OUT, counts, read_samples
+from scaling.records import Curve, Fit, look_up
 from scaling.report import differences, write
 from scaling.report.check import stale
 from scaling.store import load_run
 from scaling.store.files import write_files
 
 EXACT = 800  #: samples of a problem up to which votes are counted exactly
+SHOWN = 20  #: places of a file that are named one by one
+REASONS = 5  #: reasons that are named with their number of samples
 
 
 def run_accuracy(options: argparse.Namespace) -> None:
@@ -66,10 +72,7 @@ def run_fit(options: argparse.Namespace) -> None:
         row = {"task": pool.run.task, "model": pool.run.card.name, "run": pool.run.path.name}
         row |= dict.fromkeys(("rmse", *law.params), "")
         try:
-            points = curve(pool, options.selector, options.unit, options.level)
-            if (points.y == 0).all():
-                raise ValueError("no sample was right")
-            found = fit(law, points)
+            found = checked_fit(law, curve(pool, options.selector, options.unit, options.level))
         except ValueError as error:
             rows.append(row | {"success": False, "message": lack(pool) or str(error)})
             continue
@@ -92,24 +95,45 @@ def law_of_one_axis(name: str) -> Law:
     return look_up({name: law for name, law in LAWS.items() if law.axes == 1}, name, "law")
 
 
+def checked_fit(law: Law, curve: Curve, counted: tuple[Any, Any] | None = None) -> Fit:
+    """Return a law fitted to a curve, or a law of a distribution to counts (n, c) per problem.
+
+    ValueError where no law can be determined: nothing was right, everything was, or the curve has
+    no more points than the law has parameters.
+    """
+    y = curve.y[np.isfinite(curve.y)]
+    if not y.any() or (y == 1).all():
+        what = "every sample was right" if y.any() else "no sample was right"
+        raise ValueError(f"{what}: there is nothing to fit {law.name} to")
+    if law.density is not None and counted is not None:
+        return fit(law, *counted)
+    if len(y) <= len(law.params):
+        raise ValueError(
+            f"{law.name} has {len(law.params)} parameters and the curve {len(y)} points: draw more "
+            "samples per problem, or fit a law with fewer parameters"
+        )
+    return fit(law, curve)
+
+
 def run_import(options: argparse.Namespace) -> None:
     """Print pass@k, votes and a law with intervals; name what could not be used on stderr."""
     law = law_of_one_axis(options.law) if options.law else None
-    table, rejected = read_samples(options.file, options.format)
-    for where, why in rejected[:20]:
+    chosen = {name: getattr(options, name) for name in ("metric", "filter", "model", "columns")}
+    table, rejected = read_samples(options.file, options.format, **chosen)
+    for where, why in rejected[:SHOWN]:
         print(f"{options.file}, {where}: {why}", file=sys.stderr)
+    if len(rejected) > SHOWN:
+        print(f"and {len(rejected) - SHOWN:,} more places", file=sys.stderr)
     n, c = counts(table)
-    judged = n > 0
-    n, c = n[judged], c[judged]
-    if not len(n):
-        raise ValueError(f"{options.file} holds no sample with a verdict")
-    print(f"{n.sum():,} samples of {len(n)} problems", end="; ")
-    print(f"{(~judged).sum()} problems without a verdict, {len(rejected)} places rejected")
-    k = np.unique(np.append(2 ** np.arange(int(np.log2(n.min())) + 1), n.min()))
+    refuse_incomplete(options.file, table.attrs, n)
+    n, c = n[n > 0], c[n > 0]
+    k = 2 ** np.arange(int(np.log2(n.min())) + 1)
+    k = np.union1d(k[k >= table.attrs["least_k"]], n.min())
+    for line in about(table, n, k):
+        print(line)
     found = mean_interval(pass_at_k(n[:, None], c[:, None], k))
-    coverage = Curve(k, found.value, found.low, found.high, found.replicates, n_problems=len(n))
     shown = {"k": k, "pass@k": found.value, "low": found.low, "high": found.high}
-    if (table["answer"].notna() & table["correct"].notna()).any():
+    if not table.attrs["no_votes"]:
         votes = mean_interval(votes_of(table, k))
         shown |= {"majority": votes.value, "low ": votes.low, "high ": votes.high}
     given = table[table["correct"].notna()]
@@ -118,8 +142,56 @@ def run_import(options: argparse.Namespace) -> None:
         best = mean_interval(best_of_k(correct, score, k))
         shown |= {"best-of-k": best.value, "low  ": best.low, "high  ": best.high}
     print(pd.DataFrame(shown).to_string(index=False, float_format="{:.4f}".format))
+    if table.attrs["no_votes"]:
+        print(f"no majority column: {table.attrs['no_votes']}")
     if law:
-        print(fit(law, n, c) if law.density else fit(law, coverage))
+        curve = Curve(k, found.value, found.low, found.high, found.replicates, n_problems=len(n))
+        print(checked_fit(law, curve, (n, c)))
+
+
+def refuse_incomplete(file: Path, facts: Mapping[Any, Any], n: np.ndarray) -> None:
+    """Raise ValueError where too many problems have no verdict, or lines cannot be read.
+
+    `n` is the number of judged samples of each problem.
+    """
+    lacking, unreadable = int((n == 0).sum()), facts["unreadable"]
+    for left, whole, what in (
+        (lacking, len(n), "problems have no verdict"),
+        (unreadable, facts["read"], "lines or entries cannot be read"),
+    ):
+        if left > MOST_LEFT_OUT * whole or not whole:
+            why = "; ".join(reasons(facts["left_out"])) or "the first are named above"
+            raise ValueError(
+                f"{file}: {left:,} of {whole:,} {what}, more than {MOST_LEFT_OUT:.0%}: no accuracy "
+                f"is printed ({why})"
+            )
+
+
+def reasons(left_out: Counter[str]) -> list[str]:
+    """Return the commonest reasons why samples were left out, each with their number."""
+    found = [f"{count:,} samples, {why}" for why, count in left_out.most_common(REASONS)]
+    others = left_out.total() - sum(count for _, count in left_out.most_common(REASONS))
+    return [*found, f"{others:,} samples, other reasons"] if others else found
+
+
+def about(table: pd.DataFrame, n: np.ndarray, k: np.ndarray) -> list[str]:
+    """Return lines that say what stands behind the numbers, what was left out, and why k ends."""
+    facts = table.attrs
+    parts = reasons(facts["left_out"])
+    if lacking := table["problem"].nunique() - len(n):
+        parts.append(f"{lacking:,} problems without a verdict")
+    if facts["unreadable"]:
+        parts.append(f"{facts['unreadable']:,} of {facts['read']:,} lines or entries")
+    left = f"; left out: {'; '.join(parts)}" if parts else ""
+    lines = [f"{n.sum():,} samples of {len(n):,} problems{left}", *facts["notes"]]
+    if k[-1] < n.max():
+        few, most = (n == k[-1]).sum(), n.max()
+        lines.append(
+            f"k ends at {k[-1]}: {few:,} problems have no more samples, others up to {most}"
+        )
+    if k[0] > 1:
+        lines.append(f"k begins at {k[0]}: the metric does not settle smaller k")
+    return lines
 
 
 def votes_of(table: pd.DataFrame, k: np.ndarray) -> np.ndarray:

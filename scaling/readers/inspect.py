@@ -1,0 +1,122 @@
+"""Logs of inspect_ai: .eval archives and .json, every scorer's value as its own reader takes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from scaling.readers.values import Note, no_verdict, number, verdict, whole
+
+ZSTANDARD = 93  # how a zip archive names it
+HEADERS = ("header.json", "_journal/start.json")  #: of a finished log, of one that is not
+LIMIT = 60  #: characters of an error message that are kept
+
+
+def samples(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the samples of a log; then the problems of its data set of which it has none."""
+    if path.suffix == ".json":
+        header = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(header.get("samples"), list):
+            raise ValueError("it holds no samples: only the log's header was saved")
+        seen = {str(s["id"]) for s in header["samples"] if isinstance(s, dict) and "id" in s}
+        yield from ((f"sample {i}", s) for i, s in enumerate(header["samples"], 1))
+    else:
+        header, seen = {"status": "not finished"}, set()
+        for where, text in _entries(path):
+            if where in HEADERS:
+                header |= json.loads(text)
+            else:
+                seen.add(where.removeprefix("samples/").rpartition("_epoch_")[0])
+                yield where, text
+    if (status := header.get("status", "success")) != "success":
+        yield "", Note(f"the log's status is {status!r}, not 'success': samples may be missing")
+    for problem in ((header.get("eval") or {}).get("dataset") or {}).get("sample_ids") or ():
+        if str(problem) not in seen:
+            lost = {"message": "it was never run, or not logged"}
+            yield f"problem {problem}", {"id": problem, "epoch": 1, "error": lost}
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield name and bytes of an archive's header and samples; of a name given twice the last."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no whole .eval archive; was it cut off?")
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        latest = {entry.filename: entry for entry in archive.infolist()}
+        for name, entry in latest.items():
+            if name in HEADERS or (name.startswith("samples/") and name.endswith(".json")):
+                zstandard = entry.compress_type == ZSTANDARD
+                yield name, _unzip(file, entry) if zstandard else archive.read(entry)
+
+
+def _unzip(file: BinaryIO, entry: zipfile.ZipInfo) -> bytes:
+    """Return an entry compressed with Zstandard, which zipfile reads from Python 3.14 on only."""
+    import pyarrow
+
+    file.seek(entry.header_offset + 26)  # the entry's own lengths of name and extra field
+    lengths = struct.unpack("<HH", file.read(4))
+    file.seek(sum(lengths), 1)
+    packed = pyarrow.BufferReader(file.read(entry.compress_size))
+    with pyarrow.CompressedInputStream(packed, "zstd") as stream:
+        return stream.read()
+
+
+def record(sample: Any) -> dict[str, Any]:
+    """Return what matters of a sample; a scorer with several values becomes SCORER.KEY of each."""
+    found = json.loads(sample) if isinstance(sample, (str, bytes)) else sample
+    metrics: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
+    for scorer, score in (found.get("scores") or {}).items():
+        value = score["value"]
+        parts = dict(enumerate(value)) if isinstance(value, list) else value
+        named = (
+            {f"{scorer}.{key}": part for key, part in parts.items()}
+            if isinstance(parts, dict)
+            else {scorer: value}
+        )
+        metrics |= named
+        answers |= dict.fromkeys(named, score.get("answer"))
+    return {
+        "problem": str(found["id"]),
+        "chain": whole(found["epoch"], "epoch", 1) - 1,
+        "metrics": metrics,
+        "answers": answers,
+        "why": _why(found),
+        "tokens": _tokens(found),
+    }
+
+
+def rows(record: dict[str, Any], metric: str) -> list[dict[str, Any]]:
+    """Return the one row of a sample, judged by a scorer."""
+    row = {name: record[name] for name in ("problem", "chain", "why")}
+    row["completion_tokens"] = record["tokens"]
+    if metric in record["metrics"] and not record["why"]:
+        value, answer = record["metrics"][metric], record["answers"][metric]
+        row |= {"correct": verdict(value), "score": number(value), "why": no_verdict(value)}
+        row["answer"] = answer if answer is None else str(answer)
+    return [row | {"why": row["why"] or "it was not scored"}]
+
+
+def _why(sample: Mapping[str, Any]) -> str:
+    """Return why a sample has no verdict whatever its scorers say, or ""."""
+    if sample.get("invalidation"):
+        return "it was invalidated"
+    if sample.get("error") and not sample.get("scores"):
+        message = " ".join(str(sample["error"].get("message")).split())
+        return f"it failed: {message[:LIMIT]}"
+    if sample.get("limit") and not sample.get("scores"):
+        return f"it was stopped at a limit: {sample['limit'].get('type')}"
+    return ""
+
+
+def _tokens(sample: Mapping[str, Any]) -> float:
+    """Return the new tokens of the model under test; NaN where a grader's cannot be told apart."""
+    usage = sample.get("model_usage") or {}
+    model = (sample.get("output") or {}).get("model")
+    own = [u for name, u in usage.items() if model and name.rpartition("/")[2] == model]
+    own = own if len(own) == 1 else list(usage.values())
+    return float(own[0]["output_tokens"]) if len(own) == 1 else math.nan
