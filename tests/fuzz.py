@@ -31,7 +31,7 @@ from typing import Any
 from unicodedata import decimal
 
 from scaling.benchmarks.grading import SCORERS
-from scaling.benchmarks.symbolic import judge, same_mathematics
+from scaling.benchmarks.symbolic import formula_key, judge
 from scaling.records import Problem
 from scaling.tasks import TASKS, get_task
 from scaling.tasks.traces import Searcher, write_trace
@@ -435,7 +435,7 @@ def main() -> None:
     jobs |= {f"benchmarks, {name}": partial(attack_scorer, name, options.inputs) for name in CASES}
     symbolic = partial(attack_scorer, "math", options.judged, cases=symbolic_case)
     jobs["benchmarks, math by math-verify"] = symbolic
-    same_mathematics("x", "x")  # the start of a process is no answer's time
+    formula_key("x")  # the start of a process is no answer's time
     words = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
     for name in options.only or jobs:
         row: dict[str, Any] = {}

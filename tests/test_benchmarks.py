@@ -22,7 +22,7 @@ from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
 from scaling.benchmarks.readers import READERS, records
 from scaling.benchmarks.symbolic import Judge
 from scaling.cli import main
-from scaling.records import turns_of
+from scaling.records import Verdict, turns_of
 from scaling.report.leaderboard import thinking_tokens
 from scaling.store import load_run
 from tests.test_families import CHAT, save
@@ -167,35 +167,39 @@ def test_symbolic_answers_are_compared_as_mathematics(expected, text, right):
     assert grade("math", expected, text) is right
 
 
-@pytest.mark.parametrize("answer", ["9^{9^{9}}", "\\sum_{n=1}^{10^9} 1/n"])
-def test_an_answer_that_takes_too_long_is_wrong_with_a_reason_and_the_next_one_waits_for_nothing(
-    answer,
-):
+@pytest.mark.parametrize("formula", ["9^{9^{9}}", "(10^{12})!"])
+def test_a_formula_that_takes_too_long_is_named_and_the_next_one_waits_for_nothing(formula):
     pytest.importorskip("math_verify")
     judge = Judge()
     try:
-        assert judge.same("x+1", "1+x")
+        same = judge.key("x+1")
         process = judge._process
-        with pytest.warns(UserWarning, match="counts as wrong: comparing it takes more than 0.9 s"):
-            assert not judge.same("1", answer)
-        assert judge.same("x+1", "1+x")
-        assert not judge.same("x+1", "x+2")
+        with pytest.warns(UserWarning, match="is not evaluated: .* takes more than 0.9 s of CPU"):
+            assert judge.key(formula) == ""
+        assert judge.key("1+x") == same != judge.key("x+2")
         assert (judge.killed, judge._process) == (1, process)
     finally:
         judge.close()
+
+
+def test_an_answer_that_takes_too_long_is_wrong_and_votes_for_its_own_text():
+    pytest.importorskip("math_verify")
+    with pytest.warns(UserWarning, match="is not evaluated"):
+        verdict = SCORERS["math"]("1", "\\boxed{8^{9^{9}} + 0}", {})
+    assert verdict == Verdict("8^{9^{9}}+0", False)
 
 
 def test_a_judge_that_does_not_answer_any_more_is_started_anew():
     pytest.importorskip("math_verify")
     judge = Judge()
     try:
-        assert judge.same("x+1", "1+x")
+        same = judge.key("x+1")
         os.kill(judge._process.pid, signal.SIGSTOP)
         judge.wait = 0.3
-        with pytest.warns(UserWarning, match="counts as wrong"):
-            assert not judge.same("x+1", "1+x")
+        with pytest.warns(UserWarning, match="is not evaluated"):
+            assert judge.key("1+x") == ""
         judge.wait = 60.0
-        assert judge.same("x+1", "1+x")
+        assert judge.key("1+x") == same
         assert judge.killed == 1
     finally:
         judge.close()

@@ -1,8 +1,8 @@
-"""Whether two pieces of mathematics are the same, by `math-verify` in a process that can be killed.
+"""The key of a formula, by math-verify's parser and sympy in a process that can be killed.
 
-Its own time limits are signals, which fail in threads and do not stop everything. Here the kernel
-ends the process that takes too long, or too much memory, and the answer counts as wrong. Run as a
-program, this file is what starts that process, again and again: lines of JSON in, lines out.
+The kernel ends the process that takes too long, or too much memory; the formula then stays what
+it was, text. Run as a program, this file is what starts that process, again and again: lines of
+JSON in, lines out. Nothing here evaluates a formula as Python code.
 """
 
 from __future__ import annotations
@@ -17,47 +17,40 @@ import sys
 import threading
 import warnings
 import weakref
+from fractions import Fraction
 from functools import cache
+from hashlib import blake2b
 from importlib.util import find_spec
+from typing import Any
+from zlib import crc32
 
 SECONDS = 0.9  #: of a processor, for one answer: no verdict hangs on how busy the machine is
 WAIT = 60.0  #: for one answer, by the clock
 START = 120.0  #: for the imports of the process
 MEMORY = 4 << 30  #: bytes of the process
 WARM = (  #: what a first answer would wait for: imports, and tables of the grammar as it meets them
-    (r"\frac{1}{2}x^3+x^2-1", r"(x-1)(x+1)"),
-    (r"2\sqrt{3}", r"\sqrt{12}"),
-    (r"\left(3,\frac{\pi}{2}\right)", r"(3, \pi/2)"),
-    (r"[1,2)\cup(3,\infty)", r"x\in[1,2)"),
-    (r"\{1,2\}", r"1, 2"),
-    (r"1\le x\le 2", r"x>1"),
-    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\3\end{pmatrix}"),
-    (r"\sin(x)+\log_2 8", r"\binom{5}{2}+|x|"),
-    (r"3+2i", r"e^{i\pi}"),
-)
-FAULTS = (  #: what symbolic mathematics raises at nonsense
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+    r"\frac{1}{2}x^3+x^2-1", r"(x-1)(x+1)", r"2\sqrt{3}", r"\sqrt[3]{12}", r"\frac{\pi}{2}",
+    r"\sin(x)+\log_2 8", r"\binom{5}{2}+|x|", r"3+2i", r"e^{i\pi}", r"\frac{11+9a}{20}",
+    r"5!", r"\cot x", r"-13x_1+3", r"2^{2019}", r"x^2+y^2-(1)",
+)  # fmt: skip
+LONGEST = 100  #: characters of a number in a key
+TINY = 1e-25  #: what two values of one formula may differ by, relative
 
 
-def same_mathematics(expected: str, answer: str) -> bool:
-    """Return whether an answer equals the expected one; False where that takes too long.
+def formula_key(latex: str, equation: bool = False) -> str:
+    """Return the key of a formula: a rational number as it is, else values to 25 digits.
+
+    equation: whether the formula is one side of an equation whose other side is 0. A formula that
+    cannot be read, or takes too long, is its own text.
 
     Errors: ValueError where math-verify is not installed.
     """
-    if find_spec("math_verify") is None:
+    if find_spec("latex2sympy2_extended") is None:
         raise ValueError(
-            f"{answer!r} against {expected!r} is more than numbers: marking it needs math-verify; "
+            f"{latex!r} is more than numbers: it is read by math-verify's parser; "
             "pip install 'inference-scaling-kit[tasks]'"
         )
-    return judge().same(expected, answer)
+    return judge().key(latex, equation) or "".join(latex.split())
 
 
 @cache
@@ -75,11 +68,11 @@ class Judge:
         self._process: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
 
-    def same(self, expected: str, answer: str) -> bool:
-        """Return whether both are the same; False, with a warning, where that takes too long."""
+    def key(self, latex: str, equation: bool = False) -> str:
+        """Return a formula's key; "", with a warning, where computing it takes too long."""
         with self._turn:
             process = self._process or self._start()
-            line = json.dumps([expected, answer]).encode() + b"\n"
+            line = json.dumps([latex, equation]).encode() + b"\n"
             try:
                 process.stdin.write(line)  # type: ignore[union-attr]
                 process.stdin.flush()  # type: ignore[union-attr]
@@ -88,14 +81,15 @@ class Judge:
                 reply = b""
             if not reply:
                 self.close()
-            if reply not in (b"0\n", b"1\n"):
+            if reply[:1] != b"=":
                 self.killed += 1
                 warnings.warn(
-                    f"an answer counts as wrong: comparing it takes more than {self.seconds:g} s "
-                    f"of a processor, or more than {MEMORY >> 30} GiB",
+                    f"a formula is not evaluated: {latex[:60]!r} takes more than {self.seconds:g} "
+                    f"s of CPU time, or more than {MEMORY >> 30} GiB",
                     stacklevel=2,
                 )
-            return reply == b"1\n"
+                return ""
+            return reply[1:-1].decode()
 
     def close(self) -> None:
         """End the process; the next question starts another."""
@@ -112,7 +106,7 @@ class Judge:
         if _line(process, START) != b"ready\n":
             self.close()
             raise ValueError(
-                "math-verify does not start; check with: python -c 'import math_verify'"
+                "the process that reads formulas does not start; check with: python -c 'import latex2sympy2_extended'"
             )
         return process
 
@@ -135,21 +129,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def serve(seconds: float) -> None:
-    """Answer questions until the input ends: 1 is the same, 0 is not, ! was killed."""
+    """Answer questions until the input ends: = and a key, or ! where the process was killed."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints is no answer
-    for pair in WARM:
-        compare(*pair)
+    for latex in WARM:
+        evaluate(latex)
     out.write(b"ready\n")
     worker = None
     for line in sys.stdin.buffer:
         worker = worker or fork(seconds)
         try:
             worker.sendall(line)
-            reply = worker.recv(1)
+            reply = worker.recv(2**16)
         except OSError:
             reply = b""
         if not reply:
@@ -169,22 +163,119 @@ def fork(seconds: float) -> socket.socket:
     try:
         for line in theirs.makefile("rb"):
             signal.setitimer(signal.ITIMER_PROF, seconds)  # then the kernel ends this process
-            same = compare(*json.loads(line))
+            found = evaluate(*json.loads(line))
             signal.setitimer(signal.ITIMER_PROF, 0)
-            theirs.sendall(b"1" if same else b"0")
+            theirs.sendall(b"=" + found.encode())
     finally:
         os._exit(0)
 
 
-def compare(expected: str, answer: str) -> bool:
-    """Return whether math-verify takes both for the same."""
-    from math_verify import parse, verify
-
+# ---------------------------------------------------------------- within the process
+def evaluate(latex: str, equation: bool = False) -> str:
+    """Return the key of a formula; "" for one that cannot be read."""
     try:
-        pair = (parse(f"${text}$", parsing_timeout=None) for text in (expected, answer))
-        return bool(verify(*pair, timeout_seconds=None))
-    except FAULTS:
-        return False
+        formula = parse(latex)
+        return equation_key(formula) if equation else value_key(formula)
+    except Exception:  # noqa: BLE001  what the parser raises at nonsense, sympy's own among them
+        return ""
+
+
+def parse(latex: str) -> Any:
+    """Return a formula as sympy reads it: decimals exact, i and e as the constants."""
+    import sympy
+    from latex2sympy2_extended import NormalizationConfig, latex2sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+
+    formula = latex2sympy(
+        latex,
+        normalization_config=NormalizationConfig(malformed_operators=True, boxed="none"),
+        conversion_config=ConversionConfig(lowercase_symbols=False),
+    )
+    if not isinstance(formula, sympy.Expr):
+        raise TypeError(f"{latex} is no formula but {type(formula).__name__}")
+    constants = {"i": sympy.I, "e": sympy.E}
+    exact = {number: sympy.Rational(str(number)) for number in formula.atoms(sympy.Float)}
+    exact |= {s: constants[s.name] for s in formula.free_symbols if s.name in constants}
+    return formula.xreplace(exact)
+
+
+def value_key(formula: Any) -> str:
+    """Return a rational number as it is, a letter as it is, else values at two fixed points."""
+    import sympy
+
+    if not formula.free_symbols and not formula.has(sympy.Sum, sympy.Product, sympy.Integral):
+        formula = formula.doit()
+    if formula.is_Rational or formula.is_Symbol:
+        return short(str(formula))
+    values = values_of(formula)
+    names = ",".join(sorted(symbol.name for symbol in formula.free_symbols))
+    if values[0] == values[1]:
+        return values[0]
+    return f"f({names}) = {values[0]}, {values[1]}"
+
+
+def equation_key(formula: Any) -> str:
+    """Return the key of formula = 0, whatever it was multiplied by; of a line in x and y, y's."""
+    import sympy
+
+    symbols = {symbol.name: symbol for symbol in formula.free_symbols}
+    if set(symbols) == {"x", "y"}:
+        slope = sympy.expand(sympy.diff(formula.doit(), symbols["y"]))
+        if slope.is_Rational and slope:
+            return value_key(symbols["y"] - formula / slope)
+    values = [point_value(formula, point) for point in range(4)]
+    names = ",".join(sorted(symbols))
+    return f"0 = f({names}), {', '.join(digits(v / values[0]) for v in values[1:])}"
+
+
+def values_of(formula: Any) -> list[str]:
+    """Return the digits of a formula at two points; negative ones only without roots or logs."""
+    import sympy
+
+    powers = (p for p in formula.atoms(sympy.Pow) if p.exp.is_integer is not True)
+    positive = formula.has(sympy.log) or any(p.base.free_symbols for p in powers)
+    return [digits(point_value(formula, point, positive)) for point in (0, 1)]
+
+
+def point_value(formula: Any, point: int, positive: bool = True) -> Any:
+    """Return a formula's value to 40 digits where each letter has a value of its own."""
+    import sympy
+
+    sign = -1 if point and not positive else 1
+    where = {
+        symbol: sign * sympy.Rational(crc32(f"{symbol.name} {point}".encode()) % 9973 + 2500, 5003)
+        for symbol in formula.free_symbols
+    }
+    return sympy.N(formula.xreplace(where), 40)
+
+
+def digits(value: Any) -> str:
+    """Return a number to 25 digits; a fraction of at most six digits as it is."""
+    import sympy
+
+    if not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo):
+        raise ValueError(f"{value} is no finite number")
+    parts = value.as_real_imag()
+    size = max(abs(part) for part in parts)
+    real, imaginary = ("0" if abs(part) <= size * TINY else _digits(part) for part in parts)
+    return real if imaginary == "0" else f"{real} + {imaginary} i"
+
+
+def _digits(number: Any) -> str:
+    if abs(number) < TINY and number._prec == 1:  # nothing but rounding
+        return "0"
+    fraction = Fraction(str(number)) if 1e-9 < abs(number) < 1e9 else Fraction()
+    near = fraction.limit_denominator(10**6)
+    if fraction and abs(near / fraction - 1) < TINY:
+        return str(near)
+    return short(str(number.n(25)))
+
+
+def short(text: str) -> str:
+    """Return a text, cut to its hash where it is long."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:20]}...{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 if __name__ == "__main__":

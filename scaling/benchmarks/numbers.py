@@ -1,0 +1,177 @@
+r"""Numbers as people and models write them, read exactly: signs, thousands, fractions, scales.
+
+`find_number` looks for the number that a statement gives; a number that is only a part of what is
+said (`x<5`, `5^2`, `5 or 7`, "less than 5") is none. `to_number` reads a text that is nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from scaling.benchmarks.extraction import HTML, SENTENCE, characters
+
+LONGEST = 60  #: characters of an integer, a decimal, a numerator
+SCALES = {
+    "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "bn": 9, "trillion": 12, "lakh": 5,
+    "crore": 7, "十": 1, "百": 2, "千": 3, "万": 4, "萬": 4, "億": 8, "亿": 8, "兆": 12, "백": 2,
+    "천": 3, "만": 4, "억": 8, "조": 12, "ร้อย": 2, "พัน": 3, "หมื่น": 4, "แสน": 5, "ล้าน": 6, "हज़ार": 3,
+    "हजार": 3, "लाख": 5, "करोड़": 7, "करोड": 7,
+}  # fmt: skip
+SCALE = "|".join(sorted(SCALES, key=len, reverse=True))
+RUN = r"(?:\d{1,3}(?:[ ]\d{3})+(?![\d/])(?:[.,]\d+)?|\d+(?:[.,'_]\d+)*|\.\d+)"
+POINT = re.compile(  #: 1234.5; 1,234.5; 1 234.5; 1'234.5; 1_234; 1,50,000
+    r"\d*\.?\d+|\d{1,3}(?:[,' _]\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d\d)+,\d{3}(?:\.\d+)?"
+)
+GROUPED = re.compile(
+    r"\d{1,3}(?:,\d{3})+\.\d+|\d{1,3}(?:,\d{3}){2,}"
+)  #: 1.234,5 with , and . swapped
+COMMA = re.compile(rf"{GROUPED.pattern}|0\.\d+|\d+\.\d\d?|\d{{1,3}}(?:[ ']\d{{3}})+\.\d+")  #: 1,5
+MONEY = r"(?:US|AU|CA|HK|NZ|R)?[$€£¥₹₩]|(?:USD|EUR|GBP|INR|Rs\.?)\s?"
+NUMBER = re.compile(
+    rf"""(?<![^\W\u0590-\U0010ffff])(?<!\.)(?<!\d[,'])   # no letter, digit or point before it
+    (?P<sign>[-+])?(?:{MONEY})?
+    (?:(?P<whole>\d+)\s+(?P<part>\d+/\d+)|(?P<run>{RUN})(?:/(?P<bottom>{RUN}))?)
+    (?:\s?(?:[*x]|\\times|\\cdot)\s?10\^\{{?(?P<power>[-+]?\d{{1,3}})\}}?|[eE](?P<e>[-+]?\d{{1,3}}))?
+    (?P<scale>(?:[\s-]?(?:{SCALE}|dozen)s?(?![a-z]))*)
+    (?![.,'_/]?\d)(?!\w*\d/\d)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+AFTER = re.compile(  #: a number that is only a part of what is said
+    r"""\s*(?:(?:[-+*/^_]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d  # 2 + 3, 5 2, 2 \times 3
+    | [a-z](?![a-z]) | \s*\\(?!circ|q?quad)[a-z] | \s*(?:[_^](?!\{?\\circ)|\+)  # 5x, 5\pi, 5^n, 5+x
+    | \s*[-*/]\s*(?:[b-hj-z](?![a-z])|[(\\]) | [:%]\s?\d  # 5-x, 5/(x), 5:2
+    | \s*(?:[≤≥≠]|!=|[<>]=?\s*(?:[-.\d\\]|[a-z](?![a-z>])))  # 5<x
+    | (?:\s*\$?\s*(?:or|and|to)|,)\s+(?:(?:and|or)\s+)?[-+$]*\d  # 5 or 7; 5, 7
+    | [-\s]*(?:hundred|thousand|[mbtr]+illion|dozen|tenth|third|(?:fif|six|seven|eigh|nin)th)
+    | \s?(?:mn|mln|mio|tn)(?![a-z])
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+BEFORE = re.compile(  #: the same, seen from the other side: √5, x<5, x!=5, 7-5, \sqrt{5}, not 5
+    r"(?:[\^√<>≤≥≠_±]|[<>!=]=|[\w)}\]][^\S\n]*[-+*/]"
+    r"|\\(?!approx|q?quad|displaystyle|implies|[a-z]*arrow)[a-z]+[^\S\n]*[{[]?"
+    r"|\bnot|\b(?:less|fewer|more|greater|larger|smaller|higher|lower|bigger)\s+than|\bexceeds?"
+    r"|\bbetween\s+\S{1,20}\s+and|\d\s+(?:or|to)|\b(?:plus|minus|negative|times)|\}\s*\{)[\s${(]*$",
+    re.IGNORECASE,
+)
+BOUND = re.compile(r"\bat\s+(?:least|most)\s+\S{0,3}$|\bup\s+to\s+\S{0,3}$", re.IGNORECASE)
+ARITHMETIC = re.compile(r"(?:[\d)}\]]|(?<![a-zA-Z])[b-zB-Z])\s+$")  #: before a sign: 10 -7
+WORDED = re.compile(  #: a number in words is not read, nor another one of the text in its place
+    r"\W*(?:minus |negative )?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven"
+    r"|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
+    re.IGNORECASE,
+)
+EQUALS = re.compile(r"(?<![<>!=:])=(?!=)")
+CALCULATED = re.compile(r"<<[^<>\n]*>>")  #: of GSM8K: 2 + 3 = <<2+3=5>>5
+TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|textit|mbox|bf|rm)\s?\{([^{}]*)\}")
+SIZES = re.compile(r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![a-zA-Z])")
+BLANKS = re.compile(r"(\\\\)|\\!\s*|\\[,;:]|\\(?:thinspace|quad|qquad)(?![a-zA-Z])|(\\ |~)")
+FRACTION = re.compile(
+    r"(-?)\\[dt]?frac\s*(?:\{(-?)(\d[\d,]*|\d*\.\d+)\}|\s?(\d))\s*(?:\{(\d[\d,]*|\d*\.\d+)\}|(\d))"
+)
+MINUS = re.compile(
+    r"(^\s*|[^\w)}\]\s]\s*|[a-z]\s+)(?:minus|negative)\s+(?=[($\d.\\])", re.IGNORECASE
+)
+SIGN = re.compile(r"-[({$€£¥₹]+\s*(?=[\d.])")  #: -(5), -{5}, -$5
+LEADING = re.compile(r"^[\s({$*`]*-\s+(?=[$\d.(])")
+REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\overline\{?(\d+)\}?")
+
+
+def plain(text: str) -> str:
+    r"""Return a text without what changes no number: LaTeX's blanks and sizes, tags, \text."""
+    text = HTML.sub(" ", CALCULATED.sub("", characters(text)))
+    text = SIZES.sub("", text.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%"))
+    text = BLANKS.sub(lambda m: m[1] or " " * bool(m[2]), text)
+    text = MINUS.sub(r"\1-", TEXT.sub(r"\1", TEXT.sub(r"\1", text)))
+    text = FRACTION.sub(_fraction, text)
+    return SIGN.sub("-", text)
+
+
+def _fraction(found: re.Match[str]) -> str:
+    outer, inner, top, one, bottom, other = found.groups()
+    if outer and inner:
+        return found[0]
+    return f" {outer or inner or ''}{top or one}/{bottom or other}"
+
+
+def _digits(run: str, commas: bool) -> Fraction:
+    """Return the value of digits with separators; ValueError for a form that no locale has.
+
+    commas: whether 1,5 may be one and a half.
+    """
+    if len(run) > LONGEST:
+        raise ValueError(f"a number of {len(run)} characters; at most {LONGEST}")
+    swapped = run.translate(str.maketrans(".,", ",."))
+    for text, form in ((run, POINT), (swapped, COMMA if commas else GROUPED)):
+        if form.fullmatch(text):
+            return Fraction(re.sub("[,' _]", "", text))
+    raise ValueError(f"{run!r} is not a number")
+
+
+def _value(found: re.Match[str], commas: bool = True) -> Fraction | None:
+    """Return the value of a match of `NUMBER`; None for one that is malformed, too long, or 5/0."""
+    try:
+        if found["whole"]:
+            value = Fraction(found["whole"]) + Fraction(found["part"])
+        else:
+            value = _digits(found["run"], commas) / _digits(found["bottom"] or "1", commas)
+    except (ValueError, ZeroDivisionError):
+        return None
+    value *= Fraction(10) ** int(found["power"] or found["e"] or 0)
+    for word in re.findall(f"{SCALE}|dozen", found["scale"].lower()):
+        value *= 12 if word == "dozen" else 10 ** SCALES[word]
+    return -value if found["sign"] == "-" else value
+
+
+def to_number(text: str) -> Fraction | None:
+    """Return a text that is nothing but a number (1,234.50 $ or %); None for anything else."""
+    bare = re.sub(r"\^\{?\\circ\}?|[°%]", "", plain(text)).strip(" \t\n$€£¥₹").rstrip(" .")
+    if repeating := REPEATING.fullmatch(bare):
+        return _repeating(*repeating.groups())
+    bare = re.sub(r"^([-+]?)[({]+([^(){},]*)[)}]+$", r"\1\2", bare)
+    found = NUMBER.fullmatch(LEADING.sub("-", bare))
+    return _value(found, commas=False) if found else None
+
+
+def _repeating(sign: str, whole: str, digits: str, period: str) -> Fraction:
+    r"""Return the value of 0.1\overline{6}."""
+    scale = 10 ** len(digits)
+    value = Fraction(f"{whole}{digits}" or "0") / scale
+    value += Fraction(period) / (scale * (10 ** len(period) - 1))
+    return -value if sign == "-" else value
+
+
+def _alone(text: str, found: re.Match[str]) -> bool:
+    """Return whether a number stands by itself: not in x<5, 7-5, √5, 5x, 5 or 7."""
+    start, end = found.span()
+    before = text[max(0, start - 40) : start]
+    signed = found["sign"] and ARITHMETIC.search(before)
+    more = found["scale"] and re.match(r"\s*(?:and\s+)?\d", text[end : end + 9])
+    return not (signed or more or BEFORE.search(before) or AFTER.match(text, end))
+
+
+def find_number(said: str, factorials: bool = False) -> Fraction | None:
+    """Return the number that a statement gives: 5 of "2 + 3 = 5 rolls"; None where it gives none.
+
+    A number that opens its first sentence is it; else the first one of the last side of an equation
+    on which no arithmetic is left to do. factorials: whether 5! is one, not an exclamation.
+    """
+    said = LEADING.sub("-", said.replace("**", " "))
+    first = SENTENCE.split(said, maxsplit=1)[0].lstrip(" `(")
+    opens = NUMBER.match(first)
+    if opens and _alone(first, opens):
+        said = first
+    for side in reversed(EQUALS.split(said)):
+        side = LEADING.sub("-", side)
+        found = NUMBER.search(side)
+        if found and _alone(side, found) and not BOUND.search(side[: found.start()]):
+            factorial = factorials and side.startswith("!", found.end())
+            return None if factorial else _value(found)
+    return None
+
+
+def last_number(text: str) -> Fraction | None:
+    """Return the last number of a text; None where it is a part of something else."""
+    *_, found = (None, *NUMBER.finditer(text))
+    return _value(found) if found and _alone(text, found) else None

@@ -1,0 +1,220 @@
+"""Answers as people and models write them: the same one in many forms, and near misses of it.
+
+Each line of `data/grading_forms.jsonl` is [scorer, whether it is right, expected answer, text].
+The rest is generated: a value, written in every form, must be right and have one answer, so that
+votes agree; the same with a digit, the sign or what it is part of changed must be wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from scaling.benchmarks.grading import SCORERS
+from scaling.benchmarks.mathematics import key
+from scaling.benchmarks.readers import records
+from tests.test_benchmarks import held
+
+pytest.importorskip("math_verify")
+FORMS = Path(__file__).parent / "data" / "grading_forms.jsonl"
+META = {"numbers": [4, 5, 6, 10], "target": 24}
+
+
+def is_right(scorer: str, expected: str, text: str) -> bool:
+    return SCORERS[scorer](expected, text, META).correct
+
+
+@pytest.mark.parametrize(
+    ("scorer", "right", "expected", "text"),
+    [json.loads(line) for line in FORMS.read_text().splitlines()],
+)
+def test_each_form_is_judged_as_a_person_would(scorer, right, expected, text):
+    assert is_right(scorer, expected, text) is right
+
+
+# ---------------------------------------------------------------- numbers, written in every way
+FRAMES = (
+    "#### {}", "The answer is {}.", "**Answer: {}**", "**Answer:** {} apples", "\\boxed{{{}}}",
+    "<answer>{}</answer>", "<answer>\n{}\n", "答案是{}。",
+    "Final Answer: The final answer is ${}$. I hope it is correct.",
+    "2 + 3 is 5, so in all it is {}", "So $x = {}$.", "<b>{}</b>",
+)  # fmt: skip
+SCRIPTS = ("０１２３４５６７８９", "٠١٢٣٤٥٦٧٨٩", "०१२३४५६७८९")
+MINUS = ("-", "−", "–", "‑", "－", "﹣", "minus ", "negative ")
+THOUSANDS = (",", " ", "\u202f", "\u00a0", "'", "’", "_", "{,}", ",\\!", "\\,", "\\ ")
+PARTS = (
+    "{}²", "{}^2", "{}x", "{}万", "{} dozen", "{} million", "{}bn", "{}/7", "{} 1/7", "{}:9",
+    "\\sqrt{{{}}}", "{}\\pi", "<{}", "x > {}", "less than {}", "{} or 9", "{}e7", "{} thousandths",
+    "{}_8", "\\frac{{\\pi}}{{{}}}", "2^{{{}}}", "±{}", "at least {}", "{}, 9", "{} \\cdot 10^3",
+)  # fmt: skip
+
+
+def grouped(digits: str, mark: str) -> str:
+    return re.sub(r"(?<=\d)(?=(?:\d{3})+$)", lambda _: mark, digits)
+
+
+def spellings(value: Fraction) -> Iterator[str]:
+    """Yield a number of at most two decimals without its sign, as locales and LaTeX write it."""
+    whole, cents = divmod(int(abs(value) * 100), 100)
+    decimals = f".{cents:02}" if cents else ""
+    plain = f"{whole}{decimals}"
+    yield from (plain, f"${plain}", f"\\${plain}", f"({plain})", f"{plain}\\%")
+    yield from (plain.translate(str.maketrans("0123456789", digits)) for digits in SCRIPTS)
+    if whole > 999:
+        yield from (f"{grouped(str(whole), mark)}{decimals}" for mark in THOUSANDS)
+        yield re.sub(r"(?<=\d)(?=(?:\d\d)*\d{3}$)", ",", str(whole)) + decimals  # Indian
+    if whole > 999_999 or (whole > 999 and cents):
+        yield grouped(str(whole), ".") + decimals.replace(".", ",")
+    if cents:
+        yield f"{whole},{cents:02}"
+        rest = value % 1 if value > 0 else -value % 1
+        yield f"{whole} {rest}" if whole else str(rest)
+        yield f"{whole or ''}\\frac{{{rest.numerator}}}{{{rest.denominator}}}"
+
+
+def signed(value: Fraction, rng: Random) -> Iterator[str]:
+    """Yield a number in all spellings, each with a sign of some form where it is negative."""
+    for text in spellings(value):
+        sign = rng.choice(MINUS) if value < 0 else ""
+        yield f"{sign}{text}"
+
+
+def drawn(rng: Random) -> Fraction:
+    """Return a number of some size, with cents or without, of either sign."""
+    size = 10 ** rng.randint(1, 7)
+    cents = rng.choice((0, 0, 50, 25, 10, 37))
+    return rng.choice((1, -1)) * (rng.randrange(10, 10 + size) + Fraction(cents, 100))
+
+
+def test_a_number_is_right_in_every_form_and_wrong_with_another_digit_or_sign():
+    rng, found = Random(1), []
+    for _ in range(40):
+        value = drawn(rng)
+        expected = str(float(value)) if value.denominator > 1 else str(value)
+        for said in signed(value, rng):
+            frame = rng.choice(FRAMES)
+            if said.startswith(("minus", "negative")) and "$" in frame:
+                continue  # words within a formula
+            text = frame.format(said)
+            verdict = SCORERS["number"](expected, text, {})
+            near = (value + rng.choice((1, -1, 10)), -value, value * 10, value + Fraction(1, 2))
+            wrong = [other for other in near if is_right("number", str(other), text)]
+            if verdict.answer != str(value) or not verdict.correct or wrong:
+                found.append((expected, text, verdict, wrong))
+    assert found == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_number_that_is_part_of_more_is_wrong(part):
+    rng = Random(part)
+    for frame in FRAMES[:7]:
+        value = rng.randrange(10, 900)
+        assert not is_right("number", str(value), frame.format(part.format(value))), frame
+
+
+# ---------------------------------------------------------------- mathematics
+GOLDS = r"""\frac{3}{7} | -\frac{11}{4} | 2\sqrt{3} | \frac{\sqrt{5}}{2} | 1+\sqrt{7} | 36\pi
+\frac{5\pi}{6} | x^2-4x+7 | (x+2)(x-5) | \frac{3a+b}{4} | 2-7i | \left(3,\frac{\pi}{4}\right)
+(2,-5,8) | [-3,4) | (-\infty,2)\cup(3,\infty) | \{1,4,9\} | 2,\sqrt{3},7 | 75^\circ | 12\%
+\begin{pmatrix}4\\-1\end{pmatrix} | \begin{pmatrix}1&\frac{1}{2}\\0&3\end{pmatrix} | \$18.50
+15\text{ cm}^2 | 40\text{ dollars} | 12,\!500 | 1204_5 | \text{even} | \text{(B)} | y=3x-2
+x^2+y^2=9 | x\le 4 | 3\pm\sqrt{2} | \frac{1}{3^{40}} | \binom{8}{3} | 5! | 0.125 | 5:7
+3.2\times10^{4} | \log_2 12 | 2^{15}-1 | \sin 2x | \frac{x^3}{y} | \sqrt[3]{4} | |x-3| | e^{2}
+4\frac{2}{3} | \overline{AB}=6 | \text{June 4}"""
+ALL_GOLDS = [one.strip() for line in GOLDS.splitlines() for one in line.split(" | ")]
+
+
+def ways(gold: str) -> dict[str, str]:
+    """Return an answer in eight equivalent ways."""
+    kept = r"\\(?:text|mbox)\{[^}]*\}|\\[a-zA-Z]+ (?=[a-zA-Z])"  # blanks that mean something
+    free = re.sub(kept, lambda found: found[0].replace(" ", "\0"), gold)
+    dense = re.sub(r"(?<!\\) ", "", free).replace("\0", " ")
+    measured = re.fullmatch(r"(.*\d.*?)\s*\\(?:text|mbox)\{ ?[a-z ]+\}(?:\^\d)?", gold)
+    number = re.fullmatch(r"[\d.,\\!]+|\\d?frac\{\d+\}\{\d+\}", gold)
+    return {
+        "boxed": f"so \\boxed{{{gold}}}.",
+        "display": f"Hence\n\\[ {gold} \\]",
+        "parentheses": f"The value is \\({gold}\\).",
+        "dollars": f"The final answer is ${gold}$. I hope it is correct.",
+        "dfrac": f"\\boxed{{{re.sub('[dt]?frac', 'dfrac', gold)}}}",
+        "without blanks": f"\\boxed{{{dense}}}",
+        "without unit": f"\\boxed{{{measured[1] if measured else gold}}}",
+        "with unit": f"**Answer:** ${gold}" + "\\text{ cm}" * bool(number) + "$",
+    }
+
+
+def misses(gold: str) -> list[str]:
+    """Return an answer with each digit changed in turn, and with its sign changed."""
+    changed = [
+        gold[: found.start()] + str((int(found[0]) + 1) % 10) + gold[found.end() :]
+        for found in re.finditer(r"\d", gold)
+    ]
+    words = r"\\text\{\(?[A-Za-z]|\$?0$|.*=|.*\\le"  # without a sign, or with one on either side
+    signs = [] if re.match(words, gold) else [gold[1:] if gold[0] == "-" else f"-{gold}"]
+    return changed + signs
+
+
+def check(golds: list[str]) -> tuple[int, list[str], int, list[str]]:
+    """Return (texts, right ones that were refused, near misses, those taken) over answers."""
+    texts = [(gold, text) for gold in golds for text in ways(gold).values()]
+    near = [(gold, f"\\boxed{{{text}}}") for gold in golds for text in misses(gold)]
+    refused = [f"{gold}: {text}" for gold, text in texts if not is_right("math", gold, text)]
+    taken = [f"{gold}: {text}" for gold, text in near if is_right("math", gold, text)]
+    return len(texts), refused, len(near), taken
+
+
+def test_an_answer_is_right_in_eight_ways_and_wrong_with_another_digit_or_sign():
+    texts, refused, near, taken = check(ALL_GOLDS)
+    assert (texts, refused, taken) == (8 * len(ALL_GOLDS), [], [])
+    assert near > 100
+
+
+@pytest.mark.parametrize(
+    "whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["a tenth", "all"]
+)
+def test_the_answers_of_math_500_are_right_in_eight_ways(whole):
+    rows = [row["answer"] for _, row in records(held("math500/test.jsonl"))]
+    texts, refused, near, taken = check(rows if whole else rows[::10])
+    print(f"{texts} texts, {len(refused)} refused; {near} near misses, {len(taken)} taken")
+    assert len(refused) <= 0.005 * texts, refused
+    assert len(taken) <= 0.001 * near, taken
+
+
+def test_the_answers_of_math_500_have_keys_of_their_own():
+    """Equal keys are equal answers: checked by hand where the texts differ in more than form."""
+    golds = sorted({row["answer"] for _, row in records(held("math500/test.jsonl"))})
+    form = r"\\[!,]|\\(?:text|mbox)\{ ?[a-z]+.*|\\circ|[\s{}^$\\%,]|^x=|[dt](?=frac)"
+    by_key: dict[str | None, set[str]] = {}
+    for gold in golds:
+        by_key.setdefault(key(gold), set()).add("".join(sorted(re.sub(form, "", gold))))
+    assert [sorted(bare) for bare in by_key.values() if len(bare) > 1] == []
+
+
+def rational(rng: Random) -> tuple[Fraction, str]:
+    """Return a fraction, and one of its spellings."""
+    value = Fraction(rng.randrange(-60, 60), rng.choice((1, 2, 3, 4, 5, 7, 8)))
+    top, bottom, minus = abs(value.numerator), value.denominator, "-" * (value < 0)
+    texts = [f"{minus}\\frac{{{top}}}{{{bottom}}}", f"{minus}\\dfrac{{{top}}}{{{bottom}}}"]
+    texts += [f"\\frac{{{value.numerator}}}{{{bottom}}}", f"{minus}{top}/{bottom}"]
+    texts += [str(float(value))] * (bottom in (1, 2, 4, 5, 8))
+    texts += [str(value)] * 3 * (bottom == 1)
+    if top > bottom > 1:
+        texts.append(f"{minus}{top // bottom}\\frac{{{top % bottom}}}{{{bottom}}}")
+    return value, rng.choice(texts)
+
+
+def test_equal_structures_of_numbers_have_one_key_and_unequal_ones_two():
+    rng = Random(2)
+    shapes = ("({}, {})", "[{},{})", "\\{{{},{}\\}}", "\\begin{{pmatrix}}{}\\\\{}\\end{{pmatrix}}")
+    for _ in range(300):
+        (a, x), (b, y), (c, z) = (rational(rng) for _ in range(3))
+        shape = rng.choice(shapes)
+        wanted = key(shape.format(f"\\frac{{{a.numerator}}}{{{a.denominator}}}", str(b)))
+        assert key(shape.format(x, y)) == wanted
+        assert (key(shape.format(x, z)) == wanted) is (b == c)
