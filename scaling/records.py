@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -36,12 +36,23 @@ LEAST |= {"history": 0, "width": 0, "keep": 0, "stop_at_agreement": 0}
 LATER = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": (), "stop_at_agreement": 0}
 
 
+def nearest_name(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the name most like the one given, upper and lower case being the same, or None.
+
+    >>> nearest_name("4X20", ["3x20", "4x20"]), nearest_name("hard", ["3x20", "4x20"])
+    ('4x20', None)
+    """
+    folded = {str(valid).casefold(): str(valid) for valid in names}
+    near = get_close_matches(str(name).casefold(), folded, 1, cutoff)
+    return folded[near[0]] if near else None
+
+
 def look_up(table: Mapping[str, T], name: str, what: str) -> T:
     """Return table[name]; raises ValueError naming the nearest valid name and all of them."""
-    if name not in table:
-        near = get_close_matches(name, table, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown {what} {name!r}; {hint}allowed: {', '.join(table)}")
+    if not isinstance(name, str) or name not in table:
+        near = nearest_name(name, table)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise ValueError(f"unknown {what} {name!r}; {hint}allowed: {', '.join(table) or 'none'}")
     return table[name]
 
 

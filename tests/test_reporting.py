@@ -287,7 +287,8 @@ def test_a_task_that_no_run_holds_is_refused_with_those_that_are(root):
     study = Study.load(root)
     with pytest.raises(ValueError, match=r"unknown task 'plantd'; did you mean 'planted'\?"):
         study.select("plantd")
-    assert study.beside("countdown", ["revision"]) == []
+    with pytest.raises(ValueError, match="unknown task 'countdown'; allowed: planted"):
+        study.beside("countdown", ["revision"])
     assert FIGURES["search"](study) is None
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from test_methods import Scripted, Words, pools, right
 
-from scaling.curves import read_pool
+from scaling.curves import accuracy_table, read_pool
 from scaling.curves.revisions import grid_ratio, plateau, transitions
 from scaling.curves.versus import at_equal_cost
 from scaling.methods import draw, shared_prefix
 from scaling.models import load_lm
 from scaling.records import Plan
+from scaling.report.numbers import selectors
 from scaling.store import open_run
 from scaling.tasks import get_task, stream
 from scaling.train.revise import (
@@ -198,3 +199,17 @@ def test_a_reviser_is_trained_from_its_own_drafts(tiny_folder):
     assert made.card.identity != lm.card.identity
     with pytest.raises(ValueError, match="unknown lesson 'rewards'; did you mean 'reward'"):
         train_reviser(lm, replace(course, lesson="rewards"), "x")
+
+
+def test_drafts_after_verifier_feedback_are_not_read_as_a_vote(planted):
+    """The truth stops such a chain: its majority stood at 0.68 next to 0.43 without feedback."""
+    script = lambda p, c, s, _: right(p) if s == c + 1 else f"{s}=1"  # noqa: E731
+    told = planted(script, replace(REVISE, feedback="verdict"), n=6)
+    plain = planted(script, REVISE, n=6)
+    assert told.selectors == ("oracle", "first", "last")
+    assert plain.selectors == ("oracle", "majority", "logprob", "first", "last")
+    assert not {"majority", "logprob"} & set(accuracy_table([told], 20)["selector"])
+    assert selectors(told) == told.selectors
+    for name in ("majority", "logprob"):
+        with pytest.raises(ValueError, match="with verifier feedback the truth decides"):
+            told.values(name, np.array([2]))

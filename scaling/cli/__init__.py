@@ -10,7 +10,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from scaling.cli.options import add_verbs
+from scaling.records import nearest_name
 
 EPILOG = """
 typical use:
@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
         valid = self.words()
         wrong = [w.strip("'\",:").split("=")[0] for w in message.split()]
         wrong = [w for w in wrong if not {w, f"--{w}"} & set(valid)]
-        near = [m for w in wrong for m in get_close_matches(w, valid, 1, 0.7)]
+        near = [m for w in wrong if (m := nearest_name(w, valid, 0.7))]
         hint = f"; did you mean {near[0]}?" if near else ""
         self.exit(2, f"scaling: {message}{hint} (see {self.prog} --help)\n")
 

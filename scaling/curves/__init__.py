@@ -97,18 +97,53 @@ class Pool:
     @cached_property
     def selectors(self) -> tuple[str, ...]:
         """Return what may be read: the method's own selectors, and `scorer:way` of each scorer."""
-        if self.run.plan.stop_at_agreement:  # whose size tells of its answers
+        plan = self.run.plan
+        if plan.stop_at_agreement:  # the size of such a pool depends on its answers
             return ("majority",)
-        named = [f"{name}:{way}" for name, scored in self.scores.items() for way in scored.ways]
-        told = bool(np.isfinite(self.ledger["logprob"]).any())  # some servers do not tell it
-        weighted = [WEIGHTED + name for name in (*("logprob",) * told, *named)]
-        own = tuple(s for s in SELECTORS[self.run.plan.method] if told or s != "logprob")
-        return (*own, *named, *weighted) if self.run.plan.method == "best_of_n" else own
+        if plan.stop_after_correct:  # ... and here on the truth
+            return ("oracle",)
+        ranks = self.ranks
+        own = [s for s in SELECTORS[plan.method] if s != "logprob" or s in ranks]
+        if plan.feedback == "verdict":  # the truth decided which drafts there are: no fair choice
+            own = [s for s in own if s not in ("majority", "logprob")]
+        if plan.method != "best_of_n":
+            return tuple(own)
+        named = [name for name in ranks if name != "logprob"]
+        return (*own, *named, *(WEIGHTED + name for name in ranks))
+
+    @cached_property
+    def ranks(self) -> dict[str, np.ndarray]:
+        """Return the numbers that samples may be ranked or weighed by, by name."""
+        found = {"logprob": self.ledger["logprob"]}
+        if not np.isfinite(found["logprob"]).any():  # some servers do not report it
+            found.clear()
+        for name, scored in self.scores.items():
+            found |= {f"{name}:{way}": values for way, values in scored.ways.items()}
+        return found
+
+    @property
+    def caveat(self) -> str:
+        """Return why fewer selectors can be read than the method has; "" where all can."""
+        plan = self.run.plan
+        if plan.stop_at_agreement:
+            return "sampling stopped once answers agreed: only majority can be read without bias"
+        if plan.stop_after_correct:
+            return "sampling stopped at correct samples: only oracle can be read without bias"
+        if plan.feedback == "verdict":
+            return "with verifier feedback the truth decides which drafts there are: no fair vote"
+        return ""
+
+    def _check(self, selector: str, more: tuple[str, ...] = ()) -> None:
+        """Raise ValueError for a selector that cannot be read from this pool."""
+        known, what = dict.fromkeys((*more, *self.selectors)), f"selector of {self.label}"
+        try:
+            look_up(known, selector, what)
+        except ValueError as error:
+            raise ValueError(f"{error}; {self.caveat}" if self.caveat else str(error)) from None
 
     def score(self, selector: str) -> np.ndarray:
         """Return the number that a selector ranks or weighs samples by, one per sample."""
-        name, _, way = selector.removeprefix(WEIGHTED).partition(":")
-        return self.ledger["logprob"] if name == "logprob" else self.scores[name].ways[way]
+        return look_up(self.ranks, selector.removeprefix(WEIGHTED), "score")
 
     @cached_property
     def levels(self) -> dict[str, np.ndarray]:
@@ -116,6 +151,10 @@ class Pool:
         column = self.run.problems["level"].to_numpy()
         rows = {level: np.flatnonzero(column == level) for level in dict.fromkeys(column)}
         return rows if len(rows) == 1 else {**rows, "all": np.arange(len(column))}
+
+    def rows(self, level: str) -> np.ndarray:
+        """Return the rows of a level's problems; "all" is every problem, also of a single level."""
+        return look_up({"all": np.arange(len(self.correct)), **self.levels}, level, "level")
 
     def families(self, cluster: Cluster | None, rows: np.ndarray) -> np.ndarray | None:
         """Return the family of each problem in `rows`; None: each is its own."""
@@ -157,6 +196,7 @@ class Pool:
 
     def costs_with(self, selector: str) -> Costs:
         """Return `costs`, the passes of a selector's scorer included."""
+        self._check(selector, more=("oracle",))
         scored = self.scores.get(selector.removeprefix(WEIGHTED).partition(":")[0])
         shared = over_chains(np.nanmax, self.ledger["prompt_tokens"])
         return added(self.costs, scored.costs(shared, self.prices)) if scored else self.costs
@@ -173,7 +213,7 @@ class Pool:
         k: samples of best-of-N, steps of a revision chain; `chains` of them side by side make a
         grid, whose coverage alone is read ("oracle"). What was read once is remembered, read-only.
         """
-        look_up(dict.fromkeys(self.selectors), selector, f"selector of {self.label}")
+        self._check(selector)
         if np.any(np.floor(k) != k) or np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
             most = self.budgets()[-1]
             raise ValueError(f"budgets {list(k)}: give whole numbers, 1 to {most}, the pool's size")
@@ -198,7 +238,7 @@ class Pool:
         if agree := self.run.plan.stop_at_agreement:
             return agreed_vote(self.answers[:, :, 0], correct, correct, agree, k)[0]
         if self.run.plan.stop_after_correct:
-            return self._stopped(selector, k)
+            return self._stopped(k)
         if selector == "oracle":
             drawn = np.isfinite(correct).sum(axis=1)
             return pass_at_k(drawn[:, None], np.nansum(correct, axis=1)[:, None], k)
@@ -211,13 +251,8 @@ class Pool:
             return majority_at_k(answers, correct, k, weights=weights, subsets=SUBSETS)[0]
         return best_of_k(correct, score, k)
 
-    def _stopped(self, selector: str, k: np.ndarray) -> np.ndarray:
+    def _stopped(self, k: np.ndarray) -> np.ndarray:
         """Sampling that stopped at a success is no plain pool: plain pass@k is too high."""
-        if selector != "oracle":
-            raise ValueError(
-                f"selector is {selector!r}, but the run stopped at correct samples: only oracle "
-                "can be read without bias; sample with stop_after_correct=0"
-            )
         r, correct = self.run.plan.stop_after_correct, self.correct[:, :, 0]
         sofar = np.cumsum(np.nan_to_num(correct), axis=1)
         counted = np.isfinite(correct) & (sofar - np.nan_to_num(correct) < r)  # up to the r-th
@@ -275,7 +310,7 @@ class Pool:
         (problems, budgets), for best-of-N: what a sampler pays that is told the verdict, as told
         revision is.
         """
-        shared, own = self.costs[unit]
+        shared, own = look_up(self.costs, unit, "unit")
         coverage = self.values("oracle", np.arange(1, int(np.max(k)) + 1))
         spent = told_cost(own[:, :, 0], self.correct[:, :, 0], coverage)
         return (shared[:, None] + spent)[:, np.asarray(k) - 1]
@@ -340,8 +375,7 @@ def curve(
 
     x is the mean cost per problem in `unit`. With `cluster` whole families are resampled.
     """
-    level = next(iter(pool.levels)) if len(pool.levels) == 1 else level
-    rows, k = look_up(pool.levels, level, "level"), pool.budgets() if k is None else np.asarray(k)
+    rows, k = pool.rows(level), pool.budgets() if k is None else np.asarray(k)
     family = pool.families(cluster, rows)
     found = mean_interval(pool.values(selector, k)[rows], replicates, seed, family)
     return Curve(
@@ -366,8 +400,6 @@ def accuracy_rows(
     series = [(name, 1) for name in pool.selectors if not name.startswith(WEIGHTED)]
     if run.plan.method == "revision":
         series += [("oracle", 2**i) for i in range(1, run.plan.chains.bit_length())]
-    if run.plan.stop_after_correct:
-        series = [("oracle", 1)]
     for selector, chains in series:
         method = pool.label + (f" x{chains}" if chains > 1 else "")
         values = pool.values(selector, k, chains)

@@ -25,7 +25,7 @@ def transitions(pool: Pool, level: str = "all") -> pd.DataFrame:
     `repeats`: drafts whose answer stood in the chain before; unanswered ones repeat nothing.
     `fixed` and `broken` have intervals over problems; NaN where no draft of that kind was revised.
     """
-    rows = pool.levels.get(level, np.arange(len(pool.correct)))
+    rows = pool.rows(level)
     correct, answers = pool.correct[rows], pool.answers[rows]
     table = []
     for step in range(correct.shape[-1]):
@@ -87,7 +87,7 @@ def grid_ratio(revised: Pool, fresh: Pool, level: str = "all", replicates: int =
 
     Between two budgets of best-of-N its coverage is that of mixing them.
     """
-    rows = revised.levels.get(level, np.arange(len(revised.correct)))
+    rows = revised.rows(level)
     if list(revised.run.problems["id"]) != list(fresh.run.problems["id"]):
         raise ValueError("revision and best-of-N hold other problems; sample both on the same")
     told = revised.run.plan.feedback == "verdict"

@@ -46,7 +46,7 @@ def at_equal_cost(
     """
     if list(pool.run.problems["id"]) != list(rival.run.problems["id"]):
         raise ValueError("the two runs hold other problems; sample both on the same ones")
-    rows = pool.levels.get(level, np.arange(len(pool.correct)))
+    rows = pool.rows(level)
     at = pool.budgets()[-1:] if k is None else np.array([k])
     value = pool.values(selector, at)[rows, 0]
     cost = pool.cost(unit, at, selector=selector)[rows, 0].mean()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.curves import SEARCHES, Pool, curve, read_pool
+from scaling.curves import SEARCHES, SELECTORS, Pool, curve, read_pool
 from scaling.curves.policy import pool_policy
 from scaling.curves.revisions import grid_ratio
 from scaling.curves.versus import at_equal_cost
@@ -28,6 +28,7 @@ from scaling.records import Curve, Fit, look_up
 from scaling.store import load_runs
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+METHODS = (*SELECTORS, "revision+verdict")  #: labels of pools, in addition to those of one's own
 HEADLINE = {"countdown": "oracle", "sums": "majority"}  #: what a task's panels show by default
 SELECTOR_NAMES = {
     "oracle": "coverage",
@@ -75,8 +76,12 @@ class Study:
         return sorted({pool.run.task for pool in self.pools})
 
     def select(self, task: str, method: str = "best_of_n") -> list[Pool]:
-        """Return the pools of a task and method, small models and short training first."""
+        """Return the pools of a task and method, small models and short training first.
+
+        A known method of which there is no run gives none. Errors: ValueError for an unknown name.
+        """
         look_up(dict.fromkeys(self.held), task, "task")
+        look_up(dict.fromkeys((*METHODS, *(p.label for p in self.pools))), method, "method")
         found = [p for p in self.whole if p.run.task == task and p.label == method]
         if method.startswith("revision"):  # of two grids of one model the larger holds the other
             found = list(
@@ -93,8 +98,6 @@ class Study:
 
     def beside(self, task: str, methods: Sequence[str]) -> list[Pool]:
         """Return the pools of methods whose models have best-of-N of the same task too."""
-        if task not in self.held:
-            return []
         cards = [pool.run.card for pool in self.select(task)]
         found = [pool for method in methods for pool in self.select(task, method)]
         return [pool for pool in found if pool.run.card in cards]
@@ -192,7 +195,10 @@ def series_name(pool: Pool, selector: str) -> str:
 def train_curve(study: Study, pools: Sequence[Pool], selector: str, k: int, level: str) -> Curve:
     """Return accuracy at k samples against training compute, over the checkpoints of one size."""
     curves = [study.curve(pool, selector, "samples", level) for pool in pools]
-    at = int(np.flatnonzero(pools[0].budgets() == k)[0])
+    budgets = pools[0].budgets()
+    if k not in budgets:
+        raise ValueError(f"no curve has a point at {k} samples; allowed: {budgets.tolist()}")
+    at = int(np.flatnonzero(budgets == k)[0])
     columns = {
         name: np.array([getattr(c, name)[at] for c in curves]) for name in ("y", "low", "high")
     }
@@ -427,6 +433,8 @@ def plane(study: Study) -> tuple[Any, dict] | None:
 
 def search(study: Study) -> tuple[Any, dict] | None:
     """Accuracy against test FLOPs: searches of rising width, and best-of-N by the same scorer."""
+    if "countdown" not in study.held:
+        return None
     found = {name: study.beside("countdown", [name]) for name in SEARCHES}
     pools = [pool for group in found.values() for pool in group]
     if not pools:
@@ -477,6 +485,8 @@ def selector_name(selector: str) -> str:
 
 def grid(study: Study) -> tuple[Any, dict] | None:
     """Chains x steps of revision over best-of-N at equal test FLOPs, per level; told and untold."""
+    if "countdown" not in study.held:
+        return None
     pools = study.beside("countdown", ["revision", "revision+verdict"])
     if not pools:
         return None
@@ -551,7 +561,7 @@ def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) 
     written = []
     for name in names:
         with plots.style():
-            drawn = FIGURES[name](study)
+            drawn = look_up(FIGURES, name, "figure")(study)
         if drawn is None:
             continue
         fig, facts = drawn

@@ -23,7 +23,7 @@ from scaling.figures import Study, apart, hash_of, nearest, plots, selector_name
 from scaling.figures.screen import picture
 from scaling.fits import fit, forecast
 from scaling.fits.laws import LAWS
-from scaling.records import Curve, Fit
+from scaling.records import Curve, Fit, look_up
 
 CODE = """\
 from dataclasses import replace
@@ -71,7 +71,7 @@ class View:
 
 def find(study: Study, name: str) -> Pool:
     """Return the pool of a run's folder."""
-    return next(pool for pool in study.pools if pool.run.path.name == name)
+    return look_up({pool.run.path.name: pool for pool in study.pools}, name, "run")
 
 
 def view(study: Study, choice: Choice, replicates: int | None = None) -> View:
@@ -79,12 +79,12 @@ def view(study: Study, choice: Choice, replicates: int | None = None) -> View:
 
     replicates: how many of the curve's the law is refitted to, quickly; None is all, with care.
     """
-    pool = find(study, choice.run)
+    pool, law = find(study, choice.run), look_up(LAWS, choice.law, "law")
     found = study.curve(pool, choice.selector, "samples", choice.level)
     if choice.unit != "samples":
         priced = replace(pool, prices=choice.prices) if choice.unit == "price" else pool
         cost = priced.cost(choice.unit, pool.budgets(), selector=choice.selector)
-        x = cost[pool.levels[choice.level]].mean(axis=0)
+        x = cost[pool.rows(choice.level)].mean(axis=0)
         found = replace(found, x=x, x_unit=choice.unit)
     if not (found.y > 0).any():
         return View(found, None, pd.DataFrame(), "no sample was right, or no budget can be read")
@@ -92,7 +92,7 @@ def view(study: Study, choice: Choice, replicates: int | None = None) -> View:
     try:
         if choice.share < 1:
             return View(found, *forecast(choice.law, refitted, choice.share))
-        few = replicates is not None and LAWS[choice.law].density
+        few = replicates is not None and law.density
         fitted = fit(choice.law, refitted, starts=STARTS if few else None)
     except ValueError as reason:
         return View(found, None, pd.DataFrame(), str(reason))
@@ -213,15 +213,14 @@ class Explorer:
         pool = find(self.study, self.run.value)
         priced = replace(pool, prices=tuple(p.value for p in self.prices))
         cost = priced.cost(self.unit.value, pool.budgets(), selector=self.selector.value)
-        cost = cost[pool.levels[self.level.value]]
+        cost = cost[pool.rows(self.level.value)]
         cost = cost.mean(axis=0)
         return float(cost[list(pool.budgets()).index(k)] / cost[-1])
 
     def fill(self) -> None:
         """Offer what the chosen run holds, keeping what was chosen where it still can be; draw."""
         pool = find(self.study, self.run.value)
-        offered = ("oracle",) if pool.run.plan.stop_after_correct else pool.selectors
-        called = {selector_name(name): name for name in offered}
+        called = {selector_name(name): name for name in pool.selectors}
         budgets = [int(k) for k in pool.budgets()]
         upto = budgets[1:] or budgets  # one budget is too few for any law
         offers = ((self.selector, called), (self.level, list(pool.levels)), (self.upto, upto))

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.fits.fitting import fit
-from scaling.fits.laws import Law
-from scaling.records import Curve, Fit
+from scaling.fits.laws import LAWS, Law
+from scaling.records import Curve, Fit, look_up
 
 GRAIN = 1e-3  # a tenth of a point: a law below 1 never meets a measured 1 to the last digit
 COLUMNS = ["x", "y", "predicted", "low", "high", "error", "covered"]
@@ -72,6 +72,9 @@ def tournament(
     scores and the reason in `message`. Best law first.
     """
     rows = []
+    laws = list(laws)
+    for law in laws:  # a name that is wrong is an error, not a row that says so
+        look_up(LAWS, law, "law")
     for name, given in curves.items():
         known, curve = given if isinstance(given, tuple) else (given, given)
         for law in laws:

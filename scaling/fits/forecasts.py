@@ -17,7 +17,7 @@ from scaling.estimates import pass_at_k
 from scaling.fits import tournament
 from scaling.fits.laws import LAWS
 from scaling.intervals import mean_interval
-from scaling.records import Curve
+from scaling.records import Curve, look_up
 
 GROUPS = ("task", "level")
 SIZES = (4, 16, 64, 256, 1024)  #: of the prefixes counted
@@ -138,7 +138,7 @@ def suiting(selector: str) -> list[str]:
 
 def suits(law: str, selector: str) -> bool:
     """Return whether a law speaks of what a selector reaches: some speak of coverage alone."""
-    coverage = LAWS[law].density is not None or law == "exp_power"
+    coverage = look_up(LAWS, law, "law").density is not None or law == "exp_power"
     return selector == "oracle" or not coverage
 
 

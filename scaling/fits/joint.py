@@ -388,6 +388,9 @@ def joint_tournament(
     few = test <= test_share * np.where(same, test, 0).max(axis=1) * (1 + 1e-12)
     fitted_to, seen = early & few, np.isfinite(y)
     regions = {"test": early & ~few, "train": ~early & few, "both": ~early & ~few}
+    laws = None if laws is None else list(laws)
+    for law in laws or ():  # a name that is wrong is an error, not a row that says so
+        look_up(JOINT, law, "joint law")
     if laws is None:
         laws = [name for name, law in JOINT.items() if law.axes == 2 or n_params is not None]
     part = None if replicates is None else np.asarray(replicates)[:, inside][:, fitted_to]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import pandas as pd
 
 from scaling.curves import Pool
 from scaling.intervals import mean_interval
+from scaling.records import nearest_name
 from scaling.tasks.asked import split_thinking
 
 UNPRICED = (math.nan, math.nan)
@@ -52,7 +54,15 @@ def leaderboard(
 
     A category with a problem that has no sample at all has no accuracy: NaN, `n_missing` says so.
     """
-    rows = []
+    rows, pools = [], list(pools)
+    models = dict.fromkeys(pool.run.card.name for pool in pools)
+    if prices and (lost := [model for model in models if model not in prices]):
+        near = [name for model in lost if (name := nearest_name(model, prices))]
+        hint = f"; the table has {', '.join(dict.fromkeys(near))}" if near else ""
+        warnings.warn(
+            f"{len(lost)} of {len(models)} models have no price: {', '.join(lost)}{hint}",
+            stacklevel=2,
+        )
     for pool in pools:
         model = pool.run.card.name
         pool = replace(pool, prices=(prices or {}).get(model, UNPRICED))

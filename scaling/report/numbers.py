@@ -203,8 +203,7 @@ def selectors(pool: Pool) -> tuple[str, ...]:
         return pool.selectors
     if "oracle" not in own:
         return own
-    rest = () if pool.run.plan.stop_after_correct else own
-    return ("oracle", *(name for name in rest if name != "oracle"))
+    return ("oracle", *(name for name in own if name != "oracle"))
 
 
 def results(parts: Sequence[Part]) -> Rows:

@@ -1,0 +1,202 @@
+"""A name that nothing has is an error that says the nearest valid one, wherever names are taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from scaling.cli import main
+from scaling.curves import curve
+from scaling.curves.policy import pool_policy
+from scaling.curves.revisions import grid_ratio, transitions
+from scaling.curves.versus import at_equal_cost
+from scaling.estimates import chain_prefix
+from scaling.figures import Study, draw_all, joint_points, plane_fit
+from scaling.figures.explore import Choice, view
+from scaling.fits import LAWS, fit, forecast, tournament
+from scaling.fits.forecasts import law_tournament, suits
+from scaling.fits.joint import fit_joint, joint_tournament
+from scaling.fits.published import curves as published
+from scaling.fits.published import refit
+from scaling.records import Plan, look_up, nearest_name
+from scaling.report.leaderboard import leaderboard
+from scaling.tasks import get_task
+from tests.test_reporting import made
+
+POINTS = (np.geomspace(1, 9, 9), np.geomspace(1, 9, 9), np.linspace(0.1, 0.9, 9))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    root = tmp_path_factory.mktemp("runs")
+    made(root)
+    made(root, "revision", 3, 4)
+    return Study.load(root)
+
+
+def calls(study: Study):
+    """Return {what is named: (a valid name, functions that take one)} of the reading side."""
+    (plain,), (revised,) = study.select("planted"), study.select("planted", "revision")
+    run, k = plain.run.path.name, np.array([2])
+    shown = partial(Choice, run)
+    law = ("exp_power", plain, study.curve(plain, "oracle", "samples", "all"))
+    return {
+        "level": ("0x", [
+            lambda name: curve(plain, level=name),
+            lambda name: at_equal_cost(revised, "last", plain, "logprob", level=name),
+            lambda name: transitions(revised, name),
+            lambda name: grid_ratio(revised, plain, name),
+            lambda name: study.curve(plain, "oracle", "samples", name),
+            lambda name: joint_points(study, "planted", "oracle", name),
+            lambda name: view(study, shown(level=name, unit="tokens")),
+        ]),
+        "selector": ("majority", [
+            lambda name: curve(plain, name),
+            lambda name: plain.values(name, k),
+            lambda name: plain.cost("flops", k, selector=name),
+            lambda name: at_equal_cost(revised, name, plain, "logprob"),
+            lambda name: at_equal_cost(revised, "last", plain, name),
+            lambda name: law_tournament([plain], name, replicates=25),
+            lambda name: view(study, shown(selector=name)),
+        ]),
+        "score": ("logprob", [plain.score]),
+        "unit": ("flops", [
+            lambda name: curve(plain, unit=name),
+            lambda name: plain.cost(name, k),
+            lambda name: plain.stopping_cost(name, k),
+            lambda name: at_equal_cost(revised, "last", plain, "logprob", unit=name),
+            lambda name: pool_policy([plain], unit=name, pilot=2),
+            lambda name: view(study, shown(unit=name)),
+        ]),
+        "method": ("revision", [
+            lambda name: study.select("planted", name),
+            lambda name: study.beside("planted", [name]),
+        ]),
+        "task": ("planted", [
+            study.select,
+            study.sizes,
+            lambda name: study.beside(name, ["revision"]),
+            lambda name: plane_fit(study, name, "oracle"),
+        ]),
+        "own task": ("countdown", [get_task]),
+        "figure": ("coverage", [lambda name: draw_all(study, study.pools[0].run.path, [name])]),
+        "law": ("exp_power", [
+            lambda name: fit(name, law[2]),
+            lambda name: forecast(name, law[2]),
+            lambda name: tournament({"one": law[2]}, [name]),
+            lambda name: law_tournament([plain], laws=[name], replicates=25),
+            lambda name: suits(name, "oracle"),
+            lambda name: view(study, shown(law=name), 22),
+        ]),
+        "joint law": ("plane_logit", [
+            lambda name: fit_joint(name, *POINTS),
+            lambda name: joint_tournament(*POINTS, laws=[name]),
+        ]),
+        "run": (run, [lambda name: view(study, Choice(name))]),
+        "published": ("o1_mini", [refit]),
+        "published curve": ("o1_mini_aime2024", [published]),
+    }  # fmt: skip
+
+
+KINDS = ["level", "selector", "score", "unit", "method", "task", "own task", "figure", "law",
+         "joint law", "run", "published", "published curve"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrong", [str.upper, lambda name: name + "q", lambda name: name[0] + name])
+def test_a_name_that_nothing_has_is_an_error_with_the_nearest_one(study, kind, wrong):
+    name, functions = calls(study)[kind]
+    for call in functions:
+        with pytest.raises(ValueError, match="unknown") as told:
+            call(wrong(name))
+        assert f"did you mean {name!r}" in str(told.value)
+
+
+def test_every_kind_of_name_is_tried(study):
+    assert set(calls(study)) == set(KINDS)
+
+
+@pytest.mark.parametrize("other", ["", "hard", None, 3, ("0x",)])
+def test_what_is_like_no_name_is_an_error_with_all_of_them(study, other):
+    (plain,) = study.select("planted")
+    with pytest.raises(ValueError, match=r"unknown level .* allowed: all, 0x, 1x"):
+        curve(plain, level=other)
+    with pytest.raises(ValueError, match=r"unknown method .* allowed: best_of_n, revision"):
+        study.select("planted", other)
+
+
+def test_a_pool_of_one_level_has_that_level_and_all_alone(study):
+    (plain,) = study.select("planted")
+    problems = plain.run.problems.assign(level="0x")
+    single = replace(plain, run=replace(plain.run, problems=problems))
+    assert np.array_equal(curve(single, level="0x").y, curve(single).y)
+    with pytest.raises(ValueError, match="unknown level '1x'"):
+        curve(single, level="1x")
+
+
+def test_a_known_method_without_a_run_gives_none(study):
+    for method in ("thinking", "wait", "dvts", "revision+verdict"):
+        assert study.select("planted", method) == []
+
+
+def test_the_nearest_name_ignores_case():
+    assert nearest_name("ORACLE", ["oracle", "majority"]) == "oracle"
+    assert nearest_name("Exp_Power", LAWS) == "exp_power"
+    with pytest.raises(ValueError, match="unknown thing 'b'; allowed: none"):
+        look_up({}, "b", "thing")
+
+
+def test_a_model_without_a_price_is_named(study):
+    (plain,) = study.select("planted")
+    with pytest.warns(UserWarning, match=r"1 of 1 models have no price: tiny<b>&\$/1e9; the table"):
+        table = leaderboard([plain], {"tiny<b>&$/1e8": (1.0, 2.0)})
+    assert table["price"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("command", "near"),
+    [
+        ("fit --runs {0} --level 0X", "0x"),
+        ("fit --runs {0} --selector Oracle", "oracle"),
+        ("fit --runs {0} --unit flop", "flops"),
+        ("fit --runs {0} --law EXP_POWER", "exp_power"),
+        ("fit --runs {0} --task planed", "planted"),
+        ("figures --runs {0} Coverage", "coverage"),
+        ("drift --task Sums", "sums"),
+        ("drift --settings base2", "base"),
+        ("search --model m --methods DVTS", "dvts"),
+        ("train --size 0.1m", "0.1M"),
+        ("reinforce --method GRPO", "grpo"),
+        ("study --tasks Countdown --out {1}", "countdown"),
+        ("sample --model m --task sums --method Best_of_N", "best_of_n"),
+        ("sample --model m --task SUMS", "sums"),
+    ],
+)
+def test_the_command_line_names_the_nearest_too(study, command, near, tmp_path, capsys):
+    root = study.pools[0].run.path.parent
+    assert main(command.format(root, tmp_path / "out").split()) == 1
+    told = capsys.readouterr().err
+    assert f"did you mean {near!r}" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["import f --format Lm-Eval", "sample --model m --task sums --feedback Verdict",
+     "sample --model m --task sums --dtype Float32", "study --preset Tiny", "Figures"],
+)  # fmt: skip
+def test_a_wrongly_cased_choice_names_the_nearest(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(command.split())
+    assert left.value.code == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_what_a_plan_and_an_estimator_choose_between_is_named():
+    with pytest.raises(ValueError, match="verdict"):
+        Plan(method="revision", feedback="Verdict")
+    with pytest.raises(ValueError, match="any, last, or best"):
+        chain_prefix(np.ones((1, 2, 2)), "Last")
