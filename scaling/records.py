@@ -28,6 +28,7 @@ MEASURED = (  #: what a sample keeps of its completion
     "finish", "thinking_tokens",
 )  # fmt: skip
 FEEDBACKS = ("none", "verdict")
+FINAL = "error, not retried"  #: begins the `finish` of a failed sample that is not asked for again
 TURNS = re.compile("(system,)?((user|assistant),)*user")  #: roles of a conversation
 #: plan field -> smallest value
 LEAST = {"chains": 1, "steps": 1, "max_new_tokens": 1, "top_k": 0, "stop_after_correct": 0}
@@ -178,7 +179,7 @@ class Completion:
     tokens: tuple[int, ...]  #: new token ids, the stop token left out
     logprob: float  #: sum over new tokens under the model's own distribution (temperature 1), nats
     sampling_logprob: float  #: the same under the distribution that was sampled from, nats
-    finish: str  #: "stop", "length", or "error: reason"
+    finish: str  #: "stop", "length", "error: reason", or `FINAL` and the reason
     prompt_tokens: int  #: length of the context before the first new token
     cached_tokens: int  #: of these, computed by an earlier step of the same chain
     completion_tokens: int  #: new tokens computed, the stop token included
@@ -204,8 +205,8 @@ class Sample:
     cached_tokens: int  #: of these, computed by an earlier step of the same chain
     completion_tokens: int  #: new tokens, stop token included
     seconds: float  #: share of wall time
-    finish: str  #: "stop", "length", or "error: reason"
-    thinking_tokens: int | None = None  #: new tokens up to </think>, itself included; None: unknown
+    finish: str  #: "stop", "length", "error: reason", or `FINAL` and the reason
+    thinking_tokens: int | None = None  #: new tokens up to the end of thinking; None: unknown
 
     @classmethod
     def of(

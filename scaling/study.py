@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from scaling.executors import OWN, local_context, open_executor
 from scaling.models import LM, load_lm
-from scaling.records import FEEDBACKS, Plan, Problem, Sample
+from scaling.records import FEEDBACKS, FINAL, Plan, Problem, Sample
 from scaling.store import LoadedRun, Writer, load_run, open_run
 from scaling.store.parts import FAILED
 from scaling.tasks import get_task
@@ -186,6 +186,8 @@ def sample_all(
         for key in dict.fromkeys((w.model, w.loading) for w in work)
     }
     lms = [described[w.model, w.loading] for w in work]
+    pairs = zip(lms, work, strict=True)
+    work = [replace(w, problems=tuple(as_turns(lm, w.task, w.problems))) for lm, w in pairs]
     with ExitStack() as stack:
         writers = [stack.enter_context(open_log(*pair)) for pair in zip(lms, work, strict=True)]
         bar = stack.enter_context(tqdm(total=sum(w.size for w in work), unit="sample"))
@@ -286,6 +288,8 @@ def too_long(lm: Any, task: Any, problems: Sequence[Problem]) -> dict[str, int]:
 def open_log(lm: Any, work: Work) -> Writer:
     """Return the writer of a run; its log tells where the model lay and how it was asked."""
     notes = getattr(work.task, "notes", None) or {}  # of a benchmark: its file, prompt and scorer
+    if hasattr(lm, "opens_thinking"):
+        notes = notes | {"opens_thinking": lm.opens_thinking}
     if isinstance(lm, LM):
         how = {"model": lm.where, "chat": lm.chat and asdict(lm.chat)}
         notes = notes | how | {"loading": dict(work.loading), "engine": dict(work.options)}
@@ -361,13 +365,24 @@ def sample_run(
 
     `engine_options`: device, dtype, memory_cap, max_rows of `engine.Engine`. Ctrl-C or an error
     keeps every finished problem, `kill -9` all but those of the last `SAVE` seconds; the same call
-    then goes on, and ends in the same samples. Samples that
-    failed are rows with their reason: the run stays open, and the same call draws them again.
+    then goes on, and ends in the same samples. Samples that failed are rows with their reason: the
+    run stays open, and the same call draws them again, unless a server refuses them for good.
     """
-    work = Work("", task, tuple(problems), plan, root, options=tuple(engine_options.items()))
+    asked_for = tuple(as_turns(lm, task, problems))
+    work = Work("", task, asked_for, plan, root, options=tuple(engine_options.items()))
     with open_log(lm, work) as writer:
         rest = {} if writer.sealed else _fill(writer, lm, work, engine, progress)
+        if not writer.sealed and not hasattr(lm, "tokenizer"):
+            from scaling.serving.settle import settle_served
+
+            settle_served(writer, lm, rest)
         return close_log(writer, work, rest)
+
+
+def as_turns(lm: Any, task: Any, problems: Sequence[Problem]) -> Sequence[Problem]:
+    """Return problems as a model is asked: worked examples are turns where it has conversations."""
+    few_shot = getattr(lm, "chat", None) and hasattr(task, "as_turns")
+    return [task.as_turns(problem) for problem in problems] if few_shot else problems
 
 
 def units_of(problems: Sequence[Problem], plan: Plan) -> dict[str, str]:
@@ -388,15 +403,20 @@ def units_left(writer: Writer, work: Work) -> dict[str, Work]:
 
 
 def good_samples(writer, unit: str) -> list[Sample]:
-    """Return what a unit that failed in part can keep: the problems without a failed sample."""
+    """Return what a unit that failed in part can keep: problems without a sample to draw again."""
     rows = writer.read(unit + FAILED) if unit + FAILED in writer.done else []
-    bad = {row.problem for row in rows if row.finish.startswith("error")}
+    bad = {row.problem for row in rows if can_be_retried(row)}
     return [row for row in rows if row.problem not in bad]
 
 
 def failed(samples: Sequence[Sample]) -> bool:
-    """Return whether a sample has failed."""
-    return any(sample.finish.startswith("error") for sample in samples)
+    """Return whether a sample has failed and can be drawn again."""
+    return any(map(can_be_retried, samples))
+
+
+def can_be_retried(sample: Sample) -> bool:
+    """Return whether a sample has failed for a reason that may pass."""
+    return sample.finish.startswith("error") and not sample.finish.startswith(FINAL)
 
 
 def write_unit(writer, unit: str, samples: Sequence[Sample]) -> None:

@@ -11,11 +11,12 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 
-from scaling.benchmarks import load_benchmark
+from scaling.benchmarks import load_benchmark, own_prompts
 from scaling.benchmarks.readers import READERS
 from scaling.curves import SEARCHES
 from scaling.drift import Agreement, compare
@@ -23,6 +24,7 @@ from scaling.models import CARD, find_models, load_lm, read_card
 from scaling.records import Problem
 from scaling.store import LoadedRun, load_run
 from scaling.tasks import get_task
+from scaling.tasks.asked import Asked
 
 
 def problems_of(run: LoadedRun) -> list[Problem]:
@@ -35,7 +37,8 @@ def task_of(run: LoadedRun, file: Path | None = None) -> Any:
     """Return the task a run was judged by; file: of its benchmark, whose rows tell the grading."""
     if run.task not in READERS:
         return get_task(run.task, list(dict.fromkeys(run.problems["level"])))
-    task = load_benchmark(run.task, file)
+    prompt = Path(str(notes_of(run).get("prompt", ""))).stem
+    task = load_benchmark(run.task, file, prompt if prompt in own_prompts() else "bare")
     if lost := [name for name in run.problems["id"] if name not in task.rows]:
         raise ValueError(
             f"{file} lacks {len(lost)} problems of the run, such as {lost[0]!r}; give the file "
@@ -55,6 +58,8 @@ def verdicts(
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}; give more than 0 and at most 1")
     task, by_id = task_of(run, file), {problem.id: problem for problem in problems_of(run)}
+    if (opened := notes_of(run).get("opens_thinking")) is not None:
+        task = Asked(task, SimpleNamespace(opens_thinking=opened, chat=notes_of(run).get("chat")))
     frame = load_run(run.path, text=True).frame
     frame = _judged(run, frame).sample(frac=share, random_state=seed)
     found = [task.verify(by_id[str(row.problem)], row.text) for row in frame.itertuples()]
@@ -107,9 +112,14 @@ def redraw(
         return compare(run, again, lm.encode)
 
 
+def notes_of(run: LoadedRun) -> dict[str, Any]:
+    """Return what the last session of a run noted of its model, prompt and engine."""
+    return (run.manifest["sessions"] or [{"extra": {}}])[-1]["extra"]
+
+
 def told_model(run: LoadedRun) -> tuple[str, dict[str, Any]]:
     """Return (where the model lay, how it was asked: options of `load_lm`), as the log tells."""
-    told = (run.manifest["sessions"] or [{"extra": {}}])[-1]["extra"]
+    told = notes_of(run)
     chat = told.get("chat")
     how = {"chat": bool(chat)} | (chat or {}) if "chat" in told else {}
     return told.get("model", ""), how

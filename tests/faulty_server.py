@@ -1,6 +1,6 @@
 """A small server of the OpenAI protocol that misbehaves on purpose, one fault per test.
 
-Its "model" answers `=<digit>`, the digit being drawn by the seed, unless a fault says otherwise.
+Its "model" answers `<number>=<digit>`, drawn by the seed, unless a fault says otherwise.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, body: dict[str, Any], choices: int | None = None) -> dict[str, Any]:
         n = choices or (body.get("n", 1) if self.state.honours_n else 1)
         rng = random.Random(str((body["seed"], body.get("prompt") or body.get("messages"))))
-        texts = [f"={rng.randrange(10)}" for _ in range(n)]
+        texts = [f"{rng.randrange(10**6)}={rng.randrange(10)}" for _ in range(n)]
         chat = self.path.endswith("/chat/completions")
         found = [choice(text, i, chat, bool(body.get("logprobs"))) for i, text in enumerate(texts)]
         usage = {"prompt_tokens": 7, "completion_tokens": 3 * n, "total_tokens": 7 + 3 * n}
@@ -83,6 +83,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def prompt_of(body: dict[str, Any]) -> str:
+    """Return the prompt of a request, of a chat its last message."""
+    return str(body["prompt"] if "prompt" in body else body["messages"][-1]["content"])
 
 
 def choice(text: str, index: int, chat: bool, logprobs: bool) -> dict[str, Any]:
@@ -217,7 +222,7 @@ def liar(handler: Handler, body: dict[str, Any]) -> bool:
 
 def long_prompts(handler: Handler, body: dict[str, Any]) -> bool:
     """Refuse prompts that begin with 9, as a server does whose context is too short."""
-    bad = body["prompt"].startswith("9")
+    bad = prompt_of(body).startswith("9")
     if bad:
         handler.reply(400, {"error": "maximum context length is 8 tokens"})
     return bad

@@ -483,11 +483,11 @@ def test_the_next_question_of_a_few_shot_prompt_ends_an_answer(tmp_path, prompt,
         (None, [], ["\nQuestion:"]),
         (None, ["--stop", "ab"], ["ab"]),
         (None, ["--stop"], None),
-        (CHAT, [], None),
+        (CHAT, [], ["\nQuestion:"]),
         (CHAT, ["--no-chat"], ["\nQuestion:"]),
     ],
 )
-def test_a_base_model_stops_at_the_next_question_unless_told_otherwise(
+def test_every_model_stops_at_the_next_question_unless_stop_says_otherwise(
     tmp_path, template, options, stop
 ):
     folder = save(tmp_path / "m", template=template, max_position_embeddings=512)

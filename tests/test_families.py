@@ -177,6 +177,9 @@ def test_thinking_is_told_from_the_answer(text, opened, parts):
     assert split_thinking(text, opened) == parts
 
 
+PROBLEM = Problem("1", "1+1=", "2", "")
+
+
 class Echo:
     name = "echo"
 
@@ -188,7 +191,7 @@ class Echo:
 
 
 def test_only_what_follows_the_thinking_is_judged(chat_folder):
-    problem = Problem("1", "1+1=", "2", "")
+    problem = PROBLEM
     thinking, direct = (load_lm(chat_folder, thinking=t) for t in (None, False))
     assert thinking.opens_thinking
     assert not direct.opens_thinking
@@ -202,7 +205,7 @@ def test_thinking_is_counted_in_tokens_up_to_its_end(chat_folder):
     def count(lm, *parts):
         tokens = sum((lm.encode(part) for part in parts), ())
         done = Completion(tokens, 0.0, 0.0, "stop", 1, 0, len(tokens) + 1, 0.0)
-        return Asked(Echo(), lm).thinking_tokens("".join(parts), done), tokens
+        return Asked(Echo(), lm).thinking_tokens(PROBLEM, "".join(parts), done), tokens
 
     thinking, direct = (load_lm(chat_folder, thinking=t, weights=False) for t in (None, False))
     begin = "1+1=3? no, 2</think>"

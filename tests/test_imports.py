@@ -18,12 +18,13 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "records": {"show"},
     "compute": {"records"},
     "provenance": set(),
+    "markers": set(),
     # left room: make samples
-    "tasks": {"records"},
+    "tasks": {"records", "markers"},
     "benchmarks": {"records", "tasks"},
-    "models": {"records", "compute"},
+    "models": {"records", "compute", "markers"},
     "engine": {"records", "compute"},
-    "serving": {"records", "engine"},
+    "serving": {"records", "engine", "markers"},
     "methods": {"tasks", "models", "engine", "records", "store"},
     "train": {"tasks", "models", "methods", "engine", "compute", "records", "provenance"},
     # the door
@@ -50,6 +51,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "__init__": ANYTHING,
 }
 RIGHT_ROOM = (
+    "markers",
     "tasks",
     "benchmarks",
     "store",

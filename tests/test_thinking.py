@@ -172,7 +172,7 @@ def test_thinking_that_takes_all_of_a_text_is_counted_to_its_last_token():
     asked = Asked(TASK, Spelled())
     for text, count in (("1</think>", 9), ("1</think>2", 9), (" \n<think>1", 11), ("1", 0)):
         done = Completion(tuple(map(ord, text)), 0.0, 0.0, "stop", 1, 0, len(text) + 1, 0.0)
-        assert asked.thinking_tokens(text, done) == count
+        assert asked.thinking_tokens(PROBLEM, text, done) == count
     assert split_thinking(" \n<think>1") == ("1", "")
 
 

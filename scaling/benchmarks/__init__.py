@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from scaling.records import Problem, Verdict, conversation, look_up, turns_of
 
 PROMPTS = Path(__file__).with_name("prompts")
 QUESTION = "{question}"  #: where a prompt's file takes the question
+LABEL = re.compile(r"(?:\A|\n)([^\n]*:\s?|[#*<\[][^\n]*\n)\Z")  #: at the end of what is before it
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,53 @@ class Benchmark:
             self.notes["left_out"] = self.left_out
 
     @property
-    def stop(self) -> tuple[str, ...]:
-        """Return what ends the answer of a base model: what the template writes before a question.
+    def label(self) -> str:
+        """Return what the template writes before a question, such as "Question: "; "" if nothing.
 
-        Few-shot, such a model goes on with the next question, and answers that.
+        It is the text before `{question}` on its line, or a heading on the line above.
         """
-        label = self.template.partition(QUESTION)[0].rpartition("\n")[2].strip()
-        return (f"\n{label}",) if label.endswith(":") else ()
+        found = LABEL.search(self.template.partition(QUESTION)[0])
+        return found[1] if found else ""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Return what ends an answer: the label of the next question, which models may invent."""
+        return (f"\n{self.label.strip()}",) if self.label else ()
+
+    @cached_property
+    def shots(self) -> list[dict[str, str]]:
+        """Return the worked examples of the template as turns: user, assistant, user, ..."""
+        before, _, after = self.template.partition(QUESTION)
+        label, turns = re.escape(self.label), list[dict[str, str]]()
+        for reply in (after.strip(), "".join(after.strip().partition(":")[:2])):
+            ends = re.escape(reply)
+            example = rf"^({label}.*?^{ends})(.*?)(?=^{label}|\Z)"
+            found = list(re.finditer(example, before, re.M | re.S)) if label and reply else []
+            if found and not turns:
+                opening = before[: found[0].start()]
+                for asks, answers in (match.groups() for match in found):
+                    turns.append({"role": "user", "content": opening + asks})
+                    turns.append({"role": "assistant", "content": answers.strip()})
+                    opening = ""
+        return turns
+
+    def as_turns(self, problem: Problem) -> Problem:
+        """Return a problem whose prompt has the worked examples as turns of a conversation."""
+        *turns, last = turns_of(problem.prompt)
+        before = self.template.partition(QUESTION)[0].removesuffix(self.label)
+        if not self.shots or not last["content"].startswith(before):
+            return problem
+        own = {"role": last["role"], "content": last["content"].removeprefix(before)}
+        return replace(problem, prompt=conversation([*turns, *self.shots, own]))
+
+    def asked_as(self, chat: bool) -> str:
+        """Return in words which prompt is used, and how."""
+        examples = self.template.count(self.label) - 1 if self.label else 0
+        name = self.notes.get("prompt", "of its own")
+        if not examples:
+            return f"prompt {name}, without worked examples (zero-shot)"
+        how = "plain text" if not chat else "turns" if self.shots else "one user message"
+        return f"prompt {name}, {examples} worked examples as {how}"
 
     def only(self, levels: Sequence[str]) -> Benchmark:
         """Return the benchmark without the problems of other levels."""
@@ -104,9 +146,17 @@ class Benchmark:
         return problem.prompt
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Return what the row's scorer says of a text, its thinking left out."""
+        """Return the verdict of the row's scorer on a text, up to a next question if it has one."""
         row = self.rows[problem.id]
-        return SCORERS[row.scorer](row.answer, text, row.meta)
+        return SCORERS[row.scorer](row.answer, self.before_next(text), row.meta)
+
+    def before_next(self, text: str) -> str:
+        """Return a text up to a further question: its label may be numbered or marked up."""
+        if not self.label:
+            return text
+        word = re.escape(self.label.strip(" \n#*_<>[]():"))
+        marked = rf"\n[ \t#*_>]*{word}[ \t]*#?\d*[ \t*_]*:"
+        return re.split(rf"{marked}|{re.escape(self.stop[0])}", text, maxsplit=1)[0]
 
 
 def load_benchmark(
@@ -145,9 +195,14 @@ def newer(rows: Sequence[Row], date: str) -> tuple[list[Row], dict[str, int]]:
     return kept, {why: count for why, count in reasons.items() if count}
 
 
+def own_prompts() -> dict[str, Path]:
+    """Return the files of the kit's own prompts, by name."""
+    return {path.stem: path for path in sorted(PROMPTS.glob("*.txt"))}
+
+
 def read_prompt(name: str) -> tuple[str, dict[str, Any]]:
     """Return a prompt's template and what the log keeps of it; ValueError where it is none."""
-    own = {path.stem: path for path in sorted(PROMPTS.glob("*.txt"))}
+    own = own_prompts()
     path = own.get(name, Path(name))
     if not path.is_file():
         raise ValueError(f"no prompt {name!r}: give a file, or one of {', '.join(own)}")

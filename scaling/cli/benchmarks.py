@@ -30,10 +30,13 @@ def task_of(options: argparse.Namespace) -> Any:
     if name not in READERS and not file:
         return get_task(name, levels)
     task = load_benchmark(name, file, options.prompt, options.newer_than)
-    task = task.only(levels) if levels else task
-    for why, count in task.left_out.items():
-        print(f"{file}: {count:,} problems left out, {why}")
-    return task
+    return task.only(levels) if levels else task
+
+
+def print_left_out(task: Any) -> None:
+    """Print how many problems of a benchmark's file are left out, by reason."""
+    for why, count in getattr(task, "left_out", {}).items():
+        print(f"{task.notes.get('file', task.name)}: {count:,} problems left out, {why}")
 
 
 def run_audit(options: argparse.Namespace) -> None:
@@ -41,6 +44,7 @@ def run_audit(options: argparse.Namespace) -> None:
     if not options.problems_file:
         raise ValueError("audit grades answers to a benchmark: name its file with --problems-file")
     task = task_of(options)
+    print_left_out(task)
     rows = []
     for where, row in records(options.labels):
         id_, text, label = (row.get(name) for name in ("id", "text", "correct"))

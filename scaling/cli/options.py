@@ -25,8 +25,8 @@ THINKING = Path("data/models/thinking/0.1M")
 IMPORTS = ("human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv", "jsonl")
 DTYPES = ("float32", "bfloat16", "float16")
 STOP = (
-    "strings that end a sample; default: of a base model the label before a benchmark's question "
-    "('\\nQuestion:'), else none; --stop alone: none"
+    "strings that end a sample; default: what a benchmark's prompt writes before a question "
+    "('\\nQuestion:'), if anything; --stop alone: none"
 )
 PLAN = {  #: field of a plan -> what --help says of it
     "method": "best_of_n, revision, wait, thinking; searches: beam, dvts, rebase, particles",
@@ -56,7 +56,7 @@ ONLY_FOR = {  #: what a run of `sample` must have -> options that change nothing
         "device", "dtype", "memory_gb", "max_rows", "chat", "model_defaults", "train_tokens",
         "device_map", "quantize", "remote_code", "skip_long", "executor",
     ),
-    SERVED: ("api", "request", "card"),
+    SERVED: ("api", "request", "card", "opens_thinking"),
     LIVE: ("served_name", "in_flight", "deadline"),
     BENCHMARK: ("prompt",),
     OF_A_FILE: ("problems_file", "newer_than"),
@@ -398,6 +398,8 @@ def add_server_options(verb: argparse.ArgumentParser) -> None:
     add("--served-name", help="the model's name there; default: the only one listed")
     turns = "plain text (default), or chat: turns in the model's own template"
     add("--api", choices=("completions", "chat"), default="completions", help=turns)
+    opens = "the chat template opens the thinking; default: found by a trial and from all texts"
+    add("--opens-thinking", action=argparse.BooleanOptionalAction, help=opens)
     more = 'more fields of a request: {"min_tokens": 1}'
     add("--request", type=_fields, default={}, help=more)
     add("--in-flight", type=count, default=64, help="requests; default 64")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from scaling.cli.benchmarks import GYM, task_of
+from scaling.cli.benchmarks import GYM, print_left_out, task_of
 from scaling.cli.options import (
     BENCHMARK,
     DRY,
@@ -23,14 +23,15 @@ from scaling.cli.options import (
 )
 from scaling.cli.reading import run_accuracy, run_figures
 from scaling.compute import Shape
-from scaling.curves import SELECTORS, accuracy_table, read_pool
+from scaling.curves import SELECTORS, Pool, accuracy_table, read_pool
 from scaling.models import find_models, is_endpoint, load_lm
 from scaling.planner import estimate
-from scaling.records import Plan, Problem, look_up
+from scaling.records import FINAL, Plan, Problem, look_up
 from scaling.store import load_run
 from scaling.study import (
     PRESETS,
     Work,
+    as_turns,
     asked,
     check_prompts,
     sample_all,
@@ -103,13 +104,17 @@ def run_sample(options: argparse.Namespace) -> None:
     loading, how = loading_options(options), engine_options(options)
     if is_served(options):
         lm, engine = open_server(options)
-        how, talks = {"engine": engine}, options.api == "chat"
+        how = {"engine": engine}
     else:
         elsewhere = options.dry_run or options.executor
         lm = load_lm(options.model, weights=not elsewhere, identify=not options.dry_run, **loading)
-        talks = lm.chat is not None
-    suggested = {} if talks else {"stop": usual_stop(lm, task)}
+    problems = list(as_turns(lm, task, problems))
+    suggested = {"stop": usual_stop(lm, task)}
     plan = plan_of(options, suggested | (lm.defaults if options.model_defaults else {}))
+    if hasattr(task, "asked_as"):
+        stop = f"; {', '.join(map(repr, plan.stop))} ends a sample" if plan.stop else ""
+        print(f"{task.name}: {task.asked_as(bool(lm.chat))}{stop}")
+    print_left_out(task)
     if options.skip_long:
         problems = that_fit(lm, task, problems)
     if options.dry_run:
@@ -121,16 +126,32 @@ def run_sample(options: argparse.Namespace) -> None:
         (run,) = sample_all([work], options.workers, options.executor)
     else:
         run = sample_run(lm, task, problems, plan, options.runs, **how)
-    table = accuracy_table([read_pool(run)])
+    pool = read_pool(run)
+    table = accuracy_table([pool])
     seal = run.path / "manifest.json"
     drawn = before.get(seal) != seal.stat().st_mtime_ns
     print(f"{run.path}: {len(run.frame):,} samples" + ", complete before: none drawn" * (not drawn))
     if is_served(options) and plan.temperature:
         warn_if_alike(load_run(run.path, text=True).frame)
-    failed = run.frame["finish"][run.frame["finish"].str.startswith("error")]
-    if len(failed):
-        print(f"{len(failed):,} failed ({failed.iloc[0]}); the same command asks for them again")
+    print_failed(pool)
     print(table[SHOWN].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+
+
+def print_failed(pool: Pool) -> None:
+    """Print how many samples and problems are missing, each problem by name, and why."""
+    finish = pool.run.frame["finish"].astype(str)
+    failed = finish[finish.str.startswith("error")]
+    for reason, count in failed.value_counts().head(5).items():
+        print(f"{count:,} samples are missing ({reason})")
+    if again := int((~failed.str.startswith(FINAL)).sum()):
+        print(f"{again:,} of them failed for a reason that may pass: the same command asks again")
+    drawn = pool.run.frame["problem"].drop(failed.index).value_counts()
+    if len(failed) and drawn.min() < drawn.max():
+        print(f"problems have {drawn.min():,} to {drawn.max():,} samples: NaN where k is larger")
+    if pool.refused:
+        names, total = list(pool.refused), len(pool.run.problems) + len(pool.refused)
+        shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
+        print(f"{len(names):,} of {total:,} problems have no sample and are left out: {shown}")
 
 
 def is_served(options: argparse.Namespace) -> bool:

@@ -36,9 +36,11 @@ def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
     endpoint = Endpoint(name, options.api, options.system, asked_for(options))
     card = read_card(options.card) if options.card else None
     if options.batch:
-        return Served(served_card(endpoint, card)), BatchEngine(options.batch, endpoint)
-    patience = {"in_flight": options.in_flight, "deadline": options.deadline}
-    return connect(options.model, endpoint, card, **patience)
+        chat, opens = options.api == "chat", options.opens_thinking
+        lm = Served(served_card(endpoint, card), chat, opens_thinking=opens)
+        return lm, BatchEngine(options.batch, endpoint)
+    how = {n: getattr(options, n) for n in ("in_flight", "deadline", "opens_thinking")}
+    return connect(options.model, endpoint, card, **how)
 
 
 def warn_if_alike(frame: pd.DataFrame) -> None:

@@ -74,6 +74,7 @@ class Pool:
     prices: tuple[float, float] = PRICES  #: per million input and output tokens, any currency
     passes: Scored | None = None  #: a search's own scorer passes, part of every cost
     scores: dict[str, Scored] = field(default_factory=dict)  #: of scorers that came later
+    refused: dict[str, str] = field(default_factory=dict)  #: problem without any sample -> reason
     known: dict[tuple, np.ndarray] = field(default_factory=dict, init=False, repr=False)  #: values
 
     def __repr__(self) -> str:
@@ -348,7 +349,16 @@ def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
 
 
 def read_pool(run: LoadedRun) -> Pool:
-    """Return a run's log as arrays over (problem, chain, step)."""
+    """Return a run's log as arrays over (problem, chain, step), without `refused` problems.
+
+    Errors: ValueError where no problem is left.
+    """
+    refused = refused_problems(run)
+    kept = ~run.problems["id"].isin(refused)
+    if refused and not kept.any():
+        reason = next(iter(refused.values()))
+        raise ValueError(f"{run.path.name}: every sample of every problem failed ({reason})")
+    run = replace(run, problems=run.problems[kept])
     frame, passes = passes_of(run)
     failed = frame["finish"].astype(str).str.startswith("error").to_numpy()
     frame = frame[~failed]
@@ -357,7 +367,17 @@ def read_pool(run: LoadedRun) -> Pool:
     answers, ledger = np.nan_to_num(answers, nan=-1).astype(int), zip(LEDGER, columns, strict=True)
     scores = {scores.name: as_scored(run, scores) for scores in read_scores(run)}
     missing = int(failed.sum())
-    return Pool(run, correct, answers, dict(ledger), missing, passes=passes, scores=scores)
+    return Pool(
+        run, correct, answers, dict(ledger), missing, passes=passes, scores=scores, refused=refused
+    )
+
+
+def refused_problems(run: LoadedRun) -> dict[str, str]:
+    """Return {problem: reason} of the problems all of whose samples failed."""
+    failed = run.frame[run.frame["finish"].astype(str).str.startswith("error")]
+    good = set(run.frame["problem"].drop(failed.index))
+    reasons = dict(zip(failed["problem"], failed["finish"], strict=True))
+    return {name: why for name, why in reasons.items() if name not in good}
 
 
 def curve(

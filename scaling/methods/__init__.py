@@ -294,7 +294,7 @@ def verified(
     """
     own = {}
     if completion.thinking_tokens is None and isinstance(task, Asked):
-        own = {"thinking_tokens": task.thinking_tokens(text, completion)}
+        own = {"thinking_tokens": task.thinking_tokens(problem, text, completion)}
     if completion.stop_string:
         text = text[: text.index(completion.stop_string)]
     failed = completion.finish.startswith("error")

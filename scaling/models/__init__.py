@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.compute import Shape, parameters, train_flops
+from scaling.markers import is_marker, opens_thinking
 from scaling.models import gguf_file, known
 from scaling.models.hub import Files, is_endpoint, locate
 from scaling.records import ModelCard, turns_of, with_system
@@ -89,11 +90,21 @@ class LM:
     @cached_property
     def opens_thinking(self) -> bool:
         """Return whether the template itself opens the thinking that a completion then ends."""
-        return self.chat is not None and self.asked("").rstrip().endswith("<think>")
+        return self.chat is not None and opens_thinking(self.asked(""))
+
+    @cached_property
+    def special_ids(self) -> dict[int, bool]:
+        """Return the ids of special tokens, each with whether it marks thinking."""
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        return {i: is_marker(token.content) for i, token in added.items() if token.special}
 
     def decode(self, tokens) -> str:
-        """Return text, special tokens left out."""
-        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        """Return text without special tokens, other than those that mark thinking."""
+        ids, special = list(tokens), self.special_ids
+        if not any(special.get(i) for i in ids):
+            return self.tokenizer.decode(ids, skip_special_tokens=True)
+        kept = [i for i in ids if special.get(i, True)]
+        return self.tokenizer.decode(kept, skip_special_tokens=False)
 
     @property
     def eos_ids(self) -> tuple[int, ...]:

@@ -52,7 +52,7 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Return a row per model and category, best first within a category; price NaN where unknown.
 
-    A category with a problem that has no sample at all has no accuracy: NaN, `n_missing` says so.
+    Problems without any sample are left out of `n_problems`; `n_missing` counts the samples.
     """
     rows, pools = [], list(pools)
     models = dict.fromkeys(pool.run.card.name for pool in pools)

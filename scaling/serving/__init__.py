@@ -24,10 +24,10 @@ from typing import Any, NamedTuple, cast
 
 from scaling.engine.draw import row_key
 from scaling.engine.schedule import Extend, Job
-from scaling.records import Completion, ModelCard, Plan
-from scaling.serving.client import Client, Failed
-from scaling.serving.probe import Honoured, probe
-from scaling.serving.protocol import Endpoint
+from scaling.records import FINAL, Completion, ModelCard, Plan
+from scaling.serving.client import Client, Failed, Refused
+from scaling.serving.probe import EASY, Honoured, probe
+from scaling.serving.protocol import Endpoint, Unreadable
 
 __all__ = ["Client", "Endpoint", "HttpEngine", "Served", "connect", "served_card"]
 
@@ -41,10 +41,22 @@ class Served:
     """Stands where `models.LM` does: a text is its own single token."""
 
     skills = ("revision",)  #: what a served model was trained for is its user's to know
-    opens_thinking = False  #: what a server cuts off is put back between both tags
 
-    def __init__(self, card: ModelCard) -> None:
-        self.card = card
+    def __init__(
+        self,
+        card: ModelCard,
+        chat: bool = False,
+        engine: Any = None,
+        opens_thinking: bool | None = None,
+    ) -> None:
+        """chat: prompts may have several turns; opens_thinking: None leaves it to the probe."""
+        self.card, self.chat, self.engine, self.given = card, chat, engine, opens_thinking
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Return whether the server's template opens the thinking that a completion then ends."""
+        found = getattr(self.engine, "honoured", None)
+        return bool(found and found.opens_thinking) if self.given is None else self.given
 
     def encode(self, text: str) -> tuple[str, ...]:
         """Return the text as the only token."""
@@ -70,11 +82,21 @@ def served_card(endpoint: Endpoint, card: ModelCard | None = None) -> ModelCard:
 
 
 def connect(
-    url: str, endpoint: Endpoint, card: ModelCard | None = None, in_flight: int = 64, **options: Any
+    url: str,
+    endpoint: Endpoint,
+    card: ModelCard | None = None,
+    in_flight: int = 64,
+    opens_thinking: bool | None = None,
+    **options: Any,
 ) -> tuple[Served, HttpEngine]:
-    """Return (lm, engine) of a server; `options` are those of `Client`. Nothing is asked yet."""
+    """Return (lm, engine) of a server; `options` are those of `Client`. Nothing is asked yet.
+
+    opens_thinking: whether the server's chat template opens the thinking; None: a trial tells.
+    """
     client = Client(url, key=os.environ.get(KEY, ""), **options)
-    return Served(served_card(endpoint, card)), HttpEngine(client, endpoint, in_flight)
+    engine = HttpEngine(client, endpoint, in_flight)
+    chat = endpoint.api == "chat"
+    return Served(served_card(endpoint, card), chat, engine, opens_thinking), engine
 
 
 def served_names(client: Client) -> list[str]:
@@ -104,6 +126,7 @@ class HttpEngine:
         """in_flight: requests that wait for their answers at the same time."""
         self.client, self.endpoint, self.in_flight = client, endpoint, in_flight
         self.honoured: Honoured | None = None  #: found by the first call
+        self.answers = False  #: known to answer some request of the plan's length
 
     def generate(
         self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
@@ -132,7 +155,11 @@ class HttpEngine:
                 found = future.result()
                 share = (time.perf_counter() - begun) / flying / len(found)
                 flying -= 1
-                failures = failures + 1 if has_failed(found[0]) else 0
+                refused = found[0].finish.startswith(FINAL)
+                failures = failures + 1 if has_failed(found[0]) and not refused else 0
+                if refused and not self.answers:
+                    self._check_answers(plan)
+                self.answers |= refused or not failures
                 for job, completion in zip(ask.jobs, found, strict=True):
                     yield job, ask.step, replace(completion, seconds=share)
                     if extend is None or has_failed(completion):
@@ -162,6 +189,19 @@ class HttpEngine:
         if group:
             yield Ask(tuple(group), 0, group[0].prompt)
 
+    def _check_answers(self, plan: Plan) -> None:
+        """Raise ValueError where a server refuses an easy question as well as a real prompt.
+
+        Then not the prompt is at fault, but something that all requests have in common.
+        """
+        try:
+            self._once(self.endpoint.request(plan, (EASY,), 0), plan)
+        except Failed as error:
+            raise ValueError(
+                f"{self.client.url} refuses every request ({error}): change what they have in "
+                "common, such as --max-new-tokens, --request or --served-name"
+            ) from error
+
     def _once(
         self, body: dict[str, Any], plan: Plan | None = None, cached: bool = False
     ) -> list[Completion]:
@@ -169,17 +209,26 @@ class HttpEngine:
         return self.endpoint.completions(answer, plan or Plan(), cached)
 
     def _complete(self, ask: Ask, plan: Plan) -> list[Completion]:
-        """Return a completion per chain; where the server gives fewer, the rest is asked anew."""
+        """Return a completion per chain.
+
+        Choices that the server leaves out are asked for again, those of a request that it refuses
+        or that cannot be counted one by one.
+        """
         found: list[Completion] = []
         logprobs = bool(self.honoured and self.honoured.logprobs)
-        while left := ask.jobs[len(found) :]:
+        most = len(ask.jobs)
+        while left := ask.jobs[len(found) :][:most]:
             body = self.endpoint.request(
                 plan, ask.context, seed_of(plan, left[0], ask.step), len(left), logprobs
             )
             try:
                 found += self._once(body, plan, cached=ask.step > 0)[: len(left)]
             except Failed as error:
-                found += [failed_completion(str(error))] * len(left)
+                final = isinstance(error, Refused)
+                if len(left) > 1 and (final or isinstance(error, Unreadable)):
+                    most = 1  # one of the choices may be at fault, or their number
+                else:
+                    found += [failed_completion(str(error), final)] * len(left)
         return found
 
 
@@ -205,6 +254,7 @@ def alike(frame: Any) -> tuple[int, int]:
     return int((several["nunique"] == 1).sum()), len(several)
 
 
-def failed_completion(reason: str) -> Completion:
-    """Return the row of a request that had no answer."""
-    return Completion((), math.nan, math.nan, f"error: {reason}", 0, 0, 0, 0.0)
+def failed_completion(reason: str, final: bool = False) -> Completion:
+    """Return the row of a request without an answer; final: it will never have one."""
+    finish = f"{FINAL if final else 'error'}: {reason}"
+    return Completion((), math.nan, math.nan, finish, 0, 0, 0, 0.0)

@@ -18,7 +18,7 @@ from typing import Any
 from scaling.engine.schedule import Extend, Job
 from scaling.records import Completion, Plan
 from scaling.serving import Ask, failed_completion, has_failed, seed_of
-from scaling.serving.client import Failed
+from scaling.serving.client import REFUSED, Failed, Refused
 from scaling.serving.protocol import Endpoint
 
 LINES = 50_000  #: requests in a file: the most that the API takes
@@ -39,6 +39,9 @@ class BatchEngine:
         Errors: ValueError saying what was written and what to do with it.
         """
         answers, refused = read_answers(self.folder)
+        if all(isinstance(answer, Refused) for answer in answers.values()):
+            # not the prompts are at fault: ask again, by what may be other options
+            refused, answers = refused | {k: str(why) for k, why in answers.items()}, {}
         missing: dict[str, dict[str, Any]] = {}
         for job in jobs:
             chains = deque([Ask((job,), 0, job.prompt)])
@@ -66,6 +69,8 @@ class BatchEngine:
             )
 
     def _completion(self, answer: Any, plan: Plan, cached: bool) -> Completion:
+        if isinstance(answer, Refused):
+            return failed_completion(str(answer), final=True)
         try:
             return self.endpoint.completions(answer, plan, cached)[0]
         except Failed as error:
@@ -95,6 +100,9 @@ def request_id(body: dict[str, Any]) -> str:
 def read_answers(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return ({request: answer}, {request: why it failed}) of every output file in a folder.
 
+    The answer to a request that never will have one, such as a prompt that is too long, is a
+    `Refused` with the reason.
+
     Errors: ValueError naming the line that is no line of a batch's output.
     """
     answers: dict[str, Any] = {}
@@ -109,7 +117,12 @@ def read_answers(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
                 row = json.loads(line)
                 name, reply = row["custom_id"], row.get("response") or {}
                 if row.get("error") or reply.get("status_code", 200) != 200:
-                    refused[name] = str(row.get("error") or f"status {reply['status_code']}")
+                    status, body = reply.get("status_code"), reply.get("body") or {}
+                    why = f"status {status}: {row.get('error') or body.get('error')}"
+                    if status in REFUSED:
+                        answers[name] = Refused(why)
+                    else:
+                        refused[name] = why
                 else:
                     answers[name] = reply["body"]
             except (ValueError, KeyError, TypeError, AttributeError) as error:

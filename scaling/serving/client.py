@@ -8,26 +8,41 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
+import re
 import socket
 import threading
 import time
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from random import SystemRandom
 from typing import Any
 from urllib.parse import urlsplit
 
-RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)  #: the same request may do better later
+#: status codes after which the same request may succeed later; 52x: proxies, 529: overloaded
+RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529)
+REFUSED = (400, 413, 414, 422, 451)  #: this request will never succeed; another one may
 NO_KEY = "check the key in the environment variable SCALING_API_KEY"
-HOPELESS = {  #: no request to this address will do better
+NO_PATH = "check the address, --served-name and --api"
+HOPELESS = {  #: no request to this address will succeed
     401: NO_KEY,
+    402: "the account has no credit left",
     403: NO_KEY,
-    404: "check the address, --served-name and --api",
+    404: NO_PATH,
+    405: NO_PATH,
+    410: NO_PATH,
+    501: NO_PATH,
 }
-LONGEST_PAUSE = 30.0  #: seconds between two tries
+MODERATED = re.compile(r"moderat|flagged|content.?(filter|policy|management)", re.IGNORECASE)
+LONGEST_PAUSE = 30.0  #: seconds between two tries, unless the server asks for more
 
 
 class Failed(Exception):
-    """One request had no answer after all its tries; the message is the reason, in one line."""
+    """A request without an answer after all its tries; the message is the reason, in one line."""
+
+
+class Refused(Failed):
+    """A request that this server will never answer, although it may answer others."""
 
 
 class Client:
@@ -69,40 +84,48 @@ class Client:
     def ask(self, path: str, body: Any = None) -> Any:
         """Return the JSON answer to a POST of `body`, or to a GET where there is none.
 
-        Errors: `Failed` with the last reason when every try failed or the deadline passed;
+        Errors: `Failed` with the last reason when every try failed or the deadline passed, and
+        `Refused` when the server says that the request itself is at fault;
         ValueError for a refused key or an address that the server does not have.
         """
         data = None if body is None else json.dumps(body).encode()
         until, wait = time.monotonic() + self.deadline, self.pause
-        for number in range(self.tries):
-            reason, asked = self._try(path, data, until)
+        for left in reversed(range(self.tries)):
+            reason, answer = self._try(path, data, until)
             if reason is None:
-                return asked
-            pause = max(asked or 0.0, wait * SystemRandom().uniform(0.5, 1.5))
-            last = number == self.tries - 1 or time.monotonic() + pause > until
-            if last or asked is None or self._closed.wait(min(pause, LONGEST_PAUSE)):
-                raise Failed(reason)
-            wait *= 2
+                return answer
+            pause = max(answer, min(wait * SystemRandom().uniform(0.5, 1.5), LONGEST_PAUSE))
+            if answer and left and time.monotonic() + pause > until:
+                reason += f"; the server asks to wait {answer:,.0f} s, longer than --deadline"
+            elif left and time.monotonic() + pause < until and not self._closed.wait(pause):
+                wait *= 2
+                continue
+            raise Failed(reason)
         raise AssertionError("the last try returns or raises")
 
     def _try(self, path: str, data: bytes | None, until: float) -> tuple[str | None, Any]:
-        """Return (None, answer), or (reason, least pause in seconds; None: do not try again)."""
+        """Return (None, answer), or (reason, seconds to wait at least) where to try again.
+
+        Errors: `Failed` and `Refused` where another try is pointless.
+        """
         try:
             status, headers, text = self._exchange(path, data, until)
         except TimeoutError:
             self._drop()
-            return f"no answer within {self.deadline:g} s", None
+            raise Failed(f"no answer within {self.deadline:g} s") from None
         except (OSError, http.client.HTTPException) as error:
             self._drop()
             return f"{type(error).__name__}: {error}".rstrip(": "), 0.0
         shown = " ".join(text[:300].decode(errors="replace").split())
         shown = shown.replace(self._key, "***") if self._key else shown
+        if status in REFUSED or (status == 403 and MODERATED.search(shown)):
+            raise Refused(f"status {status}: {shown}")
         if status in HOPELESS:
             raise ValueError(f"{self.url}{path} answers {status}: {shown}; {HOPELESS[status]}")
         if status in RETRIED:
-            return f"status {status}: {shown}", _seconds(headers.get("retry-after"))
+            return f"status {status}: {shown}", retry_after(headers)
         if status != 200:
-            return f"status {status}: {shown}", None
+            raise Failed(f"status {status}: {shown}")
         try:
             return None, json.loads(text)
         except ValueError:
@@ -160,9 +183,22 @@ class Client:
         self._all.clear()
 
 
-def _seconds(text: str | None) -> float:
-    """Return a Retry-After in seconds; 0 where there is none, or a date."""
+def retry_after(headers: http.client.HTTPMessage) -> float:
+    """Return the seconds that a server asks to wait before the next try; 0 if it does not.
+
+    Read from `Retry-After-Ms`, or from `Retry-After`: a number, or a date, which is compared with
+    the server's own clock (`Date`) where it is given.
+    """
+    text = headers.get("retry-after") or ""
     try:
-        return float(text or 0)
-    except ValueError:
+        if in_ms := headers.get("retry-after-ms"):
+            seconds = float(in_ms) / 1000
+        elif re.fullmatch(r"[\s\d.]+", text):
+            seconds = float(text)
+        else:
+            then = parsedate_to_datetime(text).timestamp()
+            now = headers.get("date")
+            seconds = then - (parsedate_to_datetime(now).timestamp() if now else time.time())
+    except (ValueError, TypeError):
         return 0.0
+    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0

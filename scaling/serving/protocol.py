@@ -7,15 +7,32 @@ Texts stand where the in-process engine has token ids: a context is (prompt, dra
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 
-from scaling.records import Completion, Plan, turns_of, with_system
+from scaling.markers import MARK, is_thinking
+from scaling.records import FINAL, Completion, Plan, turns_of, with_system
 from scaling.serving.client import Failed
 
 APIS = ("completions", "chat")
+STOPPED = (  #: what servers call the end of an answer; a call of a tool ends one without answer
+    "stop", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn", "completed", "complete",
+    "tool_calls", "tool_use", "function_call",
+)  # fmt: skip
+CUT = ("length", "max_tokens", "max_new_tokens", "max_length", "model_length", "token_limit")
+UNTOLD = ("", "null", "none", "unknown")
+FILTERED = re.compile("filter|safety|moderat|recitation|prohibited|blocklist|spii|sensitive|refus")
+THOUGHTS = (  #: fields of a message that hold its thinking; the first that is not empty is read
+    "reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "thought",
+)  # fmt: skip
+TEXTS = ("text", "thinking", "reasoning", "content", "summary", "refusal")  #: of a part
+
+
+class Unreadable(Failed):
+    """An answer that cannot be read or counted."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +79,32 @@ class Endpoint:
         return {k: v for k, v in (body | self.extra).items() if v is not None}
 
     def completions(self, answer: Any, plan: Plan, cached: bool = False) -> list[Completion]:
-        """Return the completions of an answer; `Failed` for one that cannot be counted or read.
+        """Return the completions of an answer; `Unreadable` for one that cannot be counted or read.
 
         The tokens of several choices are counted by their log-probabilities, since `usage` holds
         only their sum. cached: the context continues one that the server has seen before.
         """
         try:
             usage, choices = answer["usage"], answer["choices"]
-            prompt, new = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+            prompt, new, thought = token_counts(usage)
             details = usage.get("prompt_tokens_details") or {}
             known = min(int(details.get("cached_tokens") or 0), prompt) if cached else 0
-            told = usage.get("completion_tokens_details") or {}
-            thought = int(told["reasoning_tokens"]) if "reasoning_tokens" in told else None
+            logprobs = [_logprobs(choice) for choice in choices]
+            counts = [new] if len(choices) == 1 else [len(one) for one in logprobs]
+            if len(choices) > 1 and (0 in counts or abs(sum(counts) - new) > len(choices)):
+                raise ValueError("several choices, and no count of tokens for each")
             found = []
-            for choice in choices:
-                logprobs = _logprobs(choice)
-                count = new if len(choices) == 1 else len(logprobs)
-                if not count and len(choices) > 1:
-                    raise ValueError("several choices, and no count of tokens for each")
-                logprob = math.fsum(logprobs) if logprobs else math.nan
+            for choice, one, count in zip(choices, logprobs, counts, strict=True):
+                # tokens of hidden thinking have no log-probabilities: those of the rest are no sum
+                complete = one and not (thought and len(one) <= new - thought + 1)
+                logprob = math.fsum(one) if complete else math.nan
+                text, cut = _text(choice, plan.stop)
                 found.append(
                     Completion(
-                        tokens=(_text(choice),),  # type: ignore[arg-type]
+                        tokens=(text,),  # type: ignore[arg-type]
                         logprob=logprob,
                         sampling_logprob=logprob if is_plain(plan) else math.nan,
-                        finish=_finish(choice),
+                        finish="stop" if cut else _finish(choice, count >= plan.max_new_tokens),
                         prompt_tokens=prompt,
                         cached_tokens=known,
                         completion_tokens=max(count, 1),
@@ -95,9 +113,10 @@ class Endpoint:
                     )
                 )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Failed(f"answer is not understood ({type(error).__name__}: {error})") from error
+            what = f"{type(error).__name__}: {error}"
+            raise Unreadable(f"answer is not understood ({what})") from error
         if not found:
-            raise Failed("answer holds no choice")
+            raise Unreadable("answer holds no choice")
         return found
 
 
@@ -106,27 +125,87 @@ def is_plain(plan: Plan) -> bool:
     return (plan.temperature, plan.top_p, plan.top_k, plan.min_p) == (1, 1, 0, 0)
 
 
+def token_counts(usage: dict[str, Any]) -> tuple[int, int, int | None]:
+    """Return (prompt tokens, new tokens, those of thinking among them; None where not reported).
+
+    Some servers leave the tokens of thinking out of `completion_tokens` (xAI, Gemini): then
+    `total_tokens` is larger than the sum, or there are more of them than of all new tokens.
+    """
+    prompt, new = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+    places = (usage.get("completion_tokens_details"), usage.get("output_tokens_details"), usage)
+    told = [place["reasoning_tokens"] for place in places if place and "reasoning_tokens" in place]
+    thought = None if not told or told[0] is None else int(told[0])
+    outside = int(usage.get("total_tokens") or 0) - prompt - new
+    if outside <= 0:
+        outside = thought if thought and thought > new else 0
+    if outside and thought is None:
+        thought = outside
+    return prompt, new + outside, None if thought is None else min(thought, new + outside)
+
+
 def _logprobs(choice: dict[str, Any]) -> list[float]:
-    """Return the log-probability of each token, nats; none where the server does not tell."""
+    """Return the log-probability of each token, nats; none where the server has none."""
     given = choice.get("logprobs") or {}
     if given.get("content"):
         return [float(token["logprob"]) for token in given["content"]]
     return [float(value) for value in given.get("token_logprobs") or ()]
 
 
-def _text(choice: dict[str, Any]) -> str:
-    """Return what the model wrote, its thinking (where the server cut it off) put back in tags."""
+def _text(choice: dict[str, Any], stop: Sequence[str]) -> tuple[str, bool]:
+    """Return what the model wrote, thinking in tags, and whether a stop string cut it here.
+
+    A server that ignores stop strings sends what follows them; they end an answer, no thinking.
+    """
     if "message" not in choice:
-        text = choice["text"]
+        thought, text = "", choice["text"]
     else:
         message = choice["message"]
-        thought = message.get("reasoning_content") or message.get("reasoning") or ""
-        text = f"<think>{thought}</think>" * bool(thought) + (message.get("content") or "")
+        thought, text = _parts(message.get("content"))
+        thought = thought or next(filter(None, map(_plain, map(message.get, THOUGHTS))), "")
+        text = text or message.get("refusal") or ""
     if not isinstance(text, str):
         raise TypeError(f"text is {text!r}")
-    return text
+    begin = max((mark.end() for mark in MARK.finditer(text)), default=0)
+    ends = [at for string in stop if (at := text.find(string, begin)) >= 0]
+    cut = bool(ends) and not is_thinking(text)
+    text = text[: min(ends)] if cut else text
+    if thought and not begin:  # else the text has its thinking in it already
+        still = not text.strip() and choice.get("finish_reason") != "stop"
+        text = f"<think>{thought}" + "</think>" * (not still) + text
+    return text, cut
 
 
-def _finish(choice: dict[str, Any]) -> str:
-    reason = choice["finish_reason"]
-    return reason if reason in ("stop", "length") else f"error: finished by {reason}"
+def _parts(content: Any) -> tuple[str, str]:
+    """Return (thinking, text) of a message's content: a text, a list of parts, or none."""
+    parts = content if isinstance(content, list) else [content or ""]
+    found = {True: "", False: ""}
+    for part in parts:
+        kind = str(part.get("type", "text")) if isinstance(part, dict) else "text"
+        if not re.search("text|refusal|think|reason|summary", kind):
+            raise ValueError(f"a part of the content is of type {kind!r}")
+        found[bool(re.search("think|reason|summary", kind))] += _plain(part)
+    return found[True], found[False]
+
+
+def _plain(value: Any) -> str:
+    """Return the text of a part of a message, whatever it is wrapped in."""
+    if isinstance(value, list):
+        return "".join(map(_plain, value))
+    if isinstance(value, dict):
+        return next(filter(None, map(_plain, map(value.get, TEXTS))), "")
+    return value if isinstance(value, str) else ""
+
+
+def _finish(choice: dict[str, Any], full: bool) -> str:
+    """Return how a completion ended; full: it has as many tokens as it may have."""
+    reason = choice.get("finish_reason")
+    name = str(reason or "").lower()
+    if name in STOPPED:
+        return "stop"
+    if name in CUT or (name in UNTOLD and full):
+        return "length"
+    if name in UNTOLD:
+        return "stop"
+    if FILTERED.search(name):
+        return f"{FINAL}: ended by the server's content filter ({reason})"
+    return f"error: finished by {reason}"

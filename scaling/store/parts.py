@@ -84,7 +84,7 @@ def _places(facts: pa.Table, ids: Sequence[str]) -> tuple[np.ndarray, ...]:
 
 
 def check_rows(facts: pa.Table, ids: Sequence[str], what: str) -> None:
-    """Refuse rows of an unknown problem, and two rows at the same (problem, chain, step)."""
+    """Refuse rows of an unknown problem, two at one (problem, chain, step), too much thinking."""
     places = _places(facts, ids)
     unknown = np.flatnonzero(np.isnan(places[-1]))
     if len(unknown):
@@ -94,3 +94,11 @@ def check_rows(facts: pa.Table, ids: Sequence[str], what: str) -> None:
     if len(twice):
         row = ", ".join(f"{key} {facts[key][twice[0]]}" for key in KEYS)
         raise ValueError(f"{what} holds {len(twice)} samples more than once; the first: {row}")
+    if "thinking_tokens" in facts.column_names:  # files of an earlier format lack it
+        too_many = pc.greater(facts["thinking_tokens"], facts["completion_tokens"])
+        if wrong := pc.sum(too_many).as_py():
+            first = pc.index(too_many, True).as_py()
+            row = ", ".join(f"{key} {facts[key][first]}" for key in KEYS)
+            raise ValueError(
+                f"{what} has {wrong} samples with more thinking than new tokens: {row}"
+            )

@@ -1,6 +1,6 @@
-"""A task as one model is asked and answers: prompts as it is given them, verdicts after thinking.
+"""Wrap a task with a model's chat template, and strip thinking before an answer is graded.
 
-Here the text of a task meets a chat template; samplers and tasks know of neither.
+Samplers and tasks know neither templates nor thinking; what marks thinking is in `markers`.
 """
 
 from __future__ import annotations
@@ -8,54 +8,44 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Any
 
+from scaling.markers import count_ends, is_thinking, opens_thinking, split_thinking
 from scaling.records import Completion, Problem, Verdict
 
-OPEN, CLOSE = "<think>", "</think>"
-
-
-def split_thinking(text: str, opened: bool = False) -> tuple[str, str]:
-    """Return (thinking, answer) of a completion; thinking that never ended leaves no answer.
-
-    opened: the prompt had opened the thinking already, as some templates do.
-    """
-    thinking, closed, answer = text.rpartition(CLOSE)
-    if closed:
-        return thinking.strip().removeprefix(OPEN).strip(), answer.strip()
-    if opened or text.lstrip().startswith(OPEN):
-        return text.strip().removeprefix(OPEN).strip(), ""
-    return "", text
+__all__ = ["Asked", "split_thinking"]
 
 
 class Asked:
-    """A task between whose texts and one model's stands what the model is used to."""
+    """A task as one model sees it: prompts in its template, verdicts on its answer alone."""
 
     def __init__(self, task: Any, lm: Any) -> None:
-        """lm: has `asked`, how a prompt is put, and `opens_thinking` (`models.LM`)."""
+        """lm: has `asked`, which renders a prompt, and `opens_thinking` (see `models.LM`)."""
         self.task, self.lm = task, lm
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.task, name)
 
     def prompt(self, problem: Problem) -> str:
-        """Return what the model is given."""
+        """Return the prompt in the model's template."""
         return self.lm.asked(self.task.prompt(problem))
 
-    def thinking_tokens(self, text: str, done: Completion) -> int | None:
-        """Return how many new tokens are thinking, its end included; None where texts are tokens.
+    def opened(self, problem: Problem) -> bool:
+        """Return whether a completion begins inside the thinking: template or prompt opened it."""
+        plain = not getattr(self.lm, "chat", None)
+        return self.lm.opens_thinking or (plain and opens_thinking(self.task.prompt(problem)))
+
+    def thinking_tokens(self, problem: Problem, text: str, done: Completion) -> int | None:
+        """Return the number of new tokens up to the end of the thinking; None for a server.
 
         text: of the whole completion.
         """
         if not hasattr(self.lm, "tokenizer"):
             return None
-        ends = text.count(CLOSE)
-        if not ends:  # all of it, or nothing
-            begun = self.lm.opens_thinking or text.lstrip().startswith(OPEN)
-            return done.completion_tokens if begun else 0
+        if is_thinking(text, self.opened(problem)):
+            return done.completion_tokens
+        ends = count_ends(text)
         lengths = range(len(done.tokens) + 1)  # the least one whose text holds the last end
-        return bisect_left(
-            lengths, ends, key=lambda n: self.lm.decode(done.tokens[:n]).count(CLOSE)
-        )
+        return bisect_left(lengths, ends, key=lambda n: count_ends(self.lm.decode(done.tokens[:n])))
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Return the verdict on what follows the thinking."""
-        return self.task.verify(problem, split_thinking(text, self.lm.opens_thinking)[1])
+        return self.task.verify(problem, split_thinking(text, self.opened(problem))[1])
