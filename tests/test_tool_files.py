@@ -137,6 +137,8 @@ def test_pass_at_k_without_pass_at_1_is_inverted_as_far_as_it_goes(tmp_path, cap
     out = capsys.readouterr().out
     assert "judged by pass@2" in out
     assert "k begins at 2" in out
+    assert main(["import", str(path), "--format", "lm-eval", "--law", "beta_binomial"]) == 1
+    assert "counts, which the metric does not settle" in capsys.readouterr().err
     known = read_samples(write_lines(path, rows[:4]), "lm-eval")[0]
     assert counts(known)[1].tolist() == right[:4]
     assert known.attrs["least_k"] == 1
@@ -178,6 +180,29 @@ def test_the_filter_of_self_consistency_that_keeps_the_first_repeat_is_no_vote(t
     )
 
 
+def test_documents_of_several_tasks_in_one_file_are_separate_problems(tmp_path, capsys):
+    """MMLU writes a file per subject; each numbers its documents from 0."""
+    rows = [
+        doc(i, ["7"], ["7"], exact_match=float(task)) | {"doc_hash": f"{task}{i}"}
+        for task in range(2)
+        for i in range(4)
+    ]
+    path = write_lines(tmp_path / "s.jsonl", rows + rows[:1])
+    assert main(["import", str(path), "--format", "lm-eval"]) == 0
+    out = capsys.readouterr().out
+    assert "8 samples of 8 problems; left out: 1 samples, logged before, the same" in out
+    assert "4 doc_ids stand for several documents" in out
+
+
+def test_whole_texts_do_not_vote(tmp_path, capsys):
+    texts = ["We add.\nThe answer is 7.", "We add.\nThe answer is 7.", "No idea", "No idea"]
+    rows = [doc(i, texts, [texts], exact_match=[1, 1, 0, 0]) for i in range(3)]
+    path = write_lines(tmp_path / "s.jsonl", rows)
+    assert all(len(row) == 3 for row in table_of(capsys, path, "--format", "lm-eval").values())
+    assert main(["import", str(path), "--format", "lm-eval"]) == 0
+    assert "no majority column: answers of several lines" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- inspect_ai
 
 
@@ -192,7 +217,7 @@ def test_inspect_gives_the_accuracy_of_the_chosen_scorer(scorer, capsys):
 def test_inspect_names_the_scorers_of_a_log_that_has_several(capsys):
     said = refusal(capsys, DATA / "several.json", "--format", "inspect")
     assert "4 scorers, which are not mixed: wrote_a_number, match, both.right" in said
-    assert "--metric" in said
+    assert "--scorer" in said
 
 
 def test_inspect_values_are_read_as_its_own_reader_does():
@@ -217,6 +242,18 @@ def test_inspect_names_a_sample_that_failed(capsys):
 def test_inspect_counts_no_tokens_of_a_grader():
     table, _ = read_samples(DATA / "several.json", "inspect", metric="match")
     assert (table["completion_tokens"] == 2).all()  # the grader wrote 90
+
+
+def test_inspect_subtracts_what_a_grader_of_the_same_model_wrote(tmp_path):
+    row = sample(1, 1, match="C") | {"output": {"model": "m"}}
+    usage = {"model_usage": {"a/m": {"output_tokens": 6}}}
+    logs = [row | usage, row | usage | {"role_usage": {"grader": {"output_tokens": 4}}}]
+    logs += [row | {"model_usage": {"a/x": {"output_tokens": 6}, "a/y": {"output_tokens": 4}}}]
+    found = []
+    for i, log in enumerate(logs):
+        (tmp_path / f"{i}.json").write_text(json.dumps({"samples": [log]}))
+        found += read_samples(tmp_path / f"{i}.json", "inspect")[0]["completion_tokens"].tolist()
+    assert found == pytest.approx([6, 2, np.nan], nan_ok=True)
 
 
 def sample(i: int, epoch: int, **scores: object) -> dict:
@@ -283,6 +320,9 @@ def test_evalplus_before_0_2_and_without_the_extra_tests(tmp_path):
     path.write_text(json.dumps({"eval": {"T/0": old}}))
     assert read_samples(path, "evalplus")[0]["correct"].tolist() == [0, 0]
     assert read_samples(path, "evalplus", metric="base")[0]["correct"].tolist() == [1, 0]
+    unknown = [{"base_status": "pass", "plus_status": s} for s in ("pass", None)]
+    path.write_text(json.dumps({"eval": {"T/0": unknown}}))
+    assert read_samples(path, "evalplus")[0]["correct"].tolist() == [1, 0]  # as evalplus counts
     new = [{"task_id": "T/0", "base_status": s, "plus_status": None} for s in ("pass", "fail")]
     path.write_text(json.dumps({"eval": {"T/0": new}}))
     table, rejected = read_samples(path, "evalplus")

@@ -144,6 +144,8 @@ def run_import(options: argparse.Namespace) -> None:
     print(pd.DataFrame(shown).to_string(index=False, float_format="{:.4f}".format))
     if table.attrs["no_votes"]:
         print(f"no majority column: {table.attrs['no_votes']}")
+    if law and law.density is not None and k[0] > 1:
+        raise ValueError(f"{law.name} is fitted to counts, which the metric does not settle")
     if law:
         curve = Curve(k, found.value, found.low, found.high, found.replicates, n_problems=len(n))
         print(checked_fit(law, curve, (n, c)))

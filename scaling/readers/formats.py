@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scaling.readers import inspect, lm_eval, tables
-from scaling.readers.values import no_verdict, verdict, whole
+from scaling.readers.values import judged, whole
 
 Rows = list[dict[str, Any]]
 DECODER = json.JSONDecoder()
@@ -29,7 +29,7 @@ class Format(NamedTuple):
     options: tuple[str, ...] = ()  #: of `read_samples`, those that apply
     default: bool = True  #: of several metrics take the first that judges; False: refuse
     votes: bool = True  #: `answer` is extracted; False: whole texts or programs
-    settle: Callable[[list[dict[str, Any]]], list[str]] = lambda records: []  #: see `lm_eval`
+    settle: Callable[[list[dict[str, Any]]], list[str]] = lambda records: []  #: `lm_eval.settle`
 
 
 def lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -55,12 +55,15 @@ def load_line(line: Any) -> Any:
     return json.loads(line) if line[end:].strip(" \t\r\n") else record
 
 
-def _human_eval(record: dict[str, Any], metric: str) -> Rows:
-    passed = record["passed"]
+def _human_eval(line: Any) -> dict[str, Any]:
+    record = load_line(line)
     row = {"problem": str(record["task_id"]), "answer": record.get("completion")}
-    row |= {"correct": verdict(passed), "why": no_verdict(passed)}
     if "completion_id" in record:
         row["chain"] = whole(record["completion_id"], "completion_id")
+    return row | judged(record["passed"])
+
+
+def _as_it_is(row: dict[str, Any], metric: str) -> Rows:
     return [row]
 
 
@@ -69,20 +72,21 @@ def _evalplus_texts(path: Path) -> Iterator[tuple[str, Any]]:
     for problem, found in results.items():
         if isinstance(found, dict):  # before version 0.2: lists of (status, details)
             base, plus = found["base"], found.get("plus") or [[None]] * len(found["base"])
-            found = [
+            results[problem] = [
                 {"base_status": b[0], "plus_status": p[0]} for b, p in zip(base, plus, strict=True)
             ]
-        yield from ((problem, {"task_id": problem, "chain": i} | s) for i, s in enumerate(found))
+    extra = any(sample.get("plus_status") for found in results.values() for sample in found)
+    for problem, found in results.items():
+        for i, sample in enumerate(found):
+            yield problem, sample | {"task_id": problem, "chain": i, "extra": extra}
 
 
 def _evalplus(sample: dict[str, Any]) -> dict[str, Any]:
     """Return a sample judged by the extra tests too, as evalplus reports it, and by the base's."""
     base, plus = (sample.get(f"{name}_status") for name in ("base", "plus"))
-    right = {"plus": _passed(base) and _passed(plus)} if plus is not None else {}
-    metrics = right | {"base": _passed(base)}
-    return {"problem": sample["task_id"], "chain": sample["chain"], "metrics": metrics} | {
-        "answer": sample.get("solution")
-    }
+    right = {"plus": _passed(base) and _passed(plus)} if sample["extra"] else {}
+    named = {"problem": sample["task_id"], "chain": sample["chain"]}
+    return named | {"answer": sample.get("solution"), "metrics": right | {"base": _passed(base)}}
 
 
 def _passed(status: str | None) -> bool:
@@ -115,8 +119,7 @@ def _monkeys(named: tuple[str, str]) -> dict[str, Any]:
 
 def _monkeys_rows(record: dict[str, Any], metric: str) -> Rows:
     return [
-        {"problem": record["problem"], "answer": text, "correct": verdict(value)}
-        | {"why": no_verdict(value)}
+        {"problem": record["problem"], "answer": text} | judged(value)
         for text, value in record["pairs"]
     ]
 
@@ -132,7 +135,7 @@ def _jsonl(line: Any, columns: Mapping[str, str]) -> dict[str, Any]:
 TABLE = ("model", "columns")
 FORMATS = {
     "human-eval": Format(
-        lines, load_line, _human_eval, "*_results.jsonl of human-eval", votes=False
+        lines, _human_eval, _as_it_is, "*_results.jsonl of human-eval", votes=False
     ),
     "evalplus": Format(
         _evalplus_texts, _evalplus, _evalplus_rows, "*eval_results.json of evalplus", ("metric",),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaling.readers.values import Note, no_verdict, number, verdict, whole
+from scaling.readers.values import Note, judged, number, whole
 
 ZSTANDARD = 93  # how a zip archive names it
 HEADERS = ("header.json", "_journal/start.json")  #: of a finished log, of one that is not
@@ -18,7 +18,7 @@ LIMIT = 60  #: characters of an error message that are kept
 
 
 def samples(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the samples of a log; then the problems of its data set of which it has none."""
+    """Yield the samples of a log; of one that was not finished also the problems it lacks."""
     if path.suffix == ".json":
         header = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(header.get("samples"), list):
@@ -33,8 +33,9 @@ def samples(path: Path) -> Iterator[tuple[str, Any]]:
             else:
                 seen.add(where.removeprefix("samples/").rpartition("_epoch_")[0])
                 yield where, text
-    if (status := header.get("status", "success")) != "success":
-        yield "", Note(f"the log's status is {status!r}, not 'success': samples may be missing")
+    if (status := header.get("status", "success")) == "success":
+        return
+    yield "", Note(f"the log's status is {status!r}, not 'success': samples may be missing")
     for problem in ((header.get("eval") or {}).get("dataset") or {}).get("sample_ids") or ():
         if str(problem) not in seen:
             lost = {"message": "it was never run, or not logged"}
@@ -92,13 +93,12 @@ def record(sample: Any) -> dict[str, Any]:
 
 def rows(record: dict[str, Any], metric: str) -> list[dict[str, Any]]:
     """Return the one row of a sample, judged by a scorer."""
-    row = {name: record[name] for name in ("problem", "chain", "why")}
+    row = {name: record[name] for name in ("problem", "chain")}
     row["completion_tokens"] = record["tokens"]
     if metric in record["metrics"] and not record["why"]:
         value, answer = record["metrics"][metric], record["answers"][metric]
-        row |= {"correct": verdict(value), "score": number(value), "why": no_verdict(value)}
-        row["answer"] = answer if answer is None else str(answer)
-    return [row | {"why": row["why"] or "it was not scored"}]
+        return [row | {"answer": answer, "score": number(value)} | judged(value)]
+    return [row | {"why": record["why"] or "it was not scored"}]
 
 
 def _why(sample: Mapping[str, Any]) -> str:
@@ -114,9 +114,12 @@ def _why(sample: Mapping[str, Any]) -> str:
 
 
 def _tokens(sample: Mapping[str, Any]) -> float:
-    """Return the new tokens of the model under test; NaN where a grader's cannot be told apart."""
-    usage = sample.get("model_usage") or {}
+    """Return the new tokens of the model under test, without those of graders; NaN if unknown."""
+    usage, roles = sample.get("model_usage") or {}, sample.get("role_usage") or {}
     model = (sample.get("output") or {}).get("model")
     own = [u for name, u in usage.items() if model and name.rpartition("/")[2] == model]
     own = own if len(own) == 1 else list(usage.values())
-    return float(own[0]["output_tokens"]) if len(own) == 1 else math.nan
+    if len(own) != 1:
+        return math.nan
+    shared = sum(u["output_tokens"] for u in roles.values()) if len(usage) == 1 else 0
+    return float(own[0]["output_tokens"] - shared)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from scaling.estimates import pass_at_k
-from scaling.readers.values import no_verdict, number, verdict
+from scaling.readers.values import judged, number, verdict
 
 FIELDS = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics",
@@ -37,6 +37,7 @@ def record(line: Any) -> dict[str, Any]:
         answers = kept[0] if isinstance(kept[0], list) else [kept[0]]
     return {
         "problem": str(line["doc_id"]),
+        "hash": str(line.get("doc_hash", ""))[:8],
         "filter": str(line.get("filter", "none")),
         "metrics": {str(name): line[name] for name in names},
         "target": line.get("target"),
@@ -57,17 +58,31 @@ def _is_of_the_first(answers: list[Any], repeats: list[Any]) -> float:
 
 
 def settle(records: list[dict[str, Any]]) -> list[str]:
-    """Mark the verdicts of a filter that keeps the first of several repeats; return notes.
+    """Settle what a line alone does not say: documents, and first repeats. Return notes.
 
     The file does not say what a filter does. One answer of several repeats counts as the first
     repeat's if it is found there wherever the repeats differ; else a vote may have chosen it.
     """
+    notes = _disambiguate(records)
     signs = [sign for record in records if not math.isnan(sign := record["first"])]
     if not signs or not all(signs):
-        return []
+        return notes
     for record in records:
         record["filter"] = "none"
-    return ["each verdict is the first repeat's: the filter kept that one alone"]
+    return [*notes, "each verdict is the first repeat's: the filter kept that one alone"]
+
+
+def _disambiguate(records: list[dict[str, Any]]) -> list[str]:
+    """Name documents that share a number, as those of several tasks do, by their hash too."""
+    hashes: dict[str, set[str]] = {}
+    for record in records:
+        hashes.setdefault(record["problem"], set()).add(record["hash"])
+    shared = {name for name, found in hashes.items() if len(found) > 1}
+    for record in records:
+        if record["problem"] in shared:
+            record["problem"] += f"-{record['hash']}"
+    what = "doc_ids stand for several documents (of several tasks?), each its own problem"
+    return [f"{len(shared):,} {what}"] if shared else []
 
 
 def rows(record: dict[str, Any], metric: str) -> list[dict[str, Any]]:
@@ -121,12 +136,13 @@ def k_of(metric: str) -> int:
 
 def _samples(record: dict[str, Any], values: list[Any], why: str) -> list[dict[str, Any]]:
     """Return a row per repeat: the first have `values`, the others none, because of `why`."""
-    answers, found = record["answers"], []
-    for i in range(record["repeats"]):
-        judged = i < len(values)
-        row = {"problem": record["problem"], "chain": i}
-        row["answer"] = answers[i] if i < len(answers) else None
-        if judged:
-            row |= {"correct": verdict(values[i]), "score": number(values[i])}
-        found.append(row | {"why": no_verdict(values[i]) if judged else why})
+    problem, n = record["problem"], record["repeats"]
+    answers = [*record["answers"], *[None] * (n - len(record["answers"]))]
+    found: list[dict[str, Any]] = [
+        {"problem": problem, "chain": i, "answer": answer} for i, answer in enumerate(answers)
+    ]
+    for row, value in zip(found, values, strict=False):
+        row |= judged(value)
+    for row in found[len(values) :]:
+        row["why"] = why
     return found

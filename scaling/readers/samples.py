@@ -37,6 +37,7 @@ MOST_LEFT_OUT = 0.1  #: share of problems, or of lines, that may be left out of 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
              EOFError, NotImplementedError, OSError, csv.Error, struct.error, zlib.error,
              zipfile.BadZipFile)  # fmt: skip
+LONGEST = 200  #: characters of an extracted answer
 REPEATED = "logged before"  #: how the reason of a repeated sample begins
 Rejected = list[tuple[str, str]]
 Records = list[tuple[str, dict[str, Any]]]  # (line or entry, what matters of it)
@@ -161,7 +162,7 @@ def _only(records: Records, name: str, wanted: str | None) -> Records:
 def _choose(option: str, names: list[str], what: str = "") -> ValueError:
     return ValueError(
         f"the file holds {len(names)} {what or option}s, which are not mixed: {', '.join(names)}; "
-        f"choose one with --{option} NAME"
+        f"choose one with --{what or option} NAME"
     )
 
 
@@ -215,7 +216,7 @@ def _rows(how: Format, records: Records, metric: str) -> tuple[list, list[str], 
 
 def _table(samples: list[dict[str, Any]]) -> pd.DataFrame:
     found = {name: [row.get(name) for row in samples] for name in COLUMNS}
-    found["answer"] = [None if answer is None else str(answer) for answer in found["answer"]]
+    found["answer"] = [None if a is None or a == "" else str(a) for a in found["answer"]]
     table = pd.DataFrame(found, dtype=object)  # no guess at types: it took a sixth of the time
     bare = table["chain"].isna()
     table.loc[bare, "chain"] = table.groupby("problem", sort=False).cumcount()[bare]
@@ -250,6 +251,8 @@ def _no_votes(how: Format, format: str, table: pd.DataFrame, counted: set[str]) 
     answered = table[table["answer"].notna()]
     if not len(answered):
         return "the file holds no answers"
+    if any(len(answer) > LONGEST or "\n" in answer.strip() for answer in answered["answer"]):
+        return f"answers of several lines, or over {LONGEST} characters, are not extracted answers"
     agree = answered.duplicated(["problem", "answer"]).any()
     return "" if agree else "no two answers of a problem agree"
 

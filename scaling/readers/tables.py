@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scaling.readers.values import is_empty, no_verdict, verdict, whole
+from scaling.readers.values import is_empty, judged, whole
 
 COLUMNS = {  #: column -> what it holds
     "problem": "the problem's name",
@@ -60,7 +60,7 @@ def rows(record: dict[str, Any], metric: str) -> list[dict[str, Any]]:
     """Return the row of one sample, or as many as there are counted."""
     if {"n", "c"} <= record.keys():
         return _counted(record)
-    found = {"problem": record["problem"], "correct": verdict(record["correct"])}
+    found = {"problem": record["problem"]} | judged(record["correct"])
     if not is_empty(record.get("chain")):
         found["chain"] = whole(record["chain"], "chain")
     if not is_empty(record.get("answer")):
@@ -68,7 +68,7 @@ def rows(record: dict[str, Any], metric: str) -> list[dict[str, Any]]:
     for name in ("score", "completion_tokens"):
         if not is_empty(record.get(name)):
             found[name] = float(record[name])
-    return [found | {"why": no_verdict(record["correct"])}]
+    return [found]
 
 
 def _has(row: Mapping[str, Any]) -> str:
