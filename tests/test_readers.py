@@ -264,7 +264,7 @@ def test_counts_come_back_from_a_csv_and_impossible_ones_are_named(tmp_path):
         ("", "is empty; needed is a CSV table"),
         ("problem,n,c\n", "is empty; needed is a CSV table"),
         ("problem,n\na,4\n", "or problem, n and c .*; the columns are 'problem', 'n': name others"),
-        ("problem;n;c\na;4;1\n", "the columns are 'problem;n;c' .are there commas"),
+        ("problem;n;c\na;4;1\n", "the columns are 'problem;n;c', with no comma"),
         ('{"problem": "a", "n": 4}\n{}\n', 'the columns are \'{"problem": "a"\''),
     ],
 )

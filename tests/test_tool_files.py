@@ -14,9 +14,12 @@ import pandas as pd
 import pytest
 
 from scaling.cli import main
+from scaling.cli.reading import checked_fit
 from scaling.estimates import pass_at_k
+from scaling.fits.laws import LAWS
 from scaling.readers import counts, read_samples
 from scaling.readers.values import number, verdict
+from scaling.records import Curve
 
 DATA = Path(__file__).parent / "data"
 LM_EVAL = json.loads((DATA / "lm_eval_results.json").read_text())
@@ -190,7 +193,7 @@ def test_documents_of_several_tasks_in_one_file_are_separate_problems(tmp_path, 
     path = write_lines(tmp_path / "s.jsonl", rows + rows[:1])
     assert main(["import", str(path), "--format", "lm-eval"]) == 0
     out = capsys.readouterr().out
-    assert "8 samples of 8 problems; left out: 1 samples, logged before, the same" in out
+    assert "8 samples of 8 problems; left out: 1 sample, logged before, the same" in out
     assert "4 doc_ids stand for several documents" in out
 
 
@@ -500,6 +503,21 @@ def test_a_law_needs_more_points_than_parameters(tmp_path, capsys):
     assert "power_floor has 3 parameters and the curve 3 points" in capsys.readouterr().err
     assert main(["import", str(path), "--format", "csv", "--law", "exp_power"]) == 0
     assert main(["import", str(path), "--format", "csv", "--law", "beta_binomial"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        ([0, 0, 0, 0], "no sample was right"),
+        ([1, 1, 1, 1], "every sample was right"),
+        ([0.2, 0.4, np.nan, np.nan], "exp_power has 2 parameters and the curve 2 points"),
+    ],
+)
+def test_fit_and_import_share_the_guard_of_a_fit(y, says):
+    y = np.array(y, float)
+    curve = Curve(2.0 ** np.arange(4), y, y, y, np.tile(y, (30, 1)))
+    with pytest.raises(ValueError, match=says):
+        checked_fit(LAWS["exp_power"], curve)
 
 
 def test_options_that_do_not_apply_are_refused(capsys):

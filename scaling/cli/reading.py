@@ -171,7 +171,10 @@ def refuse_incomplete(file: Path, facts: Mapping[Any, Any], n: np.ndarray) -> No
 
 def reasons(left_out: Counter[str]) -> list[str]:
     """Return the commonest reasons why samples were left out, each with their number."""
-    found = [f"{count:,} samples, {why}" for why, count in left_out.most_common(REASONS)]
+    found = [
+        f"{count:,} sample{'s' * (count > 1)}, {why}"
+        for why, count in left_out.most_common(REASONS)
+    ]
     others = left_out.total() - sum(count for _, count in left_out.most_common(REASONS))
     return [*found, f"{others:,} samples, other reasons"] if others else found
 

@@ -72,7 +72,7 @@ def rows(record: dict[str, Any], metric: str) -> list[dict[str, Any]]:
 
 
 def _has(row: Mapping[str, Any]) -> str:
-    alone = " (are there commas between them?)" if len(row) == 1 else ""
+    alone = ", with no comma to separate them" if len(row) == 1 else ""
     return f"the columns are {', '.join(map(repr, row))[:200]}{alone}"
 
 
