@@ -283,6 +283,18 @@ def test_inspect_logs_that_were_not_finished_count_what_is_missing(tmp_path, cap
     assert "the log's status is 'not finished'" in out
 
 
+def test_inspect_samples_that_were_stopped_at_a_limit_are_counted(tmp_path, capsys):
+    rows = [sample(i, 1, match="CI"[i % 2]) for i in range(20)]
+    rows[0]["limit"] = rows[1]["limit"] = {"type": "token", "limit": 100}
+    rows[2] |= {"limit": {"type": "message"}, "scores": {}}
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"samples": rows}))
+    assert main(["import", str(path), "--format", "inspect"]) == 0
+    out = capsys.readouterr().out
+    assert "2 samples were stopped at a limit and were scored as they were" in out
+    assert "1 sample, no verdict: it was stopped at a limit: message" in out
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
 def test_inspect_reads_the_last_of_two_entries_of_a_name_as_its_own_reader_does(tmp_path):
     path = tmp_path / "log.eval"

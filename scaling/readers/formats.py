@@ -147,7 +147,7 @@ FORMATS = {
     ),
     "inspect": Format(
         inspect.samples, inspect.record, inspect.rows, ".eval or .json log of inspect_ai",
-        ("metric",), default=False,
+        ("metric",), default=False, settle=inspect.settle,
     ),
     "monkeys": Format(
         _yaml_files, _monkeys, _monkeys_rows, "YAML of large_language_monkeys", votes=False

@@ -6,6 +6,7 @@ import json
 import math
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,6 +88,7 @@ def record(sample: Any) -> dict[str, Any]:
         "metrics": metrics,
         "answers": answers,
         "why": _why(found),
+        "cut": [name for name in ("error", "limit") if found.get(name)],
         "tokens": _tokens(found),
     }
 
@@ -99,6 +101,13 @@ def rows(record: dict[str, Any], metric: str) -> list[dict[str, Any]]:
         value, answer = record["metrics"][metric], record["answers"][metric]
         return [row | {"answer": answer, "score": number(value)} | judged(value)]
     return [row | {"why": record["why"] or "it was not scored"}]
+
+
+def settle(records: list[dict[str, Any]]) -> list[str]:
+    """Return notes on samples that failed or were stopped, and were scored all the same."""
+    cut = Counter(name for r in records if r["metrics"] and not r["why"] for name in r["cut"])
+    words = {"error": "failed", "limit": "were stopped at a limit"}
+    return [f"{n:,} samples {words[name]} and were scored as they were" for name, n in cut.items()]
 
 
 def _why(sample: Mapping[str, Any]) -> str:
