@@ -12,7 +12,21 @@ from html import escape
 from typing import Any
 
 Row = Mapping[Any, Any]
+#: marks what a notebook must not typeset as mathematics, for versions 2 and 3 of MathJax
+VERBATIM = 'class="tex2jax_ignore mathjax_ignore"'
 WIDTH, HEIGHT = 190, 64  #: of the small picture, pixels
+
+
+def verbatim(text: str) -> str:
+    """Return text as HTML that shows it as it is, also where a notebook typesets mathematics.
+
+    MathJax pairs dollar signs ("$50 and spent $18") within one run of text: each is kept apart.
+
+    >>> verbatim("$5 < $6")
+    '<span>&#36;</span>5 &lt; <span>&#36;</span>6'
+    """
+    apart = escape(text).replace("$", "<span>&#36;</span>")
+    return apart.replace("\\", "<span>&#92;</span>")
 
 
 def number(value: Any) -> str:
@@ -41,12 +55,12 @@ def with_interval(value: float, low: float, high: float) -> str:
 
 def table_html(rows: Sequence[Row]) -> str:
     """Return rows as an HTML table."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    head = "".join(f"<th>{verbatim(name)}</th>" for name in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(number(value))}</td>" for value in row.values()) + "</tr>"
+        "<tr>" + "".join(f"<td>{verbatim(number(value))}</td>" for value in row.values()) + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table {VERBATIM}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def picture(
@@ -84,11 +98,11 @@ def picture(
 def card(title: str, facts: Row, *below: str) -> str:
     """Return a title with a table of facts beside what is given as HTML: a picture, a table."""
     lines = "".join(
-        f'<tr><td style="text-align:left;color:#666">{escape(name)}</td>'
-        f'<td style="text-align:left">{escape(number(value))}</td></tr>'
+        f'<tr><td style="text-align:left;color:#666">{verbatim(name)}</td>'
+        f'<td style="text-align:left">{verbatim(number(value))}</td></tr>'
         for name, value in facts.items()
     )
     return (
-        f'<div><b>{escape(title)}</b><div style="display:flex;gap:1.5em;align-items:center;'
-        f'flex-wrap:wrap"><table>{lines}</table>{"".join(below)}</div></div>'
+        f'<div {VERBATIM}><b>{verbatim(title)}</b><div style="display:flex;gap:1.5em;'
+        f'align-items:center;flex-wrap:wrap"><table>{lines}</table>{"".join(below)}</div></div>'
     )

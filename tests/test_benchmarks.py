@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 import signal
 import warnings
 from fractions import Fraction
@@ -475,6 +476,99 @@ def test_the_next_question_of_a_few_shot_prompt_ends_an_answer(tmp_path, prompt,
     assert task.stop == ((stop,) if stop else ())
     asked = "\n" + task.problems(1)[0].prompt
     assert asked.rpartition(stop or "\n")[2].lstrip().startswith("1+1?")
+
+
+SHOTS = {  #: prompt files as people write them -> (label that stops, user's first turn, reply)
+    "worked": ("\nQuestion:", "Question: A baker", "There are 6 * 8"),
+    "game24": ("\nInput:", "Use each of the four numbers", "4 * 6 = 24"),
+    "Q: 1+1\nA: 2\n\nQ: {question}\nA:": ("\nQ:", "Q: 1+1\nA:", "2"),
+    "Be brief.\n\nQ: 1+1\nA: Let's see. 2\n\nQ: {question}\nA: Let's see.": (
+        "\nQ:", "Be brief.\n\nQ: 1+1\nA:", "2"
+    ),
+    "Problem:\n1+1\nSolution:\n2\n\nProblem:\n{question}\nSolution:\n": (
+        "\nProblem:", "Problem:\n1+1\nSolution:", "2"
+    ),
+    "### Question\n1+1\n### Answer\n2\n\n### Question\n{question}\n### Answer\n": (
+        "\n### Question", "### Question\n1+1\n### Answer", "2"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt", SHOTS)
+def test_worked_examples_are_turns_of_a_conversation_and_text_for_a_base_model(tmp_path, prompt):
+    stop, first, reply = SHOTS[prompt]
+    if "{question}" in prompt:
+        (tmp_path / "own.txt").write_text(prompt)
+        prompt = str(tmp_path / "own.txt")
+    task = load_benchmark("gsm8k", lines(tmp_path / "t.jsonl", GSM), prompt=prompt)
+    assert task.stop == (stop,)
+    (problem,) = task.problems(1)
+    assert len(turns_of(problem.prompt)) == 1
+    chat = task.as_turns(problem)
+    turns = turns_of(chat.prompt)
+    assert [turn["role"] for turn in turns] == [*["user", "assistant"] * (len(turns) // 2), "user"]
+    assert len(turns) > 2
+    assert turns[0]["content"].startswith(first)
+    assert turns[1]["content"].startswith(reply)
+    assert "1+1?" in turns[-1]["content"]
+    label = stop.strip()
+    assert all(turn["content"].count(label) == (turn["role"] == "user") for turn in turns)
+    assert task.as_turns(chat) == chat  # done once
+    assert f"{len(turns) // 2} worked examples as turns" in task.asked_as(chat=True)
+    assert "worked examples as plain text" in task.asked_as(chat=False)
+
+
+def test_worked_examples_follow_the_system_message_of_a_problem(tmp_path):
+    row = {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "1+1?"}]}
+    row |= {"answer": "2", "scorer": "number"}
+    task = load_benchmark("rows", lines(tmp_path / "t.jsonl", row), prompt="worked")
+    turns = turns_of(task.as_turns(task.problems(1)[0]).prompt)
+    assert [turn["role"] for turn in turns] == ["system", *["user", "assistant"] * 4, "user"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "\nQuestion: 2+2?\nAnswer: 4",
+        "\n\n**Question:** 4",
+        "\n## Question 2: 4",
+        "\nQuestion #2: 4",
+    ],
+)
+def test_an_invented_next_question_never_reaches_the_grader(tmp_path, question):
+    """The answer to that question was graded, for 41 % of the samples of a small chat model."""
+    task = load_benchmark("gsm8k", lines(tmp_path / "t.jsonl", GSM))
+    (problem,) = task.problems(1)
+    for text in ("It is 2." + question, "#### 2\n" + question):
+        assert task.verify(problem, text).correct
+    assert task.verify(problem, "Questions have answers: 2").correct
+    free = load_benchmark("gsm8k", lines(tmp_path / "t.jsonl", GSM), prompt="bare")
+    assert not free.verify(problem, "It is 2." + question).correct  # no label, so no next question
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_the_first_line_names_the_prompt_and_what_ends_a_sample(tmp_path, capsys, chat):
+    from tests.faulty_server import serve
+
+    command = ["sample", "--task", "gsm8k", "--chains", "4", "--runs", str(tmp_path / "runs")]
+    command += ["--problems-file", str(lines(tmp_path / "t.jsonl", GSM))]
+    with serve() as (url, state), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one problem cannot be resampled
+        assert main([*command, "--model", url, "--api", "chat" if chat else "completions"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    how = "turns" if chat else "plain text"
+    assert first == (
+        f"gsm8k: prompt worked.txt, 4 worked examples as {how}; '\\nQuestion:' ends a sample"
+    )
+    asked = [body for body in state.bodies if body.get("stop")]
+    assert {tuple(body["stop"]) for body in asked} == {("\nQuestion:",)}
+    assert max(len(body.get("messages", [])) for body in asked) == (9 if chat else 0)
+
+
+def test_the_documentation_lists_the_default_prompts():
+    page = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text()
+    for name, reader in READERS.items():
+        assert re.search(rf"^\| `{name}` \| `{reader.prompt}` \|", page, re.M), name
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -174,6 +175,22 @@ def test_the_small_picture_puts_one_on_top_and_leaves_out_what_is_not_known():
     points = re.search(r'polyline points="([^"]*)"', picture)[1].split()
     tops = [float(point.split(",")[1]) for point in points]
     assert tops == [show.HEIGHT - 4, 4]
+
+
+def rendered(html: str) -> list[str]:
+    """Return the runs of text between tags, in which a notebook looks for mathematics."""
+    return [unescape(part) for part in re.split(r"<[^>]*>", html)]
+
+
+@pytest.mark.parametrize("text", ["$50 and spent $18", r"\(x\) and \[y\]", r"$$a$$ \begin{b}"])
+def test_dollars_and_backslashes_are_shown_and_never_typeset(text):
+    """A notebook showed "50 and spent" of a word problem in italics, without its dollar signs."""
+    views = (show.card(text, {text: text}), show.table_html([{text: text}]), show.verbatim(text))
+    for html in views:
+        parts = rendered(html)
+        assert text in "".join(parts)
+        assert not any(len(part) > 1 and set(part) & {"$", "\\"} for part in parts)
+    assert all("tex2jax_ignore" in html and "mathjax_ignore" in html for html in views[:2])
 
 
 def test_the_viewer_marks_where_a_wrong_draft_leaves_every_right_one(best):

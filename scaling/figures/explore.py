@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def code(study: Study, choice: Choice) -> str:
 def report(seen: View) -> str:
     """Return the fit's table and the forecast's errors as HTML."""
     if seen.fitted is None:
-        return f"<p>no fit: {escape(seen.message)}</p>"
+        return f"<p>no fit: {show.verbatim(seen.message)}</p>"
     html = seen.fitted._repr_html_()
     if len(seen.held_out):
         columns = ["x", "y", "predicted", "low", "high", "error"]
@@ -260,7 +259,7 @@ class Explorer:
         name = re.sub("[ :]", "-", name)
         facts = vars(choice) | {"fit": seen.fitted and summary(seen.fitted)}
         paths = plots.save(draw(seen), name, self.figures, [run], facts, code(self.study, choice))
-        self.said.value = "saved " + escape(", ".join(map(str, paths)))
+        self.said.value = "saved " + show.verbatim(", ".join(map(str, paths)))
 
     def copy(self, _: Any = None) -> None:
         """Show the code, and put it on the clipboard where the browser lets us."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -54,7 +53,8 @@ def problem_html(run: LoadedRun, problem: str, chains: int = 64) -> str:
     if len(columns) < frame["chain"].nunique():
         facts["shown"] = f"{len(columns)} of {frame['chain'].nunique()} chains"
     grid = "display:flex;flex-wrap:wrap;gap:6px;align-items:flex-start"
-    return f'{show.card(problem, facts)}<div style="{grid}">{"".join(columns)}</div>'
+    below = f'<div {show.VERBATIM} style="{grid}">{"".join(columns)}</div>'
+    return show.card(problem, facts) + below
 
 
 def _chain_html(rows: pd.DataFrame, right: list[str]) -> str:
@@ -69,10 +69,12 @@ def _chain_html(rows: pd.DataFrame, right: list[str]) -> str:
         kept = len(text)
         if not correct and right:
             kept = max(_shared(text, other) for other in right)
-        shown = escape(text[:kept])
+        shown = show.verbatim(text[:kept])
         if text[kept:]:
-            shown += f'<u style="text-decoration-color:{color}"><b>{escape(text[kept:])}</b></u>'
-        note = "" if row["finish"] == "stop" else f" <i>{escape(str(row['finish']))}</i>"
+            shown += (
+                f'<u style="text-decoration-color:{color}"><b>{show.verbatim(text[kept:])}</b></u>'
+            )
+        note = "" if row["finish"] == "stop" else f" <i>{show.verbatim(str(row['finish']))}</i>"
         cells.append(
             f'<div style="border-left:{edge}px solid {color};background:{color}22;padding:2px 6px;'
             'margin-bottom:3px;font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere">'
@@ -95,7 +97,7 @@ def _tree_html(rows: pd.DataFrame, steps: int) -> str:
         color = ("#009E73" if row["correct"] else "#D55E00") if kept else "#999"
         chance = score.get(row["step"] + steps)  # that of its scorer's pass
         note = "" if chance is None else f" <i>{chance:.2f}</i>"
-        own = escape(text[len(parent) :])
+        own = show.verbatim(text[len(parent) :])
         shown = f'<span style="color:{color}">{"●" if kept else "○"} {own}</span>{note}'
         lines.append((text, shown, depth + 1))
     body = "".join(
