@@ -76,7 +76,9 @@ def test_a_pool_that_stopped_at_agreement_is_read_without_bias_at_every_cap(agre
             truly[:, cap - 1] += chance * np.array([value, sum(price[a] for a in seen)])
         there = np.arange(5) < stop
         right, cost = (np.where(there, [x[a] for a in drawn], np.nan) for x in (truth, price))
-        value, spent = agreed_vote([drawn], [right], [cost], agree, k)
+        value, spent = agreed_vote(
+            [[a if a >= 0 else np.nan for a in drawn]], [right], [cost], agree, k
+        )
         read += chance * np.array([value[0], spent[0]])
     np.testing.assert_allclose(read, truly, atol=1e-12)
 

@@ -334,6 +334,34 @@ def test_a_file_of_another_kind_is_one_line_that_names_it(tmp_path, name, data):
         load_benchmark("gsm8k", tmp_path / name)
 
 
+DRAWING = '[asy] draw((0,0)--(4,0)--(4,3)--cycle); label("4",(2,0),S); label("3",(4,1.5),E); [/asy]'
+
+
+def math_row(question: str, solution: str) -> dict[str, str]:
+    return {"problem": question, "solution": solution, "level": "Level 2", "type": "Geometry"}
+
+
+def test_a_file_like_the_math_test_set_is_read_whole(tmp_path):
+    """5,000 problems without ids, 60 pairs of which share a long start; boxes without braces."""
+    rows = [math_row(f"What is ${i}+1$?", f"It is $\\boxed{{{i + 1}}}$.") for i in range(4879)]
+    rows += [
+        math_row(f"{DRAWING} {i}: {ask}?", f"It is $\\boxed{{{i}}}$.")
+        for i in range(60)
+        for ask in ("area", "perimeter")
+    ]
+    for i, row in enumerate(rows[4879:]):  # the pairs of one number share 80 characters and more
+        row["problem"] = f"{i // 2:03} {row['problem']}"
+    rows.append(math_row("Find the larger root.", "It is $\\boxed 5$, not $2$."))
+    task = load_benchmark("math500", lines(tmp_path / "math.jsonl", *rows))
+    assert len(task.rows) == 5000
+    assert sum(len(id) > 80 for id in task.rows) == 60
+    assert task.rows["Find the larger root."].answer == "5"
+    assert task.verify(task.problems(5000)[-1], "\\boxed{5}").correct
+    again = [*rows, rows[4999], rows[4900]]
+    with pytest.raises(ValueError, match=r"line 5001: id Find the larger root\. came before, line"):
+        load_benchmark("math500", lines(tmp_path / "twice.jsonl", *again))
+
+
 def test_the_prompt_file_is_put_around_the_last_turn_of_a_conversation(tmp_path):
     asks = [{"role": "system", "content": "Be brief."}, TURN, REPLY, TURN | {"content": "1+1"}]
     rows = [OWN | {"messages": asks}, OWN | {"id": "2", "messages": [TURN]}]

@@ -238,7 +238,7 @@ def test_the_chances_to_win_of_all_answers_sum_to_one(answers: int, total: int) 
 
 def test_pools_that_share_tables_are_read_as_each_alone() -> None:
     rng = np.random.default_rng(0)
-    pools = np.where(rng.random((12, 40)) < 0.1, -1, rng.integers(0, 6, (12, 40)))
+    pools = np.where(rng.random((12, 40)) < 0.1, NAN, rng.integers(0, 6, (12, 40)))
     pools[3:6] = rng.integers(0, 40, (3, 40))  # nearly all answers differ
     pools[6, :] = 0
     k = [3, 5, 17, 39]
@@ -258,7 +258,7 @@ def test_exact_majority_lies_within_the_error_of_a_plain_simulation() -> None:
     assert (error < 0.009).all()
 
 
-@pytest.mark.parametrize("none", [None, NAN, -1, pd.NA, pd.NaT])
+@pytest.mark.parametrize("none", [None, NAN, pd.NA, pd.NaT])
 def test_the_unanswered_beside_strings_never_win(none: Any) -> None:
     """Story: numpy made of NaN in a list of strings the answer "nan", which won the vote."""
     assert majority_at_k(["5", none, none], [1, 0, 0], 3) == 1
@@ -283,7 +283,23 @@ def test_tuples_are_answers_and_lists_are_refused_in_one_line() -> None:
         majority_at_k([["a"], ["b", "b"]], [[1, 0], [0, 0]], 1)
 
 
-@pytest.mark.parametrize("none", [None, NAN, -1])
+def test_minus_one_is_an_answer_like_any_other() -> None:
+    """Story: the integer -1 meant "unanswered", so a right answer of -1 could not win a vote."""
+    for answers in (
+        [-1, -1, 5],
+        ["-1", "-1", "5"],
+        [-1.0, -1.0, 5.0],
+        [-1, -1, None],
+        [-1, -1, "5"],
+    ):
+        assert majority_at_k(answers, [1, 1, 0], 3) == 1
+        assert majority_at_k([answers] * 2, [[1, 1, 0]] * 2, 3).tolist() == [1, 1]
+        assert stopped_vote([answers], [[1, 1, 0]], np.ones((1, 3)), 2)[0] == 1
+        assert agreed_vote([answers], [[1, 1, 0]], np.ones((1, 3)), 2, 1)[0] == 1
+    assert majority_at_k([-1, -1, NAN], [1, 1, 0], [1, 3]).tolist() == pytest.approx([2 / 3, 1])
+
+
+@pytest.mark.parametrize("none", [None, NAN])
 def test_unanswered_samples_are_drawn_but_never_win(none: Any) -> None:
     answers = np.array([none, none, none, 7], dtype=object if none is None else None)
     assert majority_at_k(answers, [0, 0, 0, 1], 1) == pytest.approx(0.25)
@@ -326,7 +342,8 @@ def test_weighted_votes_are_those_of_one_permutation_after_another() -> None:
             tally = np.bincount(answers[drawn], weights[drawn], minlength=30)
             credits.append(float(tally.argmax() in (0, 7, 8)))
     right = np.isin(answers, (0, 7, 8))
-    mean, _ = majority_at_k(answers, right, k, weights=weights, subsets=200, seed=5)
+    given = np.where(answers < 0, NAN, answers)
+    mean, _ = majority_at_k(given, right, k, weights=weights, subsets=200, seed=5)
     np.testing.assert_allclose(mean, np.reshape(credits, (200, 3)).mean(axis=0))
 
 

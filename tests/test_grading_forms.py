@@ -16,10 +16,15 @@ from random import Random
 
 import pytest
 
+from scaling.benchmarks import load_benchmark
 from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.mathematics import key
 from scaling.benchmarks.readers import records
-from tests.test_benchmarks import held
+from scaling.curves import curve, read_pool
+from scaling.records import Completion, ModelCard, Plan
+from scaling.serving import Served
+from scaling.study import sample_run
+from tests.test_benchmarks import held, lines
 
 pytest.importorskip("math_verify")
 FORMS = Path(__file__).parent / "data" / "grading_forms.jsonl"
@@ -218,3 +223,59 @@ def test_equal_structures_of_numbers_have_one_key_and_unequal_ones_two():
         wanted = key(shape.format(f"\\frac{{{a.numerator}}}{{{a.denominator}}}", str(b)))
         assert key(shape.format(x, y)) == wanted
         assert (key(shape.format(x, z)) == wanted) is (b == c)
+
+
+# ---------------------------------------------------------------- votes
+WRITTEN = {  #: expected answer -> what five chains say, three of them right
+    "\\frac{1}{2}": ("\\frac{1}{2}", "0.5", "1/2", "2", "2"),
+    "2\\sqrt{3}": ("2\\sqrt{3}", "\\sqrt{12}", "2\\sqrt3", "3", "3"),
+    "x^2-1": ("x^2-1", "(x-1)(x+1)", "-1+x^2", "x", "x"),
+    "-1": ("-1", "-1.0", "-\\frac{3}{3}", "1", "1"),
+    "2,3": ("2,3", "x=3 \\text{ or } x=2", "\\{2, 3\\}", "2", "2"),
+    "\\begin{pmatrix}1\\\\2\\end{pmatrix}": (
+        "\\begin{bmatrix} 1 \\\\ 2 \\end{bmatrix}", "\\begin{pmatrix} 1\\\\2.0 \\end{pmatrix}",
+        "\\begin{pmatrix}1\\\\ \\frac{4}{2}\\end{pmatrix}", "(2, 1)", "(2,1)",
+    ),
+}  # fmt: skip
+
+
+class Speaker:
+    """An engine whose chains say what `WRITTEN` holds, chain by chain."""
+
+    def generate(self, jobs, plan, extend=None):
+        for job in jobs:
+            said = WRITTEN[list(WRITTEN)[int(job.problem)]][job.chain]
+            yield (
+                job, 0,
+                Completion(
+                    tokens=(f"So \\boxed{{{said}}}.",), logprob=-1.0, sampling_logprob=-1.0,
+                    finish="stop", completion_tokens=5, prompt_tokens=9, cached_tokens=0, seconds=0,
+                ),
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("agree", [0, 3])
+def test_equal_answers_vote_together_however_they_are_written(tmp_path, agree):
+    rows = [{"prompt": "?", "answer": answer, "scorer": "math"} for answer in WRITTEN]
+    task = load_benchmark("rows", lines(tmp_path / "rows.jsonl", *rows))
+    plan = Plan(chains=5, max_new_tokens=8, stop_at_agreement=agree)
+    lm = Served(ModelCard("m", 1, 1, 1.0, 1, {}, "m"))
+    run = sample_run(lm, task, task.problems(9), plan, tmp_path, engine=Speaker(), progress=False)
+    pool = read_pool(run)
+    assert curve(pool, "majority", unit="samples").y[-1] == 1
+    answers = run.frame.groupby("problem")["answer"].agg(lambda texts: set(texts[:3]))
+    assert answers["0"] == {"1/2"}
+    assert all(len(texts) == 1 for texts in answers)
+
+
+@pytest.mark.parametrize("scorer", ["number", "math"])
+def test_keys_agree_with_verdicts(scorer):
+    """Texts with one answer have one verdict; a key is a function of the text alone."""
+    rng, seen = Random(4), {}
+    for _ in range(300):
+        value, other = (Fraction(rng.randrange(-9, 9), rng.choice((1, 2, 4))) for _ in range(2))
+        forms = [said for said in signed(value, rng) if not re.search(r"\d,\d\d(?!\d)", said)]
+        text = f"\\boxed{{{rng.choice(forms)}}}"  # in mathematics 1,50 is a list
+        found = SCORERS[scorer](str(other), text, {})
+        assert found.correct is (value == other)
+        assert seen.setdefault(text, found.answer) == found.answer == str(value)

@@ -25,7 +25,7 @@ SYMBOLS = {
     r"\%": "", "%": "", "{,}": ",", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\langle": "(",
     r"\rangle": ")", r"\vert": "|", r"\lvert": "|", r"\rvert": "|", r"\colon": ":", r"\mid": "|",
     r"\quad": ";", r"\qquad": ";", r"\cdots": r"\dots", r"\ldots": r"\dots", r"\limits": "",
-    r"\nolimits": "", r"\big": "", r"\Big": "",
+    r"\varnothing": r"\emptyset", r"\nolimits": "", r"\big": "", r"\Big": "",
 }  # fmt: skip
 REPLACED = re.compile(
     "|".join(
@@ -74,13 +74,14 @@ SIGNS = {r"\le": "<=", r"\ge": ">=", r"\ne": "!="}
 GREEK = r"\\(?:alpha|beta|gamma|delta|theta|phi|mu|lambda|omega|sigma|rho|varphi|Delta)"
 LETTER = rf"(?:[a-zA-Z]|{GREEK})(?:_(?:\w|\{{[^{{}}]*\}})|')*"
 NAME = re.compile(
-    rf"""{LETTER} | [A-Z]{{2,4}} | {WRAPPED}(?:_\w)? | [a-zA-Z\s]{{4,}}
+    rf"""{LETTER} | [A-Z]{{2,4}} | {WRAPPED}(?:_\w)?[A-Z\s]* | [a-zA-Z\s]{{4,}}
     | {LETTER}(?:\^\{{-1\}})?\s*\(.*\) | \|[^|]*[a-zA-Z][^|]*\| | \[[A-Z]{{3,8}}\]
     | m?\s*\\(?:angle|triangle|overline|vec|overrightarrow|hat|mathbf|widehat)\s*\{{?[\w\s]*\}}?
     | \\(?:sin|cos|tan|cot|sec|csc|det|gcd|lcm|deg|Pr)(?![a-z])[^+*/-]*
     | \\?[({{]\s*{LETTER}(?:\s*,\s*{LETTER})+\s*\\?[)}}]""",
     re.VERBOSE,
 )
+TIME = re.compile(r"(\d{1,2}:\d\d)\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 BASED = re.compile(rf"\(?([0-9A-Fa-f]+)\)?_\{{?(?:{WRAPPED[:-8]})?(\d+|[a-z]+)\}}{{0,2}}")
 BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"}
 BASES |= {"nine": "9", "ten": "10", "twelve": "12", "sixteen": "16"}
@@ -255,6 +256,9 @@ def _range(sides: list[str], signs: list[str]) -> str | None:
 
 
 def _ratio(text: str) -> str | None:
+    """Return 3:4 of a ratio, 6:30 pm of a time."""
+    if time := TIME.fullmatch(UNWRAP.sub(r"\1", text)):
+        return f"{time[1]} {time[2].lower()}m"
     parts = _split(text, COLON)[::2]
     return ":".join(map(_key, parts)) if len(parts) > 1 and all(parts) else None
 

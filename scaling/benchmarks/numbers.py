@@ -40,6 +40,7 @@ NUMBER = re.compile(
 AFTER = re.compile(  #: a number that is only a part of what is said
     r"""\s*(?:(?:[-+*/^_]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d  # 2 + 3, 5 2, 2 \times 3
     | [a-z](?![a-z]) | \s*\\(?!circ|q?quad)[a-z] | \s*(?:[_^](?!\{?\\circ)|\+)  # 5x, 5\pi, 5^n, 5+x
+    | \s*[√π]
     | \s*[-*/]\s*(?:[b-hj-z](?![a-z])|[(\\]) | [:%]\s?\d  # 5-x, 5/(x), 5:2
     | \s*(?:[≤≥≠]|!=|[<>]=?\s*(?:[-.\d\\]|[a-z](?![a-z>])))  # 5<x
     | (?:\s*\$?\s*(?:or|and|to)|,)\s+(?:(?:and|or)\s+)?[-+$]*\d  # 5 or 7; 5, 7
@@ -65,7 +66,11 @@ WORDED = re.compile(  #: a number in words is not read, nor another one of the t
 EQUALS = re.compile(r"(?<![<>!=:])=(?!=)")
 CALCULATED = re.compile(r"<<[^<>\n]*>>")  #: of GSM8K: 2 + 3 = <<2+3=5>>5
 TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|textit|mbox|bf|rm)\s?\{([^{}]*)\}")
-SIZES = re.compile(r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![a-zA-Z])")
+SIZES = re.compile(
+    r"\\(?:left|right|displaystyle|[bB]igg?[lr]?|[lL]arge|[hH]uge|small)(?![a-zA-Z])"
+    r"|\\(?:text)?color\s?\{\w+\}"
+)
+AREA = re.compile(r"(\d\s?(?:[cmk]?m|in|ft|yd|mi|[a-z]{4,9}))\s?\^\{?[23]\}?")  #: 5 cm^2
 BLANKS = re.compile(r"(\\\\)|\\!\s*|\\[,;:]|\\(?:thinspace|quad|qquad)(?![a-zA-Z])|(\\ |~)")
 FRACTION = re.compile(
     r"(-?)\\[dt]?frac\s*(?:\{(-?)(\d[\d,]*|\d*\.\d+)\}|\s?(\d))\s*(?:\{(\d[\d,]*|\d*\.\d+)\}|(\d))"
@@ -84,7 +89,7 @@ def plain(text: str) -> str:
     text = SIZES.sub("", text.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%"))
     text = BLANKS.sub(lambda m: m[1] or " " * bool(m[2]), text)
     text = MINUS.sub(r"\1-", TEXT.sub(r"\1", TEXT.sub(r"\1", text)))
-    text = FRACTION.sub(_fraction, text)
+    text = FRACTION.sub(_fraction, AREA.sub(r"\1", text))
     return SIGN.sub("-", text)
 
 
@@ -129,7 +134,7 @@ def to_number(text: str) -> Fraction | None:
     bare = re.sub(r"\^\{?\\circ\}?|[°%]", "", plain(text)).strip(" \t\n$€£¥₹").rstrip(" .")
     if repeating := REPEATING.fullmatch(bare):
         return _repeating(*repeating.groups())
-    bare = re.sub(r"^([-+]?)[({]+([^(){},]*)[)}]+$", r"\1\2", bare)
+    bare = re.sub(r"^([-+]?)[({]*([^(){},]*)[)}]*$", r"\1\2", bare)
     found = NUMBER.fullmatch(LEADING.sub("-", bare))
     return _value(found, commas=False) if found else None
 

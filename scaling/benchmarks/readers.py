@@ -14,18 +14,21 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyarrow import ArrowException
 
 from scaling.benchmarks import Row
-from scaling.benchmarks.grading import SCORERS, boxed
+from scaling.benchmarks.extraction import boxed
+from scaling.benchmarks.grading import SCORERS
 from scaling.records import conversation
 
 Record = dict[str, Any]
+ID_LENGTH = 80  #: characters of a problem that serve as its id where the file has none
 
 
 class LeftOut(Exception):
@@ -101,10 +104,17 @@ def read_rows(name: str, path: Path) -> tuple[list[Row], Counter[str]]:
             raise ValueError(f"{path}, {where} is no {name} problem: {what}") from error
         if not row.answer or not row.prompt:
             raise ValueError(f"{path}, {where}: problem {row.id} has no answer, or no question")
+        if row.id in rows and _from_prompt(row) and row.prompt != rows[row.id].prompt:
+            row = replace(row, id=f"{row.id} {sha256(row.prompt.encode()).hexdigest()[:8]}")
         if row.id in rows:
             raise ValueError(f"{path}, {where}: id {row.id} came before, {where_was[row.id]}")
         rows[row.id], where_was[row.id] = row, where
     return list(rows.values()), left_out
+
+
+def _from_prompt(row: Row) -> bool:
+    """Return whether a row's id is the start of its prompt because the file has no ids."""
+    return row.id == row.prompt[:ID_LENGTH]
 
 
 def _row(given: Record) -> Row:
@@ -144,7 +154,7 @@ def _gsm8k(record: Record) -> Record:
 def _math500(record: Record) -> Record:
     answer = record.get("answer") or boxed(record["solution"]) or ""
     return {
-        "id": str(record.get("unique_id") or record["problem"][:80]),
+        "id": str(record.get("unique_id") or record["problem"][:ID_LENGTH]),
         "task": str(record.get("subject") or record.get("type") or "math"),
         "prompt": record["problem"],
         "answer": answer,

@@ -106,7 +106,8 @@ class Judge:
         if _line(process, START) != b"ready\n":
             self.close()
             raise ValueError(
-                "the process that reads formulas does not start; check with: python -c 'import latex2sympy2_extended'"
+                "the process that reads formulas does not start; check with: "
+                "python -c 'import latex2sympy2_extended'"
             )
         return process
 

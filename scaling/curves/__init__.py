@@ -64,11 +64,11 @@ LEDGER = ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds", "log
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """A run as arrays; NaN (None for answers) where a chain rested, was not drawn, or failed."""
+    """A run as arrays; NaN where a chain rested, was not drawn, or failed."""
 
     run: LoadedRun
     correct: np.ndarray  #: (problems, chains, steps) 1, 0, NaN
-    answers: np.ndarray  #: (problems, chains, steps) answer ids, -1 = unanswered or absent
+    answers: np.ndarray  #: (problems, chains, steps) answer ids, NaN = unanswered or absent
     ledger: dict[str, np.ndarray]  #: (problems, chains, steps) per column of `LEDGER`
     n_missing: int  #: samples that failed and were left out
     prices: tuple[float, float] = PRICES  #: per million input and output tokens, any currency
@@ -276,7 +276,7 @@ class Pool:
         shape = (-1, steps)
         correct = self.correct[:, :, :steps].reshape(shape)
         rested = np.isnan(correct)  # a chain told that it is right has its answer
-        answers = np.where(rested, -1, self.answers[:, :, :steps].reshape(shape))
+        answers = np.where(rested, np.nan, self.answers[:, :, :steps].reshape(shape))
         votes = majority_at_k(answers, np.nan_to_num(correct), np.array([steps]))
         value = np.where(rested[:, -1], chain_prefix(correct[:, None])[0][:, 0, -1], votes[:, 0])
         return value.reshape(self.correct.shape[:2]).mean(axis=1)
@@ -364,7 +364,7 @@ def read_pool(run: LoadedRun) -> Pool:
     frame = frame[~failed]
     frame = frame.assign(answer=pd.factorize(frame["answer"])[0])
     correct, answers, *columns = placed(run, frame, ("correct", "answer", *LEDGER))
-    answers, ledger = np.nan_to_num(answers, nan=-1).astype(int), zip(LEDGER, columns, strict=True)
+    answers, ledger = np.where(answers < 0, np.nan, answers), zip(LEDGER, columns, strict=True)
     scores = {scores.name: as_scored(run, scores) for scores in read_scores(run)}
     missing = int(failed.sum())
     return Pool(

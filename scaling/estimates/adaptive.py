@@ -29,8 +29,8 @@ def stopped_vote(
     Samples are drawn one by one until an answer has `agree` votes or the pool is spent; the vote of
     those drawn decides, ties shared. The mean over `orders` random orders of each pool, without
     bias. answers, correct, cost: (problems, samples), absent samples correct = NaN; unanswered ones
-    (None, NaN, -1) cost and never agree. Kin: Li et al. 2024 (arXiv:2401.10480) stop at a window
-    whose answers all agree.
+    (None, NaN, NA) cost and never agree. Li et al. 2024 (arXiv:2401.10480) stop, similarly, at a
+    window whose answers all agree.
     """
     _check(agree)
     pool, given = voted_pools(correct, answers)
@@ -68,7 +68,8 @@ def agreed_vote(
         before = len(ids) - bool(most >= agree)
         early = budgets <= before
         if early.any():
-            votes = majority_at_k(ids[:before], right[:before], budgets[early])
+            drawn = np.where(ids < 0, np.nan, ids)[:before]
+            votes = majority_at_k(drawn, right[:before], budgets[early])
             result[:, i, early] = votes, budgets[early] * own[:before].mean()
         if before < len(ids):
             late = right[ids == ids[-1]].mean(), own.sum()

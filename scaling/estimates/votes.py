@@ -27,7 +27,7 @@ BLOCK = 2**15  # cells of the tallies of random subsets at a time: what fits in 
 def voted_pools(correct: ArrayLike, answers: Any) -> tuple[Floats, NDArray[Any]]:
     """Return `pools_of` correct and answers, each answer kept as it is.
 
-    Beside strings numpy would make the string "nan" of NaN, "-1" of -1, columns of tuples.
+    With strings among them, numpy would make the string "nan" of NaN, and columns of tuples.
     """
     if not hasattr(answers, "__array__"):
         rows = [answers] if np.ndim(correct) == 1 else answers
@@ -41,21 +41,20 @@ def voted_pools(correct: ArrayLike, answers: Any) -> tuple[Floats, NDArray[Any]]
 
 
 def _intern(answers: NDArray[Any]) -> NDArray[np.int64]:
-    """Return each answer as a small whole number; -1 where there is none (None, NaN, NA, -1)."""
-    if answers.dtype.kind in "iu" and answers.min() >= -1 and answers.max() < 4 * answers.size:
+    """Return each answer as a small whole number; -1 where there is none (None, NaN, NA)."""
+    if answers.dtype.kind in "iu" and answers.min() >= 0 and answers.max() < 4 * answers.size:
         return answers.astype(np.int64)
     if answers.dtype == object:
-        ids: dict[Any, int] = {None: -1, -1: -1}
+        ids: dict[Any, int] = {None: -1}
         return np.array([_place(a, ids) for a in answers], int)
     values, place = np.unique(answers, return_inverse=True)
-    none = np.isnan(values) | (values == -1) if values.dtype.kind in "fiu" else values != values
-    return np.where(none, -1, np.arange(len(values)))[place]
+    return np.where(values != values, -1, np.arange(len(values)))[place]
 
 
 def _place(answer: Any, ids: dict[Any, int]) -> int:
     """Return an answer's number in `ids`, a new one for a new answer."""
     try:
-        place = ids.setdefault(answer, len(ids) - 2)
+        place = ids.setdefault(answer, len(ids) - 1)
     except TypeError:
         kind = type(answer).__name__
         raise ValueError(f"an answer is a {kind}, not hashable; give text or numbers") from None
@@ -65,14 +64,14 @@ def _place(answer: Any, ids: dict[Any, int]) -> int:
 
 def _interned(answers: NDArray[Any]) -> NDArray[np.int64]:
     """Return `_intern` of each row of answers, (pools, samples)."""
-    if answers.dtype.kind not in "iu":
+    if answers.dtype.kind not in "iuf":
         return np.stack([_intern(row) for row in answers])
     order = np.argsort(answers, axis=1)
     value = np.take_along_axis(answers, order, axis=1)
     ids = np.zeros(answers.shape, np.int64)
     ids[:, 1:] = np.cumsum(value[:, 1:] != value[:, :-1], axis=1)
     place = np.empty_like(ids)
-    np.put_along_axis(place, order, np.where(value == -1, -1, ids), axis=1)
+    np.put_along_axis(place, order, np.where(value != value, -1, ids), axis=1)
     return place
 
 
@@ -358,8 +357,8 @@ def majority_at_k(
 ) -> Any:
     """Return the expected correctness of the commonest answer among k samples, exactly.
 
-    answers: (samples,) or (problems, samples), any hashable; None, NaN, NA and the number -1 mean
-    unanswered: such a sample is drawn but cannot win, and a draw of nothing else is wrong. A tie is
+    answers: (samples,) or (problems, samples), any hashable; None, NaN and NA mean unanswered:
+    such a sample is drawn but cannot win, and a draw of nothing else is wrong. A tie is
     worth 1 / number tied. Votes go by equality, so normalise answers first; an answer whose samples
     disagree on `correct` counts by its share of correct ones. NaN when k > n.
 
