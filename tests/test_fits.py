@@ -591,6 +591,7 @@ def test_a_fit_says_what_is_wrong_and_what_to_try() -> None:
         "the points do not determine the parameters: widen the range of x, or try a law with fewer"
     )
     assert told(curvature=flat).message == words
+    assert told(17, curvature=flat).message == f"{words}; {none}", "how many fail is then chance"
     assert told(curvature=np.diag([1.0, 1e-18, 1.0])).message == words
     assert told(curvature=np.diag([1.0, 1e-16, 1.0])).success
     many = np.vstack([p, p[:1]])

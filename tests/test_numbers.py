@@ -7,6 +7,10 @@ that should stand there. Notebooks run in `test_notebooks.py`, code of pages in 
 from __future__ import annotations
 
 import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +19,22 @@ import pandas as pd
 import pytest
 
 from scaling.curves import Pool, accuracy_table, curve
-from scaling.figures import FIGURES, Study
+from scaling.figures import FIGURES, Study, joint_points
+from scaling.figures.plots import rounded
 from scaling.figures.thinking import direct_pools, families, o1_two_panels
+from scaling.fits import printable
+from scaling.fits.forecasts import GROUPS, law_tournament, trust
+from scaling.fits.joint import joint_tournament
 from scaling.intervals import REPLICATES, Estimate, difference, problem_weights
 from tests.trust import DOCS, table
 
 ROOT = Path(__file__).parents[1]
 KEYS = ["task", "level", "model", "method", "selector", "k"]
+
+
+def slow(*values: Any) -> Any:
+    """Return a case of a test that runs only where slow ones do."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +62,106 @@ def test_accuracy_csv_follows_from_the_runs(study: Study) -> None:
 
 
 @pytest.mark.skipif(REPLICATES != 1000, reason="SCALING_REPLICATES is set")
-@pytest.mark.parametrize("name", ["coverage", "grid", "o1_two_panels"])
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("coverage", "grid", "o1_two_panels") else slow(name) for name in FIGURES],
+)
 def test_the_facts_beside_a_figure_follow_from_the_runs(study: Study, name: str) -> None:
     drawn = FIGURES[name](study)
     assert drawn is not None
     stated = json.loads((ROOT / f"figures/{name}.json").read_text(encoding="utf-8"))["facts"]
     assert same(json.loads(json.dumps(drawn[1], default=float)), stated), f"make figures: {name}"
+
+
+JOINT = ["task", "level", "where", "region", "law"]
+
+
+def joint_scores(study: Study, task: str, level: str, where: str, laws: Any = None) -> pd.DataFrame:
+    """Return the scores of joint laws as `06_train_vs_test_compute` writes them."""
+    train, k, y, replicates, size = joint_points(study, task, "oracle", level, unit="samples")
+    given = {"n_params": size, "replicates": replicates[:200], "sample_flops": 1.0}
+    most = train.max() / 4 if where == "inside" else train.max()
+    table = joint_tournament(train, k, y, most=most, laws=laws, **given)
+    return printable(table.assign(task=task, level=level, where=where)).set_index(JOINT)
+
+
+@pytest.mark.skipif(REPLICATES != 1000, reason="SCALING_REPLICATES is set")
+@pytest.mark.parametrize(
+    ("task", "level", "where", "laws"),
+    [
+        ("countdown", "4x20", "inside", ("plane_probit", "emergence")),
+        *(
+            slow(task, level, where, None)
+            for task, level in (("countdown", "3x20"), ("countdown", "4x20"), ("sums", "3x99"),
+                                ("sums", "6x99"))
+            for where in ("inside", "beyond")
+        ),
+    ],
+)  # fmt: skip
+def test_joint_laws_csv_follows_from_the_runs_at_its_precision(study, task, level, where, laws):
+    """A unit of the last decimal apart at most; what fits that failed leave to chance, a tenth."""
+    stated = pd.read_csv(ROOT / "data/derived/joint_laws.csv").set_index(JOINT)
+    found = joint_scores(study, task, level, where, laws)
+    stated = stated.loc[found.index]
+    pd.testing.assert_series_equal(found["success"].astype(bool), stated["success"])
+    assert (found["n_held_out"] == stated["n_held_out"]).all()
+    assert (found["median_error"] - stated["median_error"]).abs().max() < 1.5e-3
+    off = (found[["coverage", "width"]] - stated[["coverage", "width"]]).abs().max(axis=1)
+    assert (off < np.where(stated["success"], 0.015, 0.11)).all(), "make notebooks: 06"
+
+
+@pytest.mark.slow
+def test_laws_csv_follows_from_the_runs_at_its_precision(study: Study) -> None:
+    """As `03_best_of_n` writes it."""
+    stated = pd.read_csv(ROOT / "data/derived/laws.csv")
+    pools = [pool for task in study.tasks for pool in study.select(task)]
+    games = {"whole": {}, "drawn": {"few": True}, "apart": {"few": True, "halves": True}}
+    for selector in ("oracle", "majority"):
+        for game, options in games.items():
+            table = trust(law_tournament(pools, selector, replicates=25, **options), by=GROUPS)
+            here = stated.query(f"selector == {selector!r} and game == {game!r}")
+            both = printable(table).merge(here, on=[*GROUPS, "law"], suffixes=("", " stated"))
+            assert len(both) == len(table) == len(here)
+            for name, unit in (("median_error", 1e-3), ("coverage", 0.01), ("width", 0.01)):
+                gap = (both[name] - both[f"{name} stated"]).abs()
+                assert not (gap > 1.5 * unit).any(), "make notebooks: 03"
+
+
+OTHER = """
+import json, sys
+from tests.test_numbers import ROOT, printed_numbers
+print(json.dumps(printed_numbers()))
+"""
+
+
+def printed_numbers() -> dict[str, Any]:
+    """Return a sample of what is printed: facts of a figure, scores with and without success."""
+    study = Study.load(ROOT / "data/runs")
+    drawn = FIGURES["coverage"](study)
+    assert drawn is not None
+    scores = joint_scores(study, "countdown", "4x20", "inside", ("plane_probit", "emergence"))
+    facts = json.loads(json.dumps(rounded(drawn[1]), default=float))
+    return {"facts": facts, "scores": json.loads(scores.reset_index().to_json(orient="records"))}
+
+
+@pytest.mark.skipif(REPLICATES != 1000, reason="SCALING_REPLICATES is set")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates a processor of that family")
+def test_another_processor_prints_the_same_numbers() -> None:
+    """numpy, its BLAS and the C library are made to compute as on a processor without AVX."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])  # type: ignore[index]
+    environment = os.environ | {"OPENBLAS_CORETYPE": "Nehalem"}
+    environment |= {"NPY_DISABLE_CPU_FEATURES": " ".join(found)}
+    environment |= {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-FMA"}
+    command = [sys.executable, "-c", OTHER]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    other, here = json.loads(done.stdout), json.loads(json.dumps(printed_numbers()))
+    assert same(other["facts"], here["facts"])
+    for theirs, ours in zip(other["scores"], here["scores"], strict=True):
+        chance = {"coverage", "width"} if not ours["success"] else set()
+        assert {k: v for k, v in theirs.items() if k not in chance} == {
+            k: v for k, v in ours.items() if k not in chance
+        }
+        assert all(abs(theirs[name] - ours[name]) < 0.11 for name in chance)
 
 
 def same(a: Any, b: Any) -> bool:

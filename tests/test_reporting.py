@@ -435,6 +435,21 @@ def test_results_that_are_not_what_the_runs_give_are_named(report, tmp_path):
     assert "report.html: run.a.first differs from its row of results.csv" in found
 
 
+def test_last_digits_of_another_processor_are_no_difference(report, tmp_path):
+    """Fits agree to some nine digits between instruction sets; the sixth is a change."""
+    copy = tmp_path / "report"
+    shutil.copytree(report, copy)
+    path = copy / "results.csv"
+    for factor, changed in ((1 + 1e-8, False), (1 + 1e-4, True)):
+        rows = from_csv((report / "results.csv").read_bytes().decode())
+        for found in rows.values():
+            if found["kind"] == "number":
+                found |= {name: found[name] * factor for name in ("value", "low", "high")}
+        path.write_bytes(to_csv(rows).encode())
+        reasons = [line for line in differences(copy) if line.endswith("not what its run gives")]
+        assert bool(reasons) is changed
+
+
 def test_results_survive_their_file_whatever_they_hold():
     rows = {"a": row("a", HOSTILE), "b": row("b", 0.1 + 0.2, 0.25, 0.5, 3), "c": row("c", 10**15)}
     back = from_csv(to_csv(rows))

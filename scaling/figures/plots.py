@@ -34,6 +34,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), "-", "--", ":", "-.")
 ISO = (0.1, 0.25, 0.5, 0.75, 0.9)  #: iso-accuracy lines drawn
+DIGITS = 5  #: of fitted numbers: later ones differ between processors
 UNIT_LABELS = {
     "samples": "samples per problem, $k$",
     "tokens": "test tokens per problem",
@@ -66,6 +67,16 @@ def look(index: int) -> dict[str, Any]:
     return {"color": COLORS[turn], "marker": MARKERS[turn], "linestyle": DASHES[turn]}
 
 
+def settled(values: Any) -> np.ndarray:
+    """Return fitted numbers with the digits that every processor gives, so that bytes are equal.
+
+    >>> settled([0.123456789, 98765.4321, float("inf")]).tolist()
+    [0.12346, 98765.0, inf]
+    """
+    values = np.asarray(values, float)
+    return np.array([float(f"{v:.{DIGITS}g}") for v in values.flat]).reshape(values.shape)
+
+
 def draw_curve(ax, curve: Curve, *, band: bool = True, **style: Any):
     """Draw accuracy against budget with its 95 % interval as a band."""
     style = {"label": curve.label, **style}
@@ -77,10 +88,10 @@ def draw_curve(ax, curve: Curve, *, band: bool = True, **style: Any):
 
 def draw_fit(ax, fitted: Fit, x, *, band: bool = True, **style: Any):
     """Draw a fitted law over `x`, with the interval of its replicates as a band."""
-    style = {"linestyle": "--", "linewidth": 0.8, **style}
-    (line,) = ax.plot(x, fitted.predict(x), **style)
+    style, x = {"linestyle": "--", "linewidth": 0.8, **style}, settled(x)
+    (line,) = ax.plot(x, settled(fitted.predict(x)), **style)
     if band:
-        low, high = fitted.band(x)
+        low, high = map(settled, fitted.band(x))
         ax.fill_between(x, low, high, color=line.get_color(), alpha=0.08, lw=0)
     return ax
 
@@ -139,7 +150,7 @@ def draw_residuals(ax, curve: Curve, fitted: Fit, **style: Any):
     """Draw measured minus law in points of accuracy, held-out points open, the curve's interval."""
     style = {"color": COLORS[0], "marker": MARKERS[0]} | style
     x, y, low, high = (getattr(curve, n)[np.isfinite(curve.y)] for n in ("x", "y", "low", "high"))
-    law = fitted.predict(x)
+    law = settled(fitted.predict(x))
     for part, fill in (
         (slice(fitted.n_points), {}),
         (slice(fitted.n_points, None), {"mfc": "none"}),
@@ -172,7 +183,7 @@ def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
     points = ax.scatter(train[used], test[used], c=accuracy[used], s=16, lw=0, **colors)
     edges = points.to_rgba(accuracy[~used])
     ax.scatter(train[~used], test[~used], s=9, lw=0.7, facecolors="none", edgecolors=edges)
-    grid = np.geomspace(train.min(), train.max(), 400)  # steep lines need many
+    grid = settled(np.geomspace(train.min(), train.max(), 400))  # steep lines need many
     bottom, top = test.min() / 1.6, test.max() * 1.6
     ax.set(xscale="log", yscale="log", ylim=(bottom, top))
     names = iter(np.linspace(0.9, 0.1, len(levels)))
@@ -181,10 +192,10 @@ def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
         inside = (line.test_flops > bottom) & (line.test_flops < top)
         if inside.sum() < 2:
             continue
-        clipped = line.test_flops.clip(bottom, top)  # so that a steep line ends at the frame
+        clipped = settled(line.test_flops).clip(bottom, top)  # a steep line ends at the frame
         ends = np.convolve(inside, [1, 1, 1], "same") > 0
         ax.plot(grid[ends], clipped[ends], color="0.25", lw=0.9, zorder=2)
-        band = (values.clip(bottom, top) for values in (line.low, line.high))
+        band = (settled(values).clip(bottom, top) for values in (line.low, line.high))
         ax.fill_between(grid, *band, color="0.25", alpha=0.12, lw=0)
         low, high = np.log(clipped[inside].min()), np.log(clipped[inside].max())
         height = np.exp(low + next(names) * (high - low))
@@ -272,16 +283,16 @@ def save(
 
 
 def rounded(fact: Any) -> Any:
-    """Return facts with numbers of six significant digits: the last ones differ by machine.
+    """Return facts with numbers `settled`.
 
     >>> rounded({"a": [0.123456789, 3], "b": "x", "c": True})
-    {'a': [0.123457, 3], 'b': 'x', 'c': True}
+    {'a': [0.12346, 3], 'b': 'x', 'c': True}
     """
     if isinstance(fact, Mapping):
         return {name: rounded(value) for name, value in fact.items()}
     if isinstance(fact, list | tuple):
         return [rounded(value) for value in fact]
-    return float(f"{fact:.6g}") if isinstance(fact, float | np.floating) else fact
+    return float(settled(fact)) if isinstance(fact, float | np.floating) else fact
 
 
 def drawing_packages() -> dict[str, str]:

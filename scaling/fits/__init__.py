@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scaling.fits.fitting import fit
-from scaling.fits.forecast import forecast, score, tournament
+from scaling.fits.forecast import forecast, printable, score, tournament
 from scaling.fits.laws import LAWS
 
-__all__ = ["LAWS", "fit", "forecast", "score", "tournament"]
+__all__ = ["LAWS", "fit", "forecast", "printable", "score", "tournament"]

@@ -266,14 +266,15 @@ def _report(
     flat = free.any() and (
         size.min() <= 1e-9 * most or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
     )
+    undetermined, many = flat and not ends, failed > FAILED * len(replicates)
     problems = [
         (bool(trouble), trouble),
         (not converged, "the optimum was not reached: give more starts, or try a simpler law"),
         (bool(ends), f"{', '.join(ends)} at a bound: the points lack this shape, try another law"),
-        (flat and not ends, "the points do not determine the parameters: widen the range of x, "
+        (undetermined, "the points do not determine the parameters: widen the range of x, "
          "or try a law with fewer"),
-        (failed > FAILED * len(replicates), f"{failed} of {len(replicates)} replicates could not "
-         "be fitted: add problems, or try a simpler law"),
+        (many and not undetermined, f"{failed} of {len(replicates)} replicates could not be "
+         "fitted: add problems, or try a simpler law"),
     ]  # fmt: skip
     wrong = [sentence for condition, sentence in problems if condition]
     notes = wrong or ["converged", *(f"{k} is at its natural limit" for k in stuck)]

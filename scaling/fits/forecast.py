@@ -18,6 +18,29 @@ RESULTS = ["law", "curve", "median_error", "worst_error", "coverage", "width",
            "n_fitted", "n_held_out", "success", "message"]  # fmt: skip
 
 
+#: decimals of scores that every processor gives
+DECIMALS = {"median_error": 3, "worst_error": 3, "coverage": 2, "width": 2}
+
+
+def printable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of scores with the digits that do not depend on the processor.
+
+    Where a fit is not a success, some replicates have no optimum to arrive at, and rounding decides
+    how far they come: its coverage and width have one decimal.
+    """
+    shown = table.round(DECIMALS)
+    if "success" in shown:
+        ends = [name for name in ("coverage", "width") if name in shown]
+        unsure = ~shown["success"].astype(bool)
+        shown.loc[unsure, ends] = shown.loc[unsure, ends].round(1)
+    return shown
+
+
+def best_first(column: pd.Series) -> pd.Series:
+    """Return what to sort a column of scores by: errors that print alike are ties."""
+    return column.round(DECIMALS[column.name]) if column.name in DECIMALS else column
+
+
 def forecast(
     law: str | Law, curve: Curve, share: float = 1 / 16, known: Curve | None = None,
     apart: bool = False,
@@ -88,4 +111,5 @@ def tournament(
             found = fitted.n_points, len(held), fitted.success, fitted.message
             rows.append((law, name, *scores, *found))
     table = pd.DataFrame(rows, columns=RESULTS)
-    return table.sort_values(["curve", "median_error"], kind="stable", ignore_index=True)
+    by = ["curve", "median_error"]
+    return table.sort_values(by, kind="stable", ignore_index=True, key=best_first)

@@ -15,6 +15,7 @@ import pandas as pd
 from scaling.curves import Pool, doublings
 from scaling.estimates import pass_at_k
 from scaling.fits import tournament
+from scaling.fits.forecast import best_first
 from scaling.fits.laws import LAWS
 from scaling.intervals import mean_interval
 from scaling.records import Curve, look_up
@@ -159,4 +160,5 @@ def trust(
     found["trusted"] = (found.median_error <= error) & (found.coverage >= coverage)
     found = found.reset_index()
     order = [*by, "trusted", "median_error"]
-    return found.sort_values(order, ascending=[*[True] * len(by), False, True], ignore_index=True)
+    ascending = [*[True] * len(by), False, True]
+    return found.sort_values(order, ascending=ascending, ignore_index=True, key=best_first)

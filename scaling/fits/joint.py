@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import betaln, digamma, expit, ndtr
 
 from scaling.fits import fit, score
-from scaling.fits.forecast import GRAIN
+from scaling.fits.forecast import GRAIN, best_first
 from scaling.fits.laws import Array, Law, Terms, scaled, spread
 from scaling.records import Fit, look_up
 
@@ -420,7 +420,8 @@ def joint_tournament(
             rows.append(row | {"success": fitted.success, "message": fitted.message})
     order = ["law", "region", "median_error", "coverage", "width", "n_fitted", "n_held_out"]
     table = pd.DataFrame(rows).reindex(columns=[*order, "success", "message"])
-    return table.sort_values(["region", "median_error"], kind="stable", ignore_index=True)
+    by = ["region", "median_error"]
+    return table.sort_values(by, kind="stable", ignore_index=True, key=best_first)
 
 
 def _parameters(fitted: Fit) -> Array:

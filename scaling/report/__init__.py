@@ -16,7 +16,7 @@ from pathlib import Path
 from scaling.figures import plots
 from scaling.report.drawings import FIGURES, draw
 from scaling.report.languages import HTML, LATEX, Writer, unbound
-from scaling.report.numbers import Part, Rows, from_csv, parts_of, results, selectors, to_csv
+from scaling.report.numbers import Part, Rows, agree, from_csv, parts_of, results, selectors, to_csv
 from scaling.report.words import CONVENTIONS, FITTED, FOUND, NOT_FITTED, SAMPLED, SOURCES
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1rem}
@@ -148,5 +148,5 @@ def differences(out: Path) -> list[str]:
     if gone:
         return [*found, f"results.csv: its runs are not there: {', '.join(gone)}"]
     fresh = from_csv(to_csv(results(parts_of(paths))))
-    changed = [n for n in rows.keys() | fresh.keys() if str(rows.get(n)) != str(fresh.get(n))]
+    changed = [n for n in rows.keys() | fresh.keys() if not agree(rows.get(n), fresh.get(n))]
     return found + [f"results.csv: {name} is not what its run gives" for name in sorted(changed)]

@@ -235,6 +235,21 @@ def from_csv(text: str) -> Rows:
     return found
 
 
+def agree(row: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Return whether two rows of the results say the same: numbers to five digits.
+
+    Later digits of a fit differ between processors.
+    """
+    if row is None or other is None:
+        return row is other
+    return row.keys() == other.keys() and all(
+        np.isclose(row[name], other[name], 1e-5, 1e-9, equal_nan=True)
+        if isinstance(row[name], float) and isinstance(other[name], float)
+        else row[name] == other[name]
+        for name in row
+    )
+
+
 def names_of(pools: Sequence[Pool]) -> list[str]:
     """Return the models' names; where task, model and method repeat, with the run's hash."""
     runs = [(pool.run.task, pool.run.card.name, pool.label) for pool in pools]
