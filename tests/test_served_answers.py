@@ -16,14 +16,17 @@ from scaling.curves import read_pool
 from scaling.records import FINAL, Plan, Sample, Verdict
 from scaling.serving import Client, Endpoint, connect
 from scaling.serving import client as client_module
+from scaling.serving.batch import BatchEngine
 from scaling.serving.client import Failed, Refused
 from scaling.serving.probe import EASY, SEEDS
 from scaling.serving.protocol import token_counts
 from scaling.store import load_run, open_run
 from scaling.study import sample_run
+from scaling.tasks import get_task
+from scaling.verify import verdicts
 from tests import faulty_server
 from tests.faulty_server import prompt_of, serve
-from tests.test_serving import QUICK, Digits, drawn, problems
+from tests.test_serving import QUICK, TOY, Digits, answered, drawn, problems
 
 PLAN = Plan(chains=6, max_new_tokens=64)
 CHAT = Endpoint("toy", api="chat")
@@ -357,6 +360,9 @@ def test_a_refused_prompt_costs_its_own_problem_named_and_counted(tmp_path, stat
     values = pool.values("oracle", np.array([1, PLAN.chains]))
     assert values[:, 0].mean() == pytest.approx(good["correct"].mean())
     assert np.isfinite(values).all()
+    whole = read_pool(run, leave_out=["1"])
+    assert list(whole.run.problems["id"]) == [i for i in "0123" if i not in (str(place), "1")]
+    assert (whole.correct == pool.correct[pool.run.problems["id"] != "1"]).all()
 
 
 def test_the_command_line_names_the_problem_that_is_left_out(tmp_path, capsys):
@@ -439,6 +445,52 @@ def test_a_run_of_which_nothing_is_left_has_no_accuracy(tmp_path):
         run = sampled(url, tmp_path)
     with pytest.raises(ValueError, match=r"every sample of every problem failed .*filter"):
         read_pool(run)
+
+
+def test_a_refused_request_of_a_batch_costs_its_own_problem(tmp_path):
+    """It was written again and again, and the run could never finish."""
+    lm, folder = connect("http://127.0.0.1:9/v1", TOY)[0], tmp_path / "batch"
+
+    def offline():
+        engine = BatchEngine(folder, TOY)
+        return sample_run(
+            lm, Last(), problems(3), PLAN, tmp_path / "runs", engine=engine, progress=False
+        )
+
+    def run_batch(bad):
+        text = "".join(path.read_text() for path in folder.glob("requests-*"))
+        lines = map(json.loads, text.splitlines())
+        prompts = {line["custom_id"]: line["body"]["prompt"] for line in lines}
+
+        def refuse(row):
+            if prompts[row["custom_id"]] not in bad:
+                return None
+            error = {"message": "maximum context length is 8", "code": 400}
+            return row | {"response": {"status_code": 400}, "error": error}
+
+        rows = list(answered(folder, refuse))
+        (folder / "out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    for bad in (["0+", "1+", "2+"], ["1+"]):  # all refused: no prompt is at fault
+        with pytest.raises(ValueError, match="18 requests have no answer yet"):
+            offline()
+        run_batch(bad)
+    run = offline()
+    assert run.manifest["status"] == "sealed"
+    assert list(read_pool(run).refused) == ["1"]
+    assert "maximum context length" in read_pool(run).refused["1"]
+
+
+def test_verdicts_are_checked_on_what_follows_the_thinking(tmp_path):
+    with serve(opened("</think>")) as (url, _), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lm, engine = connect(url, CHAT, **QUICK)
+        task = get_task("sums", ["2x9"])
+        run = sample_run(lm, task, task.problems(4), PLAN, tmp_path, engine=engine, progress=False)
+    assert (run.frame["finish"] == "length").any()
+    n, other = verdicts(run)
+    assert n == len(run.frame)
+    assert other.empty
 
 
 # ---------------------------------------------------------------- waiting

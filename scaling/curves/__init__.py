@@ -348,13 +348,14 @@ def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
         return reduce(values[:, :, 0], axis=1)
 
 
-def read_pool(run: LoadedRun) -> Pool:
+def read_pool(run: LoadedRun, leave_out: Iterable[str] = ()) -> Pool:
     """Return a run's log as arrays over (problem, chain, step), without `refused` problems.
 
+    leave_out: further problems, such as those that another run lacks (its pool's `refused`).
     Errors: ValueError where no problem is left.
     """
     refused = refused_problems(run)
-    kept = ~run.problems["id"].isin(refused)
+    kept = ~run.problems["id"].isin({*refused, *leave_out})
     if refused and not kept.any():
         reason = next(iter(refused.values()))
         raise ValueError(f"{run.path.name}: every sample of every problem failed ({reason})")
