@@ -57,6 +57,7 @@ PARTS = (
     "{}²", "{}^2", "{}x", "{}万", "{} dozen", "{} million", "{}bn", "{}/7", "{} 1/7", "{}:9",
     "\\sqrt{{{}}}", "{}\\pi", "<{}", "x > {}", "less than {}", "{} or 9", "{}e7", "{} thousandths",
     "{}_8", "\\frac{{\\pi}}{{{}}}", "2^{{{}}}", "±{}", "at least {}", "{}, 9", "{} \\cdot 10^3",
+    "{}(2)", "{}√2", "{} or more", "{} choose 2", "{} plus 3", "k{}", "\\vec{{x}}{}", "{}, \\pi",
 )  # fmt: skip
 
 
@@ -223,6 +224,18 @@ def test_equal_structures_of_numbers_have_one_key_and_unequal_ones_two():
         wanted = key(shape.format(f"\\frac{{{a.numerator}}}{{{a.denominator}}}", str(b)))
         assert key(shape.format(x, y)) == wanted
         assert (key(shape.format(x, z)) == wanted) is (b == c)
+
+
+REST = r"""!|_8|_x|^2|&|<|>|+|-|/|x|t|\pi|i|e|\sqrt{2}|\text{ or more}|\text{x}|(x)|()|(2)|[2]|{2}
+\{2\}|::2|;3|,3|\\|\\ 3|\pmod{7}|\infty|\mid 3|\equiv 3|\sim 3|\ne 3|\overline{3}|\ldots|\vec{x}|k
+\mathrm{k}|\text{M}|\text{ hundred}|\text{ choose }2|\choose 2|\over 2|\cap 3|\cup 3|\pm 1|dx
+\setminus 3|\frac12|\text{ plus }3"""
+
+
+@pytest.mark.parametrize("rest", REST.replace("\n", "|").split("|"))
+@pytest.mark.parametrize("gold", ["5", "2\\sqrt{3}", "\\frac{\\pi}{2}"])
+def test_a_formula_with_something_left_over_is_another_one(gold, rest):
+    assert key(gold + rest) != key(gold)
 
 
 # ---------------------------------------------------------------- votes

@@ -279,6 +279,7 @@ def _measured(text: str) -> str | None:
         return None
     said = UNWRAP.sub(r" \1 ", found["words"])
     bare = UNWRAP.sub(" ", found["words"]).replace("/", " ").split()
+    bare += [word for word in re.findall("[a-zA-Z]+", said) if len(word) == 1]
     if NO_UNIT.search(said) or not all(_is_unit(word.strip(".")) for word in bare):
         return None
     head = text[: found.start()].strip()

@@ -29,7 +29,7 @@ GROUPED = re.compile(
 COMMA = re.compile(rf"{GROUPED.pattern}|0\.\d+|\d+\.\d\d?|\d{{1,3}}(?:[ ']\d{{3}})+\.\d+")  #: 1,5
 MONEY = r"(?:US|AU|CA|HK|NZ|R)?[$€£¥₹₩]|(?:USD|EUR|GBP|INR|Rs\.?)\s?"
 NUMBER = re.compile(
-    rf"""(?<![^\W\u0590-\U0010ffff])(?<!\.)(?<!\d[,'])   # no letter, digit or point before it
+    rf"""(?<![\dA-Za-z_.\u00c0-\u058f])(?<!\d[,'])   # no letter, digit or point before it
     (?P<sign>[-+])?(?:{MONEY})?
     (?:(?P<whole>\d+)\s+(?P<part>\d+/\d+)|(?P<run>{RUN})(?:/(?P<bottom>{RUN}))?)
     (?:\s?(?:[*x]|\\times|\\cdot)\s?10\^\{{?(?P<power>[-+]?\d{{1,3}})\}}?|[eE](?P<e>[-+]?\d{{1,3}}))?
@@ -40,10 +40,10 @@ NUMBER = re.compile(
 AFTER = re.compile(  #: a number that is only a part of what is said
     r"""\s*(?:(?:[-+*/^_]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d  # 2 + 3, 5 2, 2 \times 3
     | [a-z](?![a-z]) | \s*\\(?!circ|q?quad)[a-z] | \s*(?:[_^](?!\{?\\circ)|\+)  # 5x, 5\pi, 5^n, 5+x
-    | \s*[√π]
+    | \s*[√π] | [(\[{] | \\\{ | \s+(?:or\s+(?:more|less|fewer)|choose|plus|minus|mod)\b  # 5(2)
     | \s*[-*/]\s*(?:[b-hj-z](?![a-z])|[(\\]) | [:%]\s?\d  # 5-x, 5/(x), 5:2
     | \s*(?:[≤≥≠]|!=|[<>]=?\s*(?:[-.\d\\]|[a-z](?![a-z>])))  # 5<x
-    | (?:\s*\$?\s*(?:or|and|to)|,)\s+(?:(?:and|or)\s+)?[-+$]*\d  # 5 or 7; 5, 7
+    | (?:\s*\$?\s*(?:or|and|to)|,)\s+(?:(?:and|or)\s+)?[-+$]*(?:\d|\\[a-z])  # 5 or 7; 5, 7
     | [-\s]*(?:hundred|thousand|[mbtr]+illion|dozen|tenth|third|(?:fif|six|seven|eigh|nin)th)
     | \s?(?:mn|mln|mio|tn)(?![a-z])
     """,
@@ -53,7 +53,7 @@ BEFORE = re.compile(  #: the same, seen from the other side: √5, x<5, x!=5, 7-
     r"(?:[\^√<>≤≥≠_±]|[<>!=]=|[\w)}\]][^\S\n]*[-+*/]"
     r"|\\(?!approx|q?quad|displaystyle|implies|[a-z]*arrow)[a-z]+[^\S\n]*[{[]?"
     r"|\bnot|\b(?:less|fewer|more|greater|larger|smaller|higher|lower|bigger)\s+than|\bexceeds?"
-    r"|\bbetween\s+\S{1,20}\s+and|\d\s+(?:or|to)|\b(?:plus|minus|negative|times)|\}\s*\{)[\s${(]*$",
+    r"|\bbetween\s+\S{1,20}\s+and|\d\s+(?:or|to)|\b(?:plus|minus|negative|times)|\}\s*\{)[\s${(]*$|(?<=[)\]}])$",
     re.IGNORECASE,
 )
 BOUND = re.compile(r"\bat\s+(?:least|most)\s+\S{0,3}$|\bup\s+to\s+\S{0,3}$", re.IGNORECASE)
