@@ -26,8 +26,12 @@ PY    := $(BIN)/python
 endif
 
 .PHONY: study test test-browser test-kernels test-servers figures notebooks train bench lint types lock clean
-study figures notebooks train: $(READY)
+study notebooks train: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
+
+# The committed figures, from the committed runs
+figures: $(READY)
+	$(PY) -m scaling figures --runs data/runs --figures figures $(ARGS)
 
 bench: $(READY)
 	$(PY) -m benchmarks $(ARGS)

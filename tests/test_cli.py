@@ -23,6 +23,7 @@ from scaling.fits import fit
 from scaling.readers import counts, read_samples
 from scaling.records import Plan
 from scaling.store import load_runs
+from scaling.store.files import RECORD
 from scaling.tasks import TASKS
 
 
@@ -140,12 +141,15 @@ def test_an_own_task_is_known_by_its_module_and_drawn_once(own, tiny_folder, cap
     )
     assert main([*command, *plan]) == 0
     assert "4 samples, complete before: none drawn" in capsys.readouterr().out
+    before = sorted(Path().iterdir()), sorted(Path("out").iterdir())
     assert main(["accuracy", "--runs", "out/runs"]) == 0
     assert main(["figures", "coverage", "--runs", "out/runs"]) == 0
-    assert {Path(line.split(":")[0]).parent for line in capsys.readouterr().out.splitlines()} == {
-        Path("out"),
-        Path("out/figures"),
-    }
+    assert "next: python -m scaling check --runs out/runs --figures out/runs/figures" in (
+        capsys.readouterr().out
+    )
+    assert (sorted(Path().iterdir()), sorted(Path("out").iterdir())) == before
+    written = {path.name for path in Path("out/runs").rglob("*") if path.is_file()}
+    assert {"accuracy.csv", "coverage.svg", "coverage.json", RECORD} <= written
     for path in ("out/runs", "out/runs/nope"):  # "manifest.json cannot be read: No such file"
         assert main(["report", path]) == 1
         assert f"{path} is no run folder" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 import scaling
 from scaling.benchmarks import Row
 from scaling.benchmarks.grading import SCORERS
-from scaling.curves import COLUMNS
+from scaling.curves.table import COLUMNS
 from scaling.figures import FIGURES
 from scaling.readers import COLUMNS as TIDY
 from scaling.readers import FORMATS as IMPORTED

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from scaling.compute import Shape
-from scaling.curves import accuracy_table, curve, read_pool
+from scaling.curves import curve, read_pool
 from scaling.curves.policy import pool_policy
+from scaling.curves.table import accuracy_table
 from scaling.curves.versus import at_equal_cost
 from scaling.estimates import pass_at_k
 from scaling.figures import Study

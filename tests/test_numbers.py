@@ -18,8 +18,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.curves import Pool, accuracy_table, curve
-from scaling.figures import FIGURES, Study, joint_points
+from scaling.curves import Pool, curve
+from scaling.curves.table import accuracy_table
+from scaling.figures import (
+    FIGURES,
+    Study,
+    exchange_rates,
+    exchange_text,
+    joint_points,
+    plane_fit,
+)
 from scaling.figures.plots import rounded
 from scaling.figures.thinking import direct_pools, families, o1_two_panels
 from scaling.fits import printable
@@ -58,7 +66,19 @@ def test_accuracy_csv_follows_from_the_runs(study: Study) -> None:
     pairs = [(both[name], both[f"{name} stated"]) for name in numbers]
     near = np.all([np.isclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True) for a, b in pairs], 0)
     same = both[near].drop_duplicates(KEYS)
-    assert len(same) == len(found), "data/derived is stale: python -m scaling accuracy"
+    assert len(same) == len(found), (
+        "data/derived is stale: python -m scaling accuracy --runs data/runs --derived data/derived"
+    )
+
+
+def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(study: Study) -> None:
+    """It stated 1,058 times, although the additive law says that no inference is enough."""
+    rates = exchange_rates(plane_fit(study, "countdown", "oracle"))
+    assert rates["plane_logit"] == pytest.approx(1058, rel=0.01)
+    assert rates["additive"] == np.inf
+    text = exchange_text(rates, 1706)
+    assert "no robust exchange rate" in text
+    assert "to more than 1,706×" in text
 
 
 @pytest.mark.skipif(REPLICATES != 1000, reason="SCALING_REPLICATES is set")

@@ -78,7 +78,7 @@ def test_a_dry_run_multiplies_as_by_hand_and_starts_nothing(tiny_folder, tmp_pat
     assert main([*sample]) == 1
     assert "--per-hour needs --tokens-per-second" in capsys.readouterr().err
     assert main([*sample, "--tokens-per-second", "100", "--per-million", "1e6", "2e6"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()[3:]  # behind what is drawn, and where it lies
     prompts = sum(len(problem.prompt) for problem in get_task("sums", ["3x99"]).problems(5))
     assert lines[0] == "40 samples of 5 problems in 1 units"
     assert lines[1] == f"{prompts} prompt tokens, at most 400 new"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from test_methods import Scripted, Words, pools, right
 
-from scaling.curves import accuracy_table, read_pool
+from scaling.curves import read_pool
 from scaling.curves.revisions import grid_ratio, plateau, transitions
+from scaling.curves.table import accuracy_table
 from scaling.curves.versus import at_equal_cost
 from scaling.methods import draw, shared_prefix
 from scaling.models import load_lm

@@ -19,7 +19,8 @@ import pytest
 
 from scaling import executors, study
 from scaling.cli import main
-from scaling.curves import COLUMNS, accuracy_table, curve, read_pool
+from scaling.curves import curve, read_pool
+from scaling.curves.table import COLUMNS, accuracy_table
 from scaling.engine.isa import VARIABLE, levels, library
 from scaling.estimates import pass_at_k
 from scaling.models import load_lm

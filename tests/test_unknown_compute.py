@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def test_figures_and_report_are_drawn_whatever_is_unknown_of_a_model(cards, tmp_
     for i, card in enumerate(cards):
         log(tmp_path / "runs", card, 0.1 * (i + 1))
     figures = ["figures", "--runs", tmp_path / "runs", "--figures", tmp_path / "figures"]
-    assert main([str(word) for word in figures]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # a task without a plane is named by a warning
+        assert main([str(word) for word in figures]) == 0
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert {"coverage", "methods", "two_panels", "policy"} <= drawn
     assert ("plane" in drawn) == (len(cards) > 5)  # a plane takes three points and a training axis
@@ -87,8 +90,8 @@ def test_a_folder_without_a_card_goes_from_a_benchmark_to_figures_and_a_report(
     (run,) = (tmp_path / "runs").iterdir()
     figures = ["figures", "--runs", str(run.parent), "--figures", str(tmp_path / "figures")]
     assert main(figures) == 0  # it said: not enough values to unpack
-    assert "not drawn, for want of their runs: plane, search, grid" in capsys.readouterr().out
+    assert "not drawn, their runs are missing: plane, search, grid" in capsys.readouterr().out
     assert main(["report", str(run), "-o", str(tmp_path / "report")]) == 0
     capsys.readouterr()
     assert math.isnan(read_pool(Study.load(run.parent).pools[0].run).run.card.train_flops)
-    assert set(FIGURES) > {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert set(FIGURES) > {path.stem for path in (tmp_path / "figures").glob("*.svg")}

@@ -22,7 +22,7 @@ from scaling.records import nearest_name
 EPILOG = """
 typical use:
   python -m scaling study                     sample the shipped ladder, table, fit, figures
-  python -m scaling figures                   redraw the figures from the committed logs, no torch
+  python -m scaling figures                   draw the figures of data/study/runs, no torch
   python -m scaling sample --model data/models/ladder/1.3M/1e14 --task sums --chains 256
   python -m scaling train --size 0.1M         train one rung of the ladder anew
 

@@ -56,6 +56,8 @@ def run_audit(options: argparse.Namespace) -> None:
         rows.append((str(id_), text, label))
     n, odd = audit(task, rows)
     print(f"{n - len(odd):,} of {n:,} texts are marked as the labels mark them")
+    if len(odd) > options.show:
+        print(f"the first {options.show:,} of {len(odd):,} others (--show):")
     for row in odd[: options.show]:
         print(json.dumps(row | {"text": row["text"][-200:]}))
 

@@ -14,12 +14,14 @@ from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from scaling.records import FEEDBACKS, Plan, device_name
 
-MODELS, RUNS, FIGURES = Path("data/models/ladder"), Path("data/runs"), Path("figures")
-STUDY, DERIVED, EXTERNAL = Path("data/study"), Path("data/derived"), Path("data/external")
+MODELS, EXTERNAL = Path("data/models/ladder"), Path("data/external")
+STUDY = Path("data/study")  #: what commands write, unless another folder is given
+RUNS = STUDY / "runs"  #: where every command looks for runs, unless --runs is given
 SCORERS, REVISERS = Path("data/models/scorers"), Path("data/models/revisers")
 THINKING = Path("data/models/thinking/0.1M")
 IMPORTS = ("human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv", "jsonl")
@@ -50,6 +52,17 @@ IN_MEMORY = "a model in memory (--model FOLDER or org/name)"
 SERVED = "a server (--model http://HOST:PORT/v1) or --batch"
 LIVE = "a server (--model http://HOST:PORT/v1)"
 BENCHMARK, OF_A_FILE = "a benchmark (--task gsm8k, gym:NAME, ...)", "a benchmark's file"
+NEXT = {  #: verb -> the command to go on with
+    "study": "fit --runs {runs}; report {runs}/RUN writes a run up",
+    "sample": "accuracy --runs {runs}; fit and figures take the same --runs",
+    "search": "accuracy --runs {runs}; figures takes the same --runs",
+    "accuracy": "fit --runs {runs}; figures takes the same --runs",
+    "fit": "figures --runs {runs}; report {runs}/RUN writes a run up",
+    "figures": "check --runs {runs} --figures {figures}",
+    "report": "check --report {out}",
+}
+INTO, FROM = f"folder for runs; default {RUNS}", f"folder of runs; default {RUNS}"
+FORCE = "overwrite files that are in the way and that the kit did not write"
 WORKERS, DRY = "--executor or --dry-run", "--dry-run"
 ONLY_FOR = {  #: what a run of `sample` must have -> options that change nothing without it
     IN_MEMORY: (
@@ -138,14 +151,28 @@ def refuse_idle(options: argparse.Namespace, has: Mapping[str, bool]) -> None:
 
 
 def run(file: str, verb: str, options: argparse.Namespace) -> None:
-    """Do what a verb says, once the modules of --import have added to the kit's tables."""
+    """Do what a verb says, once the modules of --import have added to the kit's tables.
+
+    Results of the default runs go into `STUDY`, where `study` writes them; those of other runs into
+    the folder of these runs.
+    """
     for module in options.modules:
         import_own(module)
-    for name, usual, beside in (("derived", DERIVED, ""), ("figures", FIGURES, "figures")):
-        if getattr(options, name, usual) is None:
-            own = options.runs == RUNS
-            setattr(options, name, usual if own else options.runs.parent / beside)
+    if isinstance(runs := getattr(options, "runs", None), Path):
+        print(f"runs in {runs}")
+        results = STUDY if runs == RUNS else runs
+        for name, folder in (("derived", results), ("figures", results / "figures")):
+            if getattr(options, name, folder) is None:
+                setattr(options, name, folder)
     getattr(import_module(f"scaling.cli.{file}"), f"run_{verb}")(options)
+    if verb in NEXT and not getattr(options, "dry_run", False):
+        named = {name: quote(str(value)) for name, value in vars(options).items()}
+        print(f"next: python -m scaling {NEXT[verb].format(**named)}")
+
+
+def caution(message: str) -> None:
+    """Print what the user should know before believing a result."""
+    print(f"scaling: warning: {message}", file=sys.stderr)
 
 
 def import_own(module: str) -> None:
@@ -201,6 +228,7 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     out = "folder of the logs (runs/, resumed if there), accuracy.csv and figures/"
     verb.add("--out", type=Path, default=STUDY, help=out)
     verb.add("--seed", type=int, default=0)
+    verb.add("--force", action="store_true", help=FORCE)
     add_executor_options(verb)
     add_engine_options(verb)
     verb = new("sample", "sampling", "draw one pool: a model, a task, a plan")
@@ -212,11 +240,12 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     verb.add(
         "--levels", nargs="+", help="e.g. 4x20 5x20, or a benchmark's; default: the task's own"
     )
-    verb.add("--problems", type=count, default=100)
-    verb.add("--problem-seed", type=int, default=0)
+    many = "default 100: of each level as many, or of a benchmark those with the lowest hashes"
+    verb.add("--problems", type=count, default=100, help=many)
+    verb.add("--problem-seed", type=int, default=0, help="another seed: other problems")
     fits = "leave out problems whose prompt does not fit the context, and count them"
     verb.add("--skip-long", action="store_true", help=fits)
-    verb.add("--runs", type=Path, default=STUDY / "runs")
+    verb.add("--runs", type=Path, default=RUNS, help=INTO)
     for field in fields(Plan):
         verb.add(
             f"--{field.name.replace('_', '-')}",
@@ -258,7 +287,7 @@ def add_learning(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--methods", nargs="+", help="default: all")
     verb.add("--widths", nargs="+", type=count, default=[4, 8, 16])
     verb.add("--problems", type=count, default=100)
-    verb.add("--runs", type=Path, default=RUNS)
+    verb.add("--runs", type=Path, default=RUNS, help=INTO)
     verb = new("reviser", "learning", "train a model to revise its own drafts")
     verb.add("--model", type=Path, required=True)
     verb.add("--name", help="of the folder; default: from lesson and feedback")
@@ -286,20 +315,23 @@ def add_learning(new: Callable[[str, str, str], Any]) -> None:
 def add_reading(new: Callable[[str, str, str], Any]) -> None:
     """Verbs that read samples, without torch: from accuracy to check."""
     verb = new("accuracy", "reading", "table accuracy per budget from logs: accuracy.csv")
-    verb.add("--runs", type=Path, default=RUNS)
-    verb.add("--derived", type=Path, help=f"default: {DERIVED}; of other --runs, beside them")
+    verb.add("--runs", type=Path, default=RUNS, help=FROM)
+    results = f"folder to write into; default: that of the runs, for the default runs {STUDY}"
+    verb.add("--derived", type=Path, help=results)
+    verb.add("--force", action="store_true", help=FORCE)
     verb = new("figures", "reading", "redraw the figures from logs")
     verb.add("names", nargs="*", help="some of them; default: all")
-    verb.add("--runs", type=Path, default=RUNS)
-    beside = f"default: {FIGURES}; of other --runs, figures beside them"
-    verb.add("--figures", type=Path, help=beside)
+    verb.add("--runs", type=Path, default=RUNS, help=FROM)
+    beside = f"default: figures/ in the folder of the runs, for the default runs {STUDY}/figures"
+    verb.add("--figures", type=Path, help=f"folder to write into; {beside}")
+    verb.add("--force", action="store_true", help=FORCE)
     verb = new("fit", "reading", "fit a law to the coverage curve of every run")
     verb.add("--law", default="exp_power")
     verb.add("--selector", default="oracle")
     verb.add("--unit", default="samples")
     verb.add("--level", default="all")
     verb.add("--task", help="of the runs; default: all")
-    verb.add("--runs", type=Path, default=RUNS)
+    verb.add("--runs", type=Path, default=RUNS, help=FROM)
     verb = new("import", "reading", "pass@k, votes and a law of samples that another tool drew")
     verb.add("file", type=Path, help="a file, or a folder of YAML files")
     verb.add("--format", required=True, choices=IMPORTS)
@@ -328,9 +360,10 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     verb = new("report", "reading", "write runs up: HTML page, LaTeX fragment, BibTeX")
     verb.add("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     verb.add("-o", "--out", type=Path, default=Path("report"), help="default: report")
+    verb.add("--force", action="store_true", help=FORCE)
     verb = new("check", "reading", "name figures and reports that no longer follow")
-    verb.add("--figures", type=Path, help=beside)
-    verb.add("--runs", type=Path, default=RUNS, help="what the figures are drawn from")
+    verb.add("--figures", type=Path, help=f"folder of the figures; {beside}")
+    verb.add("--runs", type=Path, default=RUNS, help=FROM)
     verb.add("--report", type=Path, help="the folder of a report, checked instead")
 
 

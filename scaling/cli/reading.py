@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.curves import accuracy_table, curve, read_pool
+from scaling.cli.options import caution
+from scaling.curves import curve, read_pool
+from scaling.curves.table import accuracy_table, flaw_counts, flaw_line, incomplete, unfinished
 from scaling.estimates import best_of_k, majority_at_k, pass_at_k
-from scaling.figures import FIGURES, Study, draw_all, lack
+from scaling.figures import FIGURES, Study, draw_all
 from scaling.fits import fit
 from scaling.fits.laws import LAWS, Law
 from scaling.intervals import mean_interval
@@ -24,7 +26,7 @@ from scaling.records import Curve, Fit, look_up
 from scaling.report import differences, write
 from scaling.report.check import stale
 from scaling.store import load_run
-from scaling.store.files import write_files
+from scaling.store.files import refuse_foreign, write_outputs
 
 EXACT = 800  #: samples of a problem up to which votes are counted exactly
 SHOWN = 20  #: places of a file that are named one by one
@@ -33,12 +35,22 @@ REASONS = 5  #: reasons that are named with their number of samples
 
 def run_accuracy(options: argparse.Namespace) -> None:
     """Write accuracy.csv."""
-    options.study = Study.load(options.runs)
-    options.derived.mkdir(parents=True, exist_ok=True)
     path = options.derived / "accuracy.csv"
+    refuse_foreign([path], options.force)
+    options.study = Study.load(options.runs)
+    warn_of_gaps(options.study)
     table = accuracy_table(options.study.pools)
-    write_files({path: table.to_csv(index=False, float_format="%.6g").encode()})
-    print(f"{path}: {len(table)} rows")
+    csv = table.to_csv(index=False, float_format="%.6g").encode()
+    write_outputs({path: csv}, options.force)
+    print(f"{path}: {len(table):,} rows of {len(options.study.pools):,} runs")
+    print(flaw_line(*flaw_counts(options.study.pools)))
+
+
+def warn_of_gaps(study: Study) -> None:
+    """Warn of each run that lacks problems or samples, and of rows that are NaN because of it."""
+    for pool in study.pools:
+        if why := incomplete(pool):
+            caution(f"{pool.run.path}: {why}: see n_missing")
 
 
 def run_figures(options: argparse.Namespace) -> None:
@@ -47,17 +59,19 @@ def run_figures(options: argparse.Namespace) -> None:
     for name in names:
         look_up(FIGURES, name, "figure")
     study = getattr(options, "study", None) or Study.load(options.runs)
-    paths = draw_all(study, options.figures, names)
+    paths = draw_all(study, options.figures, names, options.force)
     for path in paths:
         print(path)
-    if left := [name for name in names if name not in {path.stem for path in paths}]:
-        print(f"not drawn, for want of their runs: {', '.join(left)}")
+    drawn = {path.stem for path in paths}
+    if left := [name for name in names if name not in drawn]:
+        print(f"{len(left)} of {len(names)} not drawn, their runs are missing: {', '.join(left)}")
 
 
 def run_fit(options: argparse.Namespace) -> None:
     """Print the fitted parameters of every best-of-N run; a row that has none says why."""
     law = law_of_one_axis(options.law)
-    pools = [p for p in Study.load(options.runs).pools if p.run.plan.method == "best_of_n"]
+    study = Study.load(options.runs)
+    pools = [p for p in study.pools if p.run.plan.method == "best_of_n"]
     if not pools:
         raise ValueError(f"no best-of-N run under {options.runs}: a law is fitted to those alone")
     if options.task:
@@ -65,16 +79,25 @@ def run_fit(options: argparse.Namespace) -> None:
         pools = [pool for pool in pools if pool.run.task == options.task]
     levels = {level: None for pool in pools for level in ("all", *pool.levels)}
     look_up(levels, options.level, "level")
+    others = len(study.pools) - len(pools)
+    usable = [pool for pool in pools if options.level in ("all", *pool.levels)]
+    without = len(pools) - len(usable)
+    for count, what in (
+        (others, "of other methods or tasks"),
+        (without, f"without level {options.level}"),
+    ):
+        if count:
+            print(f"{count:,} of {len(study.pools):,} runs left out: {what}")
     rows = []
-    for pool in pools:
-        if options.level not in ("all", *pool.levels):
-            continue
+    for pool in usable:
         row = {"task": pool.run.task, "model": pool.run.card.name, "run": pool.run.path.name}
         row |= dict.fromkeys(("rmse", *law.params), "")
         try:
+            if gap := unfinished(pool):
+                raise ValueError(gap)
             found = checked_fit(law, curve(pool, options.selector, options.unit, options.level))
         except ValueError as error:
-            rows.append(row | {"success": False, "message": lack(pool) or str(error)})
+            rows.append(row | {"success": False, "message": str(error)})
             continue
         row["rmse"] = f"{found.rmse:.3g}"
         for name, value in found.params.items():
@@ -235,7 +258,7 @@ def run_plan(options: argparse.Namespace) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     """Write a report and check it."""
-    for path in write(options.runs, options.out):
+    for path in write(options.runs, options.out, options.force):
         print(path)
     if wrong := differences(options.out):
         raise ValueError("; ".join(wrong))

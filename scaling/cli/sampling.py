@@ -18,16 +18,20 @@ from scaling.cli.options import (
     OF_A_FILE,
     SERVED,
     WORKERS,
+    caution,
     refuse_idle,
     was_given,
 )
 from scaling.cli.reading import run_accuracy, run_figures
 from scaling.compute import Shape
-from scaling.curves import SELECTORS, Pool, accuracy_table, read_pool
+from scaling.curves import SELECTORS, Pool, read_pool
+from scaling.curves.table import accuracy_table, flaw_counts, flaw_line
+from scaling.figures import FIGURES, plots
 from scaling.models import find_models, is_endpoint, load_lm
 from scaling.planner import estimate
 from scaling.records import FINAL, Plan, Problem, look_up
 from scaling.store import load_run
+from scaling.store.files import refuse_foreign
 from scaling.study import (
     PRESETS,
     Work,
@@ -46,7 +50,10 @@ from scaling.tasks import TASKS, get_task, tried
 LOADING = (
     "dtype", "device_map", "quantize", "remote_code", "chat", "system", "thinking", "train_tokens"
 )  # fmt: skip
-SHOWN = ["level", "selector", "k", "test_tokens", "test_flops", "accuracy", "low", "high"]
+SHOWN = [
+    "level", "selector", "k", "test_tokens", "test_flops", "accuracy", "low", "high", "n_problems",
+]  # fmt: skip
+MANY = 0.1  #: share of samples cut at the token cap, or without an answer, that is warned of
 
 
 def engine_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -71,6 +78,8 @@ def run_study(options: argparse.Namespace) -> None:
     """Sample every run of the preset, then table and draw."""
     out = options.out
     options.runs, options.derived, options.figures = out / "runs", out, out / "figures"
+    drawn = [path for name in FIGURES for path in plots.paths_of(name, options.figures)]
+    refuse_foreign([out / "accuracy.csv", *drawn], options.force)
     for task in options.tasks:
         get_task(task)
     preset = PRESETS[options.preset]
@@ -93,6 +102,7 @@ def run_sample(options: argparse.Namespace) -> None:
         look_up(SELECTORS, plan_of(options, {}).method, "method")
     task = task_of(options)
     problems = tried(task, options.problems, options.problem_seed)
+    print(chosen(task, len(problems), options))
 
     from scaling.cli.serving import open_server, warn_if_alike
     from scaling.methods import check_plan
@@ -115,6 +125,8 @@ def run_sample(options: argparse.Namespace) -> None:
         stop = f"; {', '.join(map(repr, plan.stop))} ends a sample" if plan.stop else ""
         print(f"{task.name}: {task.asked_as(bool(lm.chat))}{stop}")
     print_left_out(task)
+    print(described(plan))
+    warn_if_identical(plan)
     if options.skip_long:
         problems = that_fit(lm, task, problems)
     if options.dry_run:
@@ -135,6 +147,52 @@ def run_sample(options: argparse.Namespace) -> None:
         warn_if_alike(load_run(run.path, text=True).frame)
     print_failed(pool)
     print(table[SHOWN].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
+    print(told_flaws(pool))
+
+
+def chosen(task: Any, n: int, options: argparse.Namespace) -> str:
+    """Return which of a task's problems are sampled, as a line to print."""
+    rows = getattr(task, "rows", None)  # of a benchmark: all that there are
+    which = f"{n:,} problems"
+    if rows and n < len(rows):
+        which = f"{n:,} of {len(rows):,} problems, chosen by hash: --problems sets how many"
+    elif rows:
+        which = f"all {n:,} problems" + f", not {options.problems:,}" * (n < options.problems)
+    elif n != options.problems:
+        which += f", not the {options.problems:,} asked for"
+    return f"{task.name}: {which}"
+
+
+def described(plan: Plan) -> str:
+    """Return the method, the size and the limits of a plan, as a line to print."""
+    steps = f" of {plan.steps:,} steps" if plan.steps > 1 else ""
+    return (
+        f"{plan.method}: {plan.chains:,} chains{steps} per problem, temperature "
+        f"{plan.temperature:g}, at most {plan.max_new_tokens:,} new tokens per step"
+    )
+
+
+def warn_if_identical(plan: Plan) -> None:
+    """Warn of a plan whose chains will all be the same text."""
+    if plan.chains > 1 and (plan.temperature == 0 or plan.top_k == 1):
+        how = "temperature 0" if plan.temperature == 0 else "top_k 1"
+        caution(
+            f"{how} is greedy: the {plan.chains:,} chains of a problem will be the same text, and "
+            "more samples will not help; give --chains 1, or a higher temperature"
+        )
+
+
+def told_flaws(pool: Pool) -> str:
+    """Return how many samples were cut or gave no answer, as a line; warn where they are many."""
+    drawn, unextracted, truncated = flaw_counts([pool])
+    cap = f"the cap of {pool.run.plan.max_new_tokens:,} new tokens: raise it with --max-new-tokens"
+    for count, what in (
+        (truncated, f"were cut at {cap}"),
+        (unextracted, "have no answer that could be extracted; they count as wrong"),
+    ):
+        if count > MANY * drawn:
+            caution(f"{count:,} of {drawn:,} samples {what}")
+    return flaw_line(drawn, unextracted, truncated)
 
 
 def print_failed(pool: Pool) -> None:
@@ -149,7 +207,7 @@ def print_failed(pool: Pool) -> None:
     if len(failed) and drawn.min() < drawn.max():
         print(f"problems have {drawn.min():,} to {drawn.max():,} samples: NaN where k is larger")
     if pool.refused:
-        names, total = list(pool.refused), len(pool.run.problems) + len(pool.refused)
+        names, total = list(pool.refused), len(pool.run.problems)
         shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
         print(f"{len(names):,} of {total:,} problems have no sample and are left out: {shown}")
 

@@ -1,4 +1,4 @@
-"""From a run's log to accuracy per budget: pools, costs, curves, and the table `accuracy.csv`.
+"""From a run's log to accuracy per budget: pools, costs, curves. `curves.table` tabulates them.
 
 A pool holds a run as arrays over (problem, chain, step); every budget, selector and price is read
 from it. Prices follow `compute`: a prompt is prefilled once per problem and shared by its chains
@@ -8,7 +8,7 @@ from it. Prices follow `compute`: a prompt is prefilled once per problem and sha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -32,9 +32,6 @@ from scaling.records import Curve, look_up
 from scaling.store import LoadedRun
 from scaling.store.scores import read_scores
 
-COLUMNS = ["task", "level", "model", "n_params", "train_flops", "method", "selector",
-           "k", "test_tokens", "test_flops", "accuracy", "low", "high",
-           "n_problems", "n_missing"]  # fmt: skip
 UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
 PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
 SEARCHES = ("beam", "dvts", "rebase", "particles")  #: methods that grow a tree
@@ -80,7 +77,7 @@ class Pool:
     def __repr__(self) -> str:
         """Return what was sampled, how much of it, and what may be read, in one line."""
         run = self.run
-        size = f"{len(run.problems):,} problems, {len(run.frame):,} samples"
+        size = f"{len(self.rows('all')):,} problems, {len(run.frame):,} samples"
         told = f"{run.task}, {run.card.name}, {self.label}: {size}; {', '.join(self.selectors)}"
         return f"Pool({told})"
 
@@ -147,6 +144,11 @@ class Pool:
         return look_up(self.ranks, selector.removeprefix(WEIGHTED), "score")
 
     @cached_property
+    def drawn(self) -> np.ndarray:
+        """Return whether each problem has a sample, (problems,)."""
+        return np.isfinite(self.correct).any(axis=(1, 2))
+
+    @cached_property
     def levels(self) -> dict[str, np.ndarray]:
         """Return the rows of each level, and of "all" where there are several."""
         column = self.run.problems["level"].to_numpy()
@@ -154,8 +156,13 @@ class Pool:
         return rows if len(rows) == 1 else {**rows, "all": np.arange(len(column))}
 
     def rows(self, level: str) -> np.ndarray:
-        """Return the rows of a level's problems; "all" is every problem, also of a single level."""
-        return look_up({"all": np.arange(len(self.correct)), **self.levels}, level, "level")
+        """Return the rows of a level's problems that have a sample; "all" is every level.
+
+        Where none has one these are all rows, whose values are NaN.
+        """
+        every = look_up({"all": np.arange(len(self.correct)), **self.levels}, level, "level")
+        found = every[self.drawn[every]]
+        return found if len(found) else every
 
     def families(self, cluster: Cluster | None, rows: np.ndarray) -> np.ndarray | None:
         """Return the family of each problem in `rows`; None: each is its own."""
@@ -348,18 +355,15 @@ def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
         return reduce(values[:, :, 0], axis=1)
 
 
-def read_pool(run: LoadedRun, leave_out: Iterable[str] = ()) -> Pool:
-    """Return a run's log as arrays over (problem, chain, step), without `refused` problems.
+def read_pool(run: LoadedRun) -> Pool:
+    """Return a run's log as arrays over (problem, chain, step).
 
-    leave_out: further problems, such as those that another run lacks (its pool's `refused`).
-    Errors: ValueError where no problem is left.
+    Errors: ValueError where every sample of every problem failed.
     """
     refused = refused_problems(run)
-    kept = ~run.problems["id"].isin({*refused, *leave_out})
-    if refused and not kept.any():
+    if len(refused) == len(run.problems):
         reason = next(iter(refused.values()))
         raise ValueError(f"{run.path.name}: every sample of every problem failed ({reason})")
-    run = replace(run, problems=run.problems[kept])
     frame, passes = passes_of(run)
     failed = frame["finish"].astype(str).str.startswith("error").to_numpy()
     frame = frame[~failed]
@@ -394,7 +398,8 @@ def curve(
 ) -> Curve:
     """Return accuracy against budget with its interval over problems and samples.
 
-    x is the mean cost per problem in `unit`. With `cluster` whole families are resampled.
+    x is the mean cost per problem in `unit`. Problems without a sample are left out and counted in
+    `n_missing`. With `cluster` whole families are resampled.
     """
     rows, k = pool.rows(level), pool.budgets() if k is None else np.asarray(k)
     family = pool.families(cluster, rows)
@@ -407,37 +412,7 @@ def curve(
         replicates=found.replicates,
         x_unit=unit,
         estimator=f"{pool.label} {selector}",
-        n_problems=len(rows),
-        n_missing=pool.n_missing,
+        n_problems=int(pool.drawn[rows].sum()),
+        n_missing=len(pool.levels.get(level, pool.drawn)) - int(pool.drawn[rows].sum()),
         label=pool.run.card.name,
     )
-
-
-def accuracy_rows(
-    pool: Pool, replicates: int = REPLICATES, cluster: Cluster | None = None
-) -> Iterator[tuple[object, ...]]:
-    """Yield the rows of `accuracy.csv` that one run gives; a grid's method says its chains."""
-    k, run, card = pool.budgets(), pool.run, pool.run.card
-    series = [(name, 1) for name in pool.selectors if not name.startswith(WEIGHTED)]
-    if run.plan.method == "revision":
-        series += [("oracle", 2**i) for i in range(1, run.plan.chains.bit_length())]
-    for selector, chains in series:
-        method = pool.label + (f" x{chains}" if chains > 1 else "")
-        values = pool.values(selector, k, chains)
-        costs = [pool.cost(unit, k, chains, selector=selector) for unit in ("tokens", "flops")]
-        for level, rows in pool.levels.items():
-            family = pool.families(cluster, rows)
-            found = mean_interval(values[rows], replicates, cluster=family)
-            tokens, flops = (cost[rows].mean(axis=0) for cost in costs)
-            which = run.task, level, card.name, card.n_params, card.train_flops, method, selector
-            columns = k * chains, tokens, flops, found.value, found.low, found.high
-            for point in zip(*columns, strict=True):
-                yield *which, *point, len(rows), pool.n_missing
-
-
-def accuracy_table(
-    pools: Iterable[Pool], replicates: int = REPLICATES, cluster: Cluster | None = None
-) -> pd.DataFrame:
-    """Return one row per task, level, model, method, selector and budget."""
-    rows = [row for pool in pools for row in accuracy_rows(pool, replicates, cluster)]
-    return pd.DataFrame(rows, columns=COLUMNS)

@@ -87,9 +87,9 @@ def grid_ratio(revised: Pool, fresh: Pool, level: str = "all", replicates: int =
 
     Between two budgets of best-of-N its coverage is that of mixing them.
     """
-    rows = revised.rows(level)
     if list(revised.run.problems["id"]) != list(fresh.run.problems["id"]):
         raise ValueError("revision and best-of-N hold other problems; sample both on the same")
+    rows = np.intersect1d(revised.rows(level), fresh.rows(level))
     told = revised.run.plan.feedback == "verdict"
     chains = doublings(revised.correct.shape[1])
     k = np.arange(1, fresh.correct.shape[1] + 1)

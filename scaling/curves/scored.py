@@ -61,12 +61,8 @@ def priced(
 def placed(
     run: LoadedRun, frame: pd.DataFrame, columns: Iterable[str], shift: int = 0
 ) -> list[np.ndarray]:
-    """Return columns of rows as arrays over the run's (problem, chain, step), NaN without a row.
-
-    Rows of problems that the run's table lacks are left out.
-    """
+    """Return columns of rows as arrays over the run's (problem, chain, step), NaN without a row."""
     row = pd.Index(run.problems["id"]).get_indexer(frame["problem"].astype(object))
-    row, frame = row[row >= 0], frame[row >= 0]
     at = row, frame["chain"].to_numpy(), frame["step"].to_numpy() - shift
     arrays = []
     for name in columns:

@@ -45,11 +45,8 @@ def at_equal_cost(
     Errors: ValueError for other problems, or a cost outside the rival's pool.
     """
     if list(pool.run.problems["id"]) != list(rival.run.problems["id"]):
-        raise ValueError(
-            "the two runs hold other problems; sample both on the same ones, or leave out those "
-            "that a server refused: read_pool(run, leave_out=other.refused)"
-        )
-    rows = pool.rows(level)
+        raise ValueError("the two runs hold other problems; sample both on the same ones")
+    rows = np.intersect1d(pool.rows(level), rival.rows(level))
     at = pool.budgets()[-1:] if k is None else np.array([k])
     value = pool.values(selector, at)[rows, 0]
     cost = pool.cost(unit, at, selector=selector)[rows, 0].mean()

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from scaling.curves import SEARCHES, SELECTORS, Pool, curve, read_pool
 from scaling.curves.policy import pool_policy
 from scaling.curves.revisions import grid_ratio
+from scaling.curves.table import unfinished
 from scaling.curves.versus import at_equal_cost
 from scaling.figures import plots
 from scaling.figures.thinking import compute_mix, o1_two_panels
@@ -26,6 +26,7 @@ from scaling.fits import fit, forecast
 from scaling.fits.joint import Exchange, exchange_rate, fit_joint
 from scaling.records import Curve, Fit, look_up
 from scaling.store import load_runs
+from scaling.store.files import refuse_foreign
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 METHODS = (*SELECTORS, "revision+verdict")  #: labels of pools, in addition to those of one's own
@@ -38,6 +39,8 @@ SELECTOR_NAMES = {
     "first": "first draft",
     "last": "last draft",
 }
+MIDDLE = (0.25, 0.75)  #: pass@1 of the checkpoints whose curves against test compute are compared
+PLANES = ("plane_logit", "plane_loglog", "additive")  #: joint laws that an exchange rate must share
 SEEN = 16  #: samples to which the law of the coverage figure is fitted
 SEARCH_NAMES = {"dvts": "DVTS", "rebase": "REBASE"}
 
@@ -50,10 +53,13 @@ class Study:
 
     @classmethod
     def load(cls, root: Path) -> Study:
-        """Read every sealed run under a folder."""
+        """Read every run in a folder."""
+        root = Path(root)
         pools = tuple(read_pool(run) for run in load_runs(root))
+        if not pools and (root / "manifest.json").exists():
+            raise ValueError(f"{root} is one run; give the folder of the runs, {root.parent}")
         if not pools:
-            raise ValueError(f"no runs under {root}; `make study` makes them")
+            raise ValueError(f"no runs in {root}; `make study` samples some into data/study/runs")
         return cls(pools)
 
     @cached_property
@@ -116,14 +122,10 @@ class Study:
 
 
 def lack(pool: Pool) -> str:
-    """Return what keeps a pool from giving every curve; "" where nothing does."""
+    """Return what keeps a pool out of the figures; "" where nothing does."""
     if pool.run.plan.stop_after_correct or pool.run.plan.stop_at_agreement:
-        return "it stopped early, and not every selector can be read of it"
-    empty = int(np.isnan(pool.correct[:, :, 0]).all(axis=1).sum())
-    if empty:
-        of = f"{empty} of {len(pool.correct)} problems"
-        return f"{of} have no sample; the command that drew it goes on"
-    return ""
+        return "it stopped early, so that not every selector can be read"
+    return unfinished(pool)
 
 
 def known_flops(pool: Pool) -> float:
@@ -175,6 +177,17 @@ def apart(
 def nearest(pools: Sequence[Pool], share: float) -> Pool:
     """Return the pool whose accuracy with one sample is nearest to `share`."""
     return min(pools, key=lambda pool: abs(np.nanmean(pool.correct[:, :, 0]) - share))
+
+
+def near_half(sizes: Mapping[str, Sequence[Pool]]) -> dict[str, Pool]:
+    """Return the checkpoint of each size with pass@1 closest to 50 %, where it is in `MIDDLE`."""
+    found = {size: nearest(pools, 0.5) for size, pools in sizes.items()}
+    low, high = MIDDLE
+    return {
+        size: pool
+        for size, pool in found.items()
+        if low <= np.nanmean(pool.correct[:, :, 0]) <= high
+    }
 
 
 def model_name(pool: Pool) -> str:
@@ -271,16 +284,34 @@ def summary(fitted: Fit) -> dict[str, Any]:
     return {name: getattr(fitted, name) for name in kept}
 
 
-def exchange_text(found: Plane) -> str:
-    """Return the exchange rate as two lines, with its interval, or that it leaves the data."""
-    exchange, measured = found.exchange, found.test.max() / found.test.min()
-    if not exchange.low < measured:
-        return f"10× the training beats all the\ninference measured ({measured:,.0f}×)"
-    rate, low, high = (
-        f"{x:,.2g}" if x < 100 else f"{x:,.0f}"
-        for x in (exchange.rate, exchange.low, exchange.high)
+def exchange_rates(found: Plane) -> dict[str, float]:
+    """Return what ten times the training is worth in test FLOPs, by each law of `PLANES`.
+
+    All laws are fitted to the points of the plane; inf where no test compute is worth as much.
+    """
+    points = [values[found.used] for values in (found.train, found.test, found.accuracy)]
+    middle = found.exchange.train_flops, found.exchange.test_flops
+    fits = {law: fit_joint(law, *points, bootstrap=0) for law in PLANES}
+    return {law: exchange_rate(fitted, *middle).rate for law, fitted in fits.items()}
+
+
+def exchange_text(by_law: Mapping[str, float], measured: float) -> str:
+    """Return what ten times the training is worth, as two lines; a range where laws disagree.
+
+    measured: the largest test FLOPs over the smallest; a rate beyond them is not known.
+
+    >>> exchange_text({"a": 20.0, "b": 3000.0}, 900.0).splitlines()[1]
+    '20× to more than 900× the inference, by law'
+    """
+    rates = list(by_law.values())
+    low, high = (f"{x:,.2g}×" if x < 100 else f"{x:,.0f}×" for x in (min(rates), max(rates)))
+    most = f"more than {measured:,.0f}×"
+    if min(rates) >= measured:
+        return f"10× the training is worth\n{most} the inference, by each of {len(rates)} laws"
+    high = most if max(rates) >= measured else high
+    return (
+        f"no robust exchange rate: 10× the training is worth\n{low} to {high} the inference, by law"
     )
-    return f"10× the training = {rate}× the inference\n({low} to {high}, given this law)"
 
 
 def legend_below(fig, axes, **options: Any) -> None:
@@ -350,7 +381,7 @@ def methods(study: Study) -> tuple[Any, dict]:
             )
             facts[f"{task} {shown.estimator}"] = dict(x=shown.x.tolist(), y=shown.y.tolist())
         fresh = study.curve(top, "oracle", unit, "all")
-        stopped = top.stopping_cost(unit, top.budgets()).mean(axis=0)
+        stopped = top.stopping_cost(unit, top.budgets())[top.rows("all")].mean(axis=0)
         ax.plot(stopped, fresh.y, color="0.5", linestyle=":", label="samples, told: coverage")
         ax.fill_between(stopped, fresh.low, fresh.high, color="0.5", alpha=0.15, lw=0)
         ax.set(title=f"{task}, {model_name(top)}  ($n$={fresh.n_problems})", ylim=(0, 1.02))
@@ -360,28 +391,39 @@ def methods(study: Study) -> tuple[Any, dict]:
 
 
 def two_panels(study: Study) -> tuple[Any, dict]:
-    """Accuracy against training compute (one sample) and against test compute, per task."""
+    """Accuracy against training compute (one sample) and against test compute, per task.
+
+    On the right, for each size, the checkpoint with pass@1 closest to 50 %; a size that has none in
+    `MIDDLE` is left out, and named.
+    """
     facts: dict[str, Any] = {}
     rows = len(study.tasks)
     fig, axes = plots.figure(rows, 2, height=2.2 * rows, sharey="row")
+    middle = "–".join(f"{100 * share:g}" for share in MIDDLE) + " %"
     for (left, right), task in zip(axes, study.tasks, strict=True):
         selector, unit = HEADLINE.get(task, "oracle"), cost_unit(study.select(task))
-        for index, (size, pools) in enumerate(study.sizes(task).items()):
+        sizes = study.sizes(task)
+        halves = near_half(sizes)
+        for index, (size, pools) in enumerate(sizes.items()):
             style = plots.look(index)
             if checkpoints := trained(pools):
                 shown = train_curve(study, checkpoints, "oracle", 1, "all")
                 facts |= draw_trained(left, shown, style, f"{task} {size} train")
-            half = nearest(pools, 0.5)
-            tested = study.curve(half, selector, unit, "all")
-            plots.draw_curve(right, tested, **style | {"label": model_name(half)})
+            if size in halves:
+                tested = study.curve(halves[size], selector, unit, "all")
+                plots.draw_curve(right, tested, **style | {"label": model_name(halves[size])})
         if not left.lines:
             left.text(0.5, 0.5, "train FLOPs unknown", ha="center", transform=left.transAxes)
         plots.accuracy_axes(left, "flops").set(xlabel="train FLOPs", ylabel=f"{task}: pass@1")
+        plots.accuracy_axes(right, unit)
         right.set_ylabel(f"{task}: {SELECTOR_NAMES[selector]}", labelpad=6)
         left.set_ylim(0, 1.02)
+        if left_out := [size for size in sizes if size not in halves]:
+            right.plot([], [], " ", label=f"none in {middle}: {', '.join(left_out)}")
         right.legend(title="parameters, train FLOPs")
-    axes[0][0].set_title(f"one sample, more training  ($n$={tested.n_problems} problems each)")
-    axes[0][1].set_title("the checkpoint nearest to half right, more samples")
+    count = len(study.select(study.tasks[0])[0].rows("all"))
+    axes[0][0].set_title(f"one sample, more training  ($n$={count} problems each)")
+    axes[0][1].set_title(f"pass@1 closest to 50 % ({middle}), more samples")
     if axes[0][0].lines:
         dashed = any(fact["success"] for fact in facts.values())
         axes[0][0].legend(title="parameters" + " (dashed: sigmoid)" * dashed)
@@ -409,8 +451,10 @@ def plane(study: Study) -> tuple[Any, dict] | None:
     planes: dict[str, Plane] = {}
     for task in study.tasks:
         if cost_unit(pools := trained(study.select(task))) == "flops" and pools:
-            with suppress(ValueError):  # a frontier of fewer points than the law has parameters
+            try:
                 planes[task] = plane_fit(study, task, HEADLINE.get(task, "oracle"))
+            except ValueError as reason:  # a frontier of fewer points than the law has parameters
+                warnings.warn(f"plane: {task} is left out: {reason}", stacklevel=2)
     if not planes:
         return None
     fig, axes = plots.figure(1, len(planes), height=2.9)
@@ -419,9 +463,12 @@ def plane(study: Study) -> tuple[Any, dict] | None:
             ax, found.fitted, found.train, found.test, found.accuracy, found.used
         )
         name = SELECTOR_NAMES[HEADLINE.get(task, "oracle")]
-        count = len(trained(study.select(task))[0].run.problems)
-        ax.set_title(f"{task}, {name} ($n$={count}): logit plane\n{exchange_text(found)}")
+        count = len(trained(study.select(task))[0].rows("all"))
+        rates = exchange_rates(found)
+        text = exchange_text(rates, found.test.max() / found.test.min())
+        ax.set_title(f"{task}, {name} ($n$={count}); lines: logit plane\n{text}")
         facts[task] = summary(found.fitted) | {"exchange": asdict(found.exchange)}
+        facts[task]["exchange_by_law"] = rates
     bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
     bar.set_label("measured accuracy")
     kinds = (("on the frontier: fitted", "0.25"), ("beaten by another size: left out", "none"))
@@ -484,10 +531,14 @@ def selector_name(selector: str) -> str:
 
 
 def grid(study: Study) -> tuple[Any, dict] | None:
-    """Chains x steps of revision over best-of-N at equal test FLOPs, per level; told and untold."""
+    """Coverage of chains x steps of revision over best-of-N at equal test FLOPs, per level.
+
+    From two steps on: chains of one step are best-of-N itself, whose ratio is 1 but for noise.
+    """
     if "countdown" not in study.held:
         return None
     pools = study.beside("countdown", ["revision", "revision+verdict"])
+    pools = [pool for pool in pools if pool.run.plan.steps > 1]
     if not pools:
         return None
     most = max(pools, key=lambda p: (p.correct.size, -abs(np.nanmean(p.correct[..., 0]) - 0.3)))
@@ -495,23 +546,22 @@ def grid(study: Study) -> tuple[Any, dict] | None:
     levels, facts = [level for level in most.levels if level != "all"], {}
     fig, axes = plots.figure(len(shown), len(levels), height=2.4 * len(shown))
     grids = {(p, level): grid_ratio(p, study.fresh(p), level) for p in shown for level in levels}
-    ratios = np.concatenate([found.ratio.ravel() for found in grids.values()])
+    ratios = np.concatenate([found.ratio[:, 1:].ravel() for found in grids.values()])
     reach = np.fmax.reduce(abs(ratios - 1), initial=0.05)  # passes over NaN, if nothing is right
     for row, pool in zip(axes, shown, strict=True):
         for ax, level in zip(row, levels, strict=True):
             found = grids[pool, level]
-            image = plots.draw_grid(
-                ax, found.chains, found.steps, found.ratio, found.low, found.high, reach
-            )
-            told = "told" if pool.run.plan.feedback == "verdict" else "untold"
-            ax.set_title(f"{level}, {told}  ($n$={found.n_problems})")
-            facts[f"{level} {told}"] = {
-                name: getattr(found, name).tolist() for name in ("ratio", "low", "high", "flops")
-            }
+            drawn = {name: getattr(found, name)[:, 1:] for name in ("ratio", "low", "high")}
+            steps = found.steps[1:]
+            image = plots.draw_grid(ax, found.chains, steps, **drawn, reach=reach)
+            feedback = "with" if pool.run.plan.feedback == "verdict" else "without"
+            ax.set_title(f"{level}, {feedback} verifier feedback  ($n$={found.n_problems})")
+            facts[f"{level} {feedback} verifier feedback"] = {
+                name: values.tolist() for name, values in drawn.items()
+            } | {"steps": steps.tolist(), "flops": found.flops[:, 1:].tolist()}
     fig.suptitle(
-        f"coverage over that of best-of-N at equal test FLOPs: {model_name(most)}\n"
-        "bold: the 95 % interval leaves 1; empty: dearer than the whole pool of best-of-N\n"
-        "1 × 1 is one draft against one sample, of two pools: what leaves 1 there is their noise"
+        f"coverage relative to best-of-N at equal test FLOPs: {model_name(most)}\n"
+        "bold: 95 % CI excludes 1; blank: costs more than the whole best-of-N pool"
     )
     fig.colorbar(image, ax=axes.ravel().tolist(), pad=0.01, label="ratio")
     return fig, facts
@@ -554,17 +604,24 @@ FIGURES: dict[str, Callable[[Study], tuple[Any, dict] | None]] = {
 }
 
 
-def draw_all(study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> list[Path]:
-    """Draw and save figures by name; return the files written. One that lacks its runs is none."""
+def draw_all(
+    study: Study, folder: Path, names: Sequence[str] = tuple(FIGURES), force: bool = False
+) -> list[Path]:
+    """Draw and save figures by name; return the files written, none for one that lacks its runs.
+
+    Errors: ValueError, with nothing drawn, where files are in the way that the kit did not write.
+    """
+    functions = {name: look_up(FIGURES, name, "figure") for name in names}
+    refuse_foreign([path for name in names for path in plots.paths_of(name, folder)], force)
     if not study.tasks:
-        raise ValueError("no whole best-of-N run among the runs: every figure starts from one")
+        raise ValueError("no complete best-of-N run among the runs: every figure starts from one")
     written = []
-    for name in names:
+    for name, function in functions.items():
         with plots.style():
-            drawn = look_up(FIGURES, name, "figure")(study)
+            drawn = function(study)
         if drawn is None:
             continue
         fig, facts = drawn
         runs = [pool.run for pool in study.whole]
-        written += plots.save(fig, name, folder, runs, facts, plots.REDRAW)
+        written += plots.save(fig, name, folder, runs, facts, plots.REDRAW, force=force)
     return written

@@ -131,6 +131,11 @@ def report(seen: View) -> str:
     if seen.fitted is None:
         return f"<p>no fit: {show.verbatim(seen.message)}</p>"
     html = seen.fitted._repr_html_()
+    if (drawn := len(seen.curve.replicates)) > (used := len(seen.fitted.replicates)):
+        html += (
+            f"<p>on the screen the law is refitted to {used} of {drawn:,} replicates: its "
+            "intervals are rough; a saved figure uses all</p>"
+        )
     if len(seen.held_out):
         columns = ["x", "y", "predicted", "low", "high", "error"]
         rows = [dict(zip(columns, r, strict=True)) for r in seen.held_out[columns].to_numpy()]
@@ -148,7 +153,7 @@ def named(pools: Sequence[Pool]) -> dict[str, str]:
 
 
 # ---------------------------------------------------------------- the explorer
-def explore(root: str | Path | Study = "data/runs", figures: str | Path = "build/figures"):
+def explore(root: str | Path | Study, figures: str | Path = "build/figures"):
     """Return a widget: choose run, selector, unit, level, law and the budgets fitted.
 
     root: a folder of runs, or a `Study` that is loaded. "save figure" writes into `figures`.

@@ -19,7 +19,7 @@ import numpy as np
 from scaling import provenance
 from scaling.fits.joint import iso_line
 from scaling.records import Curve, Fit
-from scaling.store.files import sha256, write_files
+from scaling.store.files import sha256, write_outputs
 
 REDRAW = "python -m scaling figures"
 STYLE = Path(__file__).with_name("paper.mplstyle")
@@ -97,7 +97,7 @@ def draw_fit(ax, fitted: Fit, x, *, band: bool = True, **style: Any):
 
 
 def draw_grid(ax, columns, rows, ratio, low, high, reach: float = 0.5):
-    """Draw ratios (columns, rows) as a heat map, bold where the interval leaves 1; return it.
+    """Draw ratios (columns, rows) as a heat map, bold where the interval excludes 1; return it.
 
     Red above 1, blue below, full at 1 ± `reach`; white at 1 and where there is none.
     """
@@ -246,8 +246,12 @@ def save(
     facts: Mapping[str, Any] | None = None,
     redraw: str = "",
     code: str = "figures",
+    force: bool = False,
 ) -> list[Path]:
     """Write figure as PDF, SVG and PNG, and a JSON sidecar; return the paths.
+
+    Errors: ValueError where one of them is there already and the kit did not write it; `force`
+    overwrites it.
 
     The sidecar holds the runs drawn from with their hashes, the fitted numbers in `facts`, how to
     `redraw` it (a command or code), and hashes of the files, of the packages' versions and of the
@@ -256,9 +260,7 @@ def save(
     """
     import matplotlib.pyplot as plt
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {folder / f"{name}.{suffix}": dates for suffix, dates in FORMATS.items()}
+    drawn = dict(zip(paths_of(name, folder), FORMATS.values(), strict=False))
     files: dict[Path, bytes] = {}
     with style():
         for path, dates in drawn.items():
@@ -276,10 +278,15 @@ def save(
         "code": drawing_code(code),
         "facts": rounded(dict(facts or {})),
     }
-    path = folder / f"{name}.json"
-    files[path] = (json.dumps(sidecar, indent=1, default=float) + "\n").encode()
-    write_files(files)
+    sidecar_path = paths_of(name, folder)[-1]
+    files[sidecar_path] = (json.dumps(sidecar, indent=1, default=float) + "\n").encode()
+    write_outputs(files, force)
     return list(files)
+
+
+def paths_of(name: str, folder: str | Path) -> list[Path]:
+    """Return the files of a figure, in the order of `FORMATS`; the last is its sidecar."""
+    return [Path(folder) / f"{name}.{suffix}" for suffix in (*FORMATS, "json")]
 
 
 def rounded(fact: Any) -> Any:

@@ -6,7 +6,8 @@ them. Not here: laws over train and test compute together (`joint.joint_tourname
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from scaling.records import Curve, look_up
 GROUPS = ("task", "level")
 SIZES = (4, 16, 64, 256, 1024)  #: of the prefixes counted
 USEFUL = (0.002, 0.95)  #: accuracy of one sample between which a curve has something to forecast
+OUTSIDE = f"curves whose first accuracy is not between {USEFUL[0]} and {USEFUL[1]}"
 
 
 def first_chains(pool: Pool, count: int) -> Pool:
@@ -48,32 +50,38 @@ def law_tournament(
     error is the law's alone; `few` reads them from the first chains only, as one who had drawn no
     more would, and the error holds luck too. `halves` fits to every second problem and scores on
     the others, so that fit and measurement share no luck. Curves that start outside `USEFUL` are
-    left out. Further columns: task, level, model.
+    left out, and pools of other methods; `attrs["left_out"]` counts both. Further columns: task,
+    level, model.
     """
-    curves, which = {}, []
+    curves, which, left_out = {}, [], Counter[str]()
     for pool in pools:
         plan = pool.run.plan
         if plan.method != "best_of_n" or plan.stop_after_correct or plan.stop_at_agreement:
+            left_out["pools of another method, or stopped early"] += 1
             continue
         early = first_chains(pool, max(1, int(share * pool.correct.shape[1]))) if few else pool
         for level in [name for name in pool.levels if name != "all"]:
-            rows = pool.levels[level]
+            rows = pool.rows(level)
             fitted, scored = (rows[::2], rows[1::2]) if halves else (rows, rows)
             whole = _curve(pool, selector, scored, replicates, seed=1)
             if USEFUL[0] < whole.y[0] < USEFUL[1]:
                 place = pool.run.task, level, pool.run.card.name
                 which.append((*place, " ".join(place)))
                 curves[" ".join(place)] = _curve(early, selector, fitted, replicates), whole
-    return _judge(curves, which, laws or suiting(selector), share, halves)
+            else:
+                left_out[OUTSIDE] += 1
+    return _judge(curves, which, laws or suiting(selector), share, halves, left_out)
 
 
 def _judge(
     curves: dict[str, tuple[Curve, Curve]], which: Sequence[tuple[str, ...]], laws: Iterable[str],
-    share: float, halves: bool,
+    share: float, halves: bool, left_out: Mapping[str, int],
 ) -> pd.DataFrame:  # fmt: skip
     """Return `fits.tournament` of curves, with the task, level and model of each in `which`."""
     table = tournament(curves, laws, share, apart=halves)
-    return table.merge(pd.DataFrame(which, columns=[*GROUPS, "model", "curve"]), on="curve")
+    table = table.merge(pd.DataFrame(which, columns=[*GROUPS, "model", "curve"]), on="curve")
+    table.attrs["left_out"] = dict(left_out)
+    return table
 
 
 def prefix_counts(pool: Pool, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
@@ -99,7 +107,7 @@ def count_tournament(
 
     counts: with columns for n and share * n.
     """
-    few, curves, which = round(share * n), {}, []
+    few, curves, which, left_out = round(share * n), {}, [], Counter[str]()
     missing = [size for size in (few, n) if str(size) not in counts]
     if missing:
         raise ValueError(f"counts hold no column {missing[0]}; they have {list(counts.columns)}")
@@ -110,7 +118,9 @@ def count_tournament(
             which.append((*place, " ".join(place)))
             known = _coverage(rows[str(few)][::step], few, replicates)
             curves[" ".join(place)] = known, whole
-    return _judge(curves, which, laws or suiting("oracle"), share, halves)
+        else:
+            left_out[OUTSIDE] += 1
+    return _judge(curves, which, laws or suiting("oracle"), share, halves, left_out)
 
 
 def _coverage(right: pd.Series, n: int, replicates: int, seed: int = 0) -> Curve:

@@ -186,6 +186,8 @@ def save_lm(lm: LM, folder: Path, **notes: Any) -> None:
     import torch
 
     quiet()
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).exists():
+        raise ValueError(f"{folder} holds files but no {CARD}: give an empty folder for the model")
     folder.mkdir(parents=True, exist_ok=True)
     model = lm.model.to(torch.bfloat16)
     with writing(folder):

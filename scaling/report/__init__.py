@@ -18,6 +18,7 @@ from scaling.report.drawings import FIGURES, draw
 from scaling.report.languages import HTML, LATEX, Writer, unbound
 from scaling.report.numbers import Part, Rows, agree, from_csv, parts_of, results, selectors, to_csv
 from scaling.report.words import CONVENTIONS, FITTED, FOUND, NOT_FITTED, SAMPLED, SOURCES
+from scaling.store.files import refuse_foreign, write_outputs
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1rem}
 img{display:block;width:100%;min-width:40rem}.one img{max-width:42rem;min-width:0}
@@ -29,23 +30,27 @@ table{min-width:62rem;border-collapse:collapse;font-size:.8em;border:solid;borde
 th{border-bottom:1px solid;text-align:left;vertical-align:bottom}
 th,td{padding:.2rem .35rem}td{max-width:17rem;overflow-wrap:break-word;vertical-align:top}
 p,li{overflow-wrap:anywhere}h2{margin-top:2rem}"""
+TEXTS = ("results.csv", "report.bib", "report.html", "report.tex")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def write(paths: Sequence[Path], out: Path) -> list[Path]:
-    """Write the report of some run folders into `out`; return its files."""
+def write(paths: Sequence[Path], out: Path, force: bool = False) -> list[Path]:
+    """Write the report of some run folders into `out`; return its files.
+
+    Errors: ValueError, with nothing written, where files are in the way that the kit did not write.
+    """
+    texts = [out / name for name in TEXTS]
+    drawn = [path for name in FIGURES for path in plots.paths_of(name, out)]
+    refuse_foreign([*texts, *drawn], force)
     parts = parts_of(paths)
-    out.mkdir(parents=True, exist_ok=True)
     redraw = "python -m scaling report " + " ".join(map(str, paths)) + f" -o {out}"
     runs, written = [part.pool.run for part in parts], []
     for name, fig in draw(parts).items():
-        written += plots.save(fig, name, out, runs, {}, redraw, "report")
+        written += plots.save(fig, name, out, runs, {}, redraw, "report", force)
     rows = results(parts)
-    texts = {"results.csv": to_csv(rows), "report.bib": bibliography()}
-    texts |= {"report.html": page(parts, rows, out), "report.tex": fragment(parts, rows)}
-    for file, text in texts.items():
-        (out / file).write_bytes(text.encode())
-    return [*written, *(out / file for file in texts)]
+    found = to_csv(rows), bibliography(), page(parts, rows, out), fragment(parts, rows)
+    write_outputs({path: text.encode() for path, text in zip(texts, found, strict=True)}, force)
+    return [*written, *texts]
 
 
 def body(writer: Writer, parts: Sequence[Part], figures: dict[str, str], source: Callable) -> str:

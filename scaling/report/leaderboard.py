@@ -52,7 +52,7 @@ def leaderboard(
 ) -> pd.DataFrame:
     """Return a row per model and category, best first within a category; price NaN where unknown.
 
-    Problems without any sample are left out of `n_problems`; `n_missing` counts the samples.
+    Problems without a sample are left out, and counted in `n_missing`.
     """
     rows, pools = [], list(pools)
     models = dict.fromkeys(pool.run.card.name for pool in pools)
@@ -70,7 +70,9 @@ def leaderboard(
         right = pool.values("oracle", one)
         costs = {unit: pool.cost(unit, one, shared_prompt=False) for unit in ("tokens", "price")}
         thought = thinking_tokens(pool)
-        for category, at in pool.levels.items():
+        for category, every in pool.levels.items():
+            at = pool.rows(category)
+            n_problems = int(pool.drawn[at].sum())
             found = mean_interval(right[at])
             rows.append(
                 {
@@ -83,8 +85,8 @@ def leaderboard(
                     "tokens": costs["tokens"][at].mean(),
                     "thinking_tokens": thought[at].mean(),
                     "price": costs["price"][at].mean(),
-                    "n_problems": len(at),
-                    "n_missing": pool.n_missing,
+                    "n_problems": n_problems,
+                    "n_missing": len(every) - n_problems,
                 }
             )
     table = pd.DataFrame(rows)

@@ -169,7 +169,7 @@ def _accuracies(pool: Pool) -> Iterator[dict[str, Any]]:
     """Yield accuracy per selector at the smallest, a middle and the largest budget."""
     k = pool.budgets()
     chosen = k[[0, len(k) // 2, -1]]
-    flops = pool.cost("flops", chosen).mean(axis=0)
+    flops = pool.cost("flops", chosen)[pool.rows("all")].mean(axis=0)
     for name, budget, cost in zip(("low", "middle", "high"), chosen, flops, strict=True):
         yield row(f"k.{name}", int(budget))
         yield row(f"flops.{name}", float(cost))

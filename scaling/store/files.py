@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from scaling.records import Problem, Sample
 
 LATER = ("thinking_tokens",)  #: columns that files of an earlier format lack: null there
+RECORD = "written.sha256"  #: what the kit wrote into a folder: lines of sha256sum
 BLOCK = 256  #: rows per digest, to say where an edited file differs
 ARROW = {
     "str": pa.string(),
@@ -55,7 +56,7 @@ def json_hash(value: Any) -> str:
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def write_files(files: dict[Path, bytes]) -> None:
+def write_files(files: Mapping[Path, bytes]) -> None:
     """Write files of one folder so that each appears whole or not at all, in the order given.
 
     Errors: OSError, with nothing left behind, when the disk is full.
@@ -75,6 +76,47 @@ def write_files(files: dict[Path, bytes]) -> None:
     finally:
         for tmp in aside:
             tmp.unlink(missing_ok=True)
+
+
+def write_outputs(files: Mapping[Path, bytes], force: bool = False) -> None:
+    """Write results into one folder, and note in its `RECORD` that the kit wrote them.
+
+    Errors: ValueError, with nothing written, where `refuse_foreign` says so.
+    """
+    if not files:
+        return
+    folder = next(iter(files)).parent
+    refuse_foreign(files, force)
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = _recorded(folder) | {path.name: sha256(data) for path, data in files.items()}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
+    write_files({**files, folder / RECORD: lines.encode()})
+
+
+def refuse_foreign(paths: Iterable[Path], force: bool = False) -> None:
+    """Raise ValueError where a file is in the way that the kit did not write, or that was edited.
+
+    What the kit wrote into a folder, and its sha256, is in the folder's file `RECORD`.
+    """
+    foreign = [
+        path
+        for path in paths
+        if path.exists()
+        and (path.is_dir() or sha256(read_bytes(path)) != _recorded(path.parent).get(path.name))
+    ]
+    if foreign and not force:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise ValueError(
+            f"{foreign[0]}{more} would be overwritten, but this kit did not write it or it was "
+            "edited since: give another folder, move it away, or overwrite it with --force"
+        )
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """Return {file name: sha256} of what the kit wrote into a folder."""
+    path = folder / RECORD
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -99,7 +99,10 @@ def _load(path: Path, manifest: dict[str, Any], names: list[str], text: bool) ->
 def load_runs(root: Path) -> list[LoadedRun]:
     """Return every run directly under a folder, by name; a damaged one is refused, not skipped."""
     if not Path(root).is_dir():
-        raise ValueError(f"{root} is not a folder; give the one that holds the run folders")
+        raise ValueError(
+            f"{root} is not a folder; give the one that holds the run folders (`make study` makes "
+            "data/study/runs, data/runs holds the committed ones)"
+        )
     return [load_run(path.parent) for path in sorted(Path(root).glob("*/manifest.json"))]
 
 
