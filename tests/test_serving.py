@@ -153,7 +153,7 @@ def test_a_server_whose_samples_come_back_identical_is_refused():
     with serve(faulty_server.same) as (url, state):
         with pytest.raises(ValueError, match=r"4 seeds gave the same text .*do_sample"):
             drawn(url)
-        assert len(state.bodies) == 13  # once greedily, four seeds in three settings
+        assert len(state.bodies) == 14  # first and greedily, four seeds in three settings
         assert len(drawn(url, replace(PLAN, temperature=0.0))) == 18  # greedy is meant
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import PurePath
 from queue import SimpleQueue
 from typing import Any, NamedTuple, cast
 
@@ -26,6 +27,7 @@ from scaling.engine.draw import row_key
 from scaling.engine.schedule import Extend, Job
 from scaling.records import FINAL, Completion, ModelCard, Plan
 from scaling.serving.client import Client, Failed, Refused
+from scaling.serving.neutral import with_neutral_fields
 from scaling.serving.probe import EASY, Honoured, probe
 from scaling.serving.protocol import Endpoint, Unreadable
 
@@ -78,7 +80,9 @@ def served_card(endpoint: Endpoint, card: ModelCard | None = None) -> ModelCard:
     """
     known = card or ModelCard(endpoint.model, 0, 0, math.nan, 0)
     asked = {k: v for k, v in asdict(endpoint).items() if v and k != "model"}
-    return replace(known, name=endpoint.model, identity=f"{known.identity} served {asked}".strip())
+    name = endpoint.model  # llama.cpp calls a model by its path
+    name = PurePath(name).stem if name.lower().endswith(".gguf") else name
+    return replace(known, name=name, identity=f"{known.identity} served {asked}".strip())
 
 
 def connect(
@@ -178,7 +182,9 @@ class HttpEngine:
         group: list[Job] = []
         for job in jobs:
             if self.honoured is None:
-                self.honoured = probe(self._once, self.endpoint, plan, cast(Any, job.prompt))
+                at = cast(Any, job.prompt)
+                self.endpoint = with_neutral_fields(self._once, self.endpoint, plan, at)
+                self.honoured = probe(self._once, self.endpoint, plan, at)
             if group and (job.problem, job.prompt) != (group[0].problem, group[0].prompt):
                 yield Ask(tuple(group), 0, group[0].prompt)
                 group = []
