@@ -179,15 +179,14 @@ def test_the_committed_tournament_follows_from_the_runs():
 
 def test_a_table_prints_the_digits_that_do_not_depend_on_the_processor():
     """Of a fit that failed, calibration was .8125 with AVX-512 and .7812 with AVX2."""
-    columns = {"median_error": [0.03251, 0.01744], "coverage": [0.8125, 0.7812]}
-    table = pd.DataFrame(columns | {"width": [0.2220, 0.3313], "success": [False, True]})
-    other = table.assign(coverage=[0.7812, 0.7812], width=[0.2205, 0.3313])
-    assert printable(table).to_dict("list") == {
-        "median_error": [0.033, 0.017],
-        "coverage": [0.8, 0.78],
-        "width": [0.2, 0.33],
-        "success": [False, True],
-    }
+    columns = {"median_error": [0.03251, 0.01744, 0.0], "coverage": [0.8125, 0.7812, np.nan]}
+    columns |= {"width": [0.2220, 0.3313, 0.0171], "success": [False, True, False]}
+    table = pd.DataFrame(columns)
+    other = table.assign(coverage=[0.7812, 0.7812, np.nan], width=[0.2205, 0.3313, 0.0169])
+    shown = printable(table)
+    assert shown.median_error.tolist() == [0.033, 0.017, 0.0]
+    np.testing.assert_equal(shown.coverage.tolist(), [0.8, 0.78, np.nan])
+    assert shown.width.tolist() == [0.2, 0.33, 0.02]
     pd.testing.assert_frame_equal(printable(table), printable(other))
     assert table.coverage[0] == 0.8125, "the table itself stays as it is"
 

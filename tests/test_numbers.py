@@ -126,8 +126,10 @@ def test_joint_laws_csv_follows_from_the_runs_at_its_precision(study, task, leve
     pd.testing.assert_series_equal(found["success"].astype(bool), stated["success"])
     assert (found["n_held_out"] == stated["n_held_out"]).all()
     assert (found["median_error"] - stated["median_error"]).abs().max() < 1.5e-3
-    off = (found[["coverage", "width"]] - stated[["coverage", "width"]]).abs().max(axis=1)
-    assert (off < np.where(stated["success"], 0.015, 0.11)).all(), "make notebooks: 06"
+    ends = [table[["coverage", "width"]].fillna(-1) for table in (found, stated)]
+    off = (ends[0] - ends[1]).abs().max(axis=1)
+    unit = np.where(stated["success"], 0.01, 0.1)  # of a width with one digit at most
+    assert (off < 1.5 * unit).all(), "make notebooks: 06"
 
 
 @pytest.mark.slow

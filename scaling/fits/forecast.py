@@ -26,13 +26,13 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of scores with the digits that do not depend on the processor.
 
     Where a fit is not a success, some replicates have no optimum to arrive at, and rounding decides
-    how far they come: its coverage and width have one decimal.
+    how far they come: its coverage has one decimal, its width one significant digit.
     """
     shown = table.round(DECIMALS)
     if "success" in shown:
-        ends = [name for name in ("coverage", "width") if name in shown]
         unsure = ~shown["success"].astype(bool)
-        shown.loc[unsure, ends] = shown.loc[unsure, ends].round(1)
+        shown.loc[unsure, "coverage"] = table.loc[unsure, "coverage"].round(1)
+        shown.loc[unsure, "width"] = [float(f"{v:.1g}") for v in table.loc[unsure, "width"]]
     return shown
 
 
