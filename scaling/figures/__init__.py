@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -287,12 +288,16 @@ def summary(fitted: Fit) -> dict[str, Any]:
 def exchange_rates(found: Plane) -> dict[str, float]:
     """Return what ten times the training is worth in test FLOPs, by each law of `PLANES`.
 
-    All laws are fitted to the points of the plane; inf where no test compute is worth as much.
+    All laws are fitted to the points of the plane; inf where no test compute is worth as much. A
+    law with more parameters than there are points is left out.
     """
     points = [values[found.used] for values in (found.train, found.test, found.accuracy)]
     middle = found.exchange.train_flops, found.exchange.test_flops
-    fits = {law: fit_joint(law, *points, bootstrap=0) for law in PLANES}
-    return {law: exchange_rate(fitted, *middle).rate for law, fitted in fits.items()}
+    rates = {}
+    for law in PLANES:
+        with suppress(ValueError):
+            rates[law] = exchange_rate(fit_joint(law, *points, bootstrap=0), *middle).rate
+    return rates
 
 
 def exchange_text(by_law: Mapping[str, float], measured: float) -> str:
@@ -306,6 +311,9 @@ def exchange_text(by_law: Mapping[str, float], measured: float) -> str:
     rates = list(by_law.values())
     low, high = (f"{x:,.2g}×" if x < 100 else f"{x:,.0f}×" for x in (min(rates), max(rates)))
     most = f"more than {measured:,.0f}×"
+    if len(rates) == 1:
+        worth = low if rates[0] < measured else most
+        return f"10× the training is worth {worth} the inference\nby one law, which no other checks"
     if min(rates) >= measured:
         return f"10× the training is worth\n{most} the inference, by each of {len(rates)} laws"
     high = most if max(rates) >= measured else high
