@@ -21,7 +21,7 @@ from scaling.benchmarks.expressions import evaluate
 from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
 from scaling.benchmarks.readers import READERS, records
-from scaling.benchmarks.symbolic import Judge
+from scaling.benchmarks.symbolic import Judge, TooLong, formula_key, time_limit
 from scaling.cli import main
 from scaling.records import Verdict, turns_of
 from scaling.report.leaderboard import thinking_tokens
@@ -173,11 +173,13 @@ def test_a_formula_that_takes_too_long_is_named_and_the_next_one_waits_for_nothi
     pytest.importorskip("math_verify")
     judge = Judge()
     try:
-        same = judge.key("x+1")
+        same, used = judge.key("x+1")
+        assert 0 <= used < 0.9
         process = judge._process
-        with pytest.warns(UserWarning, match="is not evaluated: .* takes more than 0.9 s of CPU"):
-            assert judge.key(formula) == ""
-        assert judge.key("1+x") == same != judge.key("x+2")
+        says = "is not evaluated: .* takes more than 0.9 s of CPU"
+        with pytest.warns(UserWarning, match=says), pytest.raises(TooLong):
+            judge.key(formula)
+        assert judge.key("1+x")[0] == same != judge.key("x+2")[0]
         assert (judge.killed, judge._process) == (1, process)
     finally:
         judge.close()
@@ -190,17 +192,29 @@ def test_an_answer_that_takes_too_long_is_wrong_and_votes_for_its_own_text():
     assert verdict == Verdict("8^{9^{9}}+0", False)
 
 
+def test_the_formulas_of_one_answer_share_its_time():
+    pytest.importorskip("math_verify")
+    listed = ", ".join(f"{n}^{{9^{{9}}}}" for n in range(2, 20))
+    with pytest.warns(UserWarning, match="is not evaluated") as warned:
+        assert SCORERS["math"]("1", f"\\boxed{{{listed}}}", {}).correct is False
+    assert len(warned) == 1
+    with time_limit():
+        formula_key("\\sum_{n=1}^{10^8} 1/n")
+        with pytest.warns(UserWarning, match="takes more than 0.[0-8]"), pytest.raises(TooLong):
+            formula_key("7^{9^{9}}")
+
+
 def test_a_judge_that_does_not_answer_any_more_is_started_anew():
     pytest.importorskip("math_verify")
     judge = Judge()
     try:
-        same = judge.key("x+1")
+        same = judge.key("x+1")[0]
         os.kill(judge._process.pid, signal.SIGSTOP)
         judge.wait = 0.3
-        with pytest.warns(UserWarning, match="is not evaluated"):
-            assert judge.key("1+x") == ""
+        with pytest.warns(UserWarning, match="is not evaluated"), pytest.raises(TooLong):
+            judge.key("1+x")
         judge.wait = 60.0
-        assert judge.key("1+x") == same
+        assert judge.key("1+x")[0] == same
         assert judge.killed == 1
     finally:
         judge.close()

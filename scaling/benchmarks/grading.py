@@ -70,7 +70,7 @@ def number(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     elif re.search(r"\d", said):
         value = find_number(said, "####" in text or "\\boxed" in text)
     else:
-        value = last_number(plain(text).replace("**", " "))
+        value = last_number(plain(text).replace("**", "\t"))
     if value is None:
         return Verdict(None, False)
     return Verdict(str(value), value == to_number(expected))

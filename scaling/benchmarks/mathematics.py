@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from scaling.benchmarks.extraction import HTML, characters
 from scaling.benchmarks.numbers import BLANKS, SIZES, to_number
-from scaling.benchmarks.symbolic import formula_key
+from scaling.benchmarks.symbolic import TooLong, formula_key, time_limit
 
 SYMBOLS = {
     "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ",
@@ -34,9 +34,9 @@ REPLACED = re.compile(
     )
 )
 FIXED = {r"\infty": "∞", r"+\infty": "∞", r"-\infty": "-∞"}
-WRAPPED = r"\\(?:text(?:bf|rm|it|sf|tt|normal)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)\s*\{"
-UNWRAP = re.compile(WRAPPED + r"([^{}]*)\}")
-WRAPPED += r"[^{}]*\}"
+OPENING = r"\\(?:text(?:bf|rm|it|sf|tt|normal)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)\s*\{"
+UNWRAP = re.compile(OPENING + r"([^{}]*)\}")
+WRAPPED = OPENING + r"[^{}]*\}"
 BARE_ROOT = re.compile(r"(?:(?<!\\)\bsqrt|\\sqrt(?=\())\s*(?:(\w)|\(([^()]*)\))")
 ARROW = re.compile(r"\\(?:Rightarrow|implies|Longrightarrow|to|therefore)(?![a-zA-Z])|⇒|→|∴")
 OR = re.compile(
@@ -82,7 +82,7 @@ NAME = re.compile(
     re.VERBOSE,
 )
 TIME = re.compile(r"(\d{1,2}:\d\d)\s*([ap])\.?\s?m\.?", re.IGNORECASE)
-BASED = re.compile(rf"\(?([0-9A-Fa-f]+)\)?_\{{?(?:{WRAPPED[:-8]})?(\d+|[a-z]+)\}}{{0,2}}")
+BASED = re.compile(rf"\(?([0-9A-Fa-f]+)\)?_\{{?(?:{OPENING})?(\d+|[a-z]+)\}}{{0,2}}")
 BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"}
 BASES |= {"nine": "9", "ten": "10", "twelve": "12", "sixteen": "16"}
 MATRIX = re.compile(
@@ -95,9 +95,15 @@ ROWS = re.compile(r"\\\\(?:\s*\[[^\]]*\])?")
 def key(text: str) -> str | None:
     """Return the canonical key of an answer; None for a text without anything to read.
 
-    Errors: ValueError where a formula needs math-verify, which is not installed.
+    An answer whose formulas take too long together is its own text. Errors: ValueError where a
+    formula needs math-verify, which is not installed.
     """
-    return _key(clean(text)) or None
+    cleaned = clean(text)
+    try:
+        with time_limit():
+            return _key(cleaned) or None
+    except TooLong:
+        return "".join(cleaned.split())
 
 
 def clean(text: str) -> str:

@@ -162,8 +162,8 @@ def find_number(said: str, factorials: bool = False) -> Fraction | None:
     A number that opens its first sentence is it; else the first one of the last side of an equation
     on which no arithmetic is left to do. factorials: whether 5! is one, not an exclamation.
     """
-    said = LEADING.sub("-", said.replace("**", " "))
-    first = SENTENCE.split(said, maxsplit=1)[0].lstrip(" `(")
+    said = LEADING.sub("-", said.replace("**", "\t"))
+    first = SENTENCE.split(said, maxsplit=1)[0].lstrip(" \t`(")
     opens = NUMBER.match(first)
     if opens and _alone(first, opens):
         said = first

@@ -17,6 +17,8 @@ import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from hashlib import blake2b
@@ -24,8 +26,8 @@ from importlib.util import find_spec
 from typing import Any
 from zlib import crc32
 
-SECONDS = 0.9  #: of a processor, for one answer: no verdict hangs on how busy the machine is
-WAIT = 60.0  #: for one answer, by the clock
+SECONDS = 0.9  #: of CPU time, for one answer: no verdict depends on how busy the machine is
+WAIT = 60.0  #: for one formula, by the clock
 START = 120.0  #: for the imports of the process
 MEMORY = 4 << 30  #: bytes of the process
 WARM = (  #: what a first answer would wait for: imports, and tables of the grammar as it meets them
@@ -37,20 +39,39 @@ LONGEST = 100  #: characters of a number in a key
 TINY = 1e-25  #: what two values of one formula may differ by, relative
 
 
+class TooLong(Exception):
+    """A formula takes more time or memory than it may."""
+
+
+LIMIT = threading.local()  #: left: seconds of CPU time for the formulas of this thread's answer
+
+
 def formula_key(latex: str, equation: bool = False) -> str:
     """Return the key of a formula: a rational number as it is, else values to 25 digits.
 
     equation: whether the formula is one side of an equation whose other side is 0. A formula that
-    cannot be read, or takes too long, is its own text.
+    cannot be read is its own text.
 
-    Errors: ValueError where math-verify is not installed.
+    Errors: TooLong; ValueError where math-verify is not installed.
     """
     if find_spec("latex2sympy2_extended") is None:
         raise ValueError(
             f"{latex!r} is more than numbers: it is read by math-verify's parser; "
             "pip install 'inference-scaling-kit[tasks]'"
         )
-    return judge().key(latex, equation) or "".join(latex.split())
+    found, used = judge().key(latex, equation, getattr(LIMIT, "left", SECONDS))
+    LIMIT.left = getattr(LIMIT, "left", SECONDS) - used
+    return found or "".join(latex.split())
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Let the formulas within take `SECONDS` of CPU time together."""
+    LIMIT.left = SECONDS
+    try:
+        yield
+    finally:
+        del LIMIT.left
 
 
 @cache
@@ -62,17 +83,19 @@ def judge() -> Judge:
 class Judge:
     """A process that compares, started anew after it had to be killed."""
 
-    def __init__(self, seconds: float = SECONDS, wait: float = WAIT) -> None:
-        self.seconds, self.wait = seconds, wait
+    def __init__(self, wait: float = WAIT) -> None:
+        self.wait = wait
         self.killed = 0  #: answers that took too long
         self._process: subprocess.Popen[bytes] | None = None
         self._turn = threading.Lock()
 
-    def key(self, latex: str, equation: bool = False) -> str:
-        """Return a formula's key; "", with a warning, where computing it takes too long."""
+    def key(
+        self, latex: str, equation: bool = False, seconds: float = SECONDS
+    ) -> tuple[str, float]:
+        """Return (a formula's key, "" if it cannot be read, seconds of CPU time); or TooLong."""
         with self._turn:
             process = self._process or self._start()
-            line = json.dumps([latex, equation]).encode() + b"\n"
+            line = json.dumps([seconds, latex, equation]).encode() + b"\n"
             try:
                 process.stdin.write(line)  # type: ignore[union-attr]
                 process.stdin.flush()  # type: ignore[union-attr]
@@ -84,12 +107,13 @@ class Judge:
             if reply[:1] != b"=":
                 self.killed += 1
                 warnings.warn(
-                    f"a formula is not evaluated: {latex[:60]!r} takes more than {self.seconds:g} "
-                    f"s of CPU time, or more than {MEMORY >> 30} GiB",
+                    f"a formula is not evaluated: {latex[:60]!r} takes more than {seconds:.2g} s "
+                    f"of CPU time, or more than {MEMORY >> 30} GiB",
                     stacklevel=2,
                 )
-                return ""
-            return reply[1:-1].decode()
+                raise TooLong
+            used, _, found = reply[1:-1].decode().partition(" ")
+            return found, float(used)
 
     def close(self) -> None:
         """End the process; the next question starts another."""
@@ -98,7 +122,7 @@ class Judge:
             self._process = None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", "-W", "ignore", __file__, str(self.seconds)]
+        command = [sys.executable, "-P", "-W", "ignore", __file__]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -129,8 +153,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def serve(seconds: float) -> None:
-    """Answer questions until the input ends: = and a key, or ! where the process was killed."""
+def serve() -> None:
+    """Answer until the input ends: =, seconds, a blank and a key; ! where it was killed."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -141,7 +165,7 @@ def serve(seconds: float) -> None:
     out.write(b"ready\n")
     worker = None
     for line in sys.stdin.buffer:
-        worker = worker or fork(seconds)
+        worker = worker or fork()
         try:
             worker.sendall(line)
             reply = worker.recv(2**16)
@@ -154,7 +178,7 @@ def serve(seconds: float) -> None:
         out.write((reply or b"!") + b"\n")
 
 
-def fork(seconds: float) -> socket.socket:
+def fork() -> socket.socket:
     """Return a connection to a copy of this process, which answers until an answer ends it."""
     ours, theirs = socket.socketpair()
     if os.fork():
@@ -163,10 +187,11 @@ def fork(seconds: float) -> socket.socket:
     ours.close()
     try:
         for line in theirs.makefile("rb"):
-            signal.setitimer(signal.ITIMER_PROF, seconds)  # then the kernel ends this process
-            found = evaluate(*json.loads(line))
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            theirs.sendall(b"=" + found.encode())
+            seconds, latex, equation = json.loads(line)
+            signal.setitimer(signal.ITIMER_PROF, max(seconds, 1e-6))  # then the kernel ends us
+            found = evaluate(latex, equation)
+            left, _ = signal.setitimer(signal.ITIMER_PROF, 0)
+            theirs.sendall(f"={seconds - left:.6f} {found}".encode())
     finally:
         os._exit(0)
 
@@ -280,4 +305,4 @@ def short(text: str) -> str:
 
 
 if __name__ == "__main__":
-    serve(float(sys.argv[1]))
+    serve()
