@@ -71,10 +71,11 @@ def compare(
     places = [first_difference(encode(a), encode(b)) for a, b in texts]
     means = both.groupby("problem")[["correct", "correct_other"]].mean()
     pairs = means["correct_other"].to_numpy(float), means["correct"].to_numpy(float)
-    # of these very samples: where all are the same, nothing changed, and no problem is to be added
-    change = difference(*pairs, method="percentile") if len(means) > 1 else None
     accuracy = UNKNOWN
-    if change:
+    if same.all():  # nothing changed, whatever other problems would show
+        accuracy = 0.0, 0.0, 0.0
+    elif len(means) > 1:
+        change = difference(*pairs)
         accuracy = float(change.value), float(change.low), float(change.high)
     return Agreement(
         samples=len(both),

@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap replicates over problems, and the intervals read from them.
+"""How sure a number is: intervals of means over problems, and bootstrap replicates for fits.
 
 Points of one curve share problems and samples, so a replicate is a whole curve: the matrices
 (replicates, points) made here fit `Curve.replicates`, one draw of problems per row.
@@ -6,10 +6,7 @@ Points of one curve share problems and samples, so a replicate is a whole curve:
 Which level to resample. Each problem's estimate already carries the noise of its own samples, so
 resampling problems alone answers "what would other problems and other samples give". Resampling
 both levels counts the samples' noise twice; resampling samples alone answers "what would other
-samples give on just these problems".
-
-The defaults, "score" for accuracies and "student" for differences, were measured to cover best:
-docs/trust.md has the table.
+samples give on just these problems". How often intervals hold the truth: docs/trust.md.
 """
 
 from __future__ import annotations
@@ -21,13 +18,13 @@ from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
 from scaling.estimates import pass_at_k
 
 Floats = NDArray[np.float64]
+Limits = tuple[ArrayLike, ArrayLike]  #: least and greatest value, one for all points or one each
 REPLICATES = int(os.environ.get("SCALING_REPLICATES", "1000"))  #: fewer for a quick look
-METHODS = ("percentile", "bca")
 LEVELS = ("problems", "samples", "both")
 
 
@@ -166,111 +163,89 @@ def bootstrap_counts(
     return result
 
 
-def interval(
-    replicates: ArrayLike,
-    estimate: ArrayLike,
-    method: str = "bca",
+def likelihood_interval(
+    values: ArrayLike,
+    cluster: ArrayLike | None = None,
     level: float = 0.95,
-    units: int | None = None,
+    limits: Limits = (0.0, 1.0),
 ) -> tuple[Floats, Floats]:
-    """Return the low and high end, each (points,), of an interval read from bootstrap replicates.
+    """Return the empirical-likelihood interval for the mean of values (problems, points).
 
-    replicates: (replicates, points) or (replicates,); estimate: (points,) or a number.
-    "percentile": quantiles of the replicates. "bca" moves them for bias and skewness; its
-    acceleration is a sixth of the replicates' skewness, which is exact for means. With `units` (how
-    many problems or families were resampled) the tails follow Student's t and n / (n-1), which few
-    problems need. NaN where a replicate or the estimate is NaN.
-    Source: Efron 1987; Hesterberg 2015, arXiv:1411.5279.
+    limits: the lowest and the highest possible value. For the lower end the sample is extended by
+    one problem with the lowest value, for the upper end by one with the highest: a kind of problem
+    that the sample happens to miss (impossible, or trivial) may exist. Each end then reaches as far
+    from the mean as the profile likelihood allows at Student's quantile of `level`. Both ends are
+    within `limits` and never fall when a value rises, so those of a coverage curve rise with k.
+    With `cluster` (one label per problem) whole families are the units; an end may then fall if
+    they differ in size. NaN where a value is NaN, and for one problem or one family.
+    Source: Owen 1990; Chen, Variyath and Abraham 2008.
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; allowed: {', '.join((*OWN, *METHODS))}")
+    table, (bottom, top) = _table(values), (np.asarray(limit, dtype=float) for limit in limits)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; give a number between 0 and 1, such as 0.95")
-    draws, centre = np.asarray(replicates, dtype=float), np.asarray(estimate, dtype=float)
-    if draws.shape[1:] != centre.shape:
-        raise ValueError(f"replicates {draws.shape} do not fit an estimate of {centre.shape}")
-    z = ndtri(0.5 + level / 2)
-    if units is not None and units > 1:
-        z = stdtrit(units - 1, 0.5 + level / 2) * np.sqrt(units / (units - 1))
-    columns = zip(draws.reshape(len(draws), -1).T, centre.ravel(), strict=True)
-    ends = [_ends(column, here, np.array([-z, z]), method) for column, here in columns]
-    low, high = np.array(ends).T.reshape(2, *centre.shape)
-    return low, high
-
-
-def _ends(draws: Floats, estimate: float, z: Floats, method: str) -> Floats:
-    """Return the two ends of one interval; z holds the normal quantiles aimed at."""
-    if np.isnan(draws).any() or np.isnan(estimate):
-        return np.full(2, np.nan)
-    spread = draws.std()
-    if method == "bca" and spread > 1e-12:
-        below = np.mean(draws < estimate) + np.mean(draws == estimate) / 2
-        bias = ndtri(np.clip(below, 1 / len(draws), 1 - 1 / len(draws)))
-        acceleration = np.mean(((draws - draws.mean()) / spread) ** 3) / 6
-        z = bias + (bias + z) / np.maximum(1 - acceleration * (bias + z), 0.1)
-    return np.quantile(draws, ndtr(z))
-
-
-def score_interval(
-    values: ArrayLike, cluster: ArrayLike | None = None, level: float = 0.95
-) -> tuple[Floats, Floats]:
-    """Return Wilson's interval for a mean of values in [0, 1], (problems, points), ends (points,).
-
-    The trials are the effective number of problems, m (1-m) / Var(m), with the variance of the mean
-    over problems (or families) and Student's t. One unit at the variance of a coin, at the mean
-    drawn half a unit inwards, steadies the variance. So an accuracy of 0 or 1 has a width, and the
-    ends stay within 0 and 1.
-    """
-    table = _table(values)
-    if ((table < -1e-9) | (table > 1 + 1e-9)).any():
-        raise ValueError("values lie outside 0 to 1: use `difference`, or another method")
-    mean = table.mean(axis=0).clip(0, 1)
-    residual = _sums((table - mean) / len(table), cluster)
-    units = len(residual)
-    if units == 1:
+    slack = 1e-9 * (top - bottom)
+    if ((table < bottom - slack) | (table > top + slack)).any():
+        raise ValueError(
+            f"values lie outside {bottom.min():g} to {top.max():g}; give `limits` that hold them"
+        )
+    mean = table.mean(axis=0)
+    if cluster is not None:  # one value per family, whose mean is the same
+        sums = _sums((table - mean) / len(table), cluster)
+        table = mean + sums * len(sums)
+    if len(table) == 1:
         return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    inward = (mean * units + 0.5) / (units + 1)
-    variance = ((residual**2).sum(axis=0) * units + inward * (1 - inward) / units) / units
-    trials = np.maximum(mean * (1 - mean) / variance, units)
-    return _wilson(mean, trials, stdtrit(units - 1, 0.5 + level / 2))
+    quantile = float(stdtrit(len(table) - 1, 0.5 + level / 2))
+    low = bottom + _lower_end(table - bottom, quantile)
+    high = top - _lower_end(top - table, quantile)
+    return np.clip(low, bottom, mean), np.clip(high, mean, top)
 
 
-def student_interval(
-    values: ArrayLike, cluster: ArrayLike | None = None, level: float = 0.95
-) -> tuple[Floats, Floats]:
-    """Return Student's interval for a mean of differences, (problems, points), ends (points,).
+def _lower_end(values: Floats, quantile: float) -> Floats:
+    """Return the lower end for the mean of values of 0 or more, (units, points).
 
-    The variance is that of one unit (problem or family) more than there are, as far from 0 as those
-    that differ are (the mean of d^2 weighed by d^2; 1 where none differs). So where two methods
-    agree on each of few problems, or differ alike, the difference still has a width. Ends of
-    differences within -1 to 1 stay there.
+    The likeliest weights that have a given mean are proportional to 1 / (value + shift). Their mean
+    is the harmonic mean of (value + shift), less the shift. The additional problem, of value 0, is
+    then made up for: without it the mean would be higher by a share of 1 / (units + 1).
     """
-    table = _table(values)
-    each = _sums(table / len(table), cluster)
-    units, mean = len(each), table.mean(axis=0)
-    if units == 1:
-        return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    square = ((each * units) ** 2).sum(axis=0)
-    more = ((each * units) ** 4).sum(axis=0) / np.where(square > 0, square, 1.0)
-    more = np.where(square > 0, more, 1.0)
-    variance = (((each * units - mean) ** 2).sum(axis=0) + more) / (units + 1) ** 2
-    half = stdtrit(units - 1, 0.5 + level / 2) * np.sqrt(variance)
-    most = max(1.0, np.nanmax(np.abs(table), initial=0.0))
-    return np.maximum(mean - half, -most), np.minimum(mean + half, most)
+    floor = np.minimum(values.min(axis=0), 0.0)  # below 0 only for families of unequal size
+    mean = values.mean(axis=0) - floor
+    ratio = np.where(mean > 0, (values - floor) / np.where(mean > 0, mean, 1.0), 1.0)
+    shift = _shift(ratio, quantile**2 / 2)
+    total, count = (1 / (ratio + shift)).sum(axis=0) + 1 / shift, len(ratio) + 1
+    return floor + mean * (count / total - shift + 1 / count)
 
 
-def _sums(table: Floats, cluster: ArrayLike | None) -> Floats:
+def _shift(ratio: Floats, goal: float) -> Floats:
+    """Return the shift at which the log likelihood ratio of the weights of `_lower_end` is -goal.
+
+    ratio: (units, points), of mean 1. The ratio is count * log(harmonic / geometric mean). Newton's
+    method in the log of the shift, kept within a bracket; sums include the additional problem.
+    """
+    count = len(ratio) + 1
+    squares = (ratio**2).sum(axis=0) - len(ratio) ** 2 / count
+    here = np.log(np.maximum(np.sqrt(squares / (2 * goal)) - 1, 0.25))  # right if goal is small
+    left, right = np.full_like(here, -60.0), np.full_like(here, 30.0)
+    for _ in range(60):
+        shift = np.exp(here)
+        inverse = 1 / (ratio + shift)
+        total = inverse.sum(axis=0) + 1 / shift
+        square = np.einsum("u...,u...->...", inverse, inverse) + 1 / shift**2
+        above = count * np.log(total / count) - np.log(inverse).sum(axis=0) + here - goal
+        left, right = np.where(above > 0, here, left), np.where(above > 0, right, here)
+        moved = here - above / (shift * (total - count * square / total))
+        moved = np.where((moved >= left) & (moved <= right), moved, (left + right) / 2)
+        change, here = np.abs(moved - here), moved
+        if not (change > 1e-9).any():
+            break
+    return np.exp(here)
+
+
+def _sums(table: Floats, cluster: ArrayLike) -> Floats:
     """Return the sum over each family of problems, (families, points)."""
-    if cluster is None:
-        return table
     group = _groups(len(table), cluster)
     order = np.argsort(group, kind="stable")
     start = np.searchsorted(group[order], np.arange(int(group.max()) + 1))
     return np.add.reduceat(table[order], start, axis=0)
-
-
-#: intervals that are not read from replicates
-OWN = {"score": score_interval, "student": student_interval}
 
 
 def mean_interval(
@@ -278,23 +253,20 @@ def mean_interval(
     replicates: int = REPLICATES,
     seed: int = 0,
     cluster: ArrayLike | None = None,
-    method: str = "score",
     level: float = 0.95,
+    limits: Limits = (0.0, 1.0),
 ) -> Estimate:
-    """Return the mean over problems of values (problems, points), with its interval and replicates.
+    """Return the mean over problems of values (problems, points), with interval and replicates.
 
-    method: "score" (`score_interval`), "student" (`student_interval`, of any unit), "percentile" or
-    "bca" (`interval`). NaN where any problem is NaN, and the ends NaN, with a warning, for one
-    problem or one family.
+    The interval is `likelihood_interval`; `replicates` are bootstrap means for what is fitted to
+    the points. NaN where any problem is NaN. The ends are NaN, with a warning, for one problem or
+    one family.
     """
     table = _table(values)
     units = int(_groups(len(table), cluster).max()) + 1
-    mean, draws = table.mean(axis=0), bootstrap_problems(table, replicates, seed, cluster)
-    if method in OWN:
-        low, high = OWN[method](table, cluster, level)
-    else:
-        low, high = interval(draws, mean, method, level, units)
-    return Estimate(mean, low, high, draws, len(table), units)
+    draws = bootstrap_problems(table, replicates, seed, cluster)
+    low, high = likelihood_interval(table, cluster, level, limits)
+    return Estimate(table.mean(axis=0), low, high, draws, len(table), units)
 
 
 def difference(
@@ -303,19 +275,33 @@ def difference(
     replicates: int = REPLICATES,
     seed: int = 0,
     cluster: ArrayLike | None = None,
-    method: str = "student",
     level: float = 0.95,
 ) -> Estimate:
     """Return mean(a) - mean(b) with its interval, paired: row i of both is the same problem.
 
     a, b: (problems, points) or (problems,). What makes a problem hard for both drops out, which two
-    separate intervals cannot see. An interval that holds 0 is a claim below the noise. method:
-    "student" (`student_interval`), or "percentile", "bca" (`interval`).
+    separate intervals cannot see. An interval that holds 0 is a claim below the noise. The
+    additional problem of `likelihood_interval` is one that is impossible or trivial for one side
+    alone; for values that are not within 0 to 1, it differs by the greatest of them.
     """
     first, second = _table(a), _table(b)
     if first.shape != second.shape:
         raise ValueError(f"a {first.shape}, b {second.shape}: give the same problems and points")
-    return mean_interval(first - second, replicates, seed, cluster, method, level)
+    gain = first - second
+    both = np.concatenate([first, second])
+    top = np.abs(both).max(axis=0)
+    bottom = -top
+    if not ((both < 0) | (both > 1)).any():
+        bottom = -np.maximum(_typical(second), _typical(1 - first))
+        top = np.maximum(_typical(first), _typical(1 - second))
+    limits = np.minimum(bottom, gain.min(axis=0)), np.maximum(top, gain.max(axis=0))
+    return mean_interval(gain, replicates, seed, cluster, level, limits)
+
+
+def _typical(values: Floats) -> Floats:
+    """Return the mean of values weighted by themselves: 1 if all are 0 or 1; 0 if all are 0."""
+    total = values.sum(axis=0)
+    return (values**2).sum(axis=0) / np.where(total > 0, total, 1.0)
 
 
 def wilson(c: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:

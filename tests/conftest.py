@@ -34,14 +34,14 @@ def tiny_folder(tmp_path_factory) -> Path:
 def few_replicates(patch: pytest.MonkeyPatch) -> None:
     """Have intervals of fifty replicates, for tests that look at what is drawn, not at how wide."""
     from scaling import intervals
-    from scaling.curves import policy, revisions
+    from scaling.curves import policy
 
     weights = intervals.problem_weights
 
     def few(problems: int, replicates: int = 50, *rest: Any, **options: Any) -> Any:
         return weights(problems, min(replicates, 50), *rest, **options)
 
-    for module in (intervals, policy, revisions):
+    for module in (intervals, policy):
         patch.setattr(module, "problem_weights", few)
 
 

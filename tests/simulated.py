@@ -2,7 +2,7 @@
 
     python -m tests.simulated
 
-Populations, pairs and simulations of intervals are those of `test_intervals`; true values are sums
+Populations, pairs and studies are those of `tests.populations`; true values are sums
 and integrals over what was planted, not other estimates. The counts go to docs/trust.md.
 """
 
@@ -19,28 +19,32 @@ from scaling.estimates import best_of_k, inverse_pass_at_k, majority_at_k, pass_
 from scaling.fits import forecast
 from scaling.intervals import mean_interval
 from scaling.records import Curve
-from tests.test_intervals import PAIRS, POPULATIONS, covered, paired
+from tests.populations import (
+    COLUMNS,
+    PAIRS,
+    POPULATIONS,
+    PROBLEMS,
+    held_accuracy,
+    held_difference,
+)
 from tests.trust import note
 
-PROBLEMS = (30, 100, 300)
 Row = dict[str, Any]
 
 
-def coverage() -> Iterator[tuple[str, Row]]:
-    """Yield how often 95 % intervals hold the truth: least and most over what is simulated."""
-    for n, method in product(PROBLEMS, ("score", "percentile", "bca")):
-        studies = 4000 if method == "score" else 200
-        found = np.array([covered(name, n, studies, method) for name in POPULATIONS])
-        yield f"an accuracy, {n} problems, {method}", span(found, studies * len(POPULATIONS))
-    for n, method in product(PROBLEMS, ("student", "percentile", "bca")):
-        studies = 4000 if method == "student" else 400
-        found = np.array([paired(name, n, studies, method) for name in PAIRS])
-        yield f"a difference, {n} problems, {method}", span(found, studies * len(PAIRS))
+def calibration(studies: int = 4000) -> Iterator[tuple[str, Row]]:
+    """Yield how often 95 % intervals hold the truth, over the grid of `tests.populations`."""
+    kinds = {"accuracy": (POPULATIONS, held_accuracy), "difference": (PAIRS, held_difference)}
+    for (kind, (names, share)), n in product(kinds.items(), PROBLEMS):
+        found = np.array([share(name, n, studies) for name in names])
+        for column, shares in zip(COLUMNS, found.T, strict=True):
+            yield f"{kind} of {column}, {n} problems", span(shares, studies * len(shares))
 
 
 def span(shares: np.ndarray, simulations: int) -> Row:
-    """Return a row of shares that should be 95 %."""
-    measured = f"{100 * shares.min():.1f} to {100 * shares.max():.1f} %"
+    """Return a row of shares that should be 95 %: the least, the median and the greatest."""
+    least, middle, most = (100 * np.quantile(shares, q) for q in (0, 0.5, 1))
+    measured = f"{least:.1f} / {middle:.1f} / {most:.1f} %"
     return {"measured": measured, "should be": "95 %", "simulations": simulations}
 
 
@@ -110,7 +114,7 @@ def mean(shares: list[float]) -> Row:
 
 def main() -> None:
     """Simulate, print, and note the counts for docs/trust.md."""
-    for part in (bias, forecasts, coverage):
+    for part in (bias, forecasts, calibration):
         for name, row in part():
             print(name, row, flush=True)
             note("statistics", "python -m tests.simulated", {name: row})

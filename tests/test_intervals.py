@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import optimize, stats
 
 from scaling.estimates import pass_at_k
 from scaling.intervals import (
@@ -13,68 +14,120 @@ from scaling.intervals import (
     bootstrap_problems,
     detectable_effect,
     difference,
-    interval,
+    likelihood_interval,
     mean_interval,
     pilot_spread,
     plan_study,
     problem_weights,
-    score_interval,
     wilson,
+)
+from tests.populations import (
+    COVERAGE,
+    PAIRS,
+    POPULATIONS,
+    PROBLEMS,
+    drawn,
+    held_accuracy,
+    held_difference,
+    population,
 )
 
 NAN = float("nan")
-BUDGETS = np.array([1, 8, 64])
-Draw = Callable[[np.random.Generator, int], np.ndarray]
-POPULATIONS: dict[str, Draw] = {
-    "beta": lambda rng, n: rng.beta(0.5, 2, n),
-    "hard": lambda rng, n: rng.beta(0.2, 3, n),
-    "two kinds": lambda rng, n: np.where(rng.random(n) < 0.5, rng.beta(8, 2, n), rng.beta(1, 8, n)),
-    "a tenth impossible": lambda rng, n: rng.beta(0.5, 2, n) * (rng.random(n) > 0.1),
-}
+BUDGETS = np.array([1, 8])
 
 
 def coverage_at(p: np.ndarray, k: np.ndarray) -> np.ndarray:
     return (1 - (1 - p)[:, None] ** k).mean(axis=0)
 
 
-def covered(population: str, problems: int, studies: int, method: str = "score") -> np.ndarray:
-    """Return the share of simulated studies whose 95 % interval holds the truth, (budgets,)."""
-    rng, draw = np.random.default_rng(11), POPULATIONS[population]
-    truth = coverage_at(draw(rng, 1_000_000), BUDGETS)
-    right = rng.binomial(64, draw(rng, problems * studies)).reshape(problems, studies)
-    values = pass_at_k(64, np.arange(65)[:, None], BUDGETS)[right]  # (problems, studies, budgets)
-    if method == "score":
-        ends = score_interval(values.reshape(problems, -1))
-        low, high = (end.reshape(studies, -1) for end in ends)
-    else:
-        found = [mean_interval(values[:, s], 1000, s, method=method) for s in range(studies)]
-        low, high = np.array([f.low for f in found]), np.array([f.high for f in found])
-    return ((low <= truth) & (truth <= high)).mean(axis=0)
+@pytest.mark.parametrize(
+    ("name", "problems"),
+    [
+        ("1% impossible, Beta(4, 4)", 100),
+        ("2% impossible, Beta(6, 4)", 50),
+        ("5% trivial, Beta(0.5, 2)", 30),
+        ("Beta(0.05, 9.95)", 30),
+        ("Beta(199, 1)", 200),
+    ],
+)
+def test_intervals_hold_the_truth_near_the_ends_too(name: str, problems: int) -> None:
+    """500 studies: a true 93.5 % is below 90 % once in 1,000 seeds; 45 numbers, 1 seed in 25.
+
+    Story: where 1 % of the problems are impossible, 37 % of studies of 100 problems see none of
+    them, and the interval of pass@16 ended above the truth: it held it in 72 % of studies.
+    """
+    assert held_accuracy(name, problems, 500).min() > 0.9
+    for end in likelihood_interval(drawn(population(name), problems, 100)):
+        curves = end.reshape(100, -1)[:, COVERAGE]
+        assert (np.diff(curves, axis=1) > -1e-12).all()  # they rise with k
 
 
-@pytest.mark.parametrize("population", POPULATIONS)
-def test_score_intervals_cover_between_93_and_97_percent(population: str) -> None:
-    # 4000 studies: standard error 0.34 %. A true 94.3 % falls below 93 % once in 15,000 seeds;
-    # three budgets of four populations, so a false alarm in 1,200 seeds.
-    share = covered(population, problems=120, studies=4000)
-    assert ((share > 0.93) & (share < 0.97)).all(), share
+@pytest.mark.parametrize(
+    "name", ["1% impossible for one, Beta(8, 3)", "0% impossible for one, Beta(98, 2)"]
+)
+def test_intervals_of_a_difference_hold_it_near_the_ends_too(name: str) -> None:
+    """As above. Story: Student's interval held the difference of pass@16 in 59 % of studies."""
+    assert held_difference(name, 100, 500).min() > 0.9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["score", "percentile", "bca"])
-@pytest.mark.parametrize("problems", [30, 100, 300])
-def test_the_table_of_coverage_is_measured_again(problems: int, method: str) -> None:
-    # Rows of the module's table, with 2 points of slack for 1000 studies (3 standard errors).
-    table = {
-        "score": {30: (94.5, 97.8), 100: (93.4, 95.9), 300: (94.6, 96.2)},
-        "percentile": {30: (82.6, 96.1), 100: (90.3, 95.6), 300: (94.1, 96.5)},
-        "bca": {30: (82.7, 97.3), 100: (93.4, 95.6), 300: (93.5, 96.7)},
-    }
-    low, high = table[method][problems]
-    found = 100 * np.array([covered(name, problems, 1000, method) for name in POPULATIONS])
-    print(method, problems, found.min(), found.max())
-    assert low - 2 < found.min()
-    assert found.max() < high + 2
+@pytest.mark.parametrize(
+    ("names", "share", "most"),
+    [(POPULATIONS, held_accuracy, 0.97), (PAIRS, held_difference, 1.0)],
+)
+def test_intervals_hold_the_truth_on_the_whole_grid(
+    names: dict[str, object], share: Callable[..., np.ndarray], most: float
+) -> None:
+    """4,000 studies: standard error 0.4 %. `python -m tests.simulated` writes the table."""
+    found = [share(name, n, 4000) for name in names for n in PROBLEMS]
+    assert np.min(found) > 0.93 - 0.008
+    assert np.median(found) <= most
+
+
+def exact_share(p: np.ndarray, problems: int) -> np.ndarray:
+    """Return how often the interval of one sample per problem holds each chance p, by a sum."""
+    right = np.arange(problems + 1)
+    low, high = likelihood_interval(np.arange(problems)[:, None] < right)
+    held = (low[:, None] <= p) & (p <= high[:, None])
+    return (stats.binom.pmf(right[:, None], problems, p) * held).sum(axis=0)
+
+
+@pytest.mark.parametrize("problems", [20, 30, 50, 100, 200, 500])
+def test_the_interval_of_one_sample_per_problem_holds_every_accuracy(problems: int) -> None:
+    """No simulation: the sum over all counts. On average it holds the truth in 95 to 97 %."""
+    p = np.linspace(0.005, 0.995, 991)
+    share = exact_share(p, problems)
+    assert share.min() > 0.93
+    assert 0.95 < share.mean() < 0.975
+
+
+def test_the_profile_likelihood_at_the_end_is_that_of_students_quantile() -> None:
+    """Owen's dual: weights 1 / (n (1 + m (x - end))), with the multiplier m found by bisection."""
+    values = np.array([0.05, 0.3, 0.35, 0.9, 1.0])
+    extended, quantile = np.append(values, 0.0), stats.t.ppf(0.975, 4)
+    low, _ = likelihood_interval(values)
+    gap = extended - (low - values.mean() + extended.mean())
+    edges = -1 / gap.max() + 1e-9, -1 / gap.min() - 1e-9
+    multiplier = optimize.brentq(lambda m: (gap / (1 + m * gap)).sum(), *edges)
+    assert 2 * np.log1p(multiplier * gap).sum() == pytest.approx(quantile**2, abs=1e-6)
+
+
+def test_ends_never_fall_when_a_value_rises() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.beta(0.3, 0.3, (40, 500))
+    raised = np.where(rng.random(values.shape) < 0.1, np.minimum(values * 1.2, 1), values)
+    for before, after in zip(likelihood_interval(values), likelihood_interval(raised), strict=True):
+        assert (after >= before - 1e-12).all()
+
+
+def test_an_interval_is_the_same_in_any_unit_and_mirrored_for_failures() -> None:
+    values = np.random.default_rng(1).random((30, 4)) ** 4
+    low, high = likelihood_interval(values)
+    for ends in (
+        [1 - end for end in likelihood_interval(1 - values)][::-1],
+        [end / 7 - 3 for end in likelihood_interval(7 * (values + 3), limits=(21, 28))],
+    ):
+        np.testing.assert_allclose(ends, [low, high], atol=1e-12)
 
 
 def test_replicates_equal_a_plain_loop_over_resampled_problems() -> None:
@@ -117,62 +170,6 @@ def test_pairing_makes_a_difference_sharper_than_two_intervals() -> None:
     assert -0.03 < same.low < 0 < same.high < 0.03  # 80 problems on which they agreed
 
 
-PAIRS: dict[str, tuple[tuple[float, float], float]] = {
-    "both near 1": ((0.99, 0.95), 0.0),
-    "both near 0": ((0.02, 0.06), 0.0),
-    "in between": ((0.5, 0.6), 0.4),
-    "equal": ((0.8, 0.8), 0.4),
-}
-
-
-def paired(pair: str, problems: int, studies: int, method: str = "student") -> float:
-    """Return the share of simulated studies whose interval of a difference holds the truth.
-
-    One sample per problem and method, right with the two chances; on `share` of the problems both
-    methods see the same luck.
-    """
-    rng, (chance, share) = np.random.default_rng(13), PAIRS[pair]
-    shape, first = (problems, studies), rng.random((problems, studies))
-    second = np.where(rng.random(shape) < share, first, rng.random(shape))
-    a, b = first < chance[0], second < chance[1]
-    if method == "student":
-        found = difference(a, b, replicates=2)
-    else:
-        found = difference(a, b, replicates=400, method=method)
-    truth = chance[0] - chance[1]
-    return float(((found.low <= truth) & (truth <= found.high)).mean())
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_intervals_of_a_difference_cover_at_120_problems_and_never_too_little(pair: str) -> None:
-    """4000 studies: standard error 0.34 %, 4.4 of them below 94.5 % at 93 %.
-
-    Story: resampled problems covered 78 % where both methods are nearly always right, for in a
-    fifth of such studies they never differ, and no replicate does.
-    """
-    assert 0.93 < paired(pair, 120, 4000) < 0.97
-    assert paired(pair, 30, 4000) > 0.93
-    if pair == "both near 1":
-        assert paired(pair, 30, 4000, "percentile") < 0.85
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["student", "percentile", "bca"])
-@pytest.mark.parametrize("problems", [30, 100, 300])
-def test_the_table_of_differences_is_measured_again(problems: int, method: str) -> None:
-    # Rows of the table in docs/trust.md, with 2 points of slack for 1000 studies.
-    table = {
-        "student": {30: (96.5, 100), 100: (94.4, 96.2), 300: (94.5, 95.0)},
-        "percentile": {30: (77.2, 95.1), 100: (91.7, 95.1), 300: (93.1, 95.1)},
-        "bca": {30: (76.5, 95.0), 100: (90.5, 95.2), 300: (92.9, 93.5)},
-    }
-    low, high = table[method][problems]
-    found = 100 * np.array([paired(pair, problems, 1000, method) for pair in PAIRS])
-    print(method, problems, found.min(), found.max())
-    assert low - 2 < found.min()
-    assert found.max() < high + 2
-
-
 def test_a_difference_of_values_that_budgets_smooth_is_covered_too() -> None:
     """Coverage at k of 64 samples by two methods, 4000 studies of 60 problems; errors as above."""
     rng = np.random.default_rng(17)
@@ -181,13 +178,13 @@ def test_a_difference_of_values_that_budgets_smooth_is_covered_too() -> None:
         return p / (p + 0.6 * (1 - p))
 
     many = rng.beta(0.5, 2, 1_000_000)
-    truth = coverage_at(other(many), BUDGETS[:2]) - coverage_at(many, BUDGETS[:2])
+    truth = coverage_at(other(many), BUDGETS) - coverage_at(many, BUDGETS)
     p = rng.beta(0.5, 2, (60, 4000))
-    table = pass_at_k(64, np.arange(65)[:, None], BUDGETS[:2])
+    table = pass_at_k(64, np.arange(65)[:, None], BUDGETS)
     gain = [table[rng.binomial(64, rate)].reshape(60, -1) for rate in (other(p), p)]
     found = difference(*gain, replicates=2)
     inside = (found.low.reshape(-1, 2) <= truth) & (truth <= found.high.reshape(-1, 2))
-    assert ((inside.mean(axis=0) > 0.93) & (inside.mean(axis=0) < 0.97)).all()
+    assert (inside.mean(axis=0) > 0.93).all()
 
 
 def test_three_problems_that_differ_alike_do_not_make_a_sure_difference() -> None:
@@ -205,9 +202,21 @@ def test_families_make_a_difference_as_unsure_as_they_are_few() -> None:
     rng, family = np.random.default_rng(19), np.repeat(np.arange(20), 5)
     gain = 0.05 + (0.1 * rng.standard_normal((20, 4000)))[family]
     gain += 0.02 * rng.standard_normal(gain.shape)
-    for cluster, least, most in ((family, 0.93, 0.97), (None, 0.5, 0.7)):
+    for cluster, least, most in ((family, 0.93, 0.99), (None, 0.5, 0.75)):
         found = difference(gain, 0 * gain, replicates=2, cluster=cluster)
         assert least < ((found.low <= 0.05) & (found.high >= 0.05)).mean() < most
+
+
+def test_families_that_differ_in_size_are_taken_whole_near_the_ends_too() -> None:
+    """2000 studies of 40 families of 1 to 6 problems, of which 2 % are wrong throughout."""
+    rng, family = np.random.default_rng(23), np.repeat(np.arange(40), 1 + np.arange(40) % 6)
+    right = (rng.random((40, 2000)) > 0.02)[family].astype(float)
+    low, high = likelihood_interval(right, family)
+    assert ((low <= 0.98) & (high >= 0.98)).mean() > 0.93
+    low, high = likelihood_interval(right)
+    assert ((low <= 0.98) & (high >= 0.98)).mean() < 0.9
+    same = likelihood_interval(np.full((len(family), 1), 0.4), family)
+    assert same[0] < 0.4 < same[1]
 
 
 def test_a_difference_within_the_noise_is_called_so() -> None:
@@ -218,18 +227,6 @@ def test_a_difference_within_the_noise_is_called_so() -> None:
     assert found.claim.tolist() == ["more", "less", "below the noise"]
     with pytest.warns(UserWarning, match="cannot be resampled"):
         assert difference([[0.9]], [[0.1]]).claim.tolist() == ["unknown"]
-
-
-def test_bca_leans_to_the_long_tail_and_percentile_is_plain_quantiles() -> None:
-    draws = np.random.default_rng(4).gamma(2.0, size=(4000, 1))
-    low, high = interval(draws, draws.mean(axis=0), "percentile")
-    np.testing.assert_allclose([low[0], high[0]], np.quantile(draws, [0.025, 0.975]))
-    bca_low, bca_high = interval(draws, draws.mean(axis=0), "bca")
-    assert bca_low > low
-    assert bca_high > high
-    wide_low, wide_high = interval(draws, draws.mean(axis=0), "percentile", units=8)
-    assert wide_low < low
-    assert wide_high > high
 
 
 def test_redrawn_samples_centre_on_the_estimate_and_spread_as_the_samples_do() -> None:
@@ -301,12 +298,9 @@ def test_wilson_gives_the_published_interval_of_17_of_30() -> None:
     assert np.isnan([low[2], high[2]]).all()
 
 
-def test_score_interval_of_plain_successes_is_close_to_wilson_with_students_t() -> None:
-    values = np.arange(200) < 60
-    low, high = score_interval(values)
-    wilson_low, wilson_high = wilson(60, 200)
-    assert low == pytest.approx(wilson_low, abs=0.001)
-    assert high == pytest.approx(wilson_high, abs=0.001)
+def test_the_interval_of_plain_successes_is_close_to_wilsons() -> None:
+    ends = likelihood_interval(np.arange(200) < 60)
+    assert ends == pytest.approx(wilson(60, 200), abs=0.003)
 
 
 def test_a_planned_study_finds_its_effect_as_often_as_planned() -> None:
@@ -343,9 +337,7 @@ def test_a_pilot_recovers_the_spread_it_was_drawn_from() -> None:
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: interval(np.ones((9, 2)), np.ones(2), "bias"), "allowed: score, student, perc"),
-        (lambda: interval(np.ones((9, 2)), np.ones(3)), "do not fit"),
-        (lambda: interval(np.ones((9, 2)), np.ones(2), level=95), "between 0 and 1"),
+        (lambda: likelihood_interval(np.ones((9, 2)), level=95), "between 0 and 1"),
         (lambda: bootstrap_problems(np.ones((3, 2)), 1), "give 2 or more"),
         (lambda: mean_interval([0, 1], 10.5), "is 10.5; give a whole number of 2 or more"),
         (lambda: mean_interval([1], 10.5), "is 10.5; give a whole number of 2 or more"),
@@ -359,7 +351,7 @@ def test_a_pilot_recovers_the_spread_it_was_drawn_from() -> None:
         (lambda: plan_study(0.03, between=-1), "between is -1"),
         (lambda: detectable_effect(30, 4, within=0.5), "within 0.5"),
         (lambda: difference([1, 0], [1, 0, 1]), "same problems"),
-        (lambda: score_interval([0.5, 2.0]), "outside 0 to 1"),
+        (lambda: likelihood_interval([0.5, 2.0]), "outside 0 to 1"),
         (lambda: wilson(5, 4), "0 <= c <= n"),
         (lambda: wilson(5, 10**400), "n holds a count above 1.8e308; give smaller ones"),
         (lambda: wilson([10**400], 5), "c holds a count above 1.8e308"),

@@ -12,10 +12,9 @@ from random import Random
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from scaling.estimates.counts import budgets_of, choose_ratio, inverse_pass_at_k, pass_at_k
-from scaling.intervals import interval, mean_interval, student_interval
+from scaling.intervals import mean_interval
 from scaling.records import Problem, Verdict
 from scaling.tasks import get_task
 from scaling.tasks.countdown import Countdown
@@ -107,21 +106,6 @@ def test_sampling_stopped_at_successes_is_exact_at_its_edges() -> None:
     assert found[0] == 1
     assert np.isnan(found[1])
     assert np.isnan(inverse_pass_at_k(4, 0, 1, 5))
-
-
-def test_tails_of_few_problems_are_students_widened_by_n_over_n_minus_one() -> None:
-    """Of replicates that are 0 to 1 in equal steps, a quantile is its own level."""
-    draws = np.linspace(0, 1, 100_001)
-    z = stats.t.ppf(0.975, 9) * math.sqrt(10 / 9)
-    for method in ("percentile", "bca"):  # no bias, no skewness
-        low, high = interval(draws, 0.5, method, units=10)
-        assert (float(low), float(high)) == pytest.approx(stats.norm.cdf([-z, z]), abs=1e-4)
-
-
-def test_an_interval_of_differences_is_in_their_unit() -> None:
-    small = np.array([[0.02], [-0.01], [0.0], [0.03]])
-    ends = [np.array(student_interval(small * unit)) / unit for unit in (1e-3, 1.0)]
-    np.testing.assert_allclose(ends[0], ends[1])
 
 
 def test_replicates_of_a_seed_are_the_same_and_of_another_are_not() -> None:

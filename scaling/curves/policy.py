@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from scaling.curves import SELECTORS, Cluster, Pool
-from scaling.intervals import Estimate, problem_weights
+from scaling.intervals import Estimate, difference, problem_weights
 
 Floats = NDArray[np.float64]
 Strategies = Mapping[str, tuple[ArrayLike, ArrayLike]]
@@ -114,8 +114,7 @@ def policy_gain(
         for value, bin_ in ((whole, 0 * group), (whole, group), (less, group))
     )
     paid[:, (charge[:, None] >= points).any(axis=0)] = np.nan
-    units = len(np.unique(family))
-    free_gain, gain = (_estimate(side - single, len(marks), units) for side in (free, paid))
+    free_gain, gain = (_estimate(side, single, len(weight) - 1, family) for side in (free, paid))
     best = np.array([less[:, group == b].mean(axis=1).argmax(axis=0) for b in np.unique(group)])
     choice = np.array(list(strategies))[best].tolist()
     sides = single[0], free[0], paid[0]
@@ -184,11 +183,18 @@ def _pilot(
     return share, charge, rest
 
 
-def _estimate(rows: Floats, problems: int, units: int) -> Estimate:
-    """Return rows[0] with Student's interval of the standard deviation of the others."""
-    value, replicates = rows[0], rows[1:]
-    half = stdtrit(units - 1, 0.975) * replicates.std(axis=0, ddof=1)
-    return Estimate(value, value - half, value + half, replicates, problems, units)
+def _estimate(policy: Floats, single: Floats, replicates: int, family: NDArray) -> Estimate:
+    """Return the gain of a policy over the best single strategy, with its interval.
+
+    The wider of two: Student's of the standard deviation of the replicates, which choose anew, and
+    the paired interval of what each problem gains, which allows for kinds of problems not seen.
+    """
+    rows = policy - single
+    value, draws, problems = rows[0], rows[1 : 1 + replicates], slice(1 + replicates, None)
+    found = difference(policy[problems], single[problems], 2, cluster=family)
+    half = stdtrit(found.units - 1, 0.975) * draws.std(axis=0, ddof=1)
+    low, high = np.minimum(value - half, found.low), np.maximum(value + half, found.high)
+    return Estimate(value, low, high, draws, found.problems, found.units)
 
 
 def _check(
@@ -245,6 +251,7 @@ def _cross_fit(
 ) -> Floats:
     """Return the policy's mean value, (replicates, points), each choice made on other folds.
 
+    Below them, in further rows, what the first of them takes of each problem, (problems, points).
     weight: (replicates, problems). A bin that other folds leave empty takes all their problems.
     Ties, up to errors of rounding, go to the first strategy.
     """
@@ -258,4 +265,6 @@ def _cross_fit(
     rest = np.where(empty, rest.sum(axis=1, keepdims=True), rest)
     left = np.where(empty, left.sum(axis=1, keepdims=True), left)
     best = (rest / np.maximum(left, 1e-300)).round(9).argmax(axis=3)[:, :, :, None]
-    return np.take_along_axis(total, best, axis=3).sum(axis=(1, 2, 3))
+    chosen = np.take_along_axis(total, best, axis=3).sum(axis=(1, 2, 3))
+    first = best[0, group, fold]  # (problems, 1, points)
+    return np.concatenate([chosen, np.take_along_axis(value.swapaxes(0, 1), first, axis=1)[:, 0]])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scaling.curves import Pool, doublings, told_cost
 from scaling.estimates import chain_prefix, pass_at_k
-from scaling.intervals import interval, problem_weights
+from scaling.intervals import likelihood_interval
 
 Floats = NDArray[np.float64]
 
@@ -42,17 +42,16 @@ def transitions(pool: Pool, level: str = "all") -> pd.DataFrame:
 
 
 def _rate(name: str, before: NDArray[np.bool_], now: Floats, result: int) -> dict[str, float]:
-    """Return how often drafts of a kind end as `result`, with its interval over problems."""
-    revised = before & np.isfinite(now)
-    many, hits = revised.sum(axis=1), (revised & (now == result)).sum(axis=1)
-    if not many.any():
+    """Return the share of drafts of a kind that end as `result`, with its interval over problems.
+
+    The drafts of one problem are one family.
+    """
+    problem, chain = np.nonzero(before & np.isfinite(now))
+    if not len(problem):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
-    weights = problem_weights(len(many), 1000)
-    sums = weights @ np.stack([hits, many], axis=1)
-    drawn = sums[:, 0] / np.maximum(sums[:, 1], 1e-12)
-    value = float(hits.sum() / many.sum())
-    low, high = (float(end) for end in interval(drawn, value, method="percentile"))
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+    ends = now[problem, chain] == result
+    low, high = (float(end) for end in likelihood_interval(ends, problem))
+    return {name: float(ends.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def plateau(table: pd.DataFrame, fit_steps: int = 3) -> tuple[float, Floats]:
@@ -76,36 +75,74 @@ class Grid:
     chains: NDArray[np.int64]
     steps: NDArray[np.int64]
     ratio: Floats  #: above 1 revision is worth it; NaN where best-of-N is not drawn that far
-    low: Floats  #: 95 % interval over problems, both sides resampled together
+    low: Floats  #: 95 % interval over problems, paired
     high: Floats
     flops: Floats  #: mean per problem
     n_problems: int
 
 
-def grid_ratio(revised: Pool, fresh: Pool, level: str = "all", replicates: int = 500) -> Grid:
-    """Return the grid of one revision pool beside best-of-N of the same model and problems.
+def grid_ratio(revised: Pool, fresh: Pool, level: str = "all") -> Grid:
+    """Return the grid of one revision pool compared with best-of-N of the same model and problems.
 
     Between two budgets of best-of-N its coverage is that of mixing them.
     """
     if list(revised.run.problems["id"]) != list(fresh.run.problems["id"]):
         raise ValueError("revision and best-of-N hold other problems; sample both on the same")
     rows = np.intersect1d(revised.rows(level), fresh.rows(level))
-    told = revised.run.plan.feedback == "verdict"
+    feedback = revised.run.plan.feedback == "verdict"
     chains = doublings(revised.correct.shape[1])
     k = np.arange(1, fresh.correct.shape[1] + 1)
-    weights = np.vstack([np.full(len(rows), 1 / len(rows)), problem_weights(len(rows), replicates)])
-    spent = fresh.stopping_cost("flops", k) if told else fresh.cost("flops", k)
-    rival = [weights @ table[rows] for table in (spent, fresh.values("oracle", k))]
-    value, cost = _grid(revised, chains, told)
-    ours = [np.einsum("rp,pcs->rcs", weights, table[rows]) for table in (cost, value)]
-    ratio = np.empty_like(ours[1])
-    for r in range(len(weights)):
-        spent_k, right_k = (np.append(0.0, side[r]) for side in rival)  # below 1: a share of time
-        base = np.interp(ours[0][r], spent_k, right_k, right=np.nan)
-        ratio[r] = np.divide(ours[1][r], base, out=np.full_like(base, np.nan), where=base > 0)
-    low, high = np.quantile(ratio[1:], [0.025, 0.975], axis=0)
-    steps = np.arange(1, value.shape[-1] + 1)
-    return Grid(chains, steps, ratio[0], low, high, ours[0][0], len(rows))
+    spent = fresh.stopping_cost("flops", k) if feedback else fresh.cost("flops", k)
+    value, cost = (table[rows] for table in _grid(revised, chains, feedback))
+    base = _at_mean_cost(spent[rows], fresh.values("oracle", k)[rows], cost)
+    low, high = ratio_interval(value, base)
+    ratio, steps = value.mean(axis=0) / _positive(base), np.arange(1, value.shape[-1] + 1)
+    return Grid(chains, steps, ratio, low, high, cost.mean(axis=0), len(rows))
+
+
+def _at_mean_cost(spent: Floats, right: Floats, cost: Floats) -> Floats:
+    """Return the coverage of best-of-N at the mean of `cost`, per problem; NaN beyond its pool.
+
+    spent, right: (problems, k); cost: (problems, ...). To first order: a problem on which the other
+    method spends more than best-of-N counts with what that difference buys on average.
+    """
+    spent, right = (np.pad(side, ((0, 0), (1, 0))) for side in (spent, right))  # k = 0: nothing
+    ladder, wanted = spent.mean(axis=0), cost.mean(axis=0)
+    at = np.clip(np.searchsorted(ladder, wanted) - 1, 0, len(ladder) - 2)
+    step = np.where(wanted <= ladder[-1], ladder[at + 1] - ladder[at], np.nan)
+    part = (wanted - ladder[at]) / step
+    here, there = (side[:, at] + part * (side[:, at + 1] - side[:, at]) for side in (right, spent))
+    slope = (right[:, at + 1] - right[:, at]).mean(axis=0) / step
+    return here + slope * (cost - there)
+
+
+def _positive(base: Floats) -> Floats:
+    """Return the mean over problems, NaN where it is not above 0."""
+    mean = base.mean(axis=0)
+    return np.where(mean > 0, mean, np.nan)
+
+
+def ratio_interval(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return the 95 % interval of mean(a) / mean(b), paired over problems (Fieller's method).
+
+    It holds each ratio r for which the interval of mean(a - r b) holds 0. a: (problems, ...),
+    accuracies; b: of the same shape. NaN where mean(b) is not above 0.
+    """
+    points = a.shape[1:]
+    a, b = (side.reshape(len(side), -1) for side in (a, b))
+    ratio, ends = a.mean(axis=0) / _positive(b), []
+    for side in (0, 1):
+        least, most = np.zeros_like(ratio), np.ones_like(ratio)
+        for _ in range(30):  # bisection: r is a share of the ratio, or the ratio over a share
+            share = (least + most) / 2
+            r = np.maximum(ratio, 1e-3) / share if side else ratio * share
+            gain = a - r * b
+            limits = np.minimum(gain.min(axis=0), -r), np.maximum(gain.max(axis=0), 1.0)
+            end = likelihood_interval(gain, limits=limits)[side]
+            outside = end < 0 if side else end > 0
+            least, most = np.where(outside, share, least), np.where(outside, most, share)
+        ends.append(r.reshape(points))
+    return ends[0], ends[1]
 
 
 def _grid(pool: Pool, chains: NDArray[np.int64], told: bool) -> tuple[Floats, Floats]:

@@ -29,7 +29,8 @@ Coverage at a budget is the unbiased estimate of pass@k over all subsets of the 
 a majority is taken exactly over all subsets, a tie worth its share. A multiply-add is \
 {all.flops} FLOPs; matrix products and attention count, nothing else [kaplan2020]; a prompt is \
 prefilled once per problem and shared by its chains, and a later step pays for its longer \
-context. Training is {all.training} forwards per token. Intervals are {all.level} percent, over \
-problems resampled with their samples [hesterberg2015]; a law is refitted to each of \
-{all.replicates} replicates, since the points of one curve share problems. The law of coverage \
-is the exponentiated power law [brown2024]; open points were held out of its fit."""
+context. Training is {all.training} forwards per token. Intervals of accuracies are \
+{all.level} percent empirical-likelihood intervals over problems; they allow for a kind of \
+problem that the sample missed. A law is refitted to each of {all.replicates} bootstrap \
+replicates over problems [hesterberg2015], since the points of one curve share problems. The law \
+of coverage is the exponentiated power law [brown2024]; open points were held out of its fit."""
