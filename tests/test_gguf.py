@@ -19,6 +19,7 @@ from scaling.models import find_models, gguf_file, known, load_lm  # noqa: E402
 from scaling.records import Plan  # noqa: E402
 from scaling.store import load_run  # noqa: E402
 from scaling.store.manifest import card_to_json  # noqa: E402
+from tests.faulty_server import serve  # noqa: E402
 from tests.gguf_files import metadata, tensors, write  # noqa: E402
 from tests.test_families import tokenizer  # noqa: E402
 
@@ -290,6 +291,17 @@ def test_a_dry_run_reads_no_weights(file, tmp_path, capsys, monkeypatch):
     assert main([*command, "--dry-run"]) == 0
     assert "FLOPs" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_file_prices_the_samples_of_a_server_that_has_it(file, tmp_path, capsys):
+    with serve() as (url, _):
+        command = ["sample", "--model", url, "--task", "sums", "--levels", "2x99", "--chains", "2"]
+        command += ["--problems", "2", "--card", str(file), "--runs", str(tmp_path / "runs")]
+        assert main(command) == 0
+    run = load_run(next((tmp_path / "runs").iterdir()))
+    card = load_lm(file, weights=False, chat=False).card
+    assert run.card.shape == card.shape
+    assert run.card.identity.startswith(f"{card.identity} served")
 
 
 # ---------------------------------------------------------------- one clear line

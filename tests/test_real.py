@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -224,11 +223,9 @@ def test_tokens_are_counted_where_a_stop_string_ends_a_sample(lm, url, api):
 
 
 def test_a_run_from_the_server_has_a_readable_name_and_a_full_ledger(lm, url, tmp_path, capsys):
-    card = tmp_path / "card.json"
-    card.write_text(json.dumps(asdict(lm.card)))
     command = ["sample", "--model", url, "--api", "chat", "--task", "sums", "--levels", "2x99"]
     command += ["--problems", "2", "--chains", "4", "--max-new-tokens", "24", "--in-flight", "2"]
-    command += ["--card", str(card), "--runs", str(tmp_path / "runs")]
+    command += ["--card", str(FILES[0]), "--runs", str(tmp_path / "runs")]
     with Client(url) as client:
         assert served_names(client) == [str(FILES[0])]
     assert main(command) == 0
@@ -237,6 +234,7 @@ def test_a_run_from_the_server_has_a_readable_name_and_a_full_ledger(lm, url, tm
     assert folder.name.startswith("sums-SmolLM2_135M_Instruct.Q4_1-")
     run = load_run(folder, text=True)
     assert run.manifest["n_errors"] == 0
+    assert run.card.train_flops == lm.card.train_flops
     frame = run.frame
     assert frame["completion_tokens"].between(1, 24).all()
     assert frame["logprob"].between(-200, 0).all()

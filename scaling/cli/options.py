@@ -48,7 +48,7 @@ PLAN = {  #: field of a plan -> what --help says of it
     "scorer": "of a search: the scorer's folder",
     "stop_at_agreement": "stop a problem once so many answers agree; 0: never",
 }
-IN_MEMORY = "a model in memory (--model FOLDER or org/name)"
+IN_MEMORY = "a model in memory (--model FOLDER, FILE.gguf or org/name)"
 SERVED = "a server (--model http://HOST:PORT/v1) or --batch"
 LIVE = "a server (--model http://HOST:PORT/v1)"
 BENCHMARK, OF_A_FILE = "a benchmark (--task gsm8k, gym:NAME, ...)", "a benchmark's file"
@@ -232,7 +232,7 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     add_executor_options(verb)
     add_engine_options(verb)
     verb = new("sample", "sampling", "draw one pool: a model, a task, a plan")
-    where = "folder, hub name org/name@revision, or http://host:port/v1"
+    where = "folder, FILE.gguf, hub name org/name@revision, or http://host:port/v1"
     verb.add("--model", required=True, help=where)
     verb.add(
         "--task", required=True, help="countdown, sums, a task of yours (--import), or a benchmark"
@@ -437,7 +437,11 @@ def add_server_options(verb: argparse.ArgumentParser) -> None:
     add("--request", type=_fields, default={}, help=more)
     add("--in-flight", type=count, default=64, help="requests; default 64")
     add("--deadline", type=amount, default=600, help="seconds of a request; default 600")
-    add("--card", type=Path, help="card.json of the model, so that FLOPs are known")
+    add(
+        "--card",
+        type=Path,
+        help="card.json of the model, its folder or GGUF file, so that FLOPs are known",
+    )
     add("--batch", type=Path, help="folder of OpenAI Batch files, in the place of a server")
 
 

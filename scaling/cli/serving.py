@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from scaling.models import read_card
+from scaling.models import load_lm, read_card
+from scaling.records import ModelCard
 from scaling.serving import Client, Endpoint, Served, alike, connect, served_card, served_names
 from scaling.serving.batch import BatchEngine
 
@@ -24,6 +26,12 @@ def asked_for(options: argparse.Namespace) -> dict[str, Any]:
     return options.request | {"chat_template_kwargs": template}
 
 
+def card_of(path: Path) -> ModelCard:
+    """Return the card in a JSON file, or that of a model's folder or GGUF file."""
+    whole = path.is_dir() or path.suffix.lower() == ".gguf"
+    return load_lm(path, weights=False, chat=False).card if whole else read_card(path)
+
+
 def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return (lm, engine) of the server or the batch folder that the options name."""
     name = options.model if options.batch else options.served_name
@@ -34,7 +42,7 @@ def open_server(options: argparse.Namespace) -> tuple[Any, Any]:
             raise ValueError(f"{options.model} has {', '.join(names)}: pick one by --served-name")
         (name,) = names
     endpoint = Endpoint(name, options.api, options.system, asked_for(options))
-    card = read_card(options.card) if options.card else None
+    card = card_of(options.card) if options.card else None
     if options.batch:
         chat, opens = options.api == "chat", options.opens_thinking
         lm = Served(served_card(endpoint, card), chat, opens_thinking=opens)
