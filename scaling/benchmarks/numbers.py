@@ -23,9 +23,8 @@ RUN = r"(?:\d{1,3}(?:[ ]\d{3})+(?![\d/])(?:[.,]\d+)?|\d+(?:[.,'_]\d+)*|\.\d+)"
 POINT = re.compile(  #: 1234.5; 1,234.5; 1 234.5; 1'234.5; 1_234; 1,50,000
     r"\d*\.?\d+|\d{1,3}(?:[,' _]\d{3})+(?:\.\d+)?|\d{1,2}(?:,\d\d)+,\d{3}(?:\.\d+)?"
 )
-GROUPED = re.compile(
-    r"\d{1,3}(?:,\d{3})+\.\d+|\d{1,3}(?:,\d{3}){2,}"
-)  #: 1.234,5 with , and . swapped
+#: 1.234,5 and 1.234.567, with comma and point swapped
+GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+\.\d+|\d{1,3}(?:,\d{3}){2,}")
 COMMA = re.compile(rf"{GROUPED.pattern}|0\.\d+|\d+\.\d\d?|\d{{1,3}}(?:[ ']\d{{3}})+\.\d+")  #: 1,5
 MONEY = r"(?:US|AU|CA|HK|NZ|R)?[$€£¥₹₩]|(?:USD|EUR|GBP|INR|Rs\.?)\s?"
 NUMBER = re.compile(
@@ -45,7 +44,9 @@ AFTER = re.compile(  #: a number that is only a part of what is said
     | \s*(?:[≤≥≠]|!=|[<>]=?\s*(?:[-.\d\\]|[a-z](?![a-z>])))  # 5<x
     | (?:\s*\$?\s*(?:or|and|to)|,)\s+(?:(?:and|or)\s+)?[-+$]*(?:\d|\\[a-z])  # 5 or 7; 5, 7
     | [-\s]*(?:hundred|thousand|[mbtr]+illion|dozen|tenth|third|(?:fif|six|seven|eigh|nin)th)
-    | \s?(?:mn|mln|mio|tn)(?![a-z])
+    | \s?(?:mn|mln|mio|tn)(?![a-z]) | \s+(?:squared|cubed|factorial|halves)\b
+    | \s+and\s+(?:an?|one|two|three)[\s-](?:half|third|quarter|thirds|quarters)\b
+    | [^.,;\n]{0,12}\bbelow\s+zero\b
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -53,7 +54,8 @@ BEFORE = re.compile(  #: the same, seen from the other side: √5, x<5, x!=5, 7-
     r"(?:[\^√<>≤≥≠_±]|[<>!=]=|[\w)}\]][^\S\n]*[-+*/]"
     r"|\\(?!approx|q?quad|displaystyle|implies|[a-z]*arrow)[a-z]+[^\S\n]*[{[]?"
     r"|\bnot|\b(?:less|fewer|more|greater|larger|smaller|higher|lower|bigger)\s+than|\bexceeds?"
-    r"|\bbetween\s+\S{1,20}\s+and|\d\s+(?:or|to)|\b(?:plus|minus|negative|times)|\}\s*\{)[\s${(]*$|(?<=[)\]}])$",
+    r"|\bbetween\s+\S{1,20}\s+and|\d\s+(?:or|to)|\b(?:plus|minus|negative|times)|\}\s*\{"
+    r"|\b(?:half|third|quarter|twice|double|triple|root)(?:\s+of)?)[\s${(]*$|(?<=[)\]}])$",
     re.IGNORECASE,
 )
 BOUND = re.compile(r"\bat\s+(?:least|most)\s+\S{0,3}$|\bup\s+to\s+\S{0,3}$", re.IGNORECASE)
@@ -76,7 +78,9 @@ FRACTION = re.compile(
     r"(-?)\\[dt]?frac\s*(?:\{(-?)(\d[\d,]*|\d*\.\d+)\}|\s?(\d))\s*(?:\{(\d[\d,]*|\d*\.\d+)\}|(\d))"
 )
 MINUS = re.compile(
-    r"(^\s*|[^\w)}\]\s]\s*|[a-z]\s+)(?:minus|negative)\s+(?=[($\d.\\])", re.IGNORECASE
+    r"(?:(^\s*|[^\w)}\]\s]\s*|[a-z]\s+)(?:minus|negative)\s+|(?:负|負|零下|氷点下|マイナス)\s*)"
+    r"(?=[($\d.\\])",
+    re.IGNORECASE,
 )
 SIGN = re.compile(r"-[({$€£¥₹]+\s*(?=[\d.])")  #: -(5), -{5}, -$5
 LEADING = re.compile(r"^[\s({$*`]*-\s+(?=[$\d.(])")
@@ -88,7 +92,7 @@ def plain(text: str) -> str:
     text = HTML.sub(" ", CALCULATED.sub("", characters(text)))
     text = SIZES.sub("", text.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%"))
     text = BLANKS.sub(lambda m: m[1] or " " * bool(m[2]), text)
-    text = MINUS.sub(r"\1-", TEXT.sub(r"\1", TEXT.sub(r"\1", text)))
+    text = MINUS.sub(lambda found: f"{found[1] or ''}-", TEXT.sub(r"\1", TEXT.sub(r"\1", text)))
     text = FRACTION.sub(_fraction, AREA.sub(r"\1", text))
     return SIGN.sub("-", text)
 
