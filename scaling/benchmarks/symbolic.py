@@ -81,7 +81,7 @@ def judge() -> Judge:
 
 
 class Judge:
-    """A process that compares, started anew after it had to be killed."""
+    """A process that computes keys, started anew after it had to be killed."""
 
     def __init__(self, wait: float = WAIT) -> None:
         self.wait = wait
@@ -158,6 +158,9 @@ def serve() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    sys.set_int_max_str_digits(
+        0
+    )  # a key of 1/2000! is a hash of its digits; time is limited anyway
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints is no answer
     for latex in WARM:
