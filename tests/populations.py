@@ -7,6 +7,7 @@ problems, and the truth is the mean over the pool.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -23,6 +24,9 @@ COLUMNS = (
     "best of 4", "best of 32", "majority of 5", "majority of 32",
 )  # fmt: skip
 COVERAGE = slice(1, 5)  #: the columns of one coverage curve
+KINDS = {
+    "accuracy": slice(2), "coverage": slice(2, 5), "best-of-k": slice(5, 7), "majority": slice(7, 9),
+}  # fmt: skip
 
 
 def beta(a: float, b: float) -> Draw:
@@ -83,12 +87,14 @@ def measured(p: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([np.asarray(part, dtype=float) for part in parts], axis=1)
 
 
+@cache
 def population(name: str) -> np.ndarray:
     """Return the pool of a population, (POOL, COLUMNS)."""
     rng = np.random.default_rng(1)
     return measured(POPULATIONS[name](rng, POOL), rng)
 
 
+@cache
 def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the pools of two methods on the same problems, each (POOL, COLUMNS)."""
     rng = np.random.default_rng(2)

@@ -20,7 +20,7 @@ from scaling.fits import forecast
 from scaling.intervals import mean_interval
 from scaling.records import Curve
 from tests.populations import (
-    COLUMNS,
+    KINDS,
     PAIRS,
     POPULATIONS,
     PROBLEMS,
@@ -34,18 +34,20 @@ Row = dict[str, Any]
 
 def calibration(studies: int = 4000) -> Iterator[tuple[str, Row]]:
     """Yield how often 95 % intervals hold the truth, over the grid of `tests.populations`."""
-    kinds = {"accuracy": (POPULATIONS, held_accuracy), "difference": (PAIRS, held_difference)}
-    for (kind, (names, share)), n in product(kinds.items(), PROBLEMS):
-        found = np.array([share(name, n, studies) for name in names])
-        for column, shares in zip(COLUMNS, found.T, strict=True):
-            yield f"{kind} of {column}, {n} problems", span(shares, studies * len(shares))
+    for n in PROBLEMS:
+        found = np.array([held_accuracy(name, n, studies) for name in POPULATIONS])
+        for kind, columns in KINDS.items():
+            yield f"interval of {kind}, {n} problems", span(found[:, columns], studies)
+    for n in PROBLEMS:
+        found = np.array([held_difference(name, n, studies // 4) for name in PAIRS])
+        yield f"interval of a paired difference, {n} problems", span(found, studies // 4)
 
 
-def span(shares: np.ndarray, simulations: int) -> Row:
+def span(shares: np.ndarray, studies: int) -> Row:
     """Return a row of shares that should be 95 %: the least, the median and the greatest."""
     least, middle, most = (100 * np.quantile(shares, q) for q in (0, 0.5, 1))
     measured = f"{least:.1f} / {middle:.1f} / {most:.1f} %"
-    return {"measured": measured, "should be": "95 %", "simulations": simulations}
+    return {"measured": measured, "should be": "95 %", "simulations": studies * shares.size}
 
 
 def bias(pools: int = 200_000) -> Iterator[tuple[str, Row]]:
