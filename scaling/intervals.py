@@ -180,7 +180,7 @@ def likelihood_interval(
     they differ in size. NaN where a value is NaN, and for one problem or one family.
     Source: Owen 1990; Chen, Variyath and Abraham 2008.
     """
-    table, (bottom, top) = _table(values), (np.asarray(limit, dtype=float) for limit in limits)
+    table, bottom, top = _table(values), *(np.asarray(limit, dtype=float) for limit in limits)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; give a number between 0 and 1, such as 0.95")
     slack = 1e-9 * (top - bottom)
@@ -189,9 +189,8 @@ def likelihood_interval(
             f"values lie outside {bottom.min():g} to {top.max():g}; give `limits` that hold them"
         )
     mean = table.mean(axis=0)
-    if cluster is not None:  # one value per family, whose mean is the same
-        sums = _sums((table - mean) / len(table), cluster)
-        table = mean + sums * len(sums)
+    if cluster is not None:  # one value per family, with the same mean
+        table = mean + _deviations(table - mean, cluster)
     if len(table) == 1:
         return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     quantile = float(stdtrit(len(table) - 1, 0.5 + level / 2))
@@ -221,8 +220,7 @@ def _shift(ratio: Floats, goal: float) -> Floats:
     ratio: (units, points), of mean 1. The ratio is count * log(harmonic / geometric mean). Newton's
     method in the log of the shift, kept within a bracket; sums include the additional problem.
     """
-    count = len(ratio) + 1
-    squares = (ratio**2).sum(axis=0) - len(ratio) ** 2 / count
+    count, squares = len(ratio) + 1, (ratio**2).sum(axis=0) - len(ratio) ** 2 / (len(ratio) + 1)
     here = np.log(np.maximum(np.sqrt(squares / (2 * goal)) - 1, 0.25))  # right if goal is small
     left, right = np.full_like(here, -60.0), np.full_like(here, 30.0)
     for _ in range(60):
@@ -240,12 +238,12 @@ def _shift(ratio: Floats, goal: float) -> Floats:
     return np.exp(here)
 
 
-def _sums(table: Floats, cluster: ArrayLike) -> Floats:
-    """Return the sum over each family of problems, (families, points)."""
+def _deviations(table: Floats, cluster: ArrayLike) -> Floats:
+    """Return each family's sum, (families, points), over the mean size of a family."""
     group = _groups(len(table), cluster)
-    order = np.argsort(group, kind="stable")
-    start = np.searchsorted(group[order], np.arange(int(group.max()) + 1))
-    return np.add.reduceat(table[order], start, axis=0)
+    order, count = np.argsort(group, kind="stable"), int(group.max()) + 1
+    start = np.searchsorted(group[order], np.arange(count))
+    return np.add.reduceat(table[order], start, axis=0) * (count / len(table))
 
 
 def mean_interval(
@@ -258,9 +256,8 @@ def mean_interval(
 ) -> Estimate:
     """Return the mean over problems of values (problems, points), with interval and replicates.
 
-    The interval is `likelihood_interval`; `replicates` are bootstrap means for what is fitted to
-    the points. NaN where any problem is NaN. The ends are NaN, with a warning, for one problem or
-    one family.
+    The interval is `likelihood_interval`; the replicates are bootstrap means, for fits. NaN where
+    any problem is NaN. The ends are NaN, with a warning, for one problem or one family.
     """
     table = _table(values)
     units = int(_groups(len(table), cluster).max()) + 1
@@ -280,26 +277,32 @@ def difference(
     """Return mean(a) - mean(b) with its interval, paired: row i of both is the same problem.
 
     a, b: (problems, points) or (problems,). What makes a problem hard for both drops out, which two
-    separate intervals cannot see. An interval that holds 0 is a claim below the noise. The
-    additional problem of `likelihood_interval` is one that is impossible or trivial for one side
-    alone; for values that are not within 0 to 1, it differs by the greatest of them.
+    separate intervals cannot see. An interval that holds 0 is a claim below the noise.
     """
     first, second = _table(a), _table(b)
     if first.shape != second.shape:
         raise ValueError(f"a {first.shape}, b {second.shape}: give the same problems and points")
-    gain = first - second
-    both = np.concatenate([first, second])
+    limits = difference_limits(first, second)
+    return mean_interval(first - second, replicates, seed, cluster, level, limits)
+
+
+def difference_limits(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return the least and greatest a - b of an additional problem, (points,) each.
+
+    It is impossible or trivial for one side alone: for the least, a = 0 or b = 1 and the other like
+    those seen. For values outside 0 to 1, the two differ by the greatest value.
+    """
+    both, gain = np.concatenate([a, b]), a - b
     top = np.abs(both).max(axis=0)
     bottom = -top
     if not ((both < 0) | (both > 1)).any():
-        bottom = -np.maximum(_typical(second), _typical(1 - first))
-        top = np.maximum(_typical(first), _typical(1 - second))
-    limits = np.minimum(bottom, gain.min(axis=0)), np.maximum(top, gain.max(axis=0))
-    return mean_interval(gain, replicates, seed, cluster, level, limits)
+        bottom = -np.maximum(_typical(b), _typical(1 - a))
+        top = np.maximum(_typical(a), _typical(1 - b))
+    return np.minimum(bottom, gain.min(axis=0)), np.maximum(top, gain.max(axis=0))
 
 
 def _typical(values: Floats) -> Floats:
-    """Return the mean of values weighted by themselves: 1 if all are 0 or 1; 0 if all are 0."""
+    """Return the mean of values weighted by themselves: 1 if some are 1 and the others 0."""
     total = values.sum(axis=0)
     return (values**2).sum(axis=0) / np.where(total > 0, total, 1.0)
 
@@ -313,10 +316,7 @@ def wilson(c: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Flo
     if (right < 0).any() or (right > trials).any():
         raise ValueError("wilson needs 0 <= c <= n, successes among trials")
     trials = np.where(trials > 0, trials, np.nan)
-    return _wilson(right / trials, trials, float(ndtri(0.5 + level / 2)))
-
-
-def _wilson(rate: Floats, trials: Floats, z: float) -> tuple[Floats, Floats]:
+    rate, z = right / trials, float(ndtri(0.5 + level / 2))
     centre = (rate * trials + z**2 / 2) / (trials + z**2)
     half = z * np.sqrt(trials * rate * (1 - rate) + z**2 / 4) / (trials + z**2)
     return np.maximum(centre - half, 0.0)[()], np.minimum(centre + half, 1.0)[()]

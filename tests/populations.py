@@ -25,8 +25,11 @@ COLUMNS = (
 )  # fmt: skip
 COVERAGE = slice(1, 5)  #: the columns of one coverage curve
 KINDS = {
-    "accuracy": slice(2), "coverage": slice(2, 5), "best-of-k": slice(5, 7), "majority": slice(7, 9),
-}  # fmt: skip
+    "accuracy": slice(0, 2),
+    "coverage": slice(2, 5),
+    "best-of-k": slice(5, 7),
+    "majority": slice(7, 9),
+}
 
 
 def beta(a: float, b: float) -> Draw:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scaling.curves import Pool, doublings, told_cost
 from scaling.estimates import chain_prefix, pass_at_k
-from scaling.intervals import likelihood_interval
+from scaling.intervals import difference_limits, likelihood_interval
 
 Floats = NDArray[np.float64]
 
@@ -137,7 +137,8 @@ def ratio_interval(a: Floats, b: Floats) -> tuple[Floats, Floats]:
             share = (least + most) / 2
             r = np.maximum(ratio, 1e-3) / share if side else ratio * share
             gain = a - r * b
-            limits = np.minimum(gain.min(axis=0), -r), np.maximum(gain.max(axis=0), 1.0)
+            bottom, top = difference_limits(a, np.clip(r * b, 0, 1))
+            limits = np.minimum(gain.min(axis=0), bottom), np.maximum(gain.max(axis=0), top)
             end = likelihood_interval(gain, limits=limits)[side]
             outside = end < 0 if side else end > 0
             least, most = np.where(outside, share, least), np.where(outside, most, share)
