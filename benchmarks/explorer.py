@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from scaling.figures import Study
 from scaling.figures.explore import Explorer
+from scaling.runs import Runs
 
 RUNS = 12  #: of the shipped ones, spread over all
 ENOUGH = 200  #: milliseconds
@@ -40,7 +40,7 @@ def changes(explorer: Explorer) -> list[tuple[str, str, float, bool]]:
     return found
 
 
-def first_changes(study: Study) -> pd.DataFrame:
+def first_changes(study: Runs) -> pd.DataFrame:
     """Return the milliseconds of every first change of some of the runs, and of the same again."""
     rows = []
     explorer = Explorer(study, Path("figures"))
@@ -54,7 +54,7 @@ def first_changes(study: Study) -> pd.DataFrame:
 
 def main() -> None:
     """Print the median and the worst per menu, and how many are fast enough."""
-    tries = [first_changes(Study.load(Path("data/runs"))) for _ in range(TRIES)]
+    tries = [first_changes(Runs.load(Path("data/runs"))) for _ in range(TRIES)]
     table = tries[0].assign(ms=pd.concat([one["ms"] for one in tries], axis=1).median(axis=1))
     again, table = table[table["run"] == "again"], table[table["run"] != "again"]
     laws = table["menu"].isin(["law", "selector"])  # whose values cost different things

@@ -25,7 +25,8 @@ from scaling import methods
 from scaling.engine import Engine
 from scaling.models import load_lm
 from scaling.records import ModelCard, Plan, Problem, Sample
-from scaling.store import load_run, open_run
+from scaling.runs import load_run
+from scaling.store import open_run
 from scaling.study import PLAIN, sample_run
 from scaling.tasks import get_task
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from scaling.curves.policy import PolicyGain
+from scaling.comparisons.policy import PolicyGain
 from scaling.records import Plan, Problem
-from scaling.store import LoadedRun
+from scaling.runs import Run
 from scaling.study import sample_run
 
 
@@ -25,9 +25,9 @@ def assigned(gain: PolicyGain, signal: Sequence[float], budget: float) -> list[s
     return [gain.choice[b][at] for b in bins]
 
 
-def share_right(run: LoadedRun) -> list[float]:
+def share_right(run: Run) -> list[float]:
     """Return the share of right samples per problem: difficulty as the verifier sees it."""
-    rate = run.frame.groupby("problem")["correct"].mean()
+    rate = run.samples.groupby("problem")["correct"].mean()
     return [float(rate[problem]) for problem in run.problems["id"]]
 
 
@@ -41,7 +41,7 @@ def run_policy(
     budget: float,
     root: Path,
     **options: Any,
-) -> dict[str, LoadedRun]:
+) -> dict[str, Run]:
     """Return the pilot's run and that of each strategy chosen, by name; options of `sample_run`."""
     unknown = {name for row in gain.choice for name in row} - set(strategies)
     if unknown:

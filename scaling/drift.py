@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.curves import curve, read_pool
 from scaling.fits import fit
 from scaling.intervals import difference
 from scaling.records import Plan, Problem, look_up
-from scaling.store import LoadedRun, load_run
+from scaling.runs import Run, curve, load_run
 
 KEYS = ["problem", "chain", "step"]
 NAN = float("nan")
@@ -55,14 +54,12 @@ class Agreement:
     exponent: tuple[float, float, float]  #: change of the exponent of coverage
 
 
-def compare(
-    first: LoadedRun, second: LoadedRun, encode: Callable[[str], Sequence[int]]
-) -> Agreement:
+def compare(first: Run, second: Run, encode: Callable[[str], Sequence[int]]) -> Agreement:
     """Return how far two runs agree. Tokens are those of the texts, encoded anew.
 
     Errors: ValueError where the runs share no problem.
     """
-    frames = [load_run(run.path, text=True).frame for run in (first, second)]
+    frames = [load_run(run.path, text=True).samples for run in (first, second)]
     both = frames[0].merge(frames[1], on=KEYS, suffixes=("", "_other"))
     if both.empty:
         raise ValueError(f"{first.path} and {second.path} share no sample; give runs of one plan")
@@ -92,7 +89,7 @@ def first_difference(a: Sequence[int], b: Sequence[int]) -> int:
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
-def _exponent_change(first: LoadedRun, second: LoadedRun) -> tuple[float, float, float]:
+def _exponent_change(first: Run, second: Run) -> tuple[float, float, float]:
     """Return the change of the fitted exponent with its paired interval.
 
     Replicates of both fits resample the same problems. NaN for other methods, other problems, and
@@ -102,7 +99,7 @@ def _exponent_change(first: LoadedRun, second: LoadedRun) -> tuple[float, float,
     if ids[0] != ids[1] or {first.plan.method, second.plan.method} != {"best_of_n"}:
         return UNKNOWN
     try:
-        fits = [fit(LAW, curve(read_pool(run), replicates=400)) for run in (first, second)]
+        fits = [fit(LAW, curve(run, replicates=400)) for run in (first, second)]
     except ValueError:
         return UNKNOWN
     column = list(fits[0].params).index(EXPONENT)
@@ -128,7 +125,7 @@ def drift(
     from scaling.models import load_lm
     from scaling.study import sample_run
 
-    runs: dict[str, LoadedRun] = {}
+    runs: dict[str, Run] = {}
     for name in names or available():
         options = dict(look_up(SETTINGS, name, "setting"))
         lm = load_lm(model)  # anew: an engine casts the weights in place

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling import compute
-from scaling.curves import Pool
 from scaling.intervals import Study, pilot_spread, plan_study
 from scaling.records import Plan
+from scaling.runs import Run
 
 UNITS = ("tokens", "flops", "seconds")
 
@@ -30,12 +30,12 @@ class Pilot:
     per_draw: dict[str, float]  #: unit -> cost of one sample, mean of the methods
 
 
-def read_pilot(pools: Sequence[Pool]) -> Pilot:
+def read_pilot(pools: Sequence[Run]) -> Pilot:
     """Return what one or two best-of-N runs say. ValueError where they cannot be paired."""
-    if not 1 <= len(pools) <= 2 or any(p.run.plan.method != "best_of_n" for p in pools):
+    if not 1 <= len(pools) <= 2 or any(p.plan.method != "best_of_n" for p in pools):
         raise ValueError("a pilot is one best-of-N run, or two on the same problems")
     first, last = pools[0], pools[-1]
-    if list(first.run.problems["id"]) != list(last.run.problems["id"]):
+    if list(first.problems["id"]) != list(last.problems["id"]):
         raise ValueError(
             "the two pilot runs were drawn on different problems; draw them on one set"
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -230,6 +231,14 @@ class ModelCard:
     identity: str = ""  #: hash of the weights, or hub commit
 
 
+def onward(module: str, name: str) -> Any:
+    """Return a function of a later module, which is loaded when it is first asked for.
+
+    So a curve can be fitted and drawn by its own methods, and importing it loads neither.
+    """
+    return getattr(import_module(f"scaling.{module}"), name)
+
+
 @dataclass(frozen=True)
 class Curve:
     """Accuracy against budget, with what a refit needs: `replicates` are bootstrap curves."""
@@ -252,6 +261,17 @@ class Curve:
 
         columns = {self.x_unit: self.x, "accuracy": self.y, "low": self.low, "high": self.high}
         return pd.DataFrame(columns | {"n_problems": self.n_problems})
+
+    def fit(self, law: str, **options: Any) -> Fit:
+        """Return a law fitted to the curve and to each replicate; see `scaling.fits.fit`."""
+        fitted: Fit = onward("fits", "fit")(law, self, **options)
+        return fitted
+
+    def plot(self, ax: Any = None, **style: Any) -> Any:
+        """Draw the curve with its band on matplotlib axes, new ones by default; return the axes."""
+        ax = onward("figures.plots", "new_axes")() if ax is None else ax
+        onward("figures.plots", "draw_curve")(ax, self, **style)
+        return ax
 
     def __repr__(self) -> str:
         """Return what the curve is and its ends with intervals, in one line."""
@@ -313,6 +333,16 @@ class Fit:
         """Return the parameters like a results table, and whether to believe them."""
         title = f"{self.law}, 95 % intervals"
         return show.card(title, self._facts(), show.table_html(self.frame.to_dict("records")))
+
+    def summary(self) -> str:
+        """Return the parameters with 95 % intervals, and whether to believe them, as text."""
+        return str(self)
+
+    def plot(self, x: Any, ax: Any = None, **style: Any) -> Any:
+        """Draw the law over `x` with its band on matplotlib axes; return the axes."""
+        ax = onward("figures.plots", "new_axes")() if ax is None else ax
+        onward("figures.plots", "draw_fit")(ax, self, np.asarray(x, float), **style)
+        return ax
 
     def predict(self, x: Any) -> np.ndarray:
         """Return the law at `x` (a tuple of arrays for several axes), in the unit of y."""

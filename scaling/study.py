@@ -25,7 +25,8 @@ from tqdm.auto import tqdm
 from scaling.executors import OWN, local_context, open_executor
 from scaling.models import LM, load_lm
 from scaling.records import FEEDBACKS, FINAL, Plan, Problem, Sample
-from scaling.store import LoadedRun, Writer, load_run, open_run
+from scaling.runs import Run, load_run
+from scaling.store import Writer, open_run
 from scaling.store.parts import FAILED
 from scaling.tasks import get_task
 from scaling.tasks.asked import Asked
@@ -171,7 +172,7 @@ def ways_of(preset: Preset, ladder: Path, root: Path, **options: Any) -> list[Wo
 
 def sample_all(
     work: Sequence[Work], workers: int = 0, executor: str | Executor = "local"
-) -> list[LoadedRun]:
+) -> list[Run]:
     """Sample every run, unit by unit on an executor (`executors`); return them in the order given.
 
     This process holds the runs' locks and writes each unit as it arrives, so a worker that dies
@@ -329,7 +330,7 @@ def note_engine(writer: Writer, setting: dict[str, Any]) -> None:
 
 def close_log(
     writer: Writer, work: Work, rest: Mapping[str, Sequence[Sample]] | None = None
-) -> LoadedRun:
+) -> Run:
     """Return the run, sealed unless samples of it have failed: those can be drawn again.
 
     rest: units that are whole and not on the disk; most need no part of their own.
@@ -342,7 +343,7 @@ def close_log(
     if not (whole or writer.sealed):
         return load_run(writer.path)
     try:
-        return writer.seal(held, whole=True)
+        return load_run(writer.seal(held, whole=True))
     except BaseException:
         with suppress(OSError):  # a full disk is being told of
             for unit in set(held) - writer.done:
@@ -360,7 +361,7 @@ def sample_run(
     engine: Any = None,
     progress: bool = True,
     **engine_options: Any,
-) -> LoadedRun:
+) -> Run:
     """Draw a plan's pool into a run folder under `root`, resuming what is there; return the run.
 
     `engine_options`: device, dtype, memory_cap, max_rows of `engine.Engine`. Ctrl-C or an error

@@ -18,22 +18,21 @@ import pandas as pd
 
 from scaling.benchmarks import load_benchmark, own_prompts
 from scaling.benchmarks.readers import READERS
-from scaling.curves import SEARCHES
 from scaling.drift import Agreement, compare
 from scaling.models import CARD, find_models, load_lm, read_card
 from scaling.records import Problem
-from scaling.store import LoadedRun, load_run
+from scaling.runs import SEARCHES, Run, load_run
 from scaling.tasks import get_task
 from scaling.tasks.asked import Asked
 
 
-def problems_of(run: LoadedRun) -> list[Problem]:
+def problems_of(run: Run) -> list[Problem]:
     """Return the problems of a run, in the order asked."""
     rows = run.problems.to_dict("records")
     return [Problem(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
-def task_of(run: LoadedRun, file: Path | None = None) -> Any:
+def task_of(run: Run, file: Path | None = None) -> Any:
     """Return the task a run was judged by; file: of its benchmark, whose rows tell the grading."""
     if run.task not in READERS:
         return get_task(run.task, list(dict.fromkeys(run.problems["level"])))
@@ -48,7 +47,7 @@ def task_of(run: LoadedRun, file: Path | None = None) -> Any:
 
 
 def verdicts(
-    run: LoadedRun, share: float = 1.0, seed: int = 0, file: Path | None = None
+    run: Run, share: float = 1.0, seed: int = 0, file: Path | None = None
 ) -> tuple[int, pd.DataFrame]:
     """Return (texts judged again, rows whose verdict is another now): a share of the run's texts.
 
@@ -60,7 +59,7 @@ def verdicts(
     task, by_id = task_of(run, file), {problem.id: problem for problem in problems_of(run)}
     if (opened := notes_of(run).get("opens_thinking")) is not None:
         task = Asked(task, SimpleNamespace(opens_thinking=opened, chat=notes_of(run).get("chat")))
-    frame = load_run(run.path, text=True).frame
+    frame = load_run(run.path, text=True).samples
     frame = _judged(run, frame).sample(frac=share, random_state=seed)
     found = [task.verify(by_id[str(row.problem)], row.text) for row in frame.itertuples()]
     now = pd.DataFrame(
@@ -76,7 +75,7 @@ def verdicts(
     return len(frame), frame[~same].sort_index()
 
 
-def _judged(run: LoadedRun, frame: pd.DataFrame) -> pd.DataFrame:
+def _judged(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows whose verdict is that of their own text.
 
     A row of a search holds the answer of the search so far: its own where that changed. A trace of
@@ -93,7 +92,7 @@ def _judged(run: LoadedRun, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def redraw(
-    run: LoadedRun, lm: Any, count: int = 2, seed: int = 0, file: Path | None = None,
+    run: Run, lm: Any, count: int = 2, seed: int = 0, file: Path | None = None,
     **engine_options: Any,
 ) -> Agreement:  # fmt: skip
     """Return how far the samples of `count` problems, drawn again, are those that were logged.
@@ -112,12 +111,12 @@ def redraw(
         return compare(run, again, lm.encode)
 
 
-def notes_of(run: LoadedRun) -> dict[str, Any]:
+def notes_of(run: Run) -> dict[str, Any]:
     """Return what the last session of a run noted of its model, prompt and engine."""
     return (run.manifest["sessions"] or [{"extra": {}}])[-1]["extra"]
 
 
-def told_model(run: LoadedRun) -> tuple[str, dict[str, Any]]:
+def told_model(run: Run) -> tuple[str, dict[str, Any]]:
     """Return (where the model lay, how it was asked: options of `load_lm`), as the log tells."""
     told = notes_of(run)
     chat = told.get("chat")
@@ -125,7 +124,7 @@ def told_model(run: LoadedRun) -> tuple[str, dict[str, Any]]:
     return told.get("model", ""), how
 
 
-def model_of(run: LoadedRun, root: Path) -> Path:
+def model_of(run: Run, root: Path) -> Path:
     """Return the folder of the model that drew a run, by the hash of its weights.
 
     It is looked for under `root`, then where the log says that it lay. Errors: ValueError where it

@@ -34,7 +34,7 @@ def tiny_folder(tmp_path_factory) -> Path:
 def few_replicates(patch: pytest.MonkeyPatch) -> None:
     """Have intervals of fifty replicates, for tests that look at what is drawn, not at how wide."""
     from scaling import intervals
-    from scaling.curves import policy
+    from scaling.comparisons import policy
 
     weights = intervals.problem_weights
 

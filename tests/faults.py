@@ -84,23 +84,24 @@ def plan() -> Any:
 
 def seal(root: Path, tell: Callable[[str], None]) -> None:
     """Seal that pool once all of its units are there."""
+    from scaling.runs import load_run
     from scaling.store import open_run
     from scaling.tasks import get_task
 
     problems = get_task("sums").problems(12)
     asked = {"task": "sums", "card": lm().card, "plan": plan(), "problems": problems}
     with open_run(root / "runs", **asked) as writer:
-        for row in writer.seal().frame.itertuples():
+        for row in load_run(writer.seal()).samples.itertuples():
             tell(f"{row.problem} {row.chain} {row.step}")
 
 
 def sampled(root: Path) -> Parts:
     """Return a hash of every sample in the log, time left out; two at one place are an error."""
-    from scaling.store import load_run
+    from scaling.runs import load_run
 
     found: Parts = {}
     for path in (root / "runs").glob("*/manifest.json"):
-        frame = load_run(path.parent, text=True).frame.drop(columns="seconds")
+        frame = load_run(path.parent, text=True).samples.drop(columns="seconds")
         places = (frame["problem"] + " ").str.cat(
             [frame["chain"].astype(str), frame["step"].astype(str)], sep=" "
         )
@@ -117,7 +118,7 @@ def template() -> Path:
 
     folder, seal = Path(tempfile.mkdtemp(prefix="kit-faults-")), Writer.seal
     with tempfile.TemporaryDirectory() as aside:
-        Writer.seal = lambda *_, **__: None  # type: ignore[method-assign,assignment,return-value]
+        Writer.seal = lambda self, *_, **__: self.path  # type: ignore[method-assign,assignment,return-value]
         sample(Path(aside), lambda _: None)
         Writer.seal = seal  # type: ignore[method-assign]
         shutil.copytree(Path(aside) / "runs", folder / "open" / "runs")

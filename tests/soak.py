@@ -32,8 +32,8 @@ def soak(samples: int) -> dict[str, Any]:
     """Return what grew over at least so many samples: memory, open files, CPU time per sample."""
     import torch
 
-    from scaling.curves import curve, read_pool
     from scaling.models import load_lm
+    from scaling.runs import curve
     from scaling.study import sample_run
     from scaling.tasks import get_task
 
@@ -45,9 +45,9 @@ def soak(samples: int) -> dict[str, Any]:
         while drawn < samples or len(memory) < WARM_UP + 2:
             began, plan = time.process_time(), replace(PLAN, seed=len(memory))
             run = sample_run(lm, task, problems, plan, Path(folder), progress=False)
-            curve(read_pool(run), replicates=100)
-            cost.append((time.process_time() - began) / len(run.frame))
-            drawn += len(run.frame)
+            curve(run, replicates=100)
+            cost.append((time.process_time() - began) / len(run.samples))
+            drawn += len(run.samples)
             shutil.rmtree(run.path)
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             memory.append(pages * resource.getpagesize())

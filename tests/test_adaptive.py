@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from scaling.adaptive import assigned, run_policy
-from scaling.curves import curve, read_pool
-from scaling.curves.policy import PolicyGain
+from scaling.comparisons.policy import PolicyGain
 from scaling.estimates.adaptive import agreed_vote, stopped_vote
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan, Verdict
+from scaling.runs import curve
 from scaling.study import sample_run
 from scaling.tasks import get_task
 
@@ -110,10 +110,10 @@ def test_a_policy_that_is_run_logs_its_pilot_and_covers_every_problem(tiny_folde
     gain = a_policy([["many", "many"], ["few", "few"]])
     pilot = Plan(chains=3, max_new_tokens=4, seed=1)
     runs = run_policy(lm, task, problems, pilot, plans, gain, 50, tmp_path, progress=False)
-    assert len(runs["pilot"].frame) == 18
+    assert len(runs["pilot"].samples) == 18
     later = [problem for name in runs if name != "pilot" for problem in runs[name].problems["id"]]
     assert sorted(later) == sorted(problem.id for problem in problems)
-    assert len(runs["many"].frame) == 5 * len(runs["many"].problems)
+    assert len(runs["many"].samples) == 5 * len(runs["many"].problems)
     with pytest.raises(ValueError, match="no plan for many"):
         run_policy(lm, task, problems, pilot, {"few": plans["few"]}, gain, 50, tmp_path)
 
@@ -129,17 +129,17 @@ def test_a_run_that_stopped_at_agreement_is_the_start_of_the_whole_pool_and_its_
         for r in (0, 2)
     )
     columns = ["problem", "chain", "answer", "correct", "completion_tokens"]
-    both = whole.frame[columns].merge(stopped.frame[columns], on=["problem", "chain"])
+    both = whole.samples[columns].merge(stopped.samples[columns], on=["problem", "chain"])
     assert (both.completion_tokens_x == both.completion_tokens_y).all()
-    assert len(both) == len(stopped.frame) < len(whole.frame)
-    pool, k = read_pool(stopped), np.array([1, 12])
+    assert len(both) == len(stopped.samples) < len(whole.samples)
+    pool, k = stopped, np.array([1, 12])
     assert pool.selectors == ("majority",)
-    own = stopped.frame.groupby("problem").completion_tokens.sum()[stopped.problems["id"]]
-    shared = stopped.frame.groupby("problem").prompt_tokens.max()[stopped.problems["id"]]
+    own = stopped.samples.groupby("problem").completion_tokens.sum()[stopped.problems["id"]]
+    shared = stopped.samples.groupby("problem").prompt_tokens.max()[stopped.problems["id"]]
     assert pool.cost("tokens", k)[:, 1] == pytest.approx((own + shared).to_numpy())
-    drawn = stopped.frame.groupby("problem").size()[stopped.problems["id"]]
+    drawn = stopped.samples.groupby("problem").size()[stopped.problems["id"]]
     alone = pool.cost("tokens", k, shared_prompt=False)[:, 1]
     assert alone == pytest.approx((own + shared * drawn).to_numpy())
     assert np.isfinite(curve(pool, "majority", "flops").y).all()
     with pytest.raises(ValueError, match="unknown selector"):
-        curve(pool, "oracle")
+        curve(pool, "coverage")

@@ -25,7 +25,7 @@ from scaling.benchmarks.symbolic import Judge, TooLong, formula_key, time_limit
 from scaling.cli import main
 from scaling.records import Verdict, turns_of
 from scaling.report.leaderboard import thinking_tokens
-from scaling.store import load_run
+from scaling.runs import load_run
 from tests.test_families import CHAT, save
 
 EXTERNAL = Path(os.environ.get("SCALING_EXTERNAL", Path(__file__).parents[1] / "data" / "external"))
@@ -79,7 +79,7 @@ def test_grading_game_of_24_agrees_with_the_published_labels_of_ten_thousand_sam
 
 
 def test_reference_solutions_of_math_are_right_and_those_of_other_problems_wrong():
-    pytest.importorskip("math_verify")
+    pytest.importorskip("latex2sympy2_extended")
     path = held("math500/test.jsonl")
     task = load_benchmark("math500", path)
     found = [row for _, row in records(path)]
@@ -164,13 +164,13 @@ def test_what_is_taken_and_what_is_not(scorer, expected, text, right):
     ],
 )
 def test_symbolic_answers_are_compared_as_mathematics(expected, text, right):
-    pytest.importorskip("math_verify")
+    pytest.importorskip("latex2sympy2_extended")
     assert grade("math", expected, text) is right
 
 
 @pytest.mark.parametrize("formula", ["9^{9^{9}}", "(10^{12})!"])
 def test_a_formula_that_takes_too_long_is_named_and_the_next_one_waits_for_nothing(formula):
-    pytest.importorskip("math_verify")
+    pytest.importorskip("latex2sympy2_extended")
     judge = Judge()
     try:
         same, used = judge.key("x+1")
@@ -186,14 +186,14 @@ def test_a_formula_that_takes_too_long_is_named_and_the_next_one_waits_for_nothi
 
 
 def test_an_answer_that_takes_too_long_is_wrong_and_votes_for_its_own_text():
-    pytest.importorskip("math_verify")
+    pytest.importorskip("latex2sympy2_extended")
     with pytest.warns(UserWarning, match="is not evaluated"):
         verdict = SCORERS["math"]("1", "\\boxed{8^{9^{9}} + 0}", {})
     assert verdict == Verdict("8^{9^{9}}+0", False)
 
 
 def test_the_formulas_of_one_answer_share_its_time():
-    pytest.importorskip("math_verify")
+    pytest.importorskip("latex2sympy2_extended")
     listed = ", ".join(f"{n}^{{9^{{9}}}}" for n in range(2, 20))
     with pytest.warns(UserWarning, match="is not evaluated") as warned:
         assert SCORERS["math"]("1", f"\\boxed{{{listed}}}", {}).correct is False
@@ -205,7 +205,7 @@ def test_the_formulas_of_one_answer_share_its_time():
 
 
 def test_a_judge_that_does_not_answer_any_more_is_started_anew():
-    pytest.importorskip("math_verify")
+    pytest.importorskip("latex2sympy2_extended")
     judge = Judge()
     try:
         same = judge.key("x+1")[0]
@@ -652,14 +652,11 @@ def test_levels_choose_among_a_benchmark_s_and_an_unknown_one_names_the_nearest(
 def test_thinking_is_counted_by_its_share_of_the_text():
     class Run:
         problems = pd.DataFrame({"id": ["a", "b"]})
-        frame = pd.DataFrame({"problem": ["a", "a", "b"], "completion_tokens": [40, 10, 7]})
+        samples = pd.DataFrame({"problem": ["a", "a", "b"], "completion_tokens": [40, 10, 7]})
 
-    class Pool:
-        run = Run
-
-    Run.frame["thinking_tokens"] = None
-    assert np.isnan(thinking_tokens(Pool)).all()  # the texts were not loaded
-    Run.frame["text"] = ["<think>" + "x" * 25 + "</think>", "no thought", "a = 7"]
-    assert list(thinking_tokens(Pool)) == [40 * 25 / 40 / 2, 0]
-    Run.frame["thinking_tokens"] = [30, None, 0]  # what was counted goes before
-    assert list(thinking_tokens(Pool)) == [15, 0]
+    Run.samples["thinking_tokens"] = None
+    assert np.isnan(thinking_tokens(Run)).all()  # the texts were not loaded
+    Run.samples["text"] = ["<think>" + "x" * 25 + "</think>", "no thought", "a = 7"]
+    assert list(thinking_tokens(Run)) == [40 * 25 / 40 / 2, 0]
+    Run.samples["thinking_tokens"] = [30, None, 0]  # what was counted goes before
+    assert list(thinking_tokens(Run)) == [15, 0]

@@ -18,11 +18,10 @@ from scipy.stats import hypergeom
 
 from scaling.cli import build_parser, main
 from scaling.cli.options import ONLY_FOR, PLAN
-from scaling.curves import SELECTORS, read_pool
 from scaling.fits import fit
 from scaling.readers import counts, read_samples
 from scaling.records import Plan
-from scaling.store import load_runs
+from scaling.runs import SELECTORS, load_runs
 from scaling.store.files import RECORD
 from scaling.tasks import TASKS
 
@@ -134,10 +133,10 @@ def test_an_own_task_is_known_by_its_module_and_drawn_once(own, tiny_folder, cap
     cut = [line for line in told.err.splitlines() if "max_new_tokens is 600, but" in line]
     assert len(cut) == 1
     assert "context of 512 leaves 508" in cut[0]
-    pool = read_pool(load_runs(Path("out/runs"))[0])
+    pool = load_runs(Path("out/runs"))[0]
     assert repr(pool) == (
-        "Pool(ones, tiny/1e9, best_of_n: 2 problems, 4 samples; "
-        "oracle, majority, logprob, weighted logprob)"
+        "Run(ones, tiny/1e9, best_of_n: 2 problems, 4 samples; "
+        "coverage, majority, logprob, weighted logprob)"
     )
     assert main([*command, *plan]) == 0
     assert "4 samples, complete before: none drawn" in capsys.readouterr().out

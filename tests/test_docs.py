@@ -15,12 +15,12 @@ import pytest
 import scaling
 from scaling.benchmarks import Row
 from scaling.benchmarks.grading import SCORERS
-from scaling.curves.table import COLUMNS
-from scaling.figures import FIGURES
+from scaling.figures.gallery import FIGURES
 from scaling.readers import COLUMNS as TIDY
 from scaling.readers import FORMATS as IMPORTED
 from scaling.records import ModelCard, Plan
 from scaling.report.numbers import COLUMNS as RESULTS
+from scaling.runs.tables import COLUMNS
 from scaling.store.files import PROBLEMS, SCHEMAS
 
 ROOT = Path(__file__).parents[1]

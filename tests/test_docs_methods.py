@@ -9,11 +9,11 @@ import pytest
 from test_methods import Words, pools
 from test_search import Steps
 
-from scaling.curves import SELECTORS
 from scaling.methods import METHODS, draw
 from scaling.methods.search import SEARCHES
 from scaling.models import load_lm
 from scaling.records import Plan
+from scaling.runs import SELECTORS
 from scaling.tasks import get_task
 
 PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def names(monkeypatch):
 
 def test_its_method_looks_again_at_short_answers(names):
     plan = Plan(method="second_look", chains=2, steps=2)
-    assert SELECTORS["second_look"] == ("oracle", "last")  # was a KeyError once it was sampled
+    assert SELECTORS["second_look"] == ("coverage", "last")  # was a KeyError once it was sampled
     for text, samples in (("7=7", 4), ("7=1234", 2), ("?", 4)):
         found, _ = pools(lambda *_, text=text: text, plan, n=1)
         assert [len(rows) for rows in found.values()] == [samples]
@@ -42,7 +42,7 @@ def test_its_policy_is_chosen_on_train_problems_and_run_on_others(names, tiny_fo
     lm, task = load_lm(tiny_folder), get_task("sums", ("2x99",))
     gain, runs = names["by_difficulty"](lm, task, 1e9, tmp_path, n=8)
     assert {name for row in gain.choice for name in row} <= {"temperature 0.6", "temperature 1.0"}
-    assert len(runs.pop("pilot").frame) == 4 * 8
+    assert len(runs.pop("pilot").samples) == 4 * 8
     drawn = [problem for run in runs.values() for problem in run.problems["id"]]
     assert sorted(drawn) == sorted(problem.id for problem in task.problems(8))
 

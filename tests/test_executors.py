@@ -23,7 +23,7 @@ from scaling import cli, executors
 from scaling.methods import METHODS
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.store import load_run
+from scaling.runs import load_run
 from scaling.study import Work, sample_all, sample_run, so_far, units_of
 from scaling.tasks import get_task
 from tests.forks import FORKS, WARM, forked
@@ -106,7 +106,7 @@ def sleeping(folder: Path) -> int:
 
 
 def texts(run) -> pd.DataFrame:
-    return load_run(run.path, text=True).frame[DRAWN]
+    return load_run(run.path, text=True).samples[DRAWN]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_any_executor_draws_what_one_stream_draws_and_shows_how_right_it_is(
     assert run.path.name == alone.path.name
     assert run.manifest["units"] == ["000000", "000001", "000002", "000003"]
     pd.testing.assert_frame_equal(texts(run), texts(alone))
-    rates = run.frame.groupby("problem")["correct"].mean()
+    rates = run.samples.groupby("problem")["correct"].mean()
     shown = f"accuracy={so_far(list(rates))}"
     assert shown in capsys.readouterr().err
 
@@ -200,7 +200,7 @@ def test_a_method_of_ones_own_reaches_the_workers(tiny_folder, tmp_path, monkeyp
     plan = Plan(method="twice", chains=2, steps=2, max_new_tokens=8)
     run = sample_run(load_lm(tiny_folder), task, task.problems(12), plan, tmp_path / "alone")
     assert path.name == run.path.name
-    assert set(run.frame["step"]) == {0, 1}
+    assert set(run.samples["step"]) == {0, 1}
     pd.testing.assert_frame_equal(texts(load_run(path)), texts(run))
 
 

@@ -8,27 +8,28 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from scaling.curves import UNITS, curve
-from scaling.figures import Study, plots, selector_name
+from scaling.figures import plots
 from scaling.figures.explore import Choice, Explorer, code, draw, explore, find, named, view
+from scaling.figures.names import selector_name
 from scaling.figures.screen import TOP, band, picture, rounds, ticks
 from scaling.figures.viewer import problems
 from scaling.fits import fit, forecast
 from scaling.fits.laws import LAWS
+from scaling.runs import UNITS, Runs, curve
 from tests.test_reporting import made
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> Study:
+def study(tmp_path_factory) -> Runs:
     root = tmp_path_factory.mktemp("runs")
     made(root)
     made(root, "revision", 3, 4)
-    return Study.load(root)
+    return Runs.load(root)
 
 
-def best_of(study: Study, method: str = "best_of_n") -> str:
+def best_of(study: Runs, method: str = "best_of_n") -> str:
     """Return the name of a method's run."""
-    return next(pool.run.path.name for pool in study.pools if pool.label == method)
+    return next(pool.path.name for pool in study if pool.label == method)
 
 
 @pytest.fixture
@@ -42,21 +43,21 @@ def test_each_run_has_a_name_of_its_own_in_the_menu(tmp_path):
     for seed, grid in enumerate(grids):
         made(tmp_path, "revision", seed=seed, **grid)
     made(tmp_path, chains=4)
-    pools = Study.load(tmp_path).pools
+    pools = Runs.load(tmp_path)
     found = {path: name.partition("1e9 · ")[2] for name, path in named(pools).items()}
-    assert set(found) == {pool.run.path.name for pool in pools}
+    assert set(found) == {pool.path.name for pool in pools}
     for pool in pools:
-        path, plan = pool.run.path.name, pool.run.plan
+        path, plan = pool.path.name, pool.plan
         grid = f" · {plan.chains} × {plan.steps}" if plan.method == "revision" else ""
         tail = f" · {path.rpartition('-')[2]}" if grid == " · 2 × 2" else ""
         assert found[path] == plan.method + grid + tail
-    wide = replace(pools[0], run=replace(pools[0].run, plan=replace(pools[0].run.plan, width=8)))
+    wide = replace(pools[0], plan=replace(pools[0].plan, width=8))
     assert any(name.endswith("· width 8") for name in named([wide, pools[0]]))
 
 
 def test_a_run_of_one_budget_is_shown_without_a_fit(tmp_path):
     made(tmp_path, chains=1)
-    explorer = Explorer(Study.load(tmp_path), tmp_path)
+    explorer = Explorer(Runs.load(tmp_path), tmp_path)
     assert explorer.upto.options == (1,)
     assert "no fit: exp_power has 2 parameters" in explorer.table.value
     assert len(dots(explorer.picture.value)) == 1
@@ -75,17 +76,17 @@ def test_a_law_of_samples_is_not_fitted_to_another_budget(study, unit):
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_view_in_any_unit_is_the_curve_of_that_unit_and_its_fit(study, unit):
-    for pool in study.pools:
+    for pool in study:
         for level in pool.levels:
-            choice = Choice(pool.run.path.name, "oracle", unit, level)
-            seen, plain = view(study, choice), curve(pool, "oracle", unit, level)
+            choice = Choice(pool.path.name, "coverage", unit, level)
+            seen, plain = view(study, choice), curve(pool, "coverage", unit, level)
             for name in ("x", "y", "low", "high", "replicates"):
                 np.testing.assert_array_equal(getattr(seen.curve, name), getattr(plain, name))
             assert seen.fitted.params == fit("exp_power", plain).params
 
 
 def test_other_prices_move_the_budget_and_nothing_else(study):
-    name = study.pools[0].run.path.name
+    name = study[0].path.name
     cheap, dear = (
         view(study, Choice(name, unit="price", prices=prices)) for prices in ((1, 4), (10, 40))
     )
@@ -190,7 +191,7 @@ def test_a_law_that_cannot_be_fitted_says_why_and_still_shows_the_curve(explorer
 
 
 def test_the_code_it_copies_draws_what_it_shows(study, explorer):
-    choice = Choice(study.pools[0].run.path.name, unit="flops", level="1x", share=0.5)
+    choice = Choice(study[0].path.name, unit="flops", level="1x", share=0.5)
     names: dict = {}
     exec(compile(code(study, choice), "copied", "exec"), names)
     seen = view(study, choice)
@@ -217,9 +218,9 @@ def test_saving_writes_the_figure_with_its_code(explorer, tmp_path, monkeypatch)
 
 
 def test_the_viewer_goes_from_hard_to_easy_and_follows_its_menu(study):
-    run = study.pools[0].run
+    run = study[0]
     chosen, page = problems(run).children
-    rate = run.frame.groupby("problem")["correct"].mean()
+    rate = run.samples.groupby("problem")["correct"].mean()
     order = list(chosen.options.values())
     assert (rate[order[0]], rate[order[-1]]) == (rate.min(), rate.max())
     before = page.value
@@ -234,9 +235,9 @@ def test_a_folder_without_runs_is_refused(tmp_path):
 
 def test_a_run_without_an_estimate_says_so_instead_of_failing(study):
     pool = find(study, best_of(study))
-    empty = Study((replace(pool, correct=np.full(pool.correct.shape, np.nan)),))
+    empty = Runs([pool.with_arrays(correct=np.full(pool.correct.shape, np.nan))])
     with np.errstate(all="ignore"):
-        seen = view(empty, Choice(pool.run.path.name, "logprob", "flops"))
+        seen = view(empty, Choice(pool.path.name, "logprob", "flops"))
     assert np.isnan(seen.curve.y).all()
     assert "no sample was right" in seen.message
     assert len(dots(picture(seen.curve, seen.fitted))) == 0

@@ -219,7 +219,7 @@ def test_thinking_is_counted_in_tokens_up_to_its_end(chat_folder):
 
 
 def test_the_makers_sampling_options_are_taken_when_asked_for(chat_folder, tmp_path, capsys):
-    from scaling.store import load_runs
+    from scaling.runs import load_runs
 
     assert load_lm(chat_folder).defaults == {"top_k": 7}
     assert sample(chat_folder, tmp_path / "a", "--model-defaults") == 0

@@ -17,7 +17,7 @@ import pytest
 from scaling import study
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.store import LoadedRun, load_run, load_runs
+from scaling.runs import Run, load_run, load_runs
 from scaling.store.parts import find_parts
 from scaling.tasks import get_task
 from tests.faults import warm_process
@@ -29,16 +29,16 @@ DRAWN = ["problem", "chain", "step", "text", "answer", "correct", "logprob", "co
 posix = pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD and /proc are Linux's")
 
 
-def draw(model: Path, root: Path, **options: Any) -> LoadedRun:
+def draw(model: Path, root: Path, **options: Any) -> Run:
     """Return a small run of eight problems, four units."""
     task = get_task("sums")
     lm, problems = load_lm(model), task.problems(8)
     return study.sample_run(lm, task, problems, PLAN, root, progress=False, **options)
 
 
-def drawn(run: LoadedRun) -> pd.DataFrame:
+def drawn(run: Run) -> pd.DataFrame:
     """Return what must not depend on anything but model, plan and keys."""
-    return load_run(run.path, text=True).frame[DRAWN]
+    return load_run(run.path, text=True).samples[DRAWN]
 
 
 @pytest.fixture(autouse=True)
@@ -48,14 +48,14 @@ def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedRun:
+def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run that nothing disturbs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "UNIT", 2)
         return draw(tiny_folder, tmp_path_factory.mktemp("whole"))
 
 
-def open_copy(run: LoadedRun, model: Path, root: Path, units: int = 3) -> Path:
+def open_copy(run: Run, model: Path, root: Path, units: int = 3) -> Path:
     """Return a run under `root` that stopped after some units."""
     from scaling.store.writer import Writer
 
@@ -105,7 +105,7 @@ def test_every_change_of_the_disk_may_fail() -> None:
 
 
 def test_a_flipped_bit_in_a_part_is_named_and_only_its_unit_is_drawn_again(
-    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = open_copy(whole, tiny_folder, tmp_path)
     unit, stem = list(find_parts(path).items())[1]
@@ -139,7 +139,7 @@ def test_a_checkpoint_cut_short_is_one_line_that_names_its_folder(
 
 
 def test_a_copy_that_was_interrupted_loads_as_what_it_holds_or_is_refused_by_name(
-    whole: LoadedRun, tiny_folder: Path, tmp_path: Path
+    whole: Run, tiny_folder: Path, tmp_path: Path
 ) -> None:
     source = open_copy(whole, tiny_folder, tmp_path / "open")
     rows = set(drawn(whole).itertuples(index=False, name=None))
@@ -164,7 +164,7 @@ def test_a_copy_that_was_interrupted_loads_as_what_it_holds_or_is_refused_by_nam
 
 
 def test_a_run_copied_while_it_is_written_goes_on_to_the_same_samples(
-    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[Path] = []
     write = study.write_unit
@@ -179,7 +179,7 @@ def test_a_run_copied_while_it_is_written_goes_on_to_the_same_samples(
     monkeypatch.setattr(study, "write_unit", write)
     assert len(copies) == 4
     for number, copy in enumerate(copies, start=1):
-        assert len(load_runs(copy)[0].frame) >= number * 2 * PLAN.chains
+        assert len(load_runs(copy)[0].samples) >= number * 2 * PLAN.chains
         pd.testing.assert_frame_equal(drawn(draw(tiny_folder, copy)), drawn(whole))
 
 
@@ -187,7 +187,7 @@ def test_a_run_copied_while_it_is_written_goes_on_to_the_same_samples(
 
 
 def test_a_clock_that_jumps_changes_no_sample(
-    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(5)
     for name in ("time", "perf_counter", "monotonic"):
@@ -227,7 +227,7 @@ def starve(model: Path, root: Path, limit: int, told: Path, **options: Any) -> N
 @posix
 @pytest.mark.parametrize("native", [True, False])
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_ends_in_the_same_samples(
-    whole: LoadedRun, tiny_folder: Path, tmp_path: Path, native: bool
+    whole: Run, tiny_folder: Path, tmp_path: Path, native: bool
 ) -> None:
     asked = tiny_folder, tmp_path, 150 << 20, tmp_path / "told"
     with forked(partial(starve, native=native), *asked) as child:

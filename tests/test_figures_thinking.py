@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.figures import FIGURES, Study, draw_all
+from scaling.figures.gallery import FIGURES, draw_all
 from scaling.figures.thinking import (
     LOG_LINE,
     best_within,
@@ -26,6 +26,7 @@ from scaling.fits import fit
 from scaling.intervals import Estimate, difference, mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan
+from scaling.runs import Runs
 from scaling.study import sample_run
 from scaling.tasks import get_task
 
@@ -60,7 +61,7 @@ def test_the_best_of_many_equal_offers_is_no_better_than_one():
 
 
 @pytest.fixture(scope="module")
-def study(tiny_folder, tmp_path_factory) -> Study:
+def study(tiny_folder, tmp_path_factory) -> Runs:
     """Return three checkpoints of a made-up reward phase, and a direct model.
 
     Beside them a thinker with less pre-training.
@@ -78,7 +79,7 @@ def study(tiny_folder, tmp_path_factory) -> Study:
         sample_run(other, task, problems, think, folder, progress=False, device="cpu")
     plain = Plan(chains=2, max_new_tokens=8)
     sample_run(lm, task, problems, plain, root, progress=False, device="cpu")
-    return Study.load(root)
+    return Runs.load(root)
 
 
 def test_reward_is_priced_without_what_came_before(study):
@@ -92,8 +93,8 @@ def test_the_figures_draw_from_small_runs(study, tmp_path, svg_only):
     written = draw_all(study, tmp_path, ["o1_two_panels", "compute_mix"])
     assert len(written) == 4
     facts = json.loads((tmp_path / "compute_mix.json").read_text())["facts"]
-    (other,) = with_beside(study).pools[len(study.pools) :]
-    assert facts["beside"] == {other.run.path.name: other.run.sha256}
+    (other,) = with_beside(study)[len(study) :]
+    assert facts["beside"] == {other.path.name: other.sha256}
     assert {name.rpartition(" at ")[0] for name in facts} - {""} == {
         "direct: pre-training",
         "thinking: imitation",
@@ -113,8 +114,8 @@ def test_traces_side_by_side_cost_the_prompt_once_and_each_its_own_thinking(stud
             np.testing.assert_allclose(one, thinker.cost(unit, k)[:, step])
             np.testing.assert_allclose(two - shared, 2 * (one - shared))
             spent[unit] = two
-        frame = thinker.run.frame.query("step == @step")
-        asked = thinker.run.frame.query("step == @thinker.run.plan.steps - 1").prompt_tokens
+        frame = thinker.samples.query("step == @step")
+        asked = thinker.samples.query("step == @thinker.plan.steps - 1").prompt_tokens
         whole = (frame.prompt_tokens + frame.completion_tokens).to_numpy() - asked.to_numpy()
         prompt = asked.to_numpy().reshape(4, 2)[:, 0]
         np.testing.assert_allclose(spent["tokens"], prompt + whole.reshape(4, 2).sum(axis=1))
@@ -124,14 +125,14 @@ def test_traces_side_by_side_cost_the_prompt_once_and_each_its_own_thinking(stud
 
 
 def test_only_direct_models_on_the_thinkers_problems_are_compared_with_them(study):
-    (plain,) = study.select("countdown")
-    others = replace(plain.run, problems=plain.run.problems.assign(id="another"))
-    pools = (replace(plain, run=others), *study.pools)
-    assert direct_pools(replace(study, pools=pools)) == [plain]
+    (plain,) = study.select("countdown", "best_of_n")
+    others = replace(plain, problems=plain.problems.assign(id="another"))
+    pools = (others, *study)
+    assert direct_pools(Runs(pools)) == [plain]
 
 
 def test_figures_are_none_without_thinkers(study):
-    without = Study(tuple(study.select("countdown")))
+    without = Runs(tuple(study.select("countdown", "best_of_n")))
     assert FIGURES["o1_two_panels"](without) is FIGURES["compute_mix"](without) is None
 
 
@@ -139,25 +140,27 @@ def test_what_to_buy_is_as_told_in_the_notebook():
     """The runs of `data/runs/thinking` are read as the figure reads them."""
     page = json.loads((ROOT / "notebooks/07_learning_to_think.ipynb").read_text(encoding="utf-8"))
     text = " ".join("".join(cell["source"]) for cell in page["cells"]).replace("\n", " ")
-    study = with_beside(Study.load(ROOT / "data/runs"))
+    study = with_beside(Runs.load(ROOT / "data/runs"))
     start = families(study)["imitation"][0]
     pools = [p for way in ("best_of_n", "thinking") for p in comparable(study, way, start)]
-    named = {pool.run.card.name: pool for pool in pools}
+    named = {pool.card.name: pool for pool in pools}
     last, weak = (side_by_side(named[f"thinking/0.1M{x}/grpo/3e12"], 6) for x in ("", "-3e13"))
     plain, weaker = named["ladder/0.1M/1e14"], named["ladder/0.1M/3e13"]
     sharp, sharper = (named[f"thinking/0.1M{x}/direct-grpo/3e12"] for x in ("", "-3e13"))
     chosen = [value_at(pool, "logprob", 4) for pool in (last, weak)]
     many = [value_at(pool, "logprob", 16) for pool in (plain, weaker)]
-    once = [value_at(pool, "oracle", 1).mean() for pool in (weaker, sharper, plain)]
+    once = [value_at(pool, "coverage", 1).mean() for pool in (weaker, sharper, plain)]
     whole = mean_interval(chosen[0])
-    gains = [difference(value_at(a, "oracle", 1), value_at(b, "oracle", 1))
+    gains = [difference(value_at(a, "coverage", 1), value_at(b, "coverage", 1))
              for a, b in ((sharp, plain), (sharper, weaker))]  # fmt: skip
-    cover = [value_at(pool, "oracle", 16).mean() for pool in (sharp, weaker, sharper)]
+    cover = [value_at(pool, "coverage", 16).mean() for pool in (sharp, weaker, sharper)]
     times = last.cost("flops", np.array([4])).mean() / plain.cost("flops", np.array([16])).mean()
     best = mixes(pools, 1e5, np.array([6e13, 9.5e13, 2e14]))
     assert told(best[0]) == told(best[1])
-    begun, ended = (value_at(side_by_side(named[f"thinking/0.1M-3e13/{x}"], 6), "oracle", 1).mean()
-                    for x in ("start", "grpo/3e12"))  # fmt: skip
+    begun, ended = (
+        value_at(side_by_side(named[f"thinking/0.1M-3e13/{x}"], 6), "coverage", 1).mean()
+        for x in ("start", "grpo/3e12")
+    )
     assert ended < value_at(weaker, "logprob", 8).mean()
     claims = (
         f"four is right {dot(whole.value)} [{dot(whole.low)}, {dot(whole.high)}] of the time "

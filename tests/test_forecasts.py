@@ -9,13 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling.comparisons.equal_cost import at_equal_cost
+from scaling.comparisons.policy import pool_policy
 from scaling.compute import Shape
-from scaling.curves import curve, read_pool
-from scaling.curves.policy import pool_policy
-from scaling.curves.table import accuracy_table
-from scaling.curves.versus import at_equal_cost
 from scaling.estimates import pass_at_k
-from scaling.figures import Study
 from scaling.fits import fit, forecast, forecasts, printable
 from scaling.fits.forecasts import (
     GROUPS,
@@ -29,6 +26,8 @@ from scaling.fits.forecasts import (
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
 from scaling.records import Curve, ModelCard, Plan, Problem, Sample
+from scaling.runs import Runs, curve, load_run
+from scaling.runs.tables import accuracy_table
 from scaling.store import open_run
 from scaling.study import sample_run
 from scaling.tasks import get_task
@@ -56,7 +55,7 @@ def write_pool(root, rate, chains, vote=(), seed=0):
                 for j, (a, r, s) in enumerate(zip(answers, right, score, strict=True))
             ]
             writer.write(f"{i:06d}", samples)
-        return read_pool(writer.seal())
+        return load_run(writer.seal())
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def test_the_committed_counts_are_those_of_their_model(tmp_path):
     model, task = "ladder/0.1M/1e14", get_task("countdown", levels=("3x20", "4x20"))
     lm, asked = load_lm(ROOT / "data/models" / model), task.problems(200)[:6]
     run = sample_run(lm, task, asked, Plan(chains=64), tmp_path, progress=False)
-    found = prefix_counts(read_pool(run), (4, 16, 64))
+    found = prefix_counts(run, (4, 16, 64))
     key = ["task", "level", "model", "problem"]
     both = found.merge(stated, on=key, suffixes=("", " stated"))
     assert len(both) == len(asked)
@@ -120,7 +119,7 @@ def test_halves_are_of_problems_and_share_none(pool):
     """The law is fitted to problems 0, 2, ... and scored on 1, 3, ..., both read here by hand."""
     table = law_tournament([pool], laws=["exp_power"], halves=True, replicates=30)
     k, early = pool.budgets(), pool.budgets() <= 16
-    values = pool.values("oracle", k)
+    values = pool.values("coverage", k)
     fitted = fit("exp_power", k[early].astype(float), values[::2, early].mean(axis=0), bootstrap=0)
     error = np.abs(fitted.predict(k[~early]) - values[1::2, ~early].mean(axis=0))
     assert table.median_error[0] == pytest.approx(np.median(error), abs=1e-6)
@@ -138,7 +137,7 @@ def test_what_is_fitted_and_what_it_is_scored_on_are_resampled_apart(pool, halve
     monkeypatch.setattr(forecasts, "tournament", looked_at)
     law_tournament([pool], halves=halves, replicates=30)
     ((known, whole),) = given.values()
-    values = pool.values("oracle", pool.budgets())
+    values = pool.values("coverage", pool.budgets())
     for found, half, seed in ((known, 0, 0), (whole, 1, 1)):
         here = mean_interval(values[half::2] if halves else values, 30, seed)
         np.testing.assert_array_equal(found.replicates, here.replicates)
@@ -165,9 +164,9 @@ def test_intervals_on_other_problems_hold_the_luck_of_both():
 
 
 def test_the_committed_tournament_follows_from_the_runs():
-    pools = Study.load(ROOT / "data/runs").select("sums")
+    pools = Runs.load(ROOT / "data/runs").select("sums", "best_of_n")
     stated = pd.read_csv(ROOT / "data/derived/laws.csv")
-    here = "selector == 'oracle' and game == 'drawn' and law == 'exp_power' and task == 'sums'"
+    here = "selector == 'coverage' and game == 'drawn' and law == 'exp_power' and task == 'sums'"
     table = law_tournament(pools, laws=["exp_power"], few=True, replicates=25)
     found = printable(trust(table, by=GROUPS)).merge(
         stated.query(here), on=["level"], suffixes=("", " stated")
@@ -246,14 +245,14 @@ def test_curves_tables_and_comparisons_resample_whole_families(pool):
     labels = np.arange(80) // 8
     named = {f"p{i}": f"family {i // 8}" for i in range(80)}
     k = pool.budgets()
-    expected = mean_interval(pool.values("oracle", k), 50, cluster=labels)
+    expected = mean_interval(pool.values("coverage", k), 50, cluster=labels)
     for cluster in (labels, named):
         found = curve(pool, replicates=50, cluster=cluster)
         np.testing.assert_array_equal(found.replicates, expected.replicates)
         np.testing.assert_array_equal(found.low, expected.low)
-        table = accuracy_table([pool], 50, cluster).query("selector == 'oracle'")
+        table = accuracy_table([pool], 50, cluster).query("selector == 'coverage'")
         np.testing.assert_array_equal(table.high, expected.high)
-        gain = at_equal_cost(pool, "oracle", pool, "majority", k=64, cluster=cluster).gain
+        gain = at_equal_cost(pool, "coverage", pool, "majority", k=64, cluster=cluster).gain
         assert gain.units == 10
     assert pool_policy([pool], cluster=named).gain.units == 10
     alone = curve(pool, replicates=50)

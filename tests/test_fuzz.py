@@ -26,7 +26,7 @@ from scaling.fits import fit
 from scaling.fits.laws import LAWS
 from scaling.readers import FORMATS, read_samples
 from scaling.records import Fit, Plan, Problem
-from scaling.store import load_run
+from scaling.runs import load_run
 from scaling.store.manifest import json_hash, seal_hash
 from scaling.tasks import TASKS, countdown, get_task
 from tests import fuzz

@@ -17,7 +17,7 @@ from scaling.cli import main  # noqa: E402
 from scaling.engine import Engine, Job  # noqa: E402
 from scaling.models import find_models, gguf_file, known, load_lm  # noqa: E402
 from scaling.records import Plan  # noqa: E402
-from scaling.store import load_run  # noqa: E402
+from scaling.runs import load_run  # noqa: E402
 from scaling.store.manifest import card_to_json  # noqa: E402
 from tests.faulty_server import serve  # noqa: E402
 from tests.gguf_files import metadata, tensors, write  # noqa: E402
@@ -280,7 +280,7 @@ def test_workers_draw_from_a_file_what_one_process_draws(file, tmp_path, capsys)
         load_run(next((tmp_path / name).iterdir()), text=True) for name in ("own", "away")
     )
     assert one.path.name == other.path.name
-    assert one.frame["text"].tolist() == other.frame["text"].tolist()
+    assert one.samples["text"].tolist() == other.samples["text"].tolist()
 
 
 def test_a_dry_run_reads_no_weights(file, tmp_path, capsys, monkeypatch):

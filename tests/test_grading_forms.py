@@ -20,13 +20,13 @@ from scaling.benchmarks import load_benchmark
 from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.mathematics import key
 from scaling.benchmarks.readers import records
-from scaling.curves import curve, read_pool
 from scaling.records import Completion, ModelCard, Plan
+from scaling.runs import curve
 from scaling.serving import Served
 from scaling.study import sample_run
 from tests.test_benchmarks import held, lines
 
-pytest.importorskip("math_verify")
+pytest.importorskip("latex2sympy2_extended")
 FORMS = Path(__file__).parent / "data" / "grading_forms.jsonl"
 META = {"numbers": [4, 5, 6, 10], "target": 24}
 
@@ -274,9 +274,9 @@ def test_equal_answers_vote_together_however_they_are_written(tmp_path, agree):
     plan = Plan(chains=5, max_new_tokens=8, stop_at_agreement=agree)
     lm = Served(ModelCard("m", 1, 1, 1.0, 1, {}, "m"))
     run = sample_run(lm, task, task.problems(9), plan, tmp_path, engine=Speaker(), progress=False)
-    pool = read_pool(run)
+    pool = run
     assert curve(pool, "majority", unit="samples").y[-1] == 1
-    answers = run.frame.groupby("problem")["answer"].agg(lambda texts: set(texts[:3]))
+    answers = run.samples.groupby("problem")["answer"].agg(lambda texts: set(texts[:3]))
     assert answers["0"] == {"1/2"}
     assert all(len(texts) == 1 for texts in answers)
 

@@ -28,26 +28,29 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "methods": {"tasks", "models", "engine", "records", "store"},
     "train": {"tasks", "models", "methods", "engine", "compute", "records", "provenance"},
     # the door
-    "store": {"records", "provenance", "show", "intervals"},
+    "store": {"records", "provenance"},
     # right room: read samples
     "estimates": set(),
     "intervals": {"estimates"},
-    "curves": {"records", "compute", "estimates", "intervals", "store"},
-    "fits": {"estimates", "records", "intervals", "curves"},
-    "planner": {"compute", "curves", "intervals", "records"},
+    "runs": {"show", "records", "compute", "estimates", "intervals", "store"},
+    "comparisons": {"estimates", "intervals", "runs"},
+    "fits": {"show", "estimates", "records", "intervals", "runs"},
+    "planner": {"compute", "runs", "intervals", "records"},
     "readers": {"provenance", "estimates", "records"},
-    "figures": {"records", "provenance", "show", "store", "intervals", "curves", "fits"},
-    "report": {"records", "provenance", "show", "store", "intervals", "tasks", "curves", "fits"}
+    "figures": {"records", "provenance", "show", "store", "intervals", "runs"}
+    | {"comparisons", "fits"},
+    "report": {"records", "provenance", "show", "store", "intervals", "tasks", "runs", "fits"}
     | {"figures"},
     # commands: put the rooms together
     "executors": set(),
     "notebooks": {"provenance"},
-    "adaptive": {"curves", "records", "store", "study"},
+    "adaptive": {"comparisons", "runs", "records", "study"},
     "study": ANYTHING,
-    "drift": {"records", "curves", "fits", "intervals", "store", "models", "study"},
-    "verify": {"records", "benchmarks", "store", "curves", "tasks", "models", "study", "drift"},
+    "drift": {"records", "runs", "fits", "intervals", "store", "models", "study"},
+    "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "study", "drift"},
     "cli": ANYTHING,
     "__main__": {"cli"},
+    "front": ANYTHING,
     "__init__": ANYTHING,
 }
 RIGHT_ROOM = (
@@ -57,7 +60,8 @@ RIGHT_ROOM = (
     "store",
     "estimates",
     "intervals",
-    "curves",
+    "runs",
+    "comparisons",
     "fits",
     "planner",
     "readers",
@@ -110,10 +114,10 @@ def test_the_reader_of_imports_sees_every_form(
     (tmp_path / "tasks").mkdir()
     file = tmp_path / "tasks" / "sums.py"
     file.write_text(
-        "import scaling.engine\nfrom scaling import store\nfrom scaling.curves import curve\n"
+        "import scaling.engine\nfrom scaling import store\nfrom scaling.runs import curve\n"
         "from . import countdown\nfrom ..records import Plan\ndef f():\n    from .. import fits\n"
     )
-    assert edges_of(file) == {"engine", "store", "curves", "records", "fits"}
+    assert edges_of(file) == {"engine", "store", "runs", "records", "fits"}
 
 
 def test_the_table_has_no_cycle() -> None:

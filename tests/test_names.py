@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from scaling.cli import main
-from scaling.curves import curve
-from scaling.curves.policy import pool_policy
-from scaling.curves.revisions import grid_ratio, transitions
-from scaling.curves.versus import at_equal_cost
+from scaling.comparisons.equal_cost import at_equal_cost
+from scaling.comparisons.policy import pool_policy
+from scaling.comparisons.revision import grid_ratio, transitions
 from scaling.estimates import chain_prefix
-from scaling.figures import Study, draw_all, joint_points, plane_fit
 from scaling.figures.explore import Choice, view
+from scaling.figures.gallery import draw_all
+from scaling.figures.plane import joint_points, plane_fit
 from scaling.fits import LAWS, fit, forecast, tournament
 from scaling.fits.forecasts import law_tournament, suits
 from scaling.fits.joint import fit_joint, joint_tournament
@@ -23,6 +23,7 @@ from scaling.fits.published import curves as published
 from scaling.fits.published import refit
 from scaling.records import Plan, look_up, nearest_name
 from scaling.report.leaderboard import leaderboard
+from scaling.runs import Runs, curve
 from scaling.tasks import get_task
 from tests.test_reporting import made
 
@@ -30,27 +31,27 @@ POINTS = (np.geomspace(1, 9, 9), np.geomspace(1, 9, 9), np.linspace(0.1, 0.9, 9)
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> Study:
+def study(tmp_path_factory) -> Runs:
     root = tmp_path_factory.mktemp("runs")
     made(root)
     made(root, "revision", 3, 4)
-    return Study.load(root)
+    return Runs.load(root)
 
 
-def calls(study: Study):
+def calls(study: Runs):
     """Return {what is named: (a valid name, functions that take one)} of the reading side."""
-    (plain,), (revised,) = study.select("planted"), study.select("planted", "revision")
-    run, k = plain.run.path.name, np.array([2])
+    (plain,), (revised,) = study.select("planted", "best_of_n"), study.select("planted", "revision")
+    run, k = plain.path.name, np.array([2])
     shown = partial(Choice, run)
-    law = ("exp_power", plain, study.curve(plain, "oracle", "samples", "all"))
+    law = ("exp_power", plain, study.curve(plain, "coverage", "samples", "all"))
     return {
         "level": ("0x", [
             lambda name: curve(plain, level=name),
             lambda name: at_equal_cost(revised, "last", plain, "logprob", level=name),
             lambda name: transitions(revised, name),
             lambda name: grid_ratio(revised, plain, name),
-            lambda name: study.curve(plain, "oracle", "samples", name),
-            lambda name: joint_points(study, "planted", "oracle", name),
+            lambda name: study.curve(plain, "coverage", "samples", name),
+            lambda name: joint_points(study, "planted", "coverage", name),
             lambda name: view(study, shown(level=name, unit="tokens")),
         ]),
         "selector": ("majority", [
@@ -72,23 +73,23 @@ def calls(study: Study):
             lambda name: view(study, shown(unit=name)),
         ]),
         "method": ("revision", [
-            lambda name: study.select("planted", name),
-            lambda name: study.beside("planted", [name]),
+            lambda name: study.select("planted", str(name)),
+            lambda name: study.with_baseline("planted", [name]),
         ]),
         "task": ("planted", [
-            study.select,
-            study.sizes,
-            lambda name: study.beside(name, ["revision"]),
-            lambda name: plane_fit(study, name, "oracle"),
+            lambda name: study.select(str(name)),  # None is every task
+            study.by_size,
+            lambda name: study.with_baseline(name, ["revision"]),
+            lambda name: plane_fit(study, name, "coverage"),
         ]),
         "own task": ("countdown", [get_task]),
-        "figure": ("coverage", [lambda name: draw_all(study, study.pools[0].run.path, [name])]),
+        "figure": ("coverage", [lambda name: draw_all(study, study[0].path, [name])]),
         "law": ("exp_power", [
             lambda name: fit(name, law[2]),
             lambda name: forecast(name, law[2]),
             lambda name: tournament({"one": law[2]}, [name]),
             lambda name: law_tournament([plain], laws=[name], replicates=25),
-            lambda name: suits(name, "oracle"),
+            lambda name: suits(name, "coverage"),
             lambda name: view(study, shown(law=name), 22),
         ]),
         "joint law": ("plane_logit", [
@@ -121,17 +122,17 @@ def test_every_kind_of_name_is_tried(study):
 
 @pytest.mark.parametrize("other", ["", "hard", None, 3, ("0x",)])
 def test_what_is_like_no_name_is_an_error_with_all_of_them(study, other):
-    (plain,) = study.select("planted")
+    (plain,) = study.select("planted", "best_of_n")
     with pytest.raises(ValueError, match=r"unknown level .* allowed: all, 0x, 1x"):
         curve(plain, level=other)
     with pytest.raises(ValueError, match=r"unknown method .* allowed: best_of_n, revision"):
-        study.select("planted", other)
+        study.select("planted", str(other))  # None is every method
 
 
 def test_a_pool_of_one_level_has_that_level_and_all_alone(study):
-    (plain,) = study.select("planted")
-    problems = plain.run.problems.assign(level="0x")
-    single = replace(plain, run=replace(plain.run, problems=problems))
+    (plain,) = study.select("planted", "best_of_n")
+    problems = plain.problems.assign(level="0x")
+    single = replace(plain, problems=problems)
     assert np.array_equal(curve(single, level="0x").y, curve(single).y)
     with pytest.raises(ValueError, match="unknown level '1x'"):
         curve(single, level="1x")
@@ -139,18 +140,18 @@ def test_a_pool_of_one_level_has_that_level_and_all_alone(study):
 
 def test_a_known_method_without_a_run_gives_none(study):
     for method in ("thinking", "wait", "dvts", "revision+verdict"):
-        assert study.select("planted", method) == []
+        assert len(study.select("planted", method)) == 0
 
 
 def test_the_nearest_name_ignores_case():
-    assert nearest_name("ORACLE", ["oracle", "majority"]) == "oracle"
+    assert nearest_name("COVERAGE", ["coverage", "majority"]) == "coverage"
     assert nearest_name("Exp_Power", LAWS) == "exp_power"
     with pytest.raises(ValueError, match="unknown thing 'b'; allowed: none"):
         look_up({}, "b", "thing")
 
 
 def test_a_model_without_a_price_is_named(study):
-    (plain,) = study.select("planted")
+    (plain,) = study.select("planted", "best_of_n")
     with pytest.warns(UserWarning, match=r"1 of 1 models have no price: tiny<b>&\$/1e9; the table"):
         table = leaderboard([plain], {"tiny<b>&$/1e8": (1.0, 2.0)})
     assert table["price"].isna().all()
@@ -160,7 +161,7 @@ def test_a_model_without_a_price_is_named(study):
     ("command", "near"),
     [
         ("fit --runs {0} --level 0X", "0x"),
-        ("fit --runs {0} --selector Oracle", "oracle"),
+        ("fit --runs {0} --selector Coverage", "coverage"),
         ("fit --runs {0} --unit flop", "flops"),
         ("fit --runs {0} --law EXP_POWER", "exp_power"),
         ("fit --runs {0} --task planed", "planted"),
@@ -176,7 +177,7 @@ def test_a_model_without_a_price_is_named(study):
     ],
 )
 def test_the_command_line_names_the_nearest_too(study, command, near, tmp_path, capsys):
-    root = study.pools[0].run.path.parent
+    root = study[0].path.parent
     assert main(command.format(root, tmp_path / "out").split()) == 1
     told = capsys.readouterr().err
     assert f"did you mean {near!r}" in told

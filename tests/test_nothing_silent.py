@@ -13,14 +13,17 @@ import pandas as pd
 import pytest
 
 from scaling.cli import main
+from scaling.comparisons.equal_cost import at_equal_cost
 from scaling.compute import Shape
-from scaling.curves import curve, read_pool
-from scaling.curves.table import COLUMNS, accuracy_table, flaw_counts, incomplete
-from scaling.curves.versus import at_equal_cost
-from scaling.figures import FIGURES, Study, exchange_text, near_half, plots
+from scaling.figures import plots
+from scaling.figures.gallery import FIGURES, MIDDLE
+from scaling.figures.plane import exchange_text
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.report.leaderboard import leaderboard
-from scaling.store import load_run, open_run
+from scaling.runs import Runs, curve, load_run
+from scaling.runs.collection import near_half
+from scaling.runs.tables import COLUMNS, accuracy_table, flaw_counts, incomplete
+from scaling.store import open_run
 from scaling.store.files import RECORD, refuse_foreign, write_outputs
 from tests.conftest import few_replicates
 from tests.test_reporting import LLAMA, made
@@ -64,7 +67,7 @@ def test_an_unfinished_run_is_tabled_over_what_was_drawn(tmp_path, capsys, drawn
     assert main(["accuracy", "--runs", str(tmp_path / "runs"), "--derived", str(tmp_path)]) == 0
     told = capsys.readouterr().err
     assert f"{path}: {10 - drawn} of 10 problems have no sample: see n_missing" in told
-    table = pd.read_csv(tmp_path / "accuracy.csv").query("selector == 'oracle' and k == 1")
+    table = pd.read_csv(tmp_path / "accuracy.csv").query("selector == 'coverage' and k == 1")
     table = table.set_index("level")
     assert table["n_problems"].to_dict() == {"all": all_, "0x": zero, "1x": one}
     assert (table["n_problems"] + table["n_missing"]).to_dict() == {"all": 10, "0x": 5, "1x": 5}
@@ -74,7 +77,7 @@ def test_an_unfinished_run_is_tabled_over_what_was_drawn(tmp_path, capsys, drawn
 
 
 def test_a_curve_and_a_comparison_leave_out_what_was_not_drawn(tmp_path):
-    pool = read_pool(load_run(unfinished(tmp_path)))
+    pool = load_run(unfinished(tmp_path))
     found = curve(pool)
     assert (found.y[0], found.n_problems, found.n_missing) == (0.5, 4, 6)
     assert curve(pool, level="0x").n_missing == 3
@@ -104,8 +107,8 @@ def test_samples_that_failed_make_their_budgets_nan_and_are_counted(tmp_path):
         rows = [sample(p.id, c, c < 2) for p in problems for c in range(4)]
         rows[3] = sample("p0", 3, False, "error: timeout")
         writer.write("000000", rows)
-        pool = read_pool(load_run(writer.path))
-    table = accuracy_table([pool]).query("selector == 'oracle'").set_index("k")
+        pool = load_run(writer.path)
+    table = accuracy_table([pool]).query("selector == 'coverage'").set_index("k")
     assert table["n_missing"].to_dict() == {1: 0, 2: 0, 4: 1}
     assert table["accuracy"].isna().to_dict() == {1: False, 2: False, 4: True}
     assert incomplete(pool) == "1 samples failed"
@@ -122,8 +125,8 @@ def test_the_last_columns_count_samples_without_an_answer_and_those_cut(tmp_path
         rows[4] = replace(rows[4], finish="length")  # cut behind its answer
         rows[5] = replace(rows[5], answer=None, correct=False)  # ended by itself, no answer
         writer.write("000000", rows)
-        pool = read_pool(writer.seal())
-    table = accuracy_table([pool]).query("selector == 'oracle' and k == 4").set_index("level")
+        pool = load_run(writer.seal())
+    table = accuracy_table([pool]).query("selector == 'coverage' and k == 4").set_index("level")
     assert table["n_unextracted"].to_dict() == {"0x": 3, "1x": 1, "all": 4}
     assert table["n_truncated"].to_dict() == {"0x": 3, "1x": 1, "all": 4}
     assert flaw_counts([pool, pool]) == (16, 8, 8)
@@ -137,7 +140,7 @@ def test_of_a_search_the_last_node_of_each_chain_is_counted(tmp_path):
         rows = [replace(row, answer=None if row.step == 0 else "2") for row in rows]
         rows.append(replace(rows[0], step=2, finish="discarded"))
         writer.write("000000", rows)
-        pool = read_pool(load_run(writer.path))
+        pool = load_run(writer.path)
     assert flaw_counts([pool]) == (2, 0, 0)
 
 
@@ -162,7 +165,7 @@ def test_sample_says_what_it_drew_what_was_cut_and_what_is_next(tiny_folder, tmp
     )
     assert "n_problems" in told.out
     (run,) = runs.iterdir()
-    frame = load_run(run).frame
+    frame = load_run(run).samples
     cut, none = (frame["finish"] == "length").sum(), frame["answer"].isna().sum()
     assert f"of 8 samples {cut} were cut at the token cap and {none} have no answer" in told.out
     assert cut > 4  # a random model seldom ends by itself
@@ -315,7 +318,7 @@ def test_a_model_is_not_saved_over_the_files_of_another(tiny_folder, tmp_path):
 def test_one_run_in_place_of_its_folder_is_named(tmp_path):
     run = made(tmp_path)
     with pytest.raises(ValueError, match=f"is one run; give the folder of the runs, {tmp_path}"):
-        Study.load(run.path)
+        Runs.load(run.path)
 
 
 # ---------------------------------------------------------------- figures say what they show
@@ -341,8 +344,8 @@ def test_two_panels_leave_out_a_size_without_a_checkpoint_near_one_half(tmp_path
     for size, rates in ((1_000_000, (0.125, 0.625)), (2_000_000, (0.125, 0.875))):
         for at, rate in enumerate(rates):
             planted(tmp_path, "sums", rate, size, 10.0 ** (9 + at))
-    study = Study.load(tmp_path)
-    assert list(near_half(study.sizes("sums"))) == ["1.0 M"]
+    study = Runs.load(tmp_path)
+    assert list(near_half(study.by_size("sums"), MIDDLE)) == ["1.0 M"]
     with plots.style():
         fig, _ = FIGURES["two_panels"](study)
     _, right = fig.axes
@@ -354,7 +357,7 @@ def test_two_panels_leave_out_a_size_without_a_checkpoint_near_one_half(tmp_path
 def test_two_panels_without_any_such_size_are_drawn_all_the_same(tmp_path):
     planted(tmp_path, "sums", 0.125, 1_000_000)
     with plots.style():
-        fig, _ = FIGURES["two_panels"](Study.load(tmp_path))
+        fig, _ = FIGURES["two_panels"](Runs.load(tmp_path))
     assert fig.axes[1].get_legend_handles_labels()[1] == ["none in 25–75 %: 1.0 M"]
 
 
@@ -363,7 +366,7 @@ def test_the_grid_has_no_row_of_one_step(tmp_path):
     planted(tmp_path, "countdown", 0.25, chains=32)
     planted(tmp_path, "countdown", 0.25, method="revision", chains=4, steps=4)
     with plots.style():
-        fig, facts = FIGURES["grid"](Study.load(tmp_path))
+        fig, facts = FIGURES["grid"](Runs.load(tmp_path))
     assert [tick.get_text() for tick in fig.axes[0].get_yticklabels()] == ["2", "3", "4"]
     for fact in facts.values():
         assert fact["steps"] == [2, 3, 4]

@@ -18,22 +18,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.curves import Pool, curve
-from scaling.curves.table import accuracy_table
-from scaling.figures import (
-    FIGURES,
-    Study,
-    exchange_rates,
-    exchange_text,
-    joint_points,
-    plane_fit,
-)
+from scaling.figures.gallery import FIGURES
+from scaling.figures.plane import exchange_rates, exchange_text, joint_points, plane_fit
 from scaling.figures.plots import rounded
 from scaling.figures.thinking import direct_pools, families, o1_two_panels
 from scaling.fits import printable
 from scaling.fits.forecasts import GROUPS, law_tournament, trust
 from scaling.fits.joint import joint_tournament
 from scaling.intervals import REPLICATES, Estimate, difference, problem_weights
+from scaling.runs import Run, Runs, curve
+from scaling.runs.tables import accuracy_table
 from tests.trust import DOCS, table
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +40,8 @@ def slow(*values: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def study() -> Study:
-    return Study.load(ROOT / "data/runs")
+def study() -> Runs:
+    return Runs.load(ROOT / "data/runs")
 
 
 def test_tables_on_the_page_of_trust_are_those_that_were_measured() -> None:
@@ -56,10 +50,10 @@ def test_tables_on_the_page_of_trust_are_those_that_were_measured() -> None:
         assert f"<!-- {name} -->\n{table(entry)}<!-- end -->" in page
 
 
-def test_accuracy_csv_follows_from_the_runs(study: Study) -> None:
+def test_accuracy_csv_follows_from_the_runs(study: Runs) -> None:
     """One pool of each task and method, all of its rows."""
     stated = pd.read_csv(ROOT / "data/derived/accuracy.csv")
-    pools = {(pool.run.task, pool.label): pool for pool in study.pools}
+    pools = {(pool.task, pool.label): pool for pool in study}
     found = accuracy_table(list(pools.values()))
     both = found.merge(stated, on=KEYS, suffixes=("", " stated"))
     numbers = ("accuracy", "low", "high", "test_flops", "test_tokens")
@@ -71,9 +65,9 @@ def test_accuracy_csv_follows_from_the_runs(study: Study) -> None:
     )
 
 
-def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(study: Study) -> None:
+def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(study: Runs) -> None:
     """It stated 1,058 times, although the additive law says that no inference is enough."""
-    rates = exchange_rates(plane_fit(study, "countdown", "oracle"))
+    rates = exchange_rates(plane_fit(study, "countdown", "coverage"))
     assert rates["plane_logit"] == pytest.approx(1058, rel=0.01)
     assert rates["additive"] == np.inf
     text = exchange_text(rates, 1706)
@@ -86,7 +80,7 @@ def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(study: 
     "name",
     [name if name in ("coverage", "grid", "o1_two_panels") else slow(name) for name in FIGURES],
 )
-def test_the_facts_beside_a_figure_follow_from_the_runs(study: Study, name: str) -> None:
+def test_the_facts_beside_a_figure_follow_from_the_runs(study: Runs, name: str) -> None:
     drawn = FIGURES[name](study)
     assert drawn is not None
     stated = json.loads((ROOT / f"figures/{name}.json").read_text(encoding="utf-8"))["facts"]
@@ -96,9 +90,9 @@ def test_the_facts_beside_a_figure_follow_from_the_runs(study: Study, name: str)
 JOINT = ["task", "level", "where", "region", "law"]
 
 
-def joint_scores(study: Study, task: str, level: str, where: str, laws: Any = None) -> pd.DataFrame:
+def joint_scores(study: Runs, task: str, level: str, where: str, laws: Any = None) -> pd.DataFrame:
     """Return the scores of joint laws as `06_train_vs_test_compute` writes them."""
-    train, k, y, replicates, size = joint_points(study, task, "oracle", level, unit="samples")
+    train, k, y, replicates, size = joint_points(study, task, "coverage", level, unit="samples")
     given = {"n_params": size, "replicates": replicates[:200], "sample_flops": 1.0}
     most = train.max() / 4 if where == "inside" else train.max()
     table = joint_tournament(train, k, y, most=most, laws=laws, **given)
@@ -133,12 +127,12 @@ def test_joint_laws_csv_follows_from_the_runs_at_its_precision(study, task, leve
 
 
 @pytest.mark.slow
-def test_laws_csv_follows_from_the_runs_at_its_precision(study: Study) -> None:
+def test_laws_csv_follows_from_the_runs_at_its_precision(study: Runs) -> None:
     """As `03_best_of_n` writes it."""
     stated = pd.read_csv(ROOT / "data/derived/laws.csv")
-    pools = [pool for task in study.tasks for pool in study.select(task)]
+    pools = [pool for task in study.tasks for pool in study.select(task, "best_of_n")]
     games = {"whole": {}, "drawn": {"few": True}, "apart": {"few": True, "halves": True}}
-    for selector in ("oracle", "majority"):
+    for selector in ("coverage", "majority"):
         for game, options in games.items():
             table = trust(law_tournament(pools, selector, replicates=25, **options), by=GROUPS)
             here = stated.query(f"selector == {selector!r} and game == {game!r}")
@@ -158,7 +152,7 @@ print(json.dumps(printed_numbers()))
 
 def printed_numbers() -> dict[str, Any]:
     """Return a sample of what is printed: facts of a figure, scores with and without success."""
-    study = Study.load(ROOT / "data/runs")
+    study = Runs.load(ROOT / "data/runs")
     drawn = FIGURES["coverage"](study)
     assert drawn is not None
     scores = joint_scores(study, "countdown", "4x20", "inside", ("plane_probit", "emergence"))
@@ -195,7 +189,7 @@ def same(a: Any, b: Any) -> bool:
     return np.isclose(a, b, 1e-4, 1e-9, equal_nan=True) if isinstance(a, float) else a == b
 
 
-def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Study) -> None:
+def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Runs) -> None:
     cells = json.loads((ROOT / "notebooks/07_learning_to_think.ipynb").read_text())["cells"]
     text = " ".join("".join(cell["source"]) for cell in cells).replace("\n", " ")
     pools = families(study)
@@ -203,14 +197,14 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Study) -> Non
     before, after = (pool.values("last", pool.budgets()) for pool in (start, last))
     weights = problem_weights(len(before))
     ratio = np.quantile((weights @ after[:, -1]) / (weights @ before[:, -1]), [0.025, 0.975])
-    direct = {pool.run.card.name: pool for pool in direct_pools(study)}
+    direct = {pool.card.name: pool for pool in direct_pools(study)}
     plain, sharp = direct["ladder/0.1M/1e14"], direct["thinking/0.1M/direct-grpo/1e12"]
     one, many = np.array([1]), np.array([1, 8, 16])
-    once, chosen = curve(plain, "oracle", k=one), plain.values("logprob", many)
+    once, chosen = curve(plain, "coverage", k=one), plain.values("logprob", many)
     ahead = difference(chosen[:, 1], after[:, -1])
-    more = difference(*(pool.values("oracle", one)[:, 0] for pool in (sharp, plain)))
+    more = difference(*(pool.values("coverage", one)[:, 0] for pool in (sharp, plain)))
     best = [pool.values("logprob", many)[:, 2].mean() for pool in (plain, sharp)]
-    cover = [pool.values("oracle", many)[:, 2].mean() for pool in (plain, sharp)]
+    cover = [pool.values("coverage", many)[:, 2].mean() for pool in (plain, sharp)]
     assert plain.cost("flops", many)[:, 1].mean() < last.cost("flops", last.budgets())[:, -1].mean()
     drawn = o1_two_panels(study)
     assert drawn is not None
@@ -218,7 +212,7 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Study) -> Non
     thought, rewarded = facts["test grpo"], [*facts["train grpo"], *facts["train expert"]]
     times, spent = (
         after[:, -1].mean() / before[:, -1].mean(),
-        1 - start.run.card.train_flops / last.run.card.train_flops,
+        1 - start.card.train_flops / last.card.train_flops,
     )
     claims = (
         f"{dot(before[:, -1].mean())} before, {dot(after[:, -1].mean())} after 3e12 FLOPs of GRPO "
@@ -251,15 +245,15 @@ def told(found: Estimate) -> str:
     return f"{dot(float(found.value), 3)} [{low}, {high}]"
 
 
-def length(pool: Pool, wrong: bool = False) -> float:
+def length(pool: Run, wrong: bool = False) -> float:
     """Return the mean length of a pool's longest traces."""
     tokens, right = pool.ledger["completion_tokens"][..., -1], pool.correct[..., -1]
     return float(np.mean(tokens[right == 0] if wrong else tokens))
 
 
-def test_bytes_per_sample_are_as_told_for_large_runs(study: Study) -> None:
-    files = [pool.run.path / name for pool in study.pools for name in ("facts", "text")]
-    rows = sum(len(pool.run.frame) for pool in study.pools)
+def test_bytes_per_sample_are_as_told_for_large_runs(study: Runs) -> None:
+    files = [pool.path / name for pool in study for name in ("facts", "text")]
+    rows = sum(len(pool.samples) for pool in study)
     facts, text = (
         sum(file.with_suffix(".parquet").stat().st_size for file in files[start::2]) / rows
         for start in (0, 1)
@@ -295,11 +289,13 @@ def test_the_ladder_spans_the_plane() -> None:
     table = pd.read_csv(ROOT / "data/derived/accuracy.csv").query("method == 'best_of_n'")
     places = ["task", "level", "model", "selector"]
     wide = table.pivot(index=places, columns="k", values="accuracy")[[1, 64]]
-    reached = {selector: wide.xs(selector, level="selector") for selector in ("oracle", "majority")}
-    one = reached["oracle"][1]
+    reached = {
+        selector: wide.xs(selector, level="selector") for selector in ("coverage", "majority")
+    }
+    one = reached["coverage"][1]
     assert one["countdown", "3x20"].min() <= 0.02
     assert one["countdown", "3x20"].max() >= 0.60
     assert one["countdown", "4x20"].max() >= 0.20
-    assert (reached["oracle"][64] - one)["countdown"].max() >= 0.40
+    assert (reached["coverage"][64] - one)["countdown"].max() >= 0.40
     voted = (reached["majority"][64] - one)["sums"].groupby("model").max()
     assert (voted >= 0.10).sum() >= 2, "voting means something on sums"

@@ -9,10 +9,10 @@ import pytest
 
 from scaling.cli import main
 from scaling.compute import Shape, forward_flops, sample_flops
-from scaling.curves import read_pool
 from scaling.intervals import detectable_effect
 from scaling.planner import estimate, plan, read_pilot
 from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.runs import load_run
 from scaling.store import open_run
 from scaling.tasks import get_task
 
@@ -35,7 +35,7 @@ def write_pilot(root, rate, seed=0, problems=60, chains=16, **changes):
                 for j, r in enumerate(right)
             ]
             writer.write(f"{i:06d}", samples)
-        return writer.seal()
+        return load_run(writer.seal())
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def pilots(tmp_path_factory):
 
 
 def test_a_pilot_tells_what_a_prompt_and_a_sample_cost(pilots):
-    found = read_pilot([read_pool(run) for run in pilots])
+    found = read_pilot([run for run in pilots])
     assert found.per_problem["tokens"] == 2 * PROMPT
     assert found.per_draw["tokens"] == COMPLETION
     assert found.per_draw["seconds"] == pytest.approx(SECONDS)
@@ -56,12 +56,12 @@ def test_a_pilot_tells_what_a_prompt_and_a_sample_cost(pilots):
 
 
 def test_the_cost_of_a_run_told_before_is_the_cost_its_log_tells_after(pilots):
-    pool = read_pool(pilots[0])
-    told = estimate([PROMPT] * 60, pool.run.plan, SHAPE, mean_tokens=COMPLETION)
+    pool = pilots[0]
+    told = estimate([PROMPT] * 60, pool.plan, SHAPE, mean_tokens=COMPLETION)
     for name, unit in (("samples", "samples"), ("flops", "flops")):
         shared, own = pool.costs[unit]
         assert told[name] == pytest.approx(shared.sum() + own.sum())
-    frame = pool.run.frame
+    frame = pool.samples
     assert told["tokens"] == frame["completion_tokens"].sum()
     assert told["billed_tokens"] == frame["prompt_tokens"].sum()
     assert told["prompt_tokens"] == 60 * PROMPT
@@ -91,7 +91,7 @@ def test_a_dry_run_multiplies_as_by_hand_and_starts_nothing(tiny_folder, tmp_pat
 
 
 def test_a_plan_tells_the_effect_with_the_wanted_power_and_prices_every_draw(pilots):
-    pilot = read_pilot([read_pool(pilots[0])])
+    pilot = read_pilot([pilots[0]])
     study, cost = plan(0.03, 0.9, pilot)
     assert study.detectable <= 0.03
     reached = detectable_effect(study.problems, study.samples, 0.15, pilot.within, 0.9)
@@ -102,7 +102,7 @@ def test_a_plan_tells_the_effect_with_the_wanted_power_and_prices_every_draw(pil
 
 
 def test_dear_prompts_move_the_plan_from_problems_to_samples(pilots):
-    pilot = read_pilot([read_pool(pilots[0])])
+    pilot = read_pilot([pilots[0]])
     dear = replace(pilot, per_problem={unit: 1e3 * c for unit, c in pilot.per_problem.items()})
     assert plan(0.03, 0.8, dear)[0].samples > plan(0.03, 0.8, pilot)[0].samples
     assert plan(0.03, between=0.3)[0].problems > plan(0.03, between=0.1)[0].problems
@@ -113,19 +113,19 @@ def test_pilots_that_cannot_tell_are_refused(pilots, tmp_path):
     other = write_pilot(tmp_path, np.full(30, 0.5), problems=30)
     revised = write_pilot(tmp_path, np.full(60, 0.5), method="revision", steps=2)
     with pytest.raises(ValueError, match="different problems"):
-        read_pilot([read_pool(pilots[0]), read_pool(other)])
-    for pools in ([read_pool(revised)], []):
+        read_pilot([pilots[0], other])
+    for pools in ([revised], []):
         with pytest.raises(ValueError, match="one best-of-N run, or two"):
             read_pilot(pools)
-    pool = read_pool(pilots[0])
-    pool.correct[3, 2, 0] = np.nan
+    correct = pilots[0].correct.copy()
+    correct[3, 2, 0] = np.nan
     with pytest.raises(ValueError, match="as many samples of every problem"):
-        read_pilot([pool])
+        read_pilot([pilots[0].with_arrays(correct=correct)])
 
 
 def test_the_command_prints_problems_samples_flops_and_hours(pilots, capsys):
     assert main(["plan", "--effect", "0.03", "--pilot", str(pilots[0].path)]) == 0
-    study, cost = plan(0.03, 0.8, read_pilot([read_pool(pilots[0])]))
+    study, cost = plan(0.03, 0.8, read_pilot([pilots[0]]))
     out = capsys.readouterr().out
     assert f"{study.problems:,} problems x {study.samples:,} samples x 2 methods" in out
     assert f"{cost['flops']:.3g} FLOPs" in out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scaling.curves.policy import policy_gain, split_pilot
+from scaling.comparisons.policy import policy_gain, split_pilot
 
 SLOW = pytest.mark.slow
 BUDGETS = np.array([1.0, 2.0, 4.0, 8.0])

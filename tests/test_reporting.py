@@ -18,8 +18,8 @@ import pytest
 from scaling import provenance, show
 from scaling.cli import main
 from scaling.compute import Shape
-from scaling.curves import curve, read_pool
-from scaling.figures import FIGURES, Study, plots
+from scaling.figures import plots
+from scaling.figures.gallery import FIGURES
 from scaling.figures.viewer import problem_html
 from scaling.fits import fit, forecast
 from scaling.records import Curve, ModelCard, Plan, Problem, Sample
@@ -38,7 +38,8 @@ from scaling.report.numbers import (
     to_csv,
 )
 from scaling.report.words import FOUND
-from scaling.store import load_run, load_runs, open_run
+from scaling.runs import Runs, curve, load_run, load_runs
+from scaling.store import open_run
 from scaling.store.files import RECORD
 from tests.conftest import few_replicates
 
@@ -88,7 +89,7 @@ def made(root: Path, method="best_of_n", chains=16, steps=1, seed=0, text=HOSTIL
                         )
                     )
         writer.write("000000", samples)
-        return writer.seal()
+        return load_run(writer.seal())
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ class Strict(HTMLParser):
 # ---------------------------------------------------------------- nouns show themselves
 def test_runs_pools_curves_and_fits_show_what_they_hold_and_escape_it(best):
     run = load_run(best)
-    pool = read_pool(run)
+    pool = run
     points = curve(pool)
     shown = [noun._repr_html_() for noun in (run, pool, points, fit("exp_power", points))]
     for text in shown:
@@ -147,7 +148,7 @@ def test_runs_pools_curves_and_fits_show_what_they_hold_and_escape_it(best):
 
 
 def test_curves_and_fits_print_in_one_line_without_their_replicates(best):
-    points = curve(read_pool(load_run(best)))
+    points = curve(load_run(best))
     low, high = points.low[-1], points.high[-1]
     assert repr(points).endswith(f"{show.with_interval(points.y[-1], low, high)} at 16 samples)")
     assert "5 points, 12 problems" in repr(points)
@@ -159,7 +160,7 @@ def test_curves_and_fits_print_in_one_line_without_their_replicates(best):
 
 
 def test_frames_hold_what_the_nouns_hold(best):
-    points = curve(read_pool(load_run(best)), unit="tokens")
+    points = curve(load_run(best), unit="tokens")
     frame = points.frame
     assert list(frame.columns) == ["tokens", "accuracy", "low", "high", "n_problems"]
     np.testing.assert_array_equal(frame["accuracy"], points.y)
@@ -220,7 +221,7 @@ def test_a_search_is_shown_as_its_tree_with_each_nodes_own_step_and_score(best):
     rows += [("p05", 0, 8 + i, "", "scored", False, -i - 0.5) for i in range(4)]
     columns = ["problem", "chain", "step", "text", "finish", "correct", "logprob"]
     searched = replace(
-        run, frame=pd.DataFrame(rows, columns=columns), plan=replace(run.plan, steps=8, width=2)
+        run, samples=pd.DataFrame(rows, columns=columns), plan=replace(run.plan, steps=8, width=2)
     )
     lines = re.findall(
         r"padding-left:(\d)em.*?(●|○) (.*?)</span> <i>(.*?)</i>", problem_html(searched, "p05")
@@ -235,14 +236,14 @@ def test_a_search_is_shown_as_its_tree_with_each_nodes_own_step_and_score(best):
 
 # ---------------------------------------------------------------- figures
 def drawn(root: Path, folder: Path, redraw: str = plots.REDRAW) -> list[Path]:
-    study = Study.load(root)
-    points = study.curve(study.pools[0], "oracle", "tokens", "all")
+    study = Runs.load(root)
+    points = study.curve(study[0], "coverage", "tokens", "all")
     with plots.style():
         fig, axes = plots.figure(1, 2, height=2.6)
         fitted, _ = forecast("exp_power", points, 0.5)
         plots.draw_forecast(axes[0][0], points, fitted)
         plots.draw_residuals(axes[0][1], points, fitted)
-    runs = [pool.run for pool in study.pools]
+    runs = list(study)
     return plots.save(fig, "one", folder, runs, {"a": 1}, redraw)
 
 
@@ -257,7 +258,7 @@ def test_a_redrawn_figure_has_the_same_bytes_and_embeds_its_fonts(root, tmp_path
 
 
 def test_a_forecast_marks_the_points_it_has_not_seen(best):
-    points = curve(read_pool(load_run(best)))
+    points = curve(load_run(best))
     fitted, held = forecast("exp_power", points, 0.5)
     with plots.style():
         _, axes = plots.figure()
@@ -302,16 +303,16 @@ def test_a_figure_of_ones_own_goes_into_a_folder_named_by_a_text_and_claims_no_c
 
 
 def test_a_task_that_no_run_holds_is_refused_with_those_that_are(root):
-    study = Study.load(root)
+    study = Runs.load(root)
     with pytest.raises(ValueError, match=r"unknown task 'plantd'; did you mean 'planted'\?"):
-        study.select("plantd")
+        study.select("plantd", "best_of_n")
     with pytest.raises(ValueError, match="unknown task 'countdown'; allowed: planted"):
-        study.beside("countdown", ["revision"])
+        study.with_baseline("countdown", ["revision"])
     assert FIGURES["search"](study) is None
 
 
 def test_legends_name_no_line_that_is_not_drawn(root):
-    study = Study.load(root)
+    study = Runs.load(root)
     with plots.style():
         coverage, facts = FIGURES["coverage"](study)
         panels, _ = FIGURES["two_panels"](study)
@@ -416,12 +417,12 @@ def test_counts_of_one_are_singular_and_an_interval_has_even_decimals(tmp_path):
 
 def test_a_method_of_ones_own_and_a_run_without_log_probabilities_are_reported(tmp_path):
     """A method that no table names gave KeyError, and a server's run one of an unknown selector."""
-    pool = read_pool(load_run(made(tmp_path, "revision", 3, 4).path))
-    own = replace(pool, run=replace(pool.run, plan=replace(pool.run.plan, method="mine")))
-    assert selectors(own) == ("oracle", "last")
+    pool = load_run(made(tmp_path, "revision", 3, 4).path)
+    own = replace(pool, plan=replace(pool.plan, method="mine"))
+    assert selectors(own) == ("coverage", "last")
     assert part_of(own, "run.a", "me").coverage.y[-1] > 0
-    pool.ledger["logprob"][:] = np.nan
-    assert "logprob" not in selectors(pool)
+    unknown = np.full_like(pool.ledger["logprob"], np.nan)
+    assert "logprob" not in selectors(pool.with_arrays(ledger=pool.ledger | {"logprob": unknown}))
 
 
 def test_results_that_are_not_what_the_runs_give_are_named(report, tmp_path):

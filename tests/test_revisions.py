@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from test_methods import Scripted, Words, pools, right
 
-from scaling.curves import read_pool
-from scaling.curves.revisions import grid_ratio, plateau, transitions
-from scaling.curves.table import accuracy_table
-from scaling.curves.versus import at_equal_cost
+from scaling.comparisons.equal_cost import at_equal_cost
+from scaling.comparisons.revision import grid_ratio, plateau, transitions
 from scaling.methods import draw, shared_prefix
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.report.numbers import selectors
+from scaling.runs import load_run
+from scaling.runs.tables import accuracy_table
 from scaling.store import open_run
 from scaling.tasks import get_task, stream
 from scaling.train.revise import (
@@ -51,7 +51,7 @@ def planted(tiny_folder, tmp_path):
         with open_run(tmp_path, task="sums", card=card, plan=plan, problems=problems) as writer:
             drawn = draw(Words(), task, problems, plan, Recorder(script))
             writer.write("all", [sample for _, samples in drawn for sample in samples])
-            return read_pool(writer.seal())
+            return load_run(writer.seal())
 
     return make
 
@@ -104,7 +104,7 @@ def test_a_reviser_that_always_fixes_beats_samples_and_the_grid_says_so(planted)
         lambda p, c, s, t: right(p) if s else coin(p, c, s, t), replace(REVISE, chains=8, steps=4)
     )
     assert grid_ratio(fixer, fresh).low[0, 1] > 1
-    found = at_equal_cost(fixer, "oracle", fresh, "oracle", k=2)
+    found = at_equal_cost(fixer, "coverage", fresh, "coverage", k=2)
     assert found.verdict == "wins"
     assert found.value == 1
     assert 2 < found.samples < 4
@@ -113,7 +113,7 @@ def test_a_reviser_that_always_fixes_beats_samples_and_the_grid_says_so(planted)
 def test_a_cost_that_the_rival_cannot_spend_is_refused(planted):
     few = planted(coin, Plan(chains=2))
     with pytest.raises(ValueError, match="the rival's pool reaches from"):
-        at_equal_cost(planted(coin, replace(REVISE, steps=8)), "last", few, "oracle")
+        at_equal_cost(planted(coin, replace(REVISE, steps=8)), "last", few, "coverage")
 
 
 def test_a_revision_with_a_short_memory_sees_its_last_drafts_and_pays_anew():
@@ -207,8 +207,8 @@ def test_drafts_after_verifier_feedback_are_not_read_as_a_vote(planted):
     script = lambda p, c, s, _: right(p) if s == c + 1 else f"{s}=1"  # noqa: E731
     told = planted(script, replace(REVISE, feedback="verdict"), n=6)
     plain = planted(script, REVISE, n=6)
-    assert told.selectors == ("oracle", "first", "last")
-    assert plain.selectors == ("oracle", "majority", "logprob", "first", "last")
+    assert told.selectors == ("coverage", "first", "last")
+    assert plain.selectors == ("coverage", "majority", "logprob", "first", "last")
     assert not {"majority", "logprob"} & set(accuracy_table([told], 20)["selector"])
     assert selectors(told) == told.selectors
     for name in ("majority", "logprob"):

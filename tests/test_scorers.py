@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from scaling import compute
-from scaling.curves import curve, read_pool
 from scaling.methods.scorers import (
     SelfCertainty,
     load_scorer,
@@ -22,7 +21,7 @@ from scaling.methods.scorers import (
 )
 from scaling.models import load_lm
 from scaling.records import Plan, Problem, Verdict
-from scaling.store import load_run
+from scaling.runs import curve, load_run
 from scaling.store.scores import read_scores, write_scores
 from scaling.study import sample_run
 from scaling.tasks import get_task
@@ -138,11 +137,11 @@ def test_scores_go_beside_a_sealed_run_and_are_read_back(run):
     before = {path: path.read_bytes() for path in run.path.glob("*.*")}
     write_scores(run, score_run(Length(), run))
     assert {path: path.read_bytes() for path in run.path.glob("*.*")} == before
-    pool = read_pool(load_run(run.path))
+    pool = load_run(run.path)
     assert {"length:last", "length:min", "length:product", "weighted length:last"} <= set(
         pool.selectors
     )
-    lengths = run.frame["text"].str.len().to_numpy(float).reshape(8, 6, 1)
+    lengths = run.samples["text"].str.len().to_numpy(float).reshape(8, 6, 1)
     assert np.array_equal(pool.score("length:last"), -lengths)
     assert np.array_equal(pool.score("length:min"), -lengths)
     assert np.array_equal(pool.score("length:product"), 0 * lengths)
@@ -155,11 +154,11 @@ def test_scores_go_beside_a_sealed_run_and_are_read_back(run):
 def test_a_scorer_is_paid_for_by_the_selectors_that_use_it(run, lm):
     scorer = SelfCertainty(lm)
     write_scores(run, score_run(scorer, run))
-    pool, k = read_pool(load_run(run.path)), np.array([1, 6])
+    pool, k = load_run(run.path), np.array([1, 6])
     shape = compute.Shape(**lm.card.shape)
-    plain, paid = (pool.cost("flops", k, selector=s) for s in ("oracle", "self-certainty:last"))
+    plain, paid = (pool.cost("flops", k, selector=s) for s in ("coverage", "self-certainty:last"))
     prompt, new = (
-        run.frame[c].to_numpy(float).reshape(8, 6) for c in ("prompt_tokens", "completion_tokens")
+        run.samples[c].to_numpy(float).reshape(8, 6) for c in ("prompt_tokens", "completion_tokens")
     )
     passes = compute.forward_flops(shape, new, prompt, logit_rows=0).mean(axis=1)
     once = compute.forward_flops(shape, prompt[:, 0], 0, logit_rows=0)

@@ -11,12 +11,12 @@ import pytest
 from test_methods import Words
 
 from scaling import compute
-from scaling.curves import SEARCHES as READ
-from scaling.curves import read_pool
 from scaling.methods import READS, draw
 from scaling.methods.search import SEARCHES, Node, beam, dvts, particles, rebase
 from scaling.models import load_lm
 from scaling.records import Completion, Plan
+from scaling.runs import SEARCHES as READ
+from scaling.runs import load_run
 from scaling.store import open_run
 from scaling.tasks import get_task
 
@@ -142,7 +142,7 @@ def test_the_ledger_adds_up_scorer_passes_and_discarded_branches_included(tiny_f
     ) as writer:
         for problem, rows in draw(words, task, problems, plan, Steps(3), scorer):
             writer.write(problem.id, rows)
-        pool = read_pool(writer.seal())
+        pool = load_run(writer.seal())
     flops = 0.0
     for problem in problems:
         prompt = len(words.encode(problem.prompt))

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from scaling.cli import main
-from scaling.curves import read_pool
-from scaling.curves.table import accuracy_table
 from scaling.records import FINAL, Plan, Sample, Verdict
+from scaling.runs import load_run
+from scaling.runs.tables import accuracy_table
 from scaling.serving import Client, Endpoint, connect
 from scaling.serving import client as client_module
 from scaling.serving.batch import BatchEngine
 from scaling.serving.client import Failed, Refused
 from scaling.serving.probe import EASY, SEEDS
 from scaling.serving.protocol import token_counts
-from scaling.store import load_run, open_run
+from scaling.store import open_run
 from scaling.study import sample_run
 from scaling.tasks import get_task
 from scaling.verify import verdicts
@@ -103,13 +103,13 @@ def test_tokens_of_thinking_outside_completion_tokens_are_in_the_ledger(tmp_path
     with serve(answering(outside)) as (url, state):
         run = sampled(url, tmp_path)
     sent = {int(body["seed"]) % 1000 for body in state.bodies}
-    thought = run.frame["thinking_tokens"]
+    thought = run.samples["thinking_tokens"]
     assert set(thought - 300) < sent
-    assert (run.frame["completion_tokens"] == thought + 4).all()
-    pool = read_pool(run)
+    assert (run.samples["completion_tokens"] == thought + 4).all()
+    pool = run
     tokens = pool.cost("tokens", np.array([1]))[:, 0]
-    mean = run.frame.groupby("problem")["completion_tokens"].mean()
-    assert tokens == pytest.approx(20 + mean[pool.run.problems["id"]].to_numpy())
+    mean = run.samples.groupby("problem")["completion_tokens"].mean()
+    assert tokens == pytest.approx(20 + mean[pool.problems["id"]].to_numpy())
 
 
 def test_several_choices_whose_thinking_has_no_count_of_its_own_are_asked_for_one_by_one():
@@ -258,18 +258,18 @@ def test_thinking_that_a_server_s_template_opens_and_a_cap_cuts_is_no_answer(tmp
     with serve(opened(ends)) as (url, _), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of answers taken back, unless the trial showed it before
         run = sampled(url, tmp_path, endpoint=Endpoint("toy", api))
-    cut = run.frame["finish"] == "length"
+    cut = run.samples["finish"] == "length"
     assert 0 < cut.sum() < len(cut)
-    assert run.frame["answer"][cut].isna().all()
-    assert (run.frame["answer"][~cut] == ".").sum() == 0
-    assert not run.frame["correct"].any()
+    assert run.samples["answer"][cut].isna().all()
+    assert (run.samples["answer"][~cut] == ".").sum() == 0
+    assert not run.samples["correct"].any()
     assert run.manifest["sessions"][-1]["extra"]["opens_thinking"] is True
 
 
 def test_the_same_texts_are_answers_where_the_user_says_that_no_thinking_is_opened(tmp_path):
     with serve(opened("</think>")) as (url, _):
         run = sampled(url, tmp_path, opens_thinking=False)
-    assert (run.frame["answer"][run.frame["finish"] == "length"] == "6").all()
+    assert (run.samples["answer"][run.samples["finish"] == "length"] == "6").all()
 
 
 def test_an_easy_question_shows_that_a_template_opens_the_thinking_if_every_sample_is_cut(tmp_path):
@@ -280,7 +280,7 @@ def test_an_easy_question_shows_that_a_template_opens_the_thinking_if_every_samp
 
     with serve(answering(write)) as (url, _):
         run = sampled(url, tmp_path)
-    assert run.frame["answer"].isna().all()
+    assert run.samples["answer"].isna().all()
 
 
 def test_thinking_that_a_parser_misses_in_texts_that_are_cut_is_no_answer(tmp_path):
@@ -291,9 +291,9 @@ def test_thinking_that_a_parser_misses_in_texts_that_are_cut_is_no_answer(tmp_pa
 
     with serve(answering(write)) as (url, _), pytest.warns(UserWarning, match="never end their"):
         run = sampled(url, tmp_path)
-    cut = run.frame["finish"] == "length"
-    assert run.frame["answer"][cut].isna().all()
-    assert run.frame["correct"][~cut].all()
+    cut = run.samples["finish"] == "length"
+    assert run.samples["answer"][cut].isna().all()
+    assert run.samples["correct"][~cut].all()
 
 
 def test_texts_that_are_cut_have_answers_where_nothing_shows_thinking(tmp_path):
@@ -302,7 +302,7 @@ def test_texts_that_are_cut_have_answers_where_nothing_shows_thinking(tmp_path):
 
     with serve(answering(write)) as (url, _):
         run = sampled(url, tmp_path)
-    assert run.frame["correct"].all()
+    assert run.samples["correct"].all()
     assert run.manifest["sessions"][-1]["extra"]["opens_thinking"] is False
 
 
@@ -316,12 +316,12 @@ def test_an_interrupted_run_takes_back_the_same_answers(tmp_path):
     with serve(half) as (url, _):
         open_one = sampled(url, tmp_path / "a", tries=1)
     assert open_one.manifest["status"] == "open"
-    assert (open_one.frame["answer"] == "6").any()
+    assert (open_one.samples["answer"] == "6").any()
     with serve(opened("</think>")) as (url, _), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run = sampled(url, tmp_path / "a")
     assert run.path == open_one.path
-    assert run.frame["answer"][run.frame["finish"] == "length"].isna().all()
+    assert run.samples["answer"][run.samples["finish"] == "length"].isna().all()
 
 
 # ---------------------------------------------------------------- refusals
@@ -353,17 +353,17 @@ def test_a_refused_prompt_costs_its_own_problem_named_and_counted(tmp_path, stat
     reason = run.manifest["sessions"][-1]["extra"]["refused"]
     assert list(reason) == [str(place)]
     assert f"status {status}" in reason[str(place)]
-    pool = read_pool(run)
+    pool = run
     assert list(pool.refused) == [str(place)]
     rows = pool.rows("all")
-    assert pool.run.problems["id"][rows].tolist() == [str(i) for i in range(4) if i != place]
+    assert pool.problems["id"][rows].tolist() == [str(i) for i in range(4) if i != place]
     table = accuracy_table([pool])
     assert set(table["n_problems"]) == {3}
     assert set(table["n_missing"]) == {1}
     assert table["accuracy"].notna().all()
     assert pool.n_missing == PLAN.chains
-    good = run.frame[run.frame["problem"] != str(place)]
-    values = pool.values("oracle", np.array([1, PLAN.chains]))[rows]
+    good = run.samples[run.samples["problem"] != str(place)]
+    values = pool.values("coverage", np.array([1, PLAN.chains]))[rows]
     assert values[:, 0].mean() == pytest.approx(good["correct"].mean())
     assert np.isfinite(values).all()
 
@@ -380,7 +380,7 @@ def test_the_command_line_names_the_problem_that_is_left_out(tmp_path, capsys):
     assert "maximum context length is 8" in out
     assert "1 of 4 problems have no sample and are left out: 1\n" in out
     (run,) = (tmp_path / "runs").iterdir()
-    assert len(read_pool(load_run(run)).rows("all")) == 3
+    assert len(load_run(run).rows("all")) == 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
@@ -392,7 +392,7 @@ def test_what_hits_every_request_stops_the_run_with_one_line(tmp_path, status):
         sampled(url, tmp_path)
     assert "\n" not in str(caught.value)
     (run,) = tmp_path.iterdir()
-    assert len(load_run(run).frame) == 0
+    assert len(load_run(run).samples) == 0
 
 
 def test_a_cap_that_the_server_refuses_in_every_request_stops_the_run(tmp_path):
@@ -434,11 +434,11 @@ def test_filtered_samples_are_missing_and_not_wrong(tmp_path):
 
     with serve(answering(write)) as (url, _):
         run = sampled(url, tmp_path)
-    pool = read_pool(run)
-    filtered = run.frame["finish"].str.contains("content filter")
+    pool = run
+    filtered = run.samples["finish"].str.contains("content filter")
     assert 0 < filtered.sum() == pool.n_missing < len(filtered)
     assert run.manifest["status"] == "sealed"
-    assert pool.values("oracle", np.array([1])).mean() == 1
+    assert pool.values("coverage", np.array([1])).mean() == 1
     assert pool.values("majority", np.array([1])).mean() == 1
 
 
@@ -447,7 +447,7 @@ def test_a_run_of_which_nothing_is_left_has_no_accuracy(tmp_path):
     with serve(filtered) as (url, _):
         run = sampled(url, tmp_path)
     with pytest.raises(ValueError, match=r"every sample of every problem failed .*filter"):
-        read_pool(run)
+        run.arrays  # noqa: B018
 
 
 def test_a_refused_request_of_a_batch_costs_its_own_problem(tmp_path):
@@ -480,8 +480,8 @@ def test_a_refused_request_of_a_batch_costs_its_own_problem(tmp_path):
         run_batch(bad)
     run = offline()
     assert run.manifest["status"] == "sealed"
-    assert list(read_pool(run).refused) == ["1"]
-    assert "maximum context length" in read_pool(run).refused["1"]
+    assert list(run.refused) == ["1"]
+    assert "maximum context length" in run.refused["1"]
 
 
 def test_verdicts_are_checked_on_what_follows_the_thinking(tmp_path):
@@ -490,9 +490,9 @@ def test_verdicts_are_checked_on_what_follows_the_thinking(tmp_path):
         lm, engine = connect(url, CHAT, **QUICK)
         task = get_task("sums", ["2x9"])
         run = sample_run(lm, task, task.problems(4), PLAN, tmp_path, engine=engine, progress=False)
-    assert (run.frame["finish"] == "length").any()
+    assert (run.samples["finish"] == "length").any()
     n, other = verdicts(run)
-    assert n == len(run.frame)
+    assert n == len(run.samples)
     assert other.empty
 
 

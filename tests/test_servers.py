@@ -24,9 +24,9 @@ from scaling.cli import main
 from scaling.engine import Engine, Job
 from scaling.models import load_lm
 from scaling.records import Plan
+from scaling.runs import load_run
 from scaling.serving import Client, Endpoint, connect
 from scaling.serving.client import Failed
-from scaling.store import load_run
 from scaling.study import sample_run
 from scaling.tasks import get_task
 
@@ -109,26 +109,26 @@ def assert_same_accuracy(url: str, name: str, root: Path, plan: Plan = PLAN, **o
     lm, engine = connect(url, Endpoint(name), in_flight=4, **options)
     run = sample_run(lm, task, problems, plan, root / "served", engine=engine, progress=False)
     assert run.manifest["status"] == "sealed"
-    assert (run.frame["finish"] == "stop").mean() > 0.9
+    assert (run.samples["finish"] == "stop").mean() > 0.9
     ours = load_lm(MODEL)
     reference = sample_run(
         ours, task, problems, replace(plan, chains=128), root / "own", progress=False,
         engine=Engine(ours.model, eos_ids=ours.eos_ids, device="cpu"),
     )  # fmt: skip
-    right = [r.frame.groupby("problem")["correct"].agg(["sum", "size"]) for r in (run, reference)]
+    right = [r.samples.groupby("problem")["correct"].agg(["sum", "size"]) for r in (run, reference)]
     chance = right[1]["sum"] / right[1]["size"]
     spread = chance * (1 - chance)
     assert spread.sum() > 0.5  # problems that say something
     expected = (chance * right[0]["size"]).sum()
     error = (spread * right[0]["size"] * (1 + right[0]["size"] / right[1]["size"])).sum() ** 0.5
     assert abs(right[0]["sum"].sum() - expected) < 4 * error
-    both = run.frame.groupby("problem")["prompt_tokens"].first()
-    assert (both == reference.frame.groupby("problem")["prompt_tokens"].first()).all()
+    both = run.samples.groupby("problem")["prompt_tokens"].first()
+    assert (both == reference.samples.groupby("problem")["prompt_tokens"].first()).all()
     counted = [
-        r.frame.query("finish == 'stop'")["completion_tokens"].mean() for r in (run, reference)
+        r.samples.query("finish == 'stop'")["completion_tokens"].mean() for r in (run, reference)
     ]
     assert counted[0] == pytest.approx(counted[1], rel=0.25)
-    assert not np.isnan(run.frame["seconds"]).any()
+    assert not np.isnan(run.samples["seconds"]).any()
 
 
 def test_transformers_serve_is_as_often_right_as_the_engine(served, tmp_path):
@@ -151,7 +151,7 @@ def test_the_command_line_draws_from_transformers_serve(served, tmp_path, capsys
     assert "name one with --served-name" in capsys.readouterr().err
     assert main(["sample", "--model", url, "--served-name", name, *arguments]) == 0
     (run,) = [load_run(path, text=True) for path in tmp_path.glob("sums-*")]
-    assert run.frame["text"].str.contains("=").all()
+    assert run.samples["text"].str.contains("=").all()
     assert run.card.train_flops == load_lm(MODEL).card.train_flops
 
 

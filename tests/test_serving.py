@@ -16,10 +16,10 @@ import pytest
 from scaling.cli import main
 from scaling.engine.schedule import Job
 from scaling.records import Plan, Problem, Verdict, conversation
+from scaling.runs import load_run
 from scaling.serving import Client, Endpoint, alike, connect, seed_of, served_names
 from scaling.serving.batch import BatchEngine, read_answers
 from scaling.serving.client import Failed
-from scaling.store import load_run
 from scaling.study import sample_run
 from tests import faulty_server
 from tests.faulty_server import serve
@@ -217,9 +217,9 @@ def test_thinking_that_a_server_never_ended_is_no_answer(tmp_path):
 
     with serve(thinks) as (url, _):
         run = sampled(url, tmp_path, n=2)
-    assert run.frame["answer"].isna().all()
+    assert run.samples["answer"].isna().all()
     with serve() as (url, _):
-        assert sampled(url, tmp_path / "a", n=2).frame["thinking_tokens"].isna().all()
+        assert sampled(url, tmp_path / "a", n=2).samples["thinking_tokens"].isna().all()
 
 
 def test_thinking_that_a_server_counts_is_logged():
@@ -243,21 +243,21 @@ def test_a_failed_request_is_a_row_with_its_reason_and_is_retried_on_resume(tmp_
     with serve(overloaded) as (url, _):
         run = sampled(url, tmp_path, tries=2)
     assert run.manifest["status"] == "open"
-    frame = load_run(run.path, text=True).frame.set_index("problem")
+    frame = load_run(run.path, text=True).samples.set_index("problem")
     assert (frame.loc["9", "finish"].str.contains("status 503: .*overloaded")).all()
     assert (frame.loc[[str(i) for i in range(9)], "finish"] == "stop").all()
     with serve() as (url, state):
         whole = sampled(url, tmp_path)
     assert whole.manifest["status"] == "sealed"
     assert whole.path == run.path
-    assert (whole.frame["finish"] == "stop").all()
-    assert len(whole.frame) == 12 * PLAN.chains
+    assert (whole.samples["finish"] == "stop").all()
+    assert len(whole.samples) == 12 * PLAN.chains
     asked = {body["prompt"] for body in state.bodies}
     assert asked == {"9+"}  # what was good in the unit that failed was kept
     with serve() as (url, _):
         unbroken = load_run(sampled(url, tmp_path / "unbroken").path, text=True)
-    again = load_run(whole.path, text=True).frame
-    assert (again["text"] == unbroken.frame["text"]).all()
+    again = load_run(whole.path, text=True).samples
+    assert (again["text"] == unbroken.samples["text"]).all()
 
 
 def test_a_server_that_dies_keeps_what_was_done_and_the_same_call_goes_on(tmp_path):
@@ -278,8 +278,8 @@ def test_a_server_that_dies_keeps_what_was_done_and_the_same_call_goes_on(tmp_pa
     assert parts
     with serve() as (url, state):
         run = sampled(url, tmp_path, n=30)
-    assert (run.frame["finish"] == "stop").all()
-    assert len(run.frame) == 30 * PLAN.chains
+    assert (run.samples["finish"] == "stop").all()
+    assert len(run.samples) == 30 * PLAN.chains
     assert "0+" not in {body["prompt"] for body in state.bodies}
 
 
@@ -414,7 +414,7 @@ def test_a_batch_gives_the_samples_that_the_server_gives(tmp_path):
     run = offline()
     assert (run.manifest["status"], run.path.name) == ("sealed", online.path.name)
     drawn = ["problem", "chain", "step", "text", "correct", "completion_tokens"]
-    one, two = (load_run(r.path, text=True).frame[drawn] for r in (online, run))
+    one, two = (load_run(r.path, text=True).samples[drawn] for r in (online, run))
     assert one.equals(two)
 
 
@@ -457,7 +457,7 @@ def test_a_server_that_falls_asleep_after_the_probe_is_told_of_at_the_end(tmp_pa
             assert main(["sample", "--model", url, *arguments, *runs]) == 0
         said = capsys.readouterr().err
         assert said.count("all samples are the same text: unless the model is that sure") == told
-    assert alike(load_run(next((tmp_path / "1").iterdir()), text=True).frame)[1] == 3
+    assert alike(load_run(next((tmp_path / "1").iterdir()), text=True).samples)[1] == 3
 
 
 def test_thinking_is_told_to_the_chat_template_of_a_server_and_refused_without_one(

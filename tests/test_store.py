@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from scaling import show, store
+from scaling.estimates import pass_at_k
 from scaling.intervals import mean_interval
 from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.runs import Run, load_run, load_runs
 from scaling.store import files, manifest
 
 ROOT = Path(store.__file__).parents[2]
@@ -65,7 +67,7 @@ def open_run(root: Path, **changed: Any) -> store.Writer:
     return store.open_run(root, **asked)
 
 
-def finish(root: Path, written: list[str] | None = None) -> store.LoadedRun:
+def finish(root: Path, written: list[str] | None = None) -> Run:
     """Open the run under `root`, write what is missing (noting it in `written`), seal."""
     with open_run(root) as writer:
         for unit, problems in UNITS.items():
@@ -73,7 +75,7 @@ def finish(root: Path, written: list[str] | None = None) -> store.LoadedRun:
                 writer.write(unit, rows(problems))
                 if written is not None:
                     written.append(unit)
-        return writer.seal()
+        return load_run(writer.seal())
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +85,7 @@ def _quick_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def sealed(tmp_path: Path) -> store.LoadedRun:
+def sealed(tmp_path: Path) -> Run:
     return finish(tmp_path / "runs")
 
 
@@ -96,17 +98,17 @@ def half(tmp_path: Path) -> Iterator[store.Writer]:
         yield writer
 
 
-def logged(run: store.LoadedRun) -> dict[str, bytes]:
+def logged(run: Run) -> dict[str, bytes]:
     return {name: (run.path / name).read_bytes() for name in ("facts.parquet", "text.parquet")}
 
 
 # ---- what goes in comes out ----
 
 
-def test_a_loaded_run_equals_what_was_written(sealed: store.LoadedRun) -> None:
-    run = store.load_run(sealed.path, text=True)
+def test_a_loaded_run_equals_what_was_written(sealed: Run) -> None:
+    run = load_run(sealed.path, text=True)
     wanted = pd.DataFrame([dataclasses.asdict(s) for s in rows(PROBLEMS)])
-    got = run.frame[list(wanted.columns)]
+    got = run.samples[list(wanted.columns)]
     for name in ("logprob", "sampling_logprob"):
         np.testing.assert_array_equal(got[name], wanted[name].astype(np.float32))
     names = [name for name in wanted if "logprob" not in name]
@@ -118,59 +120,46 @@ def test_a_loaded_run_equals_what_was_written(sealed: store.LoadedRun) -> None:
 def test_unknown_train_flops_come_back_as_nan(tmp_path: Path) -> None:
     card = dataclasses.replace(CARD, train_flops=float("nan"))
     with open_run(tmp_path, card=card) as writer:
-        assert np.isnan(writer.seal().card.train_flops)
+        assert np.isnan(load_run(writer.seal()).card.train_flops)
 
 
 def test_logged_integers_are_wide_enough_to_be_multiplied_by_parameters(
-    sealed: store.LoadedRun,
+    sealed: Run,
 ) -> None:
-    flops = sealed.frame["completion_tokens"] * 2 * 10**12
+    flops = sealed.samples["completion_tokens"] * 2 * 10**12
     assert (flops > 0).all()
 
 
-def test_columns_are_chosen_and_an_unknown_one_names_the_nearest(sealed: store.LoadedRun) -> None:
-    frame = store.load_run(sealed.path, columns=["correct", "chain"]).frame
+def test_columns_are_chosen_and_an_unknown_one_names_the_nearest(sealed: Run) -> None:
+    frame = load_run(sealed.path, columns=["correct", "chain"]).samples
     assert list(frame.columns) == ["correct", "chain"]
     with pytest.raises(ValueError, match=r"unknown column 'corect'; did you mean 'correct'"):
-        store.load_run(sealed.path, columns=["corect"])
+        load_run(sealed.path, columns=["corect"])
 
 
-def test_load_runs_returns_every_run_of_a_folder(sealed: store.LoadedRun) -> None:
+def test_load_runs_returns_every_run_of_a_folder(sealed: Run) -> None:
     root = sealed.path.parent
     with open_run(root, plan=Plan(seed=4)) as writer:
-        assert {run.path for run in store.load_runs(root)} == {sealed.path, writer.path}
+        assert {run.path for run in load_runs(root)} == {sealed.path, writer.path}
     with pytest.raises(ValueError, match="not a folder"):
-        store.load_runs(root / "nowhere")
+        load_runs(root / "nowhere")
 
 
 def test_an_open_run_can_be_read_while_it_is_written(half: store.Writer) -> None:
-    run = store.load_run(half.path, text=True)
-    assert len(run.frame) == 6 * PLAN.chains * PLAN.steps
+    run = load_run(half.path, text=True)
+    assert len(run.samples) == 6 * PLAN.chains * PLAN.steps
     assert run.sha256 == ""
-    assert run.frame["text"].str.startswith("prompt").all()
+    assert run.samples["text"].str.startswith("prompt").all()
 
 
-def test_a_run_shows_what_it_holds_and_how_often_its_chains_end_right(
-    sealed: store.LoadedRun,
-) -> None:
-    drawn: dict[str, list[bool]] = {p.id: [] for p in PROBLEMS}
-    for one in rows(PROBLEMS):
-        if one.step == PLAN.steps - 1:
-            drawn[one.problem].append(one.correct)
-    rate = np.sort([np.mean(right) for right in drawn.values()])
-    found = mean_interval(rate)
-    facts = {
-        "samples": 192,
-        "problems": 12,
-        "plan": "best_of_n, 8 chains x 2",
-        "seed": 3,
-        "train FLOPs": 3e13,
-        "accuracy of a chain's last step": show.with_interval(
-            *map(float, (found.value, found.low, found.high))
-        ),
-    }
-    profile = show.picture(range(12), rate, np.zeros(12), rate, log=False)
-    assert sealed._repr_html_() == show.card("sums: ladder/1M/3e13", facts, profile)
+def test_a_run_shows_what_it_holds_and_its_accuracy(sealed: Run) -> None:
+    n, c = sealed.counts
+    found = mean_interval(pass_at_k(n[:, None], c[:, None], np.array([1])))
+    shown = sealed._repr_html_()
+    assert "sums: ladder/1M/3e13" in shown
+    ends = (float(side[0]) for side in (found.value, found.low, found.high))
+    for fact in ("192", "12", "best_of_n, 8 chains x 2", show.with_interval(*ends)):
+        assert fact in shown
 
 
 def test_a_run_that_is_sealed_while_it_is_read_is_read_whole(half, monkeypatch):
@@ -185,8 +174,8 @@ def test_a_run_that_is_sealed_while_it_is_read_is_read_whole(half, monkeypatch):
         return manifest
 
     monkeypatch.setattr(store.reader, "read_manifest", slowly)
-    run = store.load_run(half.path)
-    assert (run.manifest["status"], len(run.frame)) == ("sealed", len(rows(PROBLEMS)))
+    run = load_run(half.path)
+    assert (run.manifest["status"], len(run.samples)) == ("sealed", len(rows(PROBLEMS)))
 
 
 @pytest.mark.parametrize("unit", ["u~failed", "u"])
@@ -198,23 +187,23 @@ def test_a_unit_gives_way_only_once_the_new_one_is_on_the_disk(tmp_path, monkeyp
             patch.setattr(store.writer, "write_part", no_space)
             with pytest.raises(OSError, match="No space"):
                 writer.write(unit, one, instead_of="u~failed")
-        assert len(store.load_run(writer.path).frame) == len(one)
+        assert len(load_run(writer.path).samples) == len(one)
         writer.write(
             unit, [dataclasses.replace(row, seconds=0.5) for row in one], instead_of="u~failed"
         )
         assert writer.done == {unit}
-        assert set(store.load_run(writer.path).frame["seconds"]) == {0.5}
+        assert set(load_run(writer.path).samples["seconds"]) == {0.5}
 
 
 def no_space(*_: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_the_manifest_counts_errors_instead_of_dropping_them(sealed: store.LoadedRun) -> None:
+def test_the_manifest_counts_errors_instead_of_dropping_them(sealed: Run) -> None:
     failed = sum(s.finish.startswith("error") for s in rows(PROBLEMS))
     assert failed > 0
     assert sealed.manifest["n_errors"] == failed
-    assert sealed.manifest["n_samples"] == len(sealed.frame)
+    assert sealed.manifest["n_samples"] == len(sealed.samples)
     assert sealed.manifest["n_problems"] == len(PROBLEMS)
 
 
@@ -243,25 +232,25 @@ def test_the_same_plan_resumes_and_any_other_is_another_run(half: store.Writer) 
 def test_every_session_of_a_run_is_recorded_with_its_settings(half: store.Writer) -> None:
     half.close()
     with open_run(half.path.parent, extra={"device": "cpu"}) as again:
-        sessions = store.load_run(again.path).manifest["sessions"]
+        sessions = load_run(again.path).manifest["sessions"]
     assert sessions == [{"commit": "c0ffee", "extra": e} for e in ({}, {"device": "cpu"})]
 
 
-def test_units_in_any_order_end_in_the_same_bytes(sealed: store.LoadedRun, tmp_path: Path) -> None:
+def test_units_in_any_order_end_in_the_same_bytes(sealed: Run, tmp_path: Path) -> None:
     with open_run(tmp_path / "other") as writer:
         for unit in reversed(UNITS):
             writer.write(unit, rows(UNITS[unit])[::-1])
-        assert logged(writer.seal()) == logged(sealed)
+        assert logged(load_run(writer.seal())) == logged(sealed)
 
 
 def test_sealing_twice_changes_nothing_and_a_sealed_run_takes_no_more(
-    sealed: store.LoadedRun,
+    sealed: Run,
 ) -> None:
     before = (sealed.path / "manifest.json").read_bytes()
     with open_run(sealed.path.parent) as writer:
         assert writer.sealed
         assert writer.done == set(UNITS)
-        assert writer.seal().sha256 == sealed.sha256
+        assert load_run(writer.seal()).sha256 == sealed.sha256
         with pytest.raises(ValueError, match="is sealed"):
             writer.write("more", rows(PROBLEMS[:1]))
     assert (sealed.path / "manifest.json").read_bytes() == before
@@ -276,7 +265,7 @@ class Crash(BaseException):
 
 
 def test_a_crash_at_any_step_on_the_disk_loses_at_most_the_unit_in_flight(
-    sealed: store.LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sealed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in range(1000):
         root = tmp_path / str(step)
@@ -368,14 +357,14 @@ def other() -> Iterator[Callable[[str], str]]:
 
 
 def test_kills_at_random_moments_end_in_the_same_bytes_as_an_unbroken_run(
-    sealed: store.LoadedRun, tmp_path: Path, other: Callable[[str], str]
+    sealed: Run, tmp_path: Path, other: Callable[[str], str]
 ) -> None:
     rng, root, seen = random.Random(7), tmp_path / "killed", [0]
     for _ in range(10):
         delay = rng.random() * 0.06
         assert other(f"kill_while_writing({str(root)!r}, {delay})") == "killed"
-        runs = [store.load_run(path.parent) for path in root.glob("*/manifest.json")]
-        seen.append(sum(len(run.frame) for run in runs))
+        runs = [load_run(path.parent) for path in root.glob("*/manifest.json")]
+        seen.append(sum(len(run.samples) for run in runs))
         assert seen[-1] >= seen[-2], "a finished unit was lost"
         if runs and runs[0].manifest["status"] == "sealed":
             assert logged(runs[0]) == logged(sealed)
@@ -415,7 +404,7 @@ def test_a_full_disk_is_one_clear_line_and_costs_one_unit(
     if step < 2:  # before the renames
         assert sorted(half.path.rglob("*")) == before
     half.write("block 2/4", rows(UNITS["block 2/4"]))
-    assert len(store.load_run(half.path).frame) == 9 * PLAN.chains * PLAN.steps
+    assert len(load_run(half.path).samples) == 9 * PLAN.chains * PLAN.steps
 
 
 def fill(path: Path) -> None:
@@ -441,7 +430,7 @@ def test_a_file_system_that_really_fills_up_keeps_every_finished_unit(tmp_path: 
         with pytest.raises(OSError, match="no space left to write"):
             open_run(disk)
         ballast.unlink()
-        assert len(finish(disk).frame) == len(rows(PROBLEMS))
+        assert len(finish(disk).samples) == len(rows(PROBLEMS))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -449,7 +438,7 @@ def test_a_file_system_that_really_fills_up_keeps_every_finished_unit(tmp_path: 
 # ---- damage ----
 
 
-def test_any_flipped_bit_of_a_sealed_log_is_found(sealed: store.LoadedRun) -> None:
+def test_any_flipped_bit_of_a_sealed_log_is_found(sealed: Run) -> None:
     rng = random.Random(11)
     for name in ("facts.parquet", "text.parquet", "problems.parquet", "manifest.json"):
         path, whole = sealed.path / name, (sealed.path / name).read_bytes()
@@ -458,12 +447,12 @@ def test_any_flipped_bit_of_a_sealed_log_is_found(sealed: store.LoadedRun) -> No
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
             path.write_bytes(data)
             with pytest.raises(ValueError, match=name):
-                store.load_run(sealed.path, text=True)
+                load_run(sealed.path, text=True)
         path.write_bytes(whole)
-    store.load_run(sealed.path, text=True)
+    load_run(sealed.path, text=True)
 
 
-def test_an_edited_log_is_refused_and_the_rows_are_named(sealed: store.LoadedRun) -> None:
+def test_an_edited_log_is_refused_and_the_rows_are_named(sealed: Run) -> None:
     path = sealed.path / "facts.parquet"
     table = pq.read_table(path)
     correct = table["correct"].to_pylist()
@@ -474,18 +463,18 @@ def test_an_edited_log_is_refused_and_the_rows_are_named(sealed: store.LoadedRun
     with pytest.raises(
         ValueError, match=r"written \(the first that differ are among rows 0 to 191"
     ):
-        store.load_run(sealed.path)
+        load_run(sealed.path)
     pq.write_table(table, path, compression="none")  # the same rows in other bytes
     with pytest.raises(ValueError, match=r"facts\.parquet was changed.*its rows are as they were"):
-        store.load_run(sealed.path)
+        load_run(sealed.path)
 
 
-def test_a_shortened_log_says_how_many_rows_are_left(sealed: store.LoadedRun) -> None:
+def test_a_shortened_log_says_how_many_rows_are_left(sealed: Run) -> None:
     path = sealed.path / "facts.parquet"
     pq.write_table(pq.read_table(path).slice(0, 100), path)
     told = r"\(100 rows instead of 192; the first that differ are among rows 0 to 99\); restore"
     with pytest.raises(ValueError, match=rf"facts\.parquet was changed.*{told}"):
-        store.load_run(sealed.path)
+        load_run(sealed.path)
 
 
 def test_a_place_that_is_no_folder_is_refused_by_a_line_with_a_remedy() -> None:
@@ -493,14 +482,14 @@ def test_a_place_that_is_no_folder_is_refused_by_a_line_with_a_remedy() -> None:
         open_run(Path("/dev/full"))
 
 
-def test_a_truncated_log_names_the_file(sealed: store.LoadedRun) -> None:
+def test_a_truncated_log_names_the_file(sealed: Run) -> None:
     path = sealed.path / "facts.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"facts\.parquet is truncated or damaged"):
-        store.load_run(sealed.path)
+        load_run(sealed.path)
     path.unlink()
     with pytest.raises(ValueError, match=r"facts\.parquet cannot be read: No such file"):
-        store.load_run(sealed.path)
+        load_run(sealed.path)
 
 
 def test_a_damaged_part_is_named_and_deleting_it_resumes_without_it(half: store.Writer) -> None:
@@ -513,23 +502,23 @@ def test_a_damaged_part_is_named_and_deleting_it_resumes_without_it(half: store.
     ):
         writer.seal()
     path.unlink()
-    assert len(finish(half.path.parent).frame) == len(rows(PROBLEMS))
+    assert len(finish(half.path.parent).samples) == len(rows(PROBLEMS))
 
 
 def test_a_plan_edited_in_an_open_manifest_is_found(half: store.Writer) -> None:
     path = half.path / "manifest.json"
     path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
     with pytest.raises(ValueError, match=r"manifest\.json was edited"):
-        store.load_run(half.path)
+        load_run(half.path)
 
 
-def test_another_format_is_refused_with_a_sentence(sealed: store.LoadedRun) -> None:
+def test_another_format_is_refused_with_a_sentence(sealed: Run) -> None:
     path = sealed.path / "manifest.json"
     told = json.loads(path.read_text())
     for number in (manifest.FORMAT + 1, 0, "two"):
         path.write_text(json.dumps(told | {"format": number}))
         with pytest.raises(ValueError, match=f"format {number}, this version reads 1 to 2; update"):
-            store.load_run(sealed.path)
+            load_run(sealed.path)
 
 
 def test_a_run_of_the_first_format_is_read_resumed_and_guarded(
@@ -545,26 +534,26 @@ def test_a_run_of_the_first_format_is_read_resumed_and_guarded(
                 writer.write(unit, rows(UNITS[unit]))
         (path,) = tmp_path.iterdir()
         assert json.loads((path / "manifest.json").read_text())["format"] == 1
-    first = store.load_run(path).frame
+    first = load_run(path).samples
     assert first["thinking_tokens"].isna().all()
     with open_run(tmp_path) as writer:
         assert writer.read("block 0/4")[0].thinking_tokens is None
     run = finish(tmp_path)
     assert run.manifest["format"] == 2
-    told = dict(run.frame.groupby("problem", sort=False)["thinking_tokens"].max())
+    told = dict(run.samples.groupby("problem", sort=False)["thinking_tokens"].max())
     assert [name for name, most in told.items() if most == 1] == [p.id for p in PROBLEMS[9:]]
-    assert len(run.frame) == len(rows(PROBLEMS))
+    assert len(run.samples) == len(rows(PROBLEMS))
 
 
-def test_a_manifest_that_is_not_json_names_the_line(sealed: store.LoadedRun) -> None:
+def test_a_manifest_that_is_not_json_names_the_line(sealed: Run) -> None:
     path = sealed.path / "manifest.json"
     path.write_text(path.read_text().replace(",\n", "\n", 1))
     with pytest.raises(ValueError, match=r"manifest\.json is not the manifest.*line 3"):
-        store.load_run(sealed.path)
+        load_run(sealed.path)
 
 
 @pytest.mark.parametrize("field", ["format", "status", "sha256", "hash", "identity", "files"])
-def test_a_manifest_without_a_field_names_it(sealed: store.LoadedRun, field: str) -> None:
+def test_a_manifest_without_a_field_names_it(sealed: Run, field: str) -> None:
     path = sealed.path / "manifest.json"
     told = json.loads(path.read_text())
     del told[field]
@@ -572,23 +561,23 @@ def test_a_manifest_without_a_field_names_it(sealed: store.LoadedRun, field: str
         told["sha256"] = manifest.seal_hash(told)
     path.write_text(json.dumps(told))
     with pytest.raises(ValueError, match=f"is not the manifest of a run: no field '{field}'; rest"):
-        store.load_run(sealed.path)
+        load_run(sealed.path)
 
 
-def test_a_manifest_that_says_nothing_of_the_model_is_one_line(sealed: store.LoadedRun) -> None:
+def test_a_manifest_that_says_nothing_of_the_model_is_one_line(sealed: Run) -> None:
     path = sealed.path / "manifest.json"
     told = json.loads(path.read_text())
     del told["identity"]["model"]
     told["hash"] = files.json_hash(told["identity"])
     path.write_text(json.dumps(told | {"sha256": manifest.seal_hash(told)}))
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        store.load_run(sealed.path)
+        load_run(sealed.path)
     assert str(error.value) == f"{path} does not describe a run (KeyError('model')); restore it"
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        store.load_run(tmp_path)
+        load_run(tmp_path)
     assert str(error.value) == f"{tmp_path}/manifest.json cannot be read: No such file or directory"
 
 
@@ -654,9 +643,9 @@ def test_a_million_samples_load_in_under_five_seconds(tmp_path: Path) -> None:
             one = sample(problem, 0, 0)
             pool = [dataclasses.replace(one, chain=i, logprob=-1 / (i + 1)) for i in range(10_000)]
             writer.write(problem.id, pool)
-        path = writer.seal().path
+        path = writer.seal()
     start = time.perf_counter()
-    assert len(store.load_run(path).frame) == 1_000_000
+    assert len(load_run(path).samples) == 1_000_000
     assert time.perf_counter() - start < 5
 
 

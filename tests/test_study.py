@@ -19,13 +19,12 @@ import pytest
 
 from scaling import executors, study
 from scaling.cli import main
-from scaling.curves import curve, read_pool
-from scaling.curves.table import COLUMNS, accuracy_table
 from scaling.engine.isa import VARIABLE, levels, library
 from scaling.estimates import pass_at_k
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.store import load_run
+from scaling.runs import curve, load_run
+from scaling.runs.tables import COLUMNS, accuracy_table
 from scaling.study import Work, sample_run
 from scaling.tasks import get_task
 from tests.forks import FORKS, command, forked
@@ -61,7 +60,7 @@ def runs(tiny_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def pools(runs):
-    return [read_pool(load_run(path)) for path in sorted(runs.iterdir())]
+    return [load_run(path) for path in sorted(runs.iterdir())]
 
 
 def test_a_run_killed_again_and_again_ends_in_the_samples_of_an_unbroken_one(tiny_folder, tmp_path):
@@ -78,7 +77,7 @@ def test_a_run_killed_again_and_again_ends_in_the_samples_of_an_unbroken_one(tin
     resumed = draw_one(tiny_folder, tmp_path / "broken", 40, chains=64)
     names = {run.path.name for run in (whole, resumed)}
     assert len(names) == 1
-    first, second = (load_run(run.path, text=True).frame[DRAWN] for run in (whole, resumed))
+    first, second = (load_run(run.path, text=True).samples[DRAWN] for run in (whole, resumed))
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -99,7 +98,7 @@ class Watched:
 
 def logged_problems(root: Path) -> set[str]:
     (path,) = root.iterdir()
-    return set(load_run(path).frame["problem"])
+    return set(load_run(path).samples["problem"])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -128,7 +127,7 @@ def test_leaving_amid_a_unit_keeps_its_finished_problems_and_draws_the_others_al
     resumed = sample_run(lm, going_on, problems, plan, root, **one_by_one)
     assert not kept & set(going_on.seen)
     assert resumed.manifest["units"] == whole.manifest["units"]
-    first, second = (load_run(run.path, text=True).frame[DRAWN] for run in (whole, resumed))
+    first, second = (load_run(run.path, text=True).samples[DRAWN] for run in (whole, resumed))
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -153,7 +152,7 @@ def test_a_run_is_resumed_to_the_same_samples_at_each_instruction_set(
     stopped_after(6, tiny_folder, tmp_path / "broken")
     resumed = draw_one(tiny_folder, tmp_path / "broken", 12)
     assert [s["extra"]["isas"] for s in resumed.manifest["sessions"]] == [[level], [level]]
-    first, second = (load_run(run.path, text=True).frame[DRAWN] for run in (whole, resumed))
+    first, second = (load_run(run.path, text=True).samples[DRAWN] for run in (whole, resumed))
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -246,13 +245,13 @@ def test_samples_do_not_depend_on_the_batch(tiny_folder, tmp_path):
             load_lm(tiny_folder), task, task.problems(6), PLAN, tmp_path / str(rows),
             progress=False, max_rows=rows,
         )  # fmt: skip
-        frames.append(load_run(run.path, text=True).frame[DRAWN])
+        frames.append(load_run(run.path, text=True).samples[DRAWN])
     pd.testing.assert_frame_equal(*frames)
 
 
 def test_another_seed_draws_other_samples(tiny_folder, tmp_path):
     texts = [
-        load_run(draw_one(tiny_folder, tmp_path, seed=seed).path, text=True).frame["text"]
+        load_run(draw_one(tiny_folder, tmp_path, seed=seed).path, text=True).samples["text"]
         for seed in (42, 43)
     ]
     assert (texts[0] == texts[1]).mean() < 0.1
@@ -261,7 +260,7 @@ def test_another_seed_draws_other_samples(tiny_folder, tmp_path):
 def test_the_table_has_its_columns_first_and_a_row_per_budget(pools):
     table = accuracy_table(pools, replicates=50)
     assert list(table.columns[: len(COLUMNS)]) == COLUMNS
-    best = table.query("method == 'best_of_n' and selector == 'oracle' and level == 'all'")
+    best = table.query("method == 'best_of_n' and selector == 'coverage' and level == 'all'")
     assert set(best["k"]) == {1, 2, 4, 8}
     assert (table["low"] <= table["accuracy"]).all()
     assert (table["accuracy"] <= table["high"]).all()
@@ -270,17 +269,17 @@ def test_the_table_has_its_columns_first_and_a_row_per_budget(pools):
 
 def test_coverage_is_the_unbiased_estimate_in_plain_pandas(pools):
     for pool in pools:
-        if pool.run.plan.method == "best_of_n":
-            frame = pool.run.frame.groupby("problem")["correct"]
+        if pool.plan.method == "best_of_n":
+            frame = pool.samples.groupby("problem")["correct"]
             n, c = frame.size().to_numpy(), frame.sum().to_numpy()
             plain = pass_at_k(n, c, 4).mean()
-            found = curve(pool, "oracle", replicates=20)
+            found = curve(pool, "coverage", replicates=20)
             assert found.y[2] == pytest.approx(plain)
 
 
 def test_a_budget_pays_for_its_prompt_once_and_for_every_sample(pools):
-    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "best_of_n"]
-    frame = pool.run.frame
+    (pool,) = [p for p in pools if p.task == "sums" and p.plan.method == "best_of_n"]
+    frame = pool.samples
     tokens = pool.cost("tokens", np.array([1, 8])).mean(axis=0)
     prompt = frame.groupby("problem")["prompt_tokens"].first().mean()
     new = frame.groupby("problem")["completion_tokens"].sum().mean()
@@ -293,7 +292,7 @@ def test_a_budget_pays_for_its_prompt_once_and_for_every_sample(pools):
 
 
 def test_a_revision_step_costs_more_flops_than_the_first_draft(pools):
-    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "revision"]
+    (pool,) = [p for p in pools if p.task == "sums" and p.plan.method == "revision"]
     own = np.nanmean(pool.costs["flops"][1], axis=(0, 1))
     per_token = own / np.nanmean(pool.costs["tokens"][1], axis=(0, 1))
     assert (np.diff(per_token) > 0).all()
@@ -301,31 +300,31 @@ def test_a_revision_step_costs_more_flops_than_the_first_draft(pools):
 
 def test_a_pool_stopped_at_successes_is_read_without_bias(pools):
     """Cut whole pools as a stopped sampler would have: on average the whole pool's own pass@k."""
-    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "best_of_n"]
+    (pool,) = [p for p in pools if p.task == "sums" and p.plan.method == "best_of_n"]
     rng, k, r = np.random.default_rng(0), np.array([1, 2, 4, 8]), 2
     whole = (rng.random((400, 8, 1)) < rng.beta(0.5, 2, (400, 1, 1))).astype(float)
     cut = whole.copy()
     cut[np.cumsum(whole, axis=1) - whole >= r] = np.nan
     cut[::3] = whole[::3]  # some rows were in flight and finished: they must not count
-    run = replace(pool.run, plan=replace(pool.run.plan, stop_after_correct=r))
-    stopped = replace(pool, run=run, correct=cut)
-    found = stopped.values("oracle", k).mean(axis=0)
+    run = replace(pool, plan=replace(pool.plan, stop_after_correct=r))
+    stopped = run.with_arrays(correct=cut)
+    found = stopped.values("coverage", k).mean(axis=0)
     expected = pass_at_k(8, whole[:, :, 0].sum(axis=1)[:, None], k).mean(axis=0)
     # standard error of the difference is below 0.013: four of them, odds 1 in 15,000 per point
     np.testing.assert_allclose(found, expected, atol=0.05)
     naive = pass_at_k(
         np.isfinite(cut[1::3, :, 0]).sum(1), np.nansum(cut[1::3, :, 0], axis=1), 1
     ).mean()
-    assert naive > stopped.values("oracle", k)[1::3, 0].mean() + 0.02
-    with pytest.raises(ValueError, match="only oracle"):
+    assert naive > stopped.values("coverage", k)[1::3, 0].mean() + 0.02
+    with pytest.raises(ValueError, match="only coverage"):
         stopped.values("majority", k)
 
 
 def test_stopping_at_the_first_success_costs_what_a_replay_costs(pools):
-    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "best_of_n"]
+    (pool,) = [p for p in pools if p.task == "sums" and p.plan.method == "best_of_n"]
     rng, k = np.random.default_rng(1), np.array([1, 3, 8])
     right = (rng.random(pool.correct.shape) < 0.3).astype(float)
-    planted = replace(pool, correct=right)
+    planted = pool.with_arrays(correct=right)
     own, shared = planted.costs["tokens"][1][:, :, 0], planted.costs["tokens"][0]
     replay = np.zeros((len(own), 3))
     for _ in range(400):
@@ -340,19 +339,21 @@ def test_stopping_at_the_first_success_costs_what_a_replay_costs(pools):
 
 def test_budgets_beyond_the_pool_are_refused(pools):
     for k in ([0], [-1], [9]):
-        with pytest.raises(ValueError, match="the pool's size"):
-            pools[0].values("oracle", np.array(k))
-    with pytest.raises(ValueError, match="selector of best_of_n 'orcale'; did you mean 'oracle'"):
-        pools[0].values("orcale", np.array([1]))
+        with pytest.raises(ValueError, match="the run's size"):
+            pools[0].values("coverage", np.array(k))
+    with pytest.raises(
+        ValueError, match="selector of best_of_n 'coverge'; did you mean 'coverage'"
+    ):
+        pools[0].values("coverge", np.array([1]))
 
 
 def test_a_grid_of_c_chains_costs_c_chains_and_covers_no_less(pools):
-    (pool,) = [p for p in pools if p.run.task == "sums" and p.run.plan.method == "revision"]
+    (pool,) = [p for p in pools if p.task == "sums" and p.plan.method == "revision"]
     k = pool.budgets()
     one, two = (pool.cost("tokens", k, chains).mean(axis=0) for chains in (1, 2))
     prompt = np.nanmax(pool.ledger["prompt_tokens"][:, :, 0], axis=1).mean()
     np.testing.assert_allclose(two - prompt, 2 * (one - prompt))
-    assert (pool.values("oracle", k, 2) >= pool.values("oracle", k) - 1e-12).all()
+    assert (pool.values("coverage", k, 2) >= pool.values("coverage", k) - 1e-12).all()
     rows = accuracy_table([pool], replicates=20).query("method == 'revision x2'")
     assert set(rows["k"]) == {2, 4, 6}
 

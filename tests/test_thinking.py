@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from scaling import compute
-from scaling.curves import read_pool
 from scaling.methods import draw
 from scaling.models import character_tokenizer, load_lm
 from scaling.records import Completion, Plan
@@ -283,9 +282,9 @@ def test_a_tiny_model_thinks_waits_and_is_read_by_budget(tiny_folder, tmp_path):
     plan = Plan("thinking", chains=2, steps=4, max_new_tokens=40)
     with pytest.warns(UserWarning, match="trained for thinking"):
         run = sample_run(lm, TASK, problems, plan, tmp_path, progress=False, device="cpu")
-    pool = read_pool(run)
+    pool = run
     shape, k = compute.Shape(**lm.card.shape), pool.budgets()
-    frame = run.frame.set_index(["problem", "chain", "step"])
+    frame = run.samples.set_index(["problem", "chain", "step"])
     start = frame.prompt_tokens.xs(3, level="step")
     spent = frame.prompt_tokens + frame.completion_tokens - start
     row = (problems[0].id, 0, 1)
@@ -297,7 +296,7 @@ def test_a_tiny_model_thinks_waits_and_is_read_by_budget(tiny_folder, tmp_path):
     plan = Plan("wait", chains=2, steps=3, max_new_tokens=8)
     with pytest.warns(UserWarning, match="trained for wait"):
         waited = sample_run(lm, TASK, problems, plan, tmp_path, progress=False, device="cpu")
-    prompts = waited.frame.set_index(["problem", "chain", "step"])
+    prompts = waited.samples.set_index(["problem", "chain", "step"])
     grown = prompts.prompt_tokens.unstack("step").diff(axis=1)
     text_tokens = 9  # 8 tokens cut by the cap, and the marker (fewer where it stopped by itself)
     assert (grown[1] <= text_tokens).all()

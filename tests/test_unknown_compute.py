@@ -13,9 +13,9 @@ import pytest
 
 from scaling.cli import main
 from scaling.compute import Shape
-from scaling.curves import read_pool
-from scaling.figures import FIGURES, Study, model_name, size_name
+from scaling.figures.gallery import FIGURES
 from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.runs import Runs
 from scaling.store import open_run
 
 pytestmark = pytest.mark.usefixtures("quick", "svg_only")
@@ -67,11 +67,11 @@ def test_figures_and_report_are_drawn_whatever_is_unknown_of_a_model(cards, tmp_
 def test_what_is_unknown_is_left_out_of_a_name_and_comes_first_in_order(tmp_path):
     for card in (TRAINED[1], FOLDER, SERVED, TRAINED[0]):
         log(tmp_path, card, 0.5, chains=2)
-    pools = Study.load(tmp_path).select("sums")
-    assert [pool.run.card.name for pool in pools] == ["a$b$c", "folder", "t0", "t1"]
-    names = [model_name(pool) for pool in pools]
+    pools = Runs.load(tmp_path).select("sums", "best_of_n")
+    assert [pool.card.name for pool in pools] == ["a$b$c", "folder", "t0", "t1"]
+    names = [pool.model_name for pool in pools]
     assert names == [r"a\$b\$c", "1.0 M", "1.0 M, 10⁹", "1.0 M, 10¹⁰"]
-    assert size_name(pools[0]) == r"a\$b\$c"  # two servers are two sizes, not both "0.0 M"
+    assert pools[0].size_name == r"a\$b\$c"  # two servers are two sizes, not both "0.0 M"
 
 
 def test_a_folder_without_a_card_goes_from_a_benchmark_to_figures_and_a_report(
@@ -93,5 +93,5 @@ def test_a_folder_without_a_card_goes_from_a_benchmark_to_figures_and_a_report(
     assert "not drawn, their runs are missing: plane, search, grid" in capsys.readouterr().out
     assert main(["report", str(run), "-o", str(tmp_path / "report")]) == 0
     capsys.readouterr()
-    assert math.isnan(read_pool(Study.load(run.parent).pools[0].run).run.card.train_flops)
+    assert math.isnan(Runs.load(run.parent)[0].card.train_flops)
     assert set(FIGURES) > {path.stem for path in (tmp_path / "figures").glob("*.svg")}

@@ -13,7 +13,7 @@ from scaling.cli import main
 from scaling.drift import SETTINGS, compare, drift, first_difference
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.store import load_run, load_runs
+from scaling.runs import load_run, load_runs
 from scaling.store.files import entry_of
 from scaling.store.manifest import seal_hash
 from scaling.study import sample_run
@@ -29,10 +29,10 @@ MODELS = ROOT / "data/models/ladder"
 def test_runs_frozen_in_format_1_load_for_ever() -> None:
     sealed, still_open = sorted(load_runs(FROZEN), key=lambda run: run.sha256 == "")
     assert sealed.sha256 == "837942e906629e76e1a142e18a41c7df9e42e8592168e406ae7bee1820f31c7c"
-    assert (len(sealed.frame), int(sealed.frame["correct"].sum())) == (24, 23)
+    assert (len(sealed.samples), int(sealed.samples["correct"].sum())) == (24, 23)
     assert sealed.plan == Plan(chains=4, max_new_tokens=40)
     assert sealed.card.name == "ladder/0.1M/1e13"
-    assert len(still_open.frame) == 8
+    assert len(still_open.samples) == 8
     engine = sealed.manifest["sessions"][0]["extra"]["engine"]
     assert {"device", "dtype", "store", "threads", "max_rows"} <= set(engine)
 
@@ -47,9 +47,9 @@ def test_an_open_run_that_was_cut_in_other_units_is_refused_and_not_sealed_with_
     asked = (lm, get_task("sums", ["2x99", "4x99"]), problems_of(source), source.plan)
     with pytest.raises(ValueError, match=r"no sample of 2 problems.*another folder"):
         sample_run(*asked, tmp_path, progress=False)
-    assert len(load_run(path).frame) == 8
+    assert len(load_run(path).samples) == 8
     assert load_run(path).sha256 == ""
-    assert len(sample_run(*asked, tmp_path / "anew", progress=False).frame) == 16
+    assert len(sample_run(*asked, tmp_path / "anew", progress=False).samples) == 16
 
 
 def test_a_frozen_run_is_verified_from_its_texts_and_keys(capsys: pytest.CaptureFixture) -> None:
@@ -127,7 +127,7 @@ def test_a_forged_verdict_with_right_hashes_is_found(altered, capsys) -> None:
 
 
 def test_a_sample_that_its_key_does_not_give_is_found(altered, capsys) -> None:
-    texts = load_run(SEALED, text=True).frame["text"]
+    texts = load_run(SEALED, text=True).samples["text"]
     run = altered("text.parquet", "text", 0, "0" + texts[0])
     found = redraw(load_run(run), load_lm(model_of(load_run(run), MODELS)), 6)
     assert (found.samples, found.identical, found.first_token) == (24, 23 / 24, 0)
@@ -172,7 +172,7 @@ def test_drift_is_none_for_batches_and_engines_and_some_for_bfloat16(tmp_path: P
     base, narrow = (load_runs(tmp_path / name)[0] for name in ("base", "bfloat16"))
     lm = load_lm(model)
     found = compare(base, narrow, lm.encode)
-    own, other = (run.frame.groupby("problem")["correct"].mean() for run in (base, narrow))
+    own, other = (run.samples.groupby("problem")["correct"].mean() for run in (base, narrow))
     assert found.accuracy[0] == pytest.approx((other - own).mean())
     assert found.accuracy[1] <= found.accuracy[0] <= found.accuracy[2]
     assert compare(base, base, lm.encode).exponent == pytest.approx((0, 0, 0))

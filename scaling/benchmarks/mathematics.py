@@ -96,7 +96,7 @@ def key(text: str) -> str | None:
     """Return the canonical key of an answer; None for a text without anything to read.
 
     An answer whose formulas take too long together is its own text. Errors: ValueError where a
-    formula needs math-verify, which is not installed.
+    formula needs latex2sympy2-extended, which is not installed.
     """
     cleaned = clean(text)
     try:

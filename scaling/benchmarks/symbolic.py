@@ -1,4 +1,4 @@
-"""The key of a formula, by math-verify's parser and sympy in a process that can be killed.
+"""The key of a formula, by latex2sympy2-extended and sympy in a process that can be killed.
 
 The kernel ends the process that takes too long, or too much memory; the formula then stays what
 it was, text. Run as a program, this file is what starts that process, again and again: lines of
@@ -52,11 +52,11 @@ def formula_key(latex: str, equation: bool = False) -> str:
     equation: whether the formula is one side of an equation whose other side is 0. A formula that
     cannot be read is its own text.
 
-    Errors: TooLong; ValueError where math-verify is not installed.
+    Errors: TooLong; ValueError where the parser is not installed.
     """
     if find_spec("latex2sympy2_extended") is None:
         raise ValueError(
-            f"{latex!r} is more than numbers: it is read by math-verify's parser; "
+            f"{latex!r} is more than numbers: it is read by latex2sympy2-extended; "
             "pip install 'inference-scaling-kit[tasks]'"
         )
     found, used = judge().key(latex, equation, getattr(LIMIT, "left", SECONDS))

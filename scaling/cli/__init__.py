@@ -93,7 +93,7 @@ def build_parser() -> Parser:
     """Return the parser of every verb."""
     parser = Parser(
         prog="scaling",
-        description="Study how accuracy grows with test-time and train-time compute.",
+        description="Runs how accuracy grows with test-time and train-time compute.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

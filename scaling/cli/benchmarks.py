@@ -9,9 +9,8 @@ from typing import Any
 from scaling.benchmarks import audit, load_benchmark, read_prompt
 from scaling.benchmarks.gym import gym_benchmark
 from scaling.benchmarks.readers import READERS, records
-from scaling.curves import read_pool
 from scaling.report.leaderboard import leaderboard, read_prices
-from scaling.store import load_run
+from scaling.runs import load_run
 from scaling.tasks import get_task
 
 GYM = "gym:"  #: before the name of a generator of reasoning-gym
@@ -65,6 +64,6 @@ def run_audit(options: argparse.Namespace) -> None:
 def run_leaderboard(options: argparse.Namespace) -> None:
     """Print accuracy and cost per category."""
     prices = read_prices(options.prices) if options.prices else None
-    pools = [read_pool(load_run(path, text=True)) for path in options.runs]
+    pools = [load_run(path, text=True) for path in options.runs]
     table = leaderboard(pools, prices)
     print(table.to_string(index=False, float_format=lambda x: f"{x:.4g}"))

@@ -159,7 +159,8 @@ def run(file: str, verb: str, options: argparse.Namespace) -> None:
     for module in options.modules:
         import_own(module)
     if isinstance(runs := getattr(options, "runs", None), Path):
-        print(f"runs in {runs}")
+        if verb != "sample":  # which first prints how it asks
+            print(f"runs in {runs}")
         results = STUDY if runs == RUNS else runs
         for name, folder in (("derived", results), ("figures", results / "figures")):
             if getattr(options, name, folder) is None:
@@ -327,7 +328,7 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--force", action="store_true", help=FORCE)
     verb = new("fit", "reading", "fit a law to the coverage curve of every run")
     verb.add("--law", default="exp_power")
-    verb.add("--selector", default="oracle")
+    verb.add("--selector", default="coverage")
     verb.add("--unit", default="samples")
     verb.add("--level", default="all")
     verb.add("--task", help="of the runs; default: all")

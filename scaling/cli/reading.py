@@ -13,10 +13,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.cli.options import caution
-from scaling.curves import curve, read_pool
-from scaling.curves.table import accuracy_table, flaw_counts, flaw_line, incomplete, unfinished
 from scaling.estimates import best_of_k, majority_at_k, pass_at_k
-from scaling.figures import FIGURES, Study, draw_all
+from scaling.figures.gallery import FIGURES, draw_all
 from scaling.fits import fit
 from scaling.fits.laws import LAWS, Law
 from scaling.intervals import mean_interval
@@ -25,7 +23,8 @@ from scaling.readers import MOST_LEFT_OUT, counts, read_samples
 from scaling.records import Curve, Fit, look_up
 from scaling.report import differences, write
 from scaling.report.check import stale
-from scaling.store import load_run
+from scaling.runs import Runs, curve, load_run
+from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line, incomplete, unfinished
 from scaling.store.files import refuse_foreign, write_outputs
 
 EXACT = 800  #: samples of a problem up to which votes are counted exactly
@@ -37,20 +36,20 @@ def run_accuracy(options: argparse.Namespace) -> None:
     """Write accuracy.csv."""
     path = options.derived / "accuracy.csv"
     refuse_foreign([path], options.force)
-    options.study = Study.load(options.runs)
+    options.study = Runs.load(options.runs)
     warn_of_gaps(options.study)
-    table = accuracy_table(options.study.pools)
+    table = accuracy_table(options.study)
     csv = table.to_csv(index=False, float_format="%.6g").encode()
     write_outputs({path: csv}, options.force)
-    print(f"{path}: {len(table):,} rows of {len(options.study.pools):,} runs")
-    print(flaw_line(*flaw_counts(options.study.pools)))
+    print(f"{path}: {len(table):,} rows of {len(options.study):,} runs")
+    print(flaw_line(*flaw_counts(options.study)))
 
 
-def warn_of_gaps(study: Study) -> None:
+def warn_of_gaps(study: Runs) -> None:
     """Warn of each run that lacks problems or samples, and of rows that are NaN because of it."""
-    for pool in study.pools:
+    for pool in study:
         if why := incomplete(pool):
-            caution(f"{pool.run.path}: {why}: see n_missing")
+            caution(f"{pool.path}: {why}: see n_missing")
 
 
 def run_figures(options: argparse.Namespace) -> None:
@@ -58,7 +57,7 @@ def run_figures(options: argparse.Namespace) -> None:
     names = getattr(options, "names", None) or list(FIGURES)
     for name in names:
         look_up(FIGURES, name, "figure")
-    study = getattr(options, "study", None) or Study.load(options.runs)
+    study = getattr(options, "study", None) or Runs.load(options.runs)
     paths = draw_all(study, options.figures, names, options.force)
     for path in paths:
         print(path)
@@ -70,16 +69,16 @@ def run_figures(options: argparse.Namespace) -> None:
 def run_fit(options: argparse.Namespace) -> None:
     """Print the fitted parameters of every best-of-N run; a row that has none says why."""
     law = law_of_one_axis(options.law)
-    study = Study.load(options.runs)
-    pools = [p for p in study.pools if p.run.plan.method == "best_of_n"]
+    study = Runs.load(options.runs)
+    pools = [p for p in study if p.plan.method == "best_of_n"]
     if not pools:
         raise ValueError(f"no best-of-N run under {options.runs}: a law is fitted to those alone")
     if options.task:
-        look_up({pool.run.task: None for pool in pools}, options.task, "task")
-        pools = [pool for pool in pools if pool.run.task == options.task]
+        look_up({pool.task: None for pool in pools}, options.task, "task")
+        pools = [pool for pool in pools if pool.task == options.task]
     levels = {level: None for pool in pools for level in ("all", *pool.levels)}
     look_up(levels, options.level, "level")
-    others = len(study.pools) - len(pools)
+    others = len(study) - len(pools)
     usable = [pool for pool in pools if options.level in ("all", *pool.levels)]
     without = len(pools) - len(usable)
     for count, what in (
@@ -87,10 +86,10 @@ def run_fit(options: argparse.Namespace) -> None:
         (without, f"without level {options.level}"),
     ):
         if count:
-            print(f"{count:,} of {len(study.pools):,} runs left out: {what}")
+            print(f"{count:,} of {len(study):,} runs left out: {what}")
     rows = []
     for pool in usable:
-        row = {"task": pool.run.task, "model": pool.run.card.name, "run": pool.run.path.name}
+        row = {"task": pool.task, "model": pool.card.name, "run": pool.path.name}
         row |= dict.fromkeys(("rmse", *law.params), "")
         try:
             if gap := unfinished(pool):
@@ -242,7 +241,7 @@ def by_problem(judged: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def run_plan(options: argparse.Namespace) -> None:
     """Print the cheapest study that tells the difference, and its price at the pilot's costs."""
-    pools = [read_pool(load_run(path)) for path in options.pilot]
+    pools = [load_run(path) for path in options.pilot]
     pilot = read_pilot(pools) if pools else None
     study, cost = plan(options.effect, options.power, pilot, options.between, options.max_problems)
     print(

@@ -24,13 +24,13 @@ from scaling.cli.options import (
 )
 from scaling.cli.reading import run_accuracy, run_figures
 from scaling.compute import Shape
-from scaling.curves import SELECTORS, Pool, read_pool
-from scaling.curves.table import accuracy_table, flaw_counts, flaw_line
-from scaling.figures import FIGURES, plots
+from scaling.figures import plots
+from scaling.figures.gallery import FIGURES
 from scaling.models import find_models, is_endpoint, load_lm
 from scaling.planner import estimate
 from scaling.records import FINAL, Plan, Problem, look_up
-from scaling.store import load_run
+from scaling.runs import SELECTORS, Run, load_run
+from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line
 from scaling.store.files import refuse_foreign
 from scaling.study import (
     PRESETS,
@@ -90,7 +90,7 @@ def run_study(options: argparse.Namespace) -> None:
     if "countdown" in options.tasks:
         work += ways_of(preset, options.models, options.runs, **engine)
     runs = sample_all(work, options.workers, options.executor or "local")
-    print(f"{len(runs)} runs, {sum(len(r.frame) for r in runs):,} samples under {options.runs}")
+    print(f"{len(runs)} runs, {sum(len(r.samples) for r in runs):,} samples under {options.runs}")
     run_accuracy(options)
     run_figures(options)
 
@@ -102,7 +102,7 @@ def run_sample(options: argparse.Namespace) -> None:
         look_up(SELECTORS, plan_of(options, {}).method, "method")
     task = task_of(options)
     problems = tried(task, options.problems, options.problem_seed)
-    print(chosen(task, len(problems), options))
+    which = chosen(task, len(problems), options)
 
     from scaling.cli.serving import open_server, warn_if_alike
     from scaling.methods import check_plan
@@ -124,6 +124,7 @@ def run_sample(options: argparse.Namespace) -> None:
     if hasattr(task, "asked_as"):
         stop = f"; {', '.join(map(repr, plan.stop))} ends a sample" if plan.stop else ""
         print(f"{task.name}: {task.asked_as(bool(lm.chat))}{stop}")
+    print(f"runs in {options.runs}\n{which}")
     print_left_out(task)
     print(described(plan))
     warn_if_identical(plan)
@@ -138,13 +139,15 @@ def run_sample(options: argparse.Namespace) -> None:
         (run,) = sample_all([work], options.workers, options.executor)
     else:
         run = sample_run(lm, task, problems, plan, options.runs, **how)
-    pool = read_pool(run)
+    pool = run
     table = accuracy_table([pool])
     seal = run.path / "manifest.json"
     drawn = before.get(seal) != seal.stat().st_mtime_ns
-    print(f"{run.path}: {len(run.frame):,} samples" + ", complete before: none drawn" * (not drawn))
+    print(
+        f"{run.path}: {len(run.samples):,} samples" + ", complete before: none drawn" * (not drawn)
+    )
     if is_served(options) and plan.temperature:
-        warn_if_alike(load_run(run.path, text=True).frame)
+        warn_if_alike(load_run(run.path, text=True).samples)
     print_failed(pool)
     print(table[SHOWN].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     print(told_flaws(pool))
@@ -182,10 +185,10 @@ def warn_if_identical(plan: Plan) -> None:
         )
 
 
-def told_flaws(pool: Pool) -> str:
+def told_flaws(pool: Run) -> str:
     """Return how many samples were cut or gave no answer, as a line; warn where they are many."""
     drawn, unextracted, truncated = flaw_counts([pool])
-    cap = f"the cap of {pool.run.plan.max_new_tokens:,} new tokens: raise it with --max-new-tokens"
+    cap = f"the cap of {pool.plan.max_new_tokens:,} new tokens: raise it with --max-new-tokens"
     for count, what in (
         (truncated, f"were cut at {cap}"),
         (unextracted, "have no answer that could be extracted; they count as wrong"),
@@ -195,19 +198,19 @@ def told_flaws(pool: Pool) -> str:
     return flaw_line(drawn, unextracted, truncated)
 
 
-def print_failed(pool: Pool) -> None:
+def print_failed(pool: Run) -> None:
     """Print how many samples and problems are missing, each problem by name, and why."""
-    finish = pool.run.frame["finish"].astype(str)
+    finish = pool.samples["finish"].astype(str)
     failed = finish[finish.str.startswith("error")]
     for reason, count in failed.value_counts().head(5).items():
         print(f"{count:,} samples are missing ({reason})")
     if again := int((~failed.str.startswith(FINAL)).sum()):
         print(f"{again:,} of them failed for a reason that may pass: the same command asks again")
-    drawn = pool.run.frame["problem"].drop(failed.index).value_counts()
+    drawn = pool.samples["problem"].drop(failed.index).value_counts()
     if len(failed) and drawn.min() < drawn.max():
         print(f"problems have {drawn.min():,} to {drawn.max():,} samples: NaN where k is larger")
     if pool.refused:
-        names, total = list(pool.refused), len(pool.run.problems)
+        names, total = list(pool.refused), len(pool.problems)
         shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
         print(f"{len(names):,} of {total:,} problems have no sample and are left out: {shown}")
 

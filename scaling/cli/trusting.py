@@ -7,7 +7,7 @@ import argparse
 from scaling.drift import SETTINGS, drift
 from scaling.models import load_lm
 from scaling.records import Plan, look_up
-from scaling.store import load_run
+from scaling.runs import load_run
 from scaling.tasks import get_task
 from scaling.verify import model_of, redraw, told_model, verdicts
 

@@ -17,22 +17,24 @@ import numpy as np
 import pandas as pd
 
 from scaling import show
-from scaling.curves import PRICES, UNITS, Pool
-from scaling.figures import Study, apart, hash_of, nearest, plots, selector_name, summary
+from scaling.figures import plots
+from scaling.figures.names import disambiguate, selector_name
+from scaling.figures.plane import summary
 from scaling.figures.screen import picture
 from scaling.fits import fit, forecast
 from scaling.fits.laws import LAWS
 from scaling.records import Curve, Fit, look_up
+from scaling.runs import PRICES, UNITS, Run, Runs
 
 CODE = """\
 from dataclasses import replace
 
 from scaling.figures import plots
-from scaling.curves import curve, read_pool
+from scaling.runs import curve
 from scaling.fits import fit, forecast
-from scaling.store import load_run
+from scaling.runs import load_run
 
-pool = replace(read_pool(load_run({path!r})), prices={prices})
+pool = load_run({path!r}).at_prices({prices})
 points = curve(pool, {selector!r}, {unit!r}, {level!r})
 {fitting}
 with plots.style():
@@ -50,7 +52,7 @@ class Choice:
     """What the explorer shows."""
 
     run: str  #: name of the run's folder
-    selector: str = "oracle"
+    selector: str = "coverage"
     unit: str = "samples"  #: one of `curves.UNITS`
     level: str = "all"
     law: str = "exp_power"
@@ -68,12 +70,12 @@ class View:
     message: str = ""
 
 
-def find(study: Study, name: str) -> Pool:
+def find(study: Runs, name: str) -> Run:
     """Return the pool of a run's folder."""
-    return look_up({pool.run.path.name: pool for pool in study.pools}, name, "run")
+    return look_up({pool.path.name: pool for pool in study}, name, "run")
 
 
-def view(study: Study, choice: Choice, replicates: int | None = None) -> View:
+def view(study: Runs, choice: Choice, replicates: int | None = None) -> View:
     """Return curve, fit and forecast of a choice; a change of unit re-prices the same curve.
 
     replicates: how many of the curve's the law is refitted to, quickly; None is all, with care.
@@ -81,7 +83,7 @@ def view(study: Study, choice: Choice, replicates: int | None = None) -> View:
     pool, law = find(study, choice.run), look_up(LAWS, choice.law, "law")
     found = study.curve(pool, choice.selector, "samples", choice.level)
     if choice.unit != "samples":
-        priced = replace(pool, prices=choice.prices) if choice.unit == "price" else pool
+        priced = pool.at_prices(choice.prices) if choice.unit == "price" else pool
         cost = priced.cost(choice.unit, pool.budgets(), selector=choice.selector)
         x = cost[pool.rows(choice.level)].mean(axis=0)
         found = replace(found, x=x, x_unit=choice.unit)
@@ -117,12 +119,12 @@ def draw(seen: View):
     return fig
 
 
-def code(study: Study, choice: Choice) -> str:
+def code(study: Runs, choice: Choice) -> str:
     """Return Python that draws a choice's figure from the log."""
     fitting = f"fitted = fit({choice.law!r}, points)"
     if choice.share < 1:
         fitting = f"fitted, held_out = forecast({choice.law!r}, points, share={choice.share:.6g})"
-    parts = vars(choice) | {"path": str(find(study, choice.run).run.path), "fitting": fitting}
+    parts = vars(choice) | {"path": str(find(study, choice.run).path), "fitting": fitting}
     return CODE.format(**parts)
 
 
@@ -143,37 +145,37 @@ def report(seen: View) -> str:
     return html
 
 
-def named(pools: Sequence[Pool]) -> dict[str, str]:
+def named(pools: Sequence[Run]) -> dict[str, str]:
     """Return runs' folders by name; names that repeat tell the search's width or the grid too."""
-    plans = [pool.run.plan for pool in pools]
-    names = [f"{p.run.task} · {p.run.card.name} · {p.label}" for p in pools]
+    plans = [pool.plan for pool in pools]
+    names = [f"{p.task} · {p.card.name} · {p.label}" for p in pools]
     sizes = [f"width {p.width}" if p.width else f"{p.chains} × {p.steps}" for p in plans]
-    names = apart(apart(names, sizes), map(hash_of, pools))
-    return dict(zip(names, (pool.run.path.name for pool in pools), strict=True))
+    names = disambiguate(disambiguate(names, sizes), (run.short_hash for run in pools))
+    return dict(zip(names, (pool.path.name for pool in pools), strict=True))
 
 
 # ---------------------------------------------------------------- the explorer
-def explore(root: str | Path | Study, figures: str | Path = "build/figures"):
+def explore(root: str | Path | Runs, figures: str | Path = "build/figures"):
     """Return a widget: choose run, selector, unit, level, law and the budgets fitted.
 
-    root: a folder of runs, or a `Study` that is loaded. "save figure" writes into `figures`.
+    root: a folder of runs, or a `Runs` that is loaded. "save figure" writes into `figures`.
     """
-    return Explorer(root if isinstance(root, Study) else Study.load(Path(root)), Path(figures)).box
+    return Explorer(root if isinstance(root, Runs) else Runs.load(Path(root)), Path(figures)).box
 
 
 class Explorer:
     """The widgets and what ties them to `view`; `choice` is what they stand at."""
 
-    def __init__(self, study: Study, figures: Path) -> None:
+    def __init__(self, study: Runs, figures: Path) -> None:
         import ipywidgets as w
 
         self.study, self.figures, self.busy = study, figures, False
         self.shown: dict[Choice, tuple[bytes, str]] = {}  # picture and table of what was chosen
         laws = [name for name, law in LAWS.items() if law.axes == 1]
         wide = {"layout": w.Layout(width="23em"), "style": {"description_width": "5em"}}
-        plain = [pool for pool in study.pools if pool.label == "best_of_n"]
-        start = nearest(plain or study.pools, 0.3).run.path.name
-        self.run = w.Dropdown(options=named(study.pools), value=start, description="run",
+        plain = [pool for pool in study if pool.label == "best_of_n"]
+        start = Runs(plain or study).closest(0.3).path.name
+        self.run = w.Dropdown(options=named(study), value=start, description="run",
                               layout=w.Layout(width="40em"), style=wide["style"])  # fmt: skip
         self.selector = w.Dropdown(description="selector", **wide)
         self.level = w.Dropdown(description="level", **wide)
@@ -215,7 +217,7 @@ class Explorer:
     def _share(self, k: int) -> float:
         """Return the share of the largest cost at which k samples (or steps) stand."""
         pool = find(self.study, self.run.value)
-        priced = replace(pool, prices=tuple(p.value for p in self.prices))
+        priced = pool.at_prices(tuple(p.value for p in self.prices))
         cost = priced.cost(self.unit.value, pool.budgets(), selector=self.selector.value)
         cost = cost[pool.rows(self.level.value)]
         cost = cost.mean(axis=0)
@@ -257,7 +259,7 @@ class Explorer:
         """Write the figure as PDF, SVG and PNG with its sidecar."""
         self.said.value = "saving…"
         seen, choice = view(self.study, self.choice), self.choice
-        run = find(self.study, choice.run).run
+        run = find(self.study, choice.run)
         name = (
             f"explored_{run.path.name}_{choice.selector}_{choice.unit}_{choice.level}_{choice.law}"
         )

@@ -61,6 +61,12 @@ def figure(
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
 
 
+def new_axes():
+    """Return the axes of a new figure in the house style."""
+    with style():
+        return figure(1, 1, width=3.4, height=2.6)[1][0][0]
+
+
 def look(index: int) -> dict[str, Any]:
     """Return the colour, marker and line style of the index-th series."""
     turn = index % len(COLORS)

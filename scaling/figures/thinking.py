@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from scaling.curves import Pool, curve, read_pool
 from scaling.figures import plots
 from scaling.fits import fit
 from scaling.fits.forecast import forecast
@@ -22,7 +21,7 @@ from scaling.fits.laws import Law
 from scaling.fits.published import curves as published
 from scaling.intervals import mean_interval, wilson
 from scaling.records import Curve, Fit
-from scaling.store import load_runs
+from scaling.runs import Run, curve, load_runs
 
 HELD = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast
 NAMES = {"grpo": "GRPO", "direct-grpo": "GRPO", "expert": "expert iteration"}  #: in legends
@@ -41,9 +40,9 @@ LOG_LINE = Law("log_line", ("a", "b"), log_line, {}, lambda x: {}, "a + b log10 
                linear=("a", "b"))  # fmt: skip
 
 
-def family(pool: Pool) -> str:
+def family(pool: Run) -> str:
     """Return how a model was trained: imitation, grpo, expert, "grpo after 3e13"."""
-    _, size, way, *_ = pool.run.card.name.split("/")
+    _, size, way, *_ = pool.card.name.split("/")
     begun = size.partition("-")[2]
     return way.replace("start", "imitation") + (AFTER + begun if begun else "")
 
@@ -54,28 +53,27 @@ def named(way: str) -> str:
     return NAMES.get(way, way) + after + begun
 
 
-def families(study: Any) -> dict[str, list[Pool]]:
+def families(study: Any) -> dict[str, list[Run]]:
     """Return thinking pools by how they were trained, each from least to most training."""
-    found: dict[str, list[Pool]] = {}
-    for pool in study.select("countdown", "thinking") if "countdown" in study.held else ():
-        if pool.run.card.name.startswith("thinking/"):
+    found: dict[str, list[Run]] = {}
+    for pool in study.select("countdown", "thinking") if "countdown" in study.tasks else ():
+        if pool.card.name.startswith("thinking/"):
             found.setdefault(family(pool), []).append(pool)
     return found
 
 
 def with_beside(study: Any) -> Any:
     """Return the study with the folder `thinking` beside its runs: runs of this question alone."""
-    beside = study.pools[0].run.path.parent / "thinking"
-    more = [read_pool(run) for run in load_runs(beside)] if beside.is_dir() else []
-    return replace(study, pools=(*study.pools, *more))
+    beside = study[0].path.parent / "thinking"
+    return study + (load_runs(beside) if beside.is_dir() else [])
 
 
-def reward_curve(pools: Sequence[Pool], start: Pool, level: str = "all") -> Curve:
+def reward_curve(pools: Sequence[Run], start: Run, level: str = "all") -> Curve:
     """Return accuracy at the largest thinking budget against FLOPs of the reward phase."""
     shown = [curve(pool, "last", level=level) for pool in pools]
     ends = {name: np.array([getattr(c, name)[-1] for c in shown]) for name in ("y", "low", "high")}
     return Curve(
-        x=np.array([p.run.card.train_flops - start.run.card.train_flops for p in pools]),
+        x=np.array([p.card.train_flops - start.card.train_flops for p in pools]),
         replicates=np.stack([c.replicates[:, -1] for c in shown], axis=1),
         x_unit="flops",
         estimator="pass@1",
@@ -164,7 +162,7 @@ def draw_published(ax, name: str) -> Fit:
     return plots.accuracy_axes(ax, "tokens") and fitted
 
 
-def direct_pools(study: Any) -> list[Pool]:
+def direct_pools(study: Any) -> list[Run]:
     """Return best-of-N of models of the thinkers' size on the thinkers' problems.
 
     Looked for among the study's runs, and in the folder `thinking` beside them.
@@ -172,18 +170,18 @@ def direct_pools(study: Any) -> list[Pool]:
     return comparable(with_beside(study), "best_of_n", families(study)["imitation"][0])
 
 
-def comparable(study: Any, method: str, start: Pool) -> list[Pool]:
+def comparable(study: Any, method: str, start: Run) -> list[Run]:
     """Return a method's pools of models of a start's size on its problems, by training."""
     found = [
         pool
         for pool in study.select("countdown", method)
-        if pool.run.card.n_params == start.run.card.n_params
-        and pool.run.problems["id"].equals(start.run.problems["id"])
+        if pool.card.n_params == start.card.n_params
+        and pool.problems["id"].equals(start.problems["id"])
     ]
-    return sorted(found, key=lambda pool: pool.run.card.train_flops)
+    return sorted(found, key=lambda pool: pool.card.train_flops)
 
 
-def side_by_side(pool: Pool, budget: int) -> Pool:
+def side_by_side(pool: Run, budget: int) -> Run:
     """Return a thinker's traces of one budget (a step) as a pool of best-of-N: votes among traces.
 
     Their new tokens are those of thinking and answer, as if drawn at this budget; the prompt is
@@ -193,17 +191,16 @@ def side_by_side(pool: Pool, budget: int) -> Pool:
     start = pool.ledger["prompt_tokens"][:, :, -1:]
     thought = ledger["prompt_tokens"] + ledger["completion_tokens"] - start
     ledger |= {"prompt_tokens": start, "cached_tokens": start, "completion_tokens": thought}
-    plan = replace(pool.run.plan, method="best_of_n", steps=1)
-    return replace(
-        pool,
-        run=replace(pool.run, plan=plan),
+    plan = replace(pool.plan, method="best_of_n", steps=1)
+    return pool.with_arrays(
+        plan=plan,
         correct=pool.correct[:, :, [budget]],
         answers=pool.answers[:, :, [budget]],
         ledger=ledger,
     )
 
 
-def choices(pool: Pool) -> Iterator[tuple[Pool, str]]:
+def choices(pool: Run) -> Iterator[tuple[Run, str]]:
     """Yield (best-of-N pool, selector) of each way to choose an answer from a model's pool.
 
     Of thinkers the log-probability chooses among whole traces alone: at a smaller budget a row
@@ -212,33 +209,33 @@ def choices(pool: Pool) -> Iterator[tuple[Pool, str]]:
     if pool.label == "best_of_n":
         yield from ((pool, selector) for selector in ("majority", "logprob"))
         return
-    budgets = [side_by_side(pool, step) for step in range(pool.run.plan.steps)]
+    budgets = [side_by_side(pool, step) for step in range(pool.plan.steps)]
     yield from ((traces, "majority") for traces in budgets)
     yield budgets[-1], "logprob"
 
 
-def offers(pools: Sequence[Pool]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def offers(pools: Sequence[Run]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return what each way of spending offers: its costs (train, test FLOPs), and accuracy.
 
     Costs are (offers, 2), accuracy is (problems, offers), all on the same problems. Direct models
     answer once, vote, or choose by log-probability among N; thinkers think for any budget, once or
     in traces side by side, among which the same two choose.
     """
-    found: dict[str, list[tuple[Pool, str]]] = {}
+    found: dict[str, list[tuple[Run, str]]] = {}
     for pool in pools:
-        rewarded = pool.run.card.name.startswith("thinking/")
+        rewarded = pool.card.name.startswith("thinking/")
         how = "direct" if pool.label == "best_of_n" else "thinking"
         way = f"{how}: {named(family(pool)) if rewarded else 'pre-training'}"
         found.setdefault(way, []).extend(choices(pool))
     return {way: _offered(pairs) for way, pairs in found.items()}
 
 
-def _offered(pairs: Sequence[tuple[Pool, str]]) -> tuple[np.ndarray, np.ndarray]:
+def _offered(pairs: Sequence[tuple[Run, str]]) -> tuple[np.ndarray, np.ndarray]:
     costs, values = [], []
     for pool, selector in pairs:
         k = pool.budgets()
         tested = pool.cost("flops", k).mean(axis=0)
-        costs.append(np.stack([np.full(len(k), pool.run.card.train_flops), tested], axis=1))
+        costs.append(np.stack([np.full(len(k), pool.card.train_flops), tested], axis=1))
         values.append(pool.values(selector, k))
     return np.concatenate(costs), np.concatenate(values, axis=1)
 
@@ -289,9 +286,9 @@ def compute_mix(study: Any) -> tuple[Any, dict] | None:
         return None
     start, wide = families(study)["imitation"][0], with_beside(study)
     direct, thinkers = (comparable(wide, method, start) for method in ("best_of_n", "thinking"))
-    beside = [pool for pool in (*direct, *thinkers) if pool not in study.pools]
-    facts: dict[str, Any] = {"beside": {pool.run.path.name: pool.run.sha256 for pool in beside}}
-    found, n = offers([*direct, *thinkers]), len(start.run.problems)
+    beside = [pool for pool in (*direct, *thinkers) if pool not in study]
+    facts: dict[str, Any] = {"beside": {pool.path.name: pool.sha256 for pool in beside}}
+    found, n = offers([*direct, *thinkers]), len(start.problems)
     bases = list(dict.fromkeys(name.partition(AFTER)[0] for name in found))
     fig, axes = plots.figure(1, len(QUERIES), height=3.3, sharey=True)
     for ax, queries in zip(axes[0], QUERIES, strict=True):

@@ -10,15 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from scaling import show
-from scaling.store import LoadedRun, load_run
+from scaling.runs import Run, load_run
 
 
-def problems(run: LoadedRun | str | Path):
+def problems(run: Run | str | Path):
     """Return a widget that shows one problem of a run with all its drafts, hard problems first."""
     import ipywidgets as w
 
-    run = load_run(run.path if isinstance(run, LoadedRun) else Path(run), text=True)
-    rate = run.frame.groupby("problem")["correct"].mean().sort_values(kind="stable")
+    run = load_run(run.path if isinstance(run, Run) else Path(run), text=True)
+    rate = run.samples.groupby("problem")["correct"].mean().sort_values(kind="stable")
     options = {f"{share:.0%} right: {name}": name for name, share in rate.items()}
     chosen = w.Dropdown(options=options, description="problem", layout=w.Layout(width="40em"))
     page = w.HTML(problem_html(run, chosen.value))
@@ -26,7 +26,7 @@ def problems(run: LoadedRun | str | Path):
     return w.VBox([chosen, page])
 
 
-def problem_html(run: LoadedRun, problem: str, chains: int = 64) -> str:
+def problem_html(run: Run, problem: str, chains: int = 64) -> str:
     """Return one problem's drafts as HTML: a column per chain, its steps downwards.
 
     Green with ✓ is right, red with ✗ wrong; in a wrong draft, what follows the longest beginning
@@ -36,10 +36,10 @@ def problem_html(run: LoadedRun, problem: str, chains: int = 64) -> str:
     """
     if problem not in set(run.problems["id"]):
         raise ValueError(f"no problem {problem!r} in {run.path.name}; try run.problems['id']")
-    if "text" not in run.frame:
+    if "text" not in run.samples:
         raise ValueError("the run was loaded without its texts; use load_run(path, text=True)")
     asked = run.problems.set_index("id").loc[problem]
-    frame = run.frame[run.frame["problem"] == problem]
+    frame = run.samples[run.samples["problem"] == problem]
     right = list(dict.fromkeys(frame["text"][frame["correct"]]))
     groups = [rows for _, rows in list(frame.groupby("chain"))[:chains]]
     searched = run.plan.width > 0

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from scaling.curves import Pool, doublings
+from scaling import show
 from scaling.estimates import pass_at_k
 from scaling.fits import tournament
-from scaling.fits.forecast import best_first
+from scaling.fits.forecast import best_first, forecast
 from scaling.fits.laws import LAWS
 from scaling.intervals import mean_interval
-from scaling.records import Curve, look_up
+from scaling.records import Curve, Fit, look_up
+from scaling.runs import Run, doublings
 
 GROUPS = ("task", "level")
 SIZES = (4, 16, 64, 256, 1024)  #: of the prefixes counted
@@ -27,17 +28,59 @@ USEFUL = (0.002, 0.95)  #: accuracy of one sample between which a curve has some
 OUTSIDE = f"curves whose first accuracy is not between {USEFUL[0]} and {USEFUL[1]}"
 
 
-def first_chains(pool: Pool, count: int) -> Pool:
+def first_chains(pool: Run, count: int) -> Run:
     """Return the pool as it was when `count` chains had been drawn."""
     ledger = {name: column[:, :count] for name, column in pool.ledger.items()}
-    return replace(
-        pool, correct=pool.correct[:, :count], answers=pool.answers[:, :count], ledger=ledger
+    return pool.with_arrays(
+        correct=pool.correct[:, :count], answers=pool.answers[:, :count], ledger=ledger
     )
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """A law fitted to few samples of each problem, and its score at larger budgets."""
+
+    fit: Fit
+    frame: pd.DataFrame  #: a row per held-out budget: x, y, predicted, low, high, error, covered
+    fit_up_to: int  #: samples of each problem that the law saw
+
+    @property
+    def median_error(self) -> float:
+        """Return the median absolute error over the held-out budgets."""
+        return float(self.frame["error"].abs().median())
+
+    def __repr__(self) -> str:
+        """Return how far off the law is at the budgets that it did not see."""
+        inside = self.frame["covered"]
+        return (
+            f"Forecast({self.fit.law} fitted to {self.fit_up_to} samples: median error "
+            f"{self.median_error:.3f} at {len(self.frame)} larger budgets, "
+            f"{int(inside.sum())} of {inside.notna().sum()} inside the 95 % band)"
+        )
+
+    def _repr_html_(self) -> str:
+        table = show.table_html(self.frame.to_dict("records"))
+        return show.card(repr(self), {"message": self.fit.message}, table)
+
+
+def forecast_run(
+    run: Run, law: str, fit_up_to: int, selector: str, level: str, replicates: int
+) -> Forecast:
+    """Return the forecast of a best-of-N run from the first `fit_up_to` samples of each problem."""
+    if run.plan.method != "best_of_n" or run.arrays.counts:
+        raise ValueError("a forecast along samples needs the samples of a best-of-N run")
+    most = int(run.budgets()[-1])
+    if not 1 < fit_up_to < most:
+        raise ValueError(f"fit_up_to is {fit_up_to}; give 2 to {most - 1} of the {most} samples")
+    rows = run.rows(level)
+    known = _curve(first_chains(run, fit_up_to), selector, rows, replicates)
+    found = forecast(law, _curve(run, selector, rows, replicates), fit_up_to / most, known)
+    return Forecast(*found, fit_up_to)
+
+
 def law_tournament(
-    pools: Sequence[Pool],
-    selector: str = "oracle",
+    pools: Sequence[Run],
+    selector: str = "coverage",
     laws: Iterable[str] | None = None,
     share: float = 1 / 16,
     few: bool = False,
@@ -55,7 +98,7 @@ def law_tournament(
     """
     curves, which, left_out = {}, [], Counter[str]()
     for pool in pools:
-        plan = pool.run.plan
+        plan = pool.plan
         if plan.method != "best_of_n" or plan.stop_after_correct or plan.stop_at_agreement:
             left_out["pools of another method, or stopped early"] += 1
             continue
@@ -65,7 +108,7 @@ def law_tournament(
             fitted, scored = (rows[::2], rows[1::2]) if halves else (rows, rows)
             whole = _curve(pool, selector, scored, replicates, seed=1)
             if USEFUL[0] < whole.y[0] < USEFUL[1]:
-                place = pool.run.task, level, pool.run.card.name
+                place = pool.task, level, pool.card.name
                 which.append((*place, " ".join(place)))
                 curves[" ".join(place)] = _curve(early, selector, fitted, replicates), whole
             else:
@@ -84,17 +127,17 @@ def _judge(
     return table
 
 
-def prefix_counts(pool: Pool, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
+def prefix_counts(pool: Run, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
     """Return one row per problem of a best-of-N pool: how many of its first n chains are right.
 
     Columns: task, level, model, problem, and one per n in `sizes`, named by it. What forecasts from
     n samples really drawn are fitted to and scored on, in a thousandth of the log's size.
     """
     chains = pool.correct.shape[1]
-    if pool.run.plan.method != "best_of_n" or max(sizes) > chains:
+    if pool.plan.method != "best_of_n" or max(sizes) > chains:
         raise ValueError(f"sizes are {list(sizes)}; give numbers up to the {chains} chains drawn")
-    problems = pool.run.problems
-    told = {"task": pool.run.task, "level": problems["level"], "model": pool.run.card.name}
+    problems = pool.problems
+    told = {"task": pool.task, "level": problems["level"], "model": pool.card.name}
     right = {str(n): pool.correct[:, :n, 0].sum(axis=1).astype(int) for n in sizes}
     return pd.DataFrame(told | {"problem": problems["id"]} | right)
 
@@ -120,7 +163,7 @@ def count_tournament(
             curves[" ".join(place)] = known, whole
         else:
             left_out[OUTSIDE] += 1
-    return _judge(curves, which, laws or suiting("oracle"), share, halves, left_out)
+    return _judge(curves, which, laws or suiting("coverage"), share, halves, left_out)
 
 
 def _coverage(right: pd.Series, n: int, replicates: int, seed: int = 0) -> Curve:
@@ -129,7 +172,7 @@ def _coverage(right: pd.Series, n: int, replicates: int, seed: int = 0) -> Curve
     return _averaged(pass_at_k(n, right.to_numpy()[:, None], k), k, replicates, seed)
 
 
-def _curve(pool: Pool, selector: str, rows: np.ndarray, replicates: int, seed: int = 0) -> Curve:
+def _curve(pool: Run, selector: str, rows: np.ndarray, replicates: int, seed: int = 0) -> Curve:
     """Return accuracy by samples of the problems in `rows`."""
     k = pool.budgets()
     return _averaged(pool.values(selector, k)[rows], k, replicates, seed)
@@ -150,7 +193,7 @@ def suiting(selector: str) -> list[str]:
 def suits(law: str, selector: str) -> bool:
     """Return whether a law speaks of what a selector reaches: some speak of coverage alone."""
     coverage = look_up(LAWS, law, "law").density is not None or law == "exp_power"
-    return selector == "oracle" or not coverage
+    return selector == "coverage" or not coverage
 
 
 def trust(

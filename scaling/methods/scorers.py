@@ -21,7 +21,6 @@ from scaling.methods.search import Scorer, checked_scores
 from scaling.models import CARD, LM, load_lm, quiet, read_json, readable, save_lm
 from scaling.models.hub import Files
 from scaling.records import ModelCard, Plan, Problem
-from scaling.store import LoadedRun
 from scaling.store.scores import Scores
 from scaling.tasks import STEP_END
 
@@ -120,28 +119,30 @@ def padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
 
 
-def score_run(scorer: Scorer, run: LoadedRun) -> Scores:
+def score_run(scorer: Scorer, run: Any) -> Scores:
     """Return a scorer's numbers for every sample of a run that was loaded with its texts.
 
     A failed sample ranks last. Errors: ValueError for a wrong count or a NaN.
     """
-    if "text" not in run.frame:
+    if "text" not in run.samples:
         raise ValueError(f"{run.path}: load the run with text=True to score what was written")
     columns = (run.problems[name].tolist() for name in ("id", "prompt", "level"))
     problems = {
         key: Problem(key, text, "", level) for key, text, level in zip(*columns, strict=True)
     }
-    pairs = [(problems[p], t) for p, t in zip(run.frame["problem"], run.frame["text"], strict=True)]
+    pairs = [
+        (problems[p], t) for p, t in zip(run.samples["problem"], run.samples["text"], strict=True)
+    ]
     unique = list(dict.fromkeys(pairs))  # equal texts are scored once, and charged each time
     found = dict(zip(unique, checked_scores(scorer, unique), strict=True))
-    failed = run.frame["finish"].astype(str).str.startswith("error").to_numpy()
-    frame = run.frame[["problem", "chain", "step"]].copy()
+    failed = run.samples["finish"].astype(str).str.startswith("error").to_numpy()
+    frame = run.samples[["problem", "chain", "step"]].copy()
     ways = WAYS if any(len(steps) > 1 for steps in found.values()) else {"last": WAYS["last"]}
     for way, join in ways.items():
         frame[way] = [float(join(found[pair])) for pair in pairs]
         frame.loc[failed, way] = -np.inf
-    prompt = run.frame["prompt_tokens"]
-    frame["prompt_tokens"] = prompt + run.frame["completion_tokens"]
+    prompt = run.samples["prompt_tokens"]
+    frame["prompt_tokens"] = prompt + run.samples["completion_tokens"]
     frame["cached_tokens"] = prompt
     shape = scorer.card.shape if scorer.card else None
     return Scores(scorer.name, shape, frame)

@@ -31,7 +31,7 @@ def draw_thinking(
 
     The ledger is of what was computed: the trace in the last step, only the forced answer in the
     others, their thinking cached. So prompt + completion tokens of a row less the problem's prompt
-    are what that budget would have cost alone (`curves.Pool`), and their sums what all did cost.
+    are what that budget would have cost alone (`curves.Run`), and their sums what all did cost.
     """
     budgets, alone = thinking_budgets(plan), replace(plan, method="best_of_n", steps=1)
     for start in range(0, len(problems), TOGETHER):

@@ -44,7 +44,7 @@ def write(paths: Sequence[Path], out: Path, force: bool = False) -> list[Path]:
     refuse_foreign([*texts, *drawn], force)
     parts = parts_of(paths)
     redraw = "python -m scaling report " + " ".join(map(str, paths)) + f" -o {out}"
-    runs, written = [part.pool.run for part in parts], []
+    runs, written = [part.pool for part in parts], []
     for name, fig in draw(parts).items():
         written += plots.save(fig, name, out, runs, {}, redraw, "report", force)
     rows = results(parts)

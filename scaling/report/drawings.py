@@ -7,9 +7,11 @@ from dataclasses import replace
 from textwrap import wrap
 from typing import Any
 
-from scaling.curves import curve
-from scaling.figures import SELECTOR_NAMES, cost_unit, legend_below, plots
+from scaling.figures import plots
+from scaling.figures.gallery import legend_below
+from scaling.figures.names import SELECTOR_NAMES
 from scaling.report.numbers import Part, selectors
+from scaling.runs import Runs, curve
 
 LETTERS = 50  #: of a panel's title in one line
 FIGURES = {
@@ -42,19 +44,19 @@ def draw(parts: Sequence[Part]) -> dict[str, Any]:
 
 def _panel(ax, part: Part, name: str, known: list[str]) -> None:
     """Draw one run's panel; a selector looks alike in all, by its place in `known`."""
-    title = f"{part.pool.run.task}, {part.called}, {part.pool.label}"
+    title = f"{part.pool.task}, {part.called}, {part.pool.label}"
     lines = "\n".join(map(_plain, wrap(title, LETTERS)))
     ax.set_title(f"{lines}  ($n$={part.coverage.n_problems})")
     if name == "accuracy_by_flops":
         for selector in selectors(part.pool):
-            found = curve(part.pool, selector, cost_unit([part.pool]))
+            found = curve(part.pool, selector, Runs([part.pool]).cost_unit)
             found = replace(found, label=SELECTOR_NAMES[selector])
             plots.draw_curve(ax, found, **plots.look(known.index(selector)))
     elif part.fitted is None:
         plots.draw_curve(ax, part.coverage, **plots.look(0))
     else:
         plots.draw_forecast(ax, part.coverage, part.fitted)
-    if part.pool.run.plan.method != "best_of_n" and name != "accuracy_by_flops":
+    if part.pool.plan.method != "best_of_n" and name != "accuracy_by_flops":
         every = -(-len(part.coverage.x) // 8)  # so that labels stay apart
         ax.set(xticks=part.coverage.x[every - 1 :: every], xlabel="steps of a chain")
     ax.set_ylim(0, 1.02)

@@ -12,15 +12,14 @@ import csv
 import math
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from scaling.curves import Pool
 from scaling.intervals import mean_interval
 from scaling.records import nearest_name
+from scaling.runs import Run
 from scaling.tasks.asked import split_thinking
 
 UNPRICED = (math.nan, math.nan)
@@ -48,14 +47,14 @@ def read_prices(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def leaderboard(
-    pools: Iterable[Pool], prices: Mapping[str, tuple[float, float]] | None = None
+    pools: Iterable[Run], prices: Mapping[str, tuple[float, float]] | None = None
 ) -> pd.DataFrame:
     """Return a row per model and category, best first within a category; price NaN where unknown.
 
     Problems without a sample are left out, and counted in `n_missing`.
     """
     rows, pools = [], list(pools)
-    models = dict.fromkeys(pool.run.card.name for pool in pools)
+    models = dict.fromkeys(pool.card.name for pool in pools)
     if prices and (lost := [model for model in models if model not in prices]):
         near = [name for model in lost if (name := nearest_name(model, prices))]
         hint = f"; the table has {', '.join(dict.fromkeys(near))}" if near else ""
@@ -64,10 +63,10 @@ def leaderboard(
             stacklevel=2,
         )
     for pool in pools:
-        model = pool.run.card.name
-        pool = replace(pool, prices=(prices or {}).get(model, UNPRICED))
+        model = pool.card.name
+        pool = pool.at_prices((prices or {}).get(model, UNPRICED))
         one = np.array([1])
-        right = pool.values("oracle", one)
+        right = pool.values("coverage", one)
         costs = {unit: pool.cost(unit, one, shared_prompt=False) for unit in ("tokens", "price")}
         thought = thinking_tokens(pool)
         for category, every in pool.levels.items():
@@ -76,7 +75,7 @@ def leaderboard(
             found = mean_interval(right[at])
             rows.append(
                 {
-                    "task": pool.run.task,
+                    "task": pool.task,
                     "category": category,
                     "model": model,
                     "accuracy": found.value[0],
@@ -95,12 +94,12 @@ def leaderboard(
     )
 
 
-def thinking_tokens(pool: Pool) -> np.ndarray:
+def thinking_tokens(pool: Run) -> np.ndarray:
     """Return the mean tokens of thinking per sample and problem, (problems,)."""
-    frame = pool.run.frame
+    frame = pool.samples
     tokens = frame["thinking_tokens"].astype(float)
     if "text" in frame:
         shares = [len(split_thinking(text)[0]) / max(len(text), 1) for text in frame["text"]]
         tokens = tokens.fillna(frame["completion_tokens"] * shares)
     tokens = tokens.groupby(frame["problem"]).mean()
-    return tokens.reindex(pool.run.problems["id"]).to_numpy()
+    return tokens.reindex(pool.problems["id"]).to_numpy()

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from scaling import show
-from scaling.curves import SELECTORS, Pool, curve, read_pool
-from scaling.figures import SELECTOR_NAMES, apart, hash_of
+from scaling.figures.names import SELECTOR_NAMES, disambiguate
 from scaling.fits import fit, forecast
 from scaling.records import Curve, Fit
-from scaling.store import LoadedRun, load_run
+from scaling.runs import SELECTORS, Run, curve, load_run
 
 LAW, SHARES = (
     "exp_power",
@@ -35,7 +34,7 @@ class Part:
 
     name: str  #: prefix of its rows: run.a, run.b, …
     called: str  #: the model's name, with the run's hash where another is called alike
-    pool: Pool
+    pool: Run
     coverage: Curve
     fitted: Fit | None  #: None: too few points for the law
     rows: list[dict[str, Any]]  #: of `results.csv`
@@ -80,9 +79,9 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" + "s" * (count != 1)
 
 
-def part_of(pool: Pool, name: str, called: str) -> Part:
+def part_of(pool: Run, name: str, called: str) -> Part:
     """Return the numbers of a run: what was sampled, accuracy per selector and budget, the law."""
-    run = pool.run
+    run = pool
     coverage = replace(curve(pool, selectors(pool)[0]), x=pool.budgets().astype(float))
     fitted, held, upto = _law(coverage)
     rows = [*_sampled(pool), *_accuracies(pool), *_example(run)]
@@ -137,9 +136,9 @@ def _point(found: Curve, at: int) -> tuple[float, float, float]:
     return float(found.y[at]), float(found.low[at]), float(found.high[at])
 
 
-def _sampled(pool: Pool) -> Iterator[dict[str, Any]]:
+def _sampled(pool: Run) -> Iterator[dict[str, Any]]:
     """Yield what was sampled, by which model, plan, code and machine."""
-    run, card = pool.run, pool.run.card
+    run, card = pool, pool.card
     session = (run.manifest["sessions"] or [{}])[-1]
     device, packages = session.get("device") or {}, session.get("packages") or {}
     facts: dict[str, Any] = {
@@ -150,9 +149,9 @@ def _sampled(pool: Pool) -> Iterator[dict[str, Any]]:
     }
     facts |= {"path": str(run.path), "method-name": pool.label, "parameters": card.n_params}
     facts |= {"train-flops": card.train_flops, "problems": len(run.problems)}
-    facts |= {"samples": len(run.frame), "missing": pool.n_missing}
+    facts |= {"samples": len(run.samples), "missing": pool.n_missing}
     facts["asked"] = counted(len(run.problems), "problem")
-    facts["drawn"] = f"{facts['asked']}, {counted(len(run.frame), 'sample')}"
+    facts["drawn"] = f"{facts['asked']}, {counted(len(run.samples), 'sample')}"
     facts["grid"] = f"{counted(run.plan.chains, 'chain')} of {counted(run.plan.steps, 'step')}"
     facts["stopped"] = counted(run.plan.stop_after_correct, "right sample")
     for name, value in run.plan.to_dict().items():
@@ -165,7 +164,7 @@ def _sampled(pool: Pool) -> Iterator[dict[str, Any]]:
     yield from (row(name, value) for name, value in facts.items())
 
 
-def _accuracies(pool: Pool) -> Iterator[dict[str, Any]]:
+def _accuracies(pool: Run) -> Iterator[dict[str, Any]]:
     """Yield accuracy per selector at the smallest, a middle and the largest budget."""
     k = pool.budgets()
     chosen = k[[0, len(k) // 2, -1]]
@@ -179,9 +178,9 @@ def _accuracies(pool: Pool) -> Iterator[dict[str, Any]]:
             yield row(f"{selector}.{name}", *_point(found, at), found.n_problems)
 
 
-def _example(run: LoadedRun) -> Iterator[dict[str, Any]]:
+def _example(run: Run) -> Iterator[dict[str, Any]]:
     """Yield one problem that the model solves about half of the time, a right and a wrong draft."""
-    frame = load_run(run.path, text=True).frame
+    frame = load_run(run.path, text=True).samples
     rate = frame.groupby("problem")["correct"].mean()
     problem = (rate - 0.5).abs().sort_values(kind="stable").index[0]
     asked = run.problems.set_index("id").loc[problem]
@@ -196,14 +195,14 @@ def _one_newline(text: Any) -> str:
     return str(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def selectors(pool: Pool) -> tuple[str, ...]:
+def selectors(pool: Run) -> tuple[str, ...]:
     """Return what a report reads from a pool, the headline first: coverage where there is one."""
-    own = tuple(s for s in SELECTORS[pool.run.plan.method] if s in pool.selectors)
-    if pool.run.plan.stop_at_agreement:
+    own = tuple(s for s in SELECTORS[pool.plan.method] if s in pool.selectors)
+    if pool.plan.stop_at_agreement:
         return pool.selectors
-    if "oracle" not in own:
+    if "coverage" not in own:
         return own
-    return ("oracle", *(name for name in own if name != "oracle"))
+    return ("coverage", *(name for name in own if name != "coverage"))
 
 
 def results(parts: Sequence[Part]) -> Rows:
@@ -250,10 +249,10 @@ def agree(row: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     )
 
 
-def names_of(pools: Sequence[Pool]) -> list[str]:
+def names_of(pools: Sequence[Run]) -> list[str]:
     """Return the models' names; where task, model and method repeat, with the run's hash."""
-    runs = [(pool.run.task, pool.run.card.name, pool.label) for pool in pools]
-    return apart([name for _, name, _ in runs], map(hash_of, pools), by=runs)
+    runs = [(pool.task, pool.card.name, pool.label) for pool in pools]
+    return disambiguate([name for _, name, _ in runs], (run.short_hash for run in pools), by=runs)
 
 
 def parts_of(paths: Sequence[Path]) -> list[Part]:
@@ -265,6 +264,6 @@ def parts_of(paths: Sequence[Path]) -> list[Part]:
     for run in runs:
         if not run.sha256:
             raise ValueError(f"{run.path} is still open; finish it with the command that began it")
-    pools = [read_pool(run) for run in runs]
+    pools = [run for run in runs]
     named = enumerate(zip(pools, names_of(pools), strict=True))
     return [part_of(pool, f"run.{chr(97 + at)}", called) for at, (pool, called) in named]

@@ -11,7 +11,6 @@ Not a database: one writer per run (a lock sees to it), any number of readers.
 
 from __future__ import annotations
 
-from scaling.store.reader import LoadedRun, load_run, load_runs
 from scaling.store.writer import Writer, open_run
 
-__all__ = ["LoadedRun", "Writer", "load_run", "load_runs", "open_run"]
+__all__ = ["Writer", "open_run"]

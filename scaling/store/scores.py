@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 
 from scaling.store.files import read_bytes, to_parquet, write_files
-from scaling.store.reader import LoadedRun
 
 FOLDER = "scores"
 KEYS = ("problem", "chain", "step")
@@ -36,7 +35,7 @@ class Scores:
         return [name for name in self.frame.columns if name not in (*KEYS, *LEDGER)]
 
 
-def write_scores(run: LoadedRun, scores: Scores) -> Path:
+def write_scores(run: Any, scores: Scores) -> Path:
     """Write scores beside a run, in place of earlier ones of that name; return the file."""
     if not run.sha256:
         raise ValueError(f"{run.path} is still open; seal it before scoring")
@@ -49,7 +48,7 @@ def write_scores(run: LoadedRun, scores: Scores) -> Path:
     return path
 
 
-def read_scores(run: LoadedRun) -> list[Scores]:
+def read_scores(run: Any) -> list[Scores]:
     """Return every scorer's numbers; ValueError for those of another run, or damaged."""
     import pyarrow.parquet as pq
 
@@ -60,7 +59,7 @@ def read_scores(run: LoadedRun) -> list[Scores]:
             facts = json.loads(table.schema.metadata[b"scorer"])
         except (pa.ArrowException, KeyError, TypeError) as error:
             raise ValueError(f"{path} holds no scores: {error}; delete it, score again") from error
-        if facts["run"] != run.sha256 or len(table) != len(run.frame):
+        if facts["run"] != run.sha256 or len(table) != len(run.samples):
             raise ValueError(f"{path} scores another run; delete it, score again")
         found.append(Scores(facts["name"], facts["shape"], table.to_pandas()))
     return found

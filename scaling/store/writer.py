@@ -21,7 +21,6 @@ from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store.files import PROBLEMS, SCHEMAS, json_hash, table_of, write_tables
 from scaling.store.manifest import FORMAT, identity_of, read_manifest, seal_hash, write_manifest
 from scaling.store.parts import FOLDER, check_rows, find_parts, read_part, read_parts, write_part
-from scaling.store.reader import LoadedRun, load_run
 
 LONGEST_UNIT = 180  #: characters of a unit's name once quoted; file systems end at 255
 
@@ -169,8 +168,8 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
     def seal(
         self, rest: Mapping[str, Sequence[Sample]] = MappingProxyType({}), whole: bool = False
-    ) -> LoadedRun:
-        """Merge the parts, hash, close for good; return the run. Repeating it changes nothing.
+    ) -> Path:
+        """Merge the parts, hash, close for good; return the folder. Repeating it changes nothing.
 
         rest: units that were not written, and go into the merged files straight away. whole:
         refuse, with ValueError, while a problem has no sample.
@@ -183,7 +182,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             self._manifest = self._merge(rest, whole)
             write_manifest(self.path, self._manifest)
         shutil.rmtree(self.path / FOLDER, ignore_errors=True)
-        return load_run(self.path)
+        return self.path
 
     def _merge(self, rest: Mapping[str, Sequence[Sample]], whole: bool) -> dict[str, Any]:
         """Write the merged files; return the manifest that seals them."""

@@ -1,21 +1,24 @@
-"""What scorers said of a pool, as arrays, and what their passes cost. No scorer runs here.
+"""What samples cost, and what the passes of scorers over them cost. No scorer runs here.
 
-A search logs its scorer's passes among its own rows; a scorer that came later left a file beside
-the run. Both become `Scored`: numbers to rank by, and a ledger priced by the scorer's own shape.
+A search logs its scorer's passes among its own rows; a scorer that came later wrote a file into the
+run's folder. Both become `Scored`: numbers to rank by, and a ledger priced by the scorer's shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from scaling import compute
-from scaling.store import LoadedRun
 from scaling.store.scores import LEDGER, Scores
+
+if TYPE_CHECKING:
+    from scaling.runs.run import Run
 
 Costs = dict[str, tuple[np.ndarray, np.ndarray]]  #: unit -> (shared per problem, own per sample)
 Prices = tuple[float, float]  #: per million input and output tokens
@@ -23,7 +26,7 @@ Prices = tuple[float, float]  #: per million input and output tokens
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One scorer's passes over a pool; arrays are (problems, chains, steps), NaN where absent."""
+    """One scorer's passes over a run; arrays are (problems, chains, steps), NaN where absent."""
 
     ways: dict[str, np.ndarray]  #: how steps are joined (min, last, product) -> score
     prompt: np.ndarray  #: tokens in sight of a pass
@@ -36,10 +39,10 @@ class Scored:
             return {}
         shape, read = compute.Shape(**self.shape), self.prompt - self.cached
         flops = compute.forward_flops(shape, read, self.cached, logit_rows=0)
-        return priced(shape, prices, shared, (self.prompt, self.cached, 0), flops)
+        return costs_of(shape, prices, shared, (self.prompt, self.cached, 0), flops)
 
 
-def priced(
+def costs_of(
     shape: compute.Shape, prices: Prices, shared: Any, ledger: tuple[Any, Any, Any], flops: Any
 ) -> Costs:
     """Return per unit (what reading the shared prompt costs, what each pass costs).
@@ -58,8 +61,8 @@ def priced(
     }
 
 
-def placed(
-    run: LoadedRun, frame: pd.DataFrame, columns: Iterable[str], shift: int = 0
+def to_arrays(
+    run: Run, frame: pd.DataFrame, columns: Iterable[str], shift: int = 0
 ) -> list[np.ndarray]:
     """Return columns of rows as arrays over the run's (problem, chain, step), NaN without a row."""
     row = pd.Index(run.problems["id"]).get_indexer(frame["problem"].astype(object))
@@ -71,7 +74,7 @@ def placed(
     return arrays
 
 
-def added(costs: Costs, more: Costs) -> Costs:
+def add_costs(costs: Costs, more: Costs) -> Costs:
     """Return costs with those of a scorer on top; a unit it does not know stays as it is."""
     none = (np.zeros(()), np.zeros(()))
     return {
@@ -80,18 +83,44 @@ def added(costs: Costs, more: Costs) -> Costs:
     }
 
 
-def passes_of(run: LoadedRun) -> tuple[pd.DataFrame, Scored | None]:
+def passes_of(run: Run) -> tuple[pd.DataFrame, Scored | None]:
     """Return the log without a search's scorer passes, and the passes."""
-    passes = (run.frame["finish"] == "scored").to_numpy()
+    passes = (run.samples["finish"] == "scored").to_numpy()
     if not passes.any():
-        return run.frame, None
+        return run.samples, None
     columns = ("logprob", *LEDGER)
-    score, prompt, cached = placed(run, run.frame[passes], columns, shift=run.plan.steps)
+    score, prompt, cached = to_arrays(run, run.samples[passes], columns, shift=run.plan.steps)
     scorer = run.manifest["sessions"][-1]["extra"]["scorer"]
-    return run.frame[~passes], Scored({"last": score}, prompt, cached, scorer["shape"])
+    return run.samples[~passes], Scored({"last": score}, prompt, cached, scorer["shape"])
 
 
-def as_scored(run: LoadedRun, scores: Scores) -> Scored:
+def as_scored(run: Run, scores: Scores) -> Scored:
     """Return a scorer's rows as arrays over a run's (problem, chain, step)."""
-    *ways, prompt, cached = placed(run, scores.frame, (*scores.ways, *LEDGER))
+    *ways, prompt, cached = to_arrays(run, scores.frame, (*scores.ways, *LEDGER))
     return Scored(dict(zip(scores.ways, ways, strict=True)), prompt, cached, scores.shape)
+
+
+def cost_until_right(own: np.ndarray, right: np.ndarray, coverage: np.ndarray) -> np.ndarray:
+    """Return the mean cost of drawing up to 1, 2, ... chains, stopping at the first right one.
+
+    own, right: (problems, chains, ...) cost and correctness; coverage: their pass@1, pass@2, ...,
+    (problems, budgets, ...), the shape of the result. Without bias: of the min(T, k) draws, sum
+    over j < k of (1 - pass@j) on average, pass@k are right, and draws of either kind are
+    exchangeable.
+    """
+    draws = np.cumsum(1 - np.insert(coverage, 0, 0.0, axis=1)[:, :-1], axis=1)
+    good, bad = (
+        (np.where(kind, own, 0).sum(axis=1) / np.maximum(kind.sum(axis=1), 1))[:, None]
+        for kind in (right == 1, right == 0)
+    )
+    return good * coverage + bad * (draws - coverage)
+
+
+def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Return a reduction of the first steps over chains; NaN for a problem that has none.
+
+    Such are problems all of whose requests failed, and FLOPs of a model of unknown shape.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return reduce(values[:, :, 0], axis=1)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from scaling.curves import WEIGHTED, Cluster, Pool
 from scaling.intervals import REPLICATES, mean_interval
+from scaling.runs.run import IMPORTED, Cluster, Run
+from scaling.runs.selection import WEIGHTED
 
 COLUMNS = ["task", "level", "model", "n_params", "train_flops", "method", "selector",
            "k", "test_tokens", "test_flops", "accuracy", "low", "high",
@@ -16,61 +17,63 @@ COLUMNS = ["task", "level", "model", "n_params", "train_flops", "method", "selec
 
 
 def accuracy_rows(
-    pool: Pool, replicates: int = REPLICATES, cluster: Cluster | None = None
+    run: Run, replicates: int = REPLICATES, cluster: Cluster | None = None
 ) -> Iterator[tuple[object, ...]]:
     """Yield the rows of `accuracy.csv` that one run gives; a grid's method says its chains.
 
     Problems without a sample are left out, and counted in `n_missing` together with those that have
     too few samples for the budget, because some failed: these make the accuracy NaN.
     """
-    k, run, card = pool.budgets(), pool.run, pool.run.card
-    series = [(name, 1) for name in pool.selectors if not name.startswith(WEIGHTED)]
+    k, card = run.budgets(), run.card
+    series = [(name, 1) for name in run.selectors if not name.startswith(WEIGHTED)]
     if run.plan.method == "revision":
-        series += [("oracle", 2**i) for i in range(1, run.plan.chains.bit_length())]
-    flaws = np.stack(flaws_of(pool))
+        series += [("coverage", 2**i) for i in range(1, run.plan.chains.bit_length())]
+    flaws = np.stack(flaws_of(run))
     for selector, chains in series:
-        method = pool.label + (f" x{chains}" if chains > 1 else "")
-        values = pool.values(selector, k, chains)
-        costs = [pool.cost(unit, k, chains, selector=selector) for unit in ("tokens", "flops")]
-        for level, every in pool.levels.items():
-            rows = pool.rows(level)
-            family = pool.families(cluster, rows)
+        method = run.label + (f" x{chains}" if chains > 1 else "")
+        values = run.values(selector, k, chains)
+        costs = [run.cost(unit, k, chains, selector=selector) for unit in ("tokens", "flops")]
+        for level, every in run.levels.items():
+            rows = run.rows(level)
+            family = run.families(cluster, rows)
             found = mean_interval(values[rows], replicates, cluster=family)
             tokens, flops = (cost[rows].mean(axis=0) for cost in costs)
             which = run.task, level, card.name, card.n_params, card.train_flops, method, selector
             missing = np.isnan(values[every]).sum(axis=0)
             columns = k * chains, tokens, flops, found.value, found.low, found.high
             for *point, lost in zip(*columns, missing, strict=True):
-                yield *which, *point, pool.drawn[rows].sum(), lost, *flaws[:, every].sum(axis=1)
+                yield *which, *point, run.drawn[rows].sum(), lost, *flaws[:, every].sum(axis=1)
 
 
 def accuracy_table(
-    pools: Iterable[Pool], replicates: int = REPLICATES, cluster: Cluster | None = None
+    runs: Iterable[Run], replicates: int = REPLICATES, cluster: Cluster | None = None
 ) -> pd.DataFrame:
     """Return one row per task, level, model, method, selector and budget."""
-    rows = [row for pool in pools for row in accuracy_rows(pool, replicates, cluster)]
+    rows = [row for run in runs for row in accuracy_rows(run, replicates, cluster)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def samples_of(pool: Pool) -> pd.DataFrame:
+def samples_of(run: Run) -> pd.DataFrame:
     """Return the rows of the log that hold an answer: of a search the last node of each chain.
 
     Samples that failed are left out, and a scorer's passes.
     """
-    frame = pool.run.frame
+    frame = run.samples
     finish = frame["finish"].astype(str)
     frame = frame[~finish.isin(["scored", "discarded"]) & ~finish.str.startswith("error")]
-    if pool.run.plan.width:
+    if run.plan.width:
         frame = frame.drop_duplicates(["problem", "chain"], keep="last")
     return frame
 
 
-def flaws_of(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+def flaws_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Return each problem's samples without an extractable answer, and those cut at the token cap.
 
     Both are (problems,).
     """
-    frame, names = samples_of(pool), pool.run.problems["id"]
+    frame, names = samples_of(run), run.problems["id"]
+    if run.sha256 == IMPORTED and frame["answer"].isna().all():  # it holds no answers at all
+        frame = frame.assign(answer="")
     unextracted, truncated = (
         frame["problem"][flaw].value_counts().reindex(names, fill_value=0).to_numpy()
         for flaw in (frame["answer"].isna(), frame["finish"] == "length")
@@ -78,9 +81,9 @@ def flaws_of(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
     return unextracted, truncated
 
 
-def flaw_counts(pools: Iterable[Pool]) -> tuple[int, int, int]:
+def flaw_counts(runs: Iterable[Run]) -> tuple[int, int, int]:
     """Return (samples, those without an extractable answer, those cut at the token cap)."""
-    found = [(len(samples_of(pool)), *(int(f.sum()) for f in flaws_of(pool))) for pool in pools]
+    found = [(len(samples_of(run)), *(int(f.sum()) for f in flaws_of(run))) for run in runs]
     drawn, unextracted, truncated = (sum(column) for column in zip(*found, strict=True))
     return drawn, unextracted, truncated
 
@@ -93,18 +96,18 @@ def flaw_line(drawn: int, unextracted: int, truncated: int) -> str:
     )
 
 
-def incomplete(pool: Pool) -> str:
+def incomplete(run: Run) -> str:
     """Return what a run lacks: problems that were not drawn, samples that failed; "" if nothing."""
-    lost, found = int((~pool.drawn).sum()), []
+    lost, found = int((~run.drawn).sum()), []
     if lost:
-        found.append(f"{lost:,} of {len(pool.drawn):,} problems have no sample")
-    if pool.n_missing:
-        found.append(f"{pool.n_missing:,} samples failed")
+        found.append(f"{lost:,} of {len(run.drawn):,} problems have no sample")
+    if run.n_missing:
+        found.append(f"{run.n_missing:,} samples failed")
     return " and ".join(found)
 
 
-def unfinished(pool: Pool) -> str:
+def unfinished(run: Run) -> str:
     """Return that a run is unfinished, and what it lacks; "" where it is not."""
-    if pool.run.sha256 or pool.drawn.all():
+    if run.sha256 or run.drawn.all():
         return ""
-    return f"it is unfinished, {incomplete(pool)}; run the command that began it again"
+    return f"it is unfinished, {incomplete(run)}; run the command that began it again"

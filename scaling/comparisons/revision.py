@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scaling.curves import Pool, doublings, told_cost
 from scaling.estimates import chain_prefix, pass_at_k
 from scaling.intervals import difference_limits, likelihood_interval
+from scaling.runs import Run, cost_until_right, doublings
 
 Floats = NDArray[np.float64]
 
 
-def transitions(pool: Pool, level: str = "all") -> pd.DataFrame:
+def transitions(pool: Run, level: str = "all") -> pd.DataFrame:
     """Return one row per step: accuracy, share fixed of wrong drafts, broken of right, repeats.
 
     `repeats`: drafts whose answer stood in the chain before; unanswered ones repeat nothing.
@@ -81,20 +81,20 @@ class Grid:
     n_problems: int
 
 
-def grid_ratio(revised: Pool, fresh: Pool, level: str = "all") -> Grid:
+def grid_ratio(revised: Run, fresh: Run, level: str = "all") -> Grid:
     """Return the grid of one revision pool compared with best-of-N of the same model and problems.
 
     Between two budgets of best-of-N its coverage is that of mixing them.
     """
-    if list(revised.run.problems["id"]) != list(fresh.run.problems["id"]):
+    if list(revised.problems["id"]) != list(fresh.problems["id"]):
         raise ValueError("revision and best-of-N hold other problems; sample both on the same")
     rows = np.intersect1d(revised.rows(level), fresh.rows(level))
-    feedback = revised.run.plan.feedback == "verdict"
+    feedback = revised.plan.feedback == "verdict"
     chains = doublings(revised.correct.shape[1])
     k = np.arange(1, fresh.correct.shape[1] + 1)
     spent = fresh.stopping_cost("flops", k) if feedback else fresh.cost("flops", k)
     value, cost = (table[rows] for table in _grid(revised, chains, feedback))
-    base = _at_mean_cost(spent[rows], fresh.values("oracle", k)[rows], cost)
+    base = _at_mean_cost(spent[rows], fresh.values("coverage", k)[rows], cost)
     low, high = ratio_interval(value, base)
     ratio, steps = value.mean(axis=0) / _positive(base), np.arange(1, value.shape[-1] + 1)
     return Grid(chains, steps, ratio, low, high, cost.mean(axis=0), len(rows))
@@ -146,7 +146,7 @@ def ratio_interval(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return ends[0], ends[1]
 
 
-def _grid(pool: Pool, chains: NDArray[np.int64], told: bool) -> tuple[Floats, Floats]:
+def _grid(pool: Run, chains: NDArray[np.int64], told: bool) -> tuple[Floats, Floats]:
     """Return coverage and mean FLOPs, each (problems, chains, steps).
 
     Told, chains run one after another until one is right: j of them are begun with the chance that
@@ -158,6 +158,10 @@ def _grid(pool: Pool, chains: NDArray[np.int64], told: bool) -> tuple[Floats, Fl
     n, c = right.shape[1], right.sum(axis=1).astype(int)  # (problems, steps)
     every = np.arange(1, int(chains[-1]) + 1)
     coverage = pass_at_k(n, c[:, None, :], every[:, None])  # (problems, every, steps)
-    cost = told_cost(spent, right, coverage) if told else every[:, None] * spent.mean(1)[:, None]
+    cost = (
+        cost_until_right(spent, right, coverage)
+        if told
+        else every[:, None] * spent.mean(1)[:, None]
+    )
     at = chains - 1
     return coverage[:, at], (cost + shared[:, None, None])[:, at]

@@ -13,7 +13,7 @@ runs. Not here: how a budget is divided among problems (every problem is given t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from scaling.curves import SELECTORS, Cluster, Pool
 from scaling.intervals import Estimate, difference, problem_weights
+from scaling.runs import SELECTORS, Cluster, Run
 
 Floats = NDArray[np.float64]
 Strategies = Mapping[str, tuple[ArrayLike, ArrayLike]]
@@ -122,7 +122,7 @@ def policy_gain(
 
 
 def pool_policy(
-    pools: Sequence[Pool],
+    pools: Sequence[Run],
     oracle: bool = False,
     pilot: int = 8,
     unit: str = "flops",
@@ -139,21 +139,17 @@ def pool_policy(
     their commonest answer, is the signal, and their cost is the charge. Budgets: `points` from
     twice the charge to the cost of that run's whole pool. Runs told the verdict are left out.
     """
-    pools = [
-        p for p in pools if p.run.plan.feedback == "none" and not p.run.plan.stop_after_correct
-    ]
-    first = next((p for p in pools if p.run.plan.method == "best_of_n"), None)
-    if first is None or any(
-        list(p.run.problems["id"]) != list(first.run.problems["id"]) for p in pools
-    ):
+    pools = [p for p in pools if p.plan.feedback == "none" and not p.plan.stop_after_correct]
+    first = next((p for p in pools if p.plan.method == "best_of_n"), None)
+    if first is None or any(list(p.problems["id"]) != list(first.problems["id"]) for p in pools):
         raise ValueError("give runs on the same problems, a best-of-N run among them")
     signal, charge, rest = _pilot(first, pilot, oracle, unit, seed)
     strategies = {}
     for pool in pools:
         k = (here := rest if pool is first else pool).budgets()
-        for selector in [s for s in here.selectors if s in SELECTORS[pool.run.plan.method]]:
-            if (selector == "oracle") == oracle and selector != "first":
-                name = f"{pool.run.card.name} {pool.label} {selector}"
+        for selector in [s for s in here.selectors if s in SELECTORS[pool.plan.method]]:
+            if (selector == "coverage") == oracle and selector != "first":
+                name = f"{pool.card.name} {pool.label} {selector}"
                 strategies[name] = here.values(selector, k), here.cost(unit, k)
     most = rest.cost(unit, rest.budgets()[-1:]).mean()
     budget = np.geomspace(2 * charge.max(), most, points)
@@ -161,9 +157,7 @@ def pool_policy(
     return policy_gain(strategies, signal, charge, budget, bins=bins, seed=seed, cluster=family)
 
 
-def _pilot(
-    pool: Pool, pilot: int, oracle: bool, unit: str, seed: int
-) -> tuple[Floats, Floats, Pool]:
+def _pilot(pool: Run, pilot: int, oracle: bool, unit: str, seed: int) -> tuple[Floats, Floats, Run]:
     """Return each problem's signal, what it cost, and the pool without the pilot's chains."""
     problems, chains, _ = pool.correct.shape
     drawn, kept = split_pilot(problems, chains, pilot, seed)
@@ -177,8 +171,8 @@ def _pilot(
     share = np.nanmean(take(pool.correct, drawn), axis=(1, 2)) if oracle else agreement
     charge = pool.cost(unit, np.array([pilot]))[:, 0]
     ledger = {name: take(column, kept) for name, column in pool.ledger.items()}
-    rest = replace(
-        pool, correct=take(pool.correct, kept), answers=take(pool.answers, kept), ledger=ledger
+    rest = pool.with_arrays(
+        correct=take(pool.correct, kept), answers=take(pool.answers, kept), ledger=ledger
     )
     return share, charge, rest
 

@@ -6,19 +6,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.curves import Cluster, Pool
 from scaling.intervals import Estimate, difference
+from scaling.runs import Cluster, Run
 
 
 @dataclass(frozen=True)
-class Versus:
-    """One method's best budget beside a rival that spends as much."""
+class Comparison:
+    """One run's accuracy and that of a baseline which spends as much."""
 
     cost: float  #: mean per problem, of both sides
     value: float  #: accuracy of the method
-    rival: float  #: accuracy of the rival at that cost
-    samples: float  #: that the rival draws for it
-    gain: Estimate  #: value - rival, paired over problems
+    baseline: float  #: accuracy of the baseline at that cost
+    samples: float  #: that the baseline draws for it
+    gain: Estimate  #: value - baseline, paired over problems
+    unit: str  #: of the cost
+
+    def __repr__(self) -> str:
+        """Return both accuracies, and their difference with its 95 % interval, in one line."""
+        low, high = float(self.gain.low), float(self.gain.high)
+        return (
+            f"Comparison({self.value:.3f} against {self.baseline:.3f} at {self.cost:.3g} "
+            f"{self.unit} per problem: {self.gain.value:+.3f} [{low:+.3f}, {high:+.3f}], "
+            f"{self.gain.problems} problems)"
+        )
 
     @property
     def verdict(self) -> str:
@@ -27,9 +37,9 @@ class Versus:
 
 
 def at_equal_cost(
-    pool: Pool,
+    pool: Run,
     selector: str,
-    rival: Pool,
+    rival: Run,
     rival_selector: str,
     *,
     level: str = "all",
@@ -37,14 +47,14 @@ def at_equal_cost(
     k: int | None = None,
     stopping: bool = False,
     cluster: Cluster | None = None,
-) -> Versus:
+) -> Comparison:
     """Return a method at budget k (its largest, unless told) beside best-of-N at the same cost.
 
     Between two numbers of samples the rival mixes them. stopping: the rival is told its verdicts
     and stops at its first right sample. With `cluster` whole families of problems are resampled.
     Errors: ValueError for other problems, or a cost outside the rival's pool.
     """
-    if list(pool.run.problems["id"]) != list(rival.run.problems["id"]):
+    if list(pool.problems["id"]) != list(rival.problems["id"]):
         raise ValueError("the two runs hold other problems; sample both on the same ones")
     rows = np.intersect1d(pool.rows(level), rival.rows(level))
     at = pool.budgets()[-1:] if k is None else np.array([k])
@@ -65,4 +75,33 @@ def at_equal_cost(
     ends = rival.values(rival_selector, np.array([below, below + 1]))[rows]
     other = ends[:, 0] + (samples - below) * (ends[:, 1] - ends[:, 0])
     gain = difference(value, other, cluster=pool.families(cluster, rows))
-    return Versus(float(cost), float(value.mean()), float(other.mean()), samples, gain)
+    return Comparison(float(cost), float(value.mean()), float(other.mean()), samples, gain, unit)
+
+
+def compare(
+    run: Run,
+    baseline: Run,
+    selector: str = "coverage",
+    baseline_selector: str | None = None,
+    *,
+    level: str = "all",
+    unit: str = "flops",
+    k: int | None = None,
+    cluster: Cluster | None = None,
+) -> Comparison:
+    """Return a run's accuracy compared with that of a best-of-N run at equal cost, paired.
+
+    selector, baseline_selector: how each chooses an answer, the same by default. A run whose
+    verifier gave feedback is compared with a baseline that stops at its first right sample.
+    """
+    return at_equal_cost(
+        run,
+        selector,
+        baseline,
+        baseline_selector or selector,
+        level=level,
+        unit=unit,
+        k=k,
+        stopping=run.plan.feedback == "verdict",
+        cluster=cluster,
+    )

@@ -1,0 +1,1 @@
+"""Runs compared: at equal cost, drafts of revision step by step, policies by difficulty."""

@@ -1,0 +1,43 @@
+"""What figures and reports call methods, selectors and models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+
+from scaling.runs import Run
+
+SELECTOR_NAMES = {
+    "coverage": "coverage",
+    "majority": "majority vote",
+    "logprob": "best log-probability",
+    "weighted logprob": "vote weighted by probability",
+    "first": "first draft",
+    "last": "last draft",
+}
+SEARCH_NAMES = {"dvts": "DVTS", "rebase": "REBASE"}
+
+
+def disambiguate(
+    names: Sequence[str], more: Iterable[str], by: Sequence[Hashable] | None = None
+) -> list[str]:
+    """Return names, with `more` appended to each that repeats (or whose entry of `by` does).
+
+    >>> disambiguate(["a", "b", "a"], "xyz")
+    ['a · x', 'b', 'a · z']
+    """
+    by = by or names
+    often, rows = Counter(by), zip(names, more, by, strict=True)
+    return [f"{name} · {own}" if often[key] > 1 else name for name, own, key in rows]
+
+
+def series_name(pool: Run, selector: str) -> str:
+    """Return what a legend calls a method and selector; told of its errors, it says so."""
+    name = {"best_of_n": "samples", "revision": "revision", "revision+verdict": "revision, told"}
+    return f"{name[pool.label]}: {SELECTOR_NAMES[selector]}"
+
+
+def selector_name(selector: str) -> str:
+    """Return what a legend calls a selector; one fed by a scorer is called by it."""
+    plain = selector.replace(":last", "").replace(":", ", ")
+    return SELECTOR_NAMES.get(selector, plain.replace("weighted ", "vote weighted by "))
