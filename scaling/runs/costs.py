@@ -20,6 +20,7 @@ from scaling.store.scores import LEDGER, Scores
 if TYPE_CHECKING:
     from scaling.runs.run import Run
 
+TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")  #: of a sample's ledger
 Costs = dict[str, tuple[np.ndarray, np.ndarray]]  #: unit -> (shared per problem, own per sample)
 Prices = tuple[float, float]  #: per million input and output tokens
 
@@ -124,3 +125,27 @@ def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return reduce(values[:, :, 0], axis=1)
+
+
+def run_costs(run: Run) -> Costs:
+    """Return per unit what a problem's prompt costs, and what each sample of it costs."""
+    shape = compute.Shape(**run.card.shape) if run.card.shape else compute.UNKNOWN
+    prompt, cached, new = (run.ledger[name] for name in TOKENS)
+    if run.plan.method == "thinking":  # each budget alone: it computed what it thought
+        start = np.broadcast_to(prompt[:, :, -1:], prompt.shape)
+        prompt, cached, new = start, start, prompt + new - start
+    first = np.zeros(prompt.shape[-1], bool)
+    first[0] = True
+    in_cache = np.where(first, prompt, cached)  # step 0 finds the shared prompt in the cache
+    shared = over_chains(np.nanmax, prompt)
+    zero, flops = np.zeros(len(shared)), compute.sample_flops(shape, prompt, in_cache, new)
+    costs = costs_of(shape, run.prices, shared, (prompt, in_cache, new), flops)
+    costs["samples"] = zero, np.where(np.isnan(run.correct), np.nan, 1.0)
+    costs["seconds"] = zero, run.ledger["seconds"]
+    return add_costs(costs, run.passes.costs(shared, run.prices)) if run.passes else costs
+
+
+def costs_of_counts(problems: int, units: Iterable[str]) -> Costs:
+    """Return the costs of samples of which counts alone are known: NaN but in samples."""
+    each = np.ones((problems, 1, 1))
+    return {u: (np.zeros(problems), each * (1 if u == "samples" else np.nan)) for u in units}

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from scaling.records import ModelCard, Plan, Sample
+from scaling.runs.arrays import LEDGER, Arrays
 from scaling.runs.collection import Runs
-from scaling.runs.run import IMPORTED, LEDGER, Arrays, Run
+from scaling.runs.run import IMPORTED, Run
 
 NEEDED = ("problem", "n", "c")
 KNOWN = ("model", *NEEDED, "level", "n_params", "train_tokens", "train_flops")

@@ -18,45 +18,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from scaling import compute, show
+from scaling import show
 from scaling.estimates import grid_at_k
 from scaling.estimates.adaptive import agreed_vote
 from scaling.intervals import mean_interval
 from scaling.records import Curve, ModelCard, Plan, look_up, onward
 from scaling.runs import selection
+from scaling.runs.arrays import Arrays, arrays_of, refused_problems
 from scaling.runs.costs import (
     Costs,
     Scored,
     add_costs,
-    as_scored,
     cost_until_right,
-    costs_of,
+    costs_of_counts,
     over_chains,
-    passes_of,
-    to_arrays,
+    run_costs,
 )
 from scaling.runs.selection import SELECTORS, WEIGHTED
-from scaling.store.scores import read_scores
 
 UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
 PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
 Cluster = Mapping[str, object] | ArrayLike  #: family by problem id, or one label per problem
-LEDGER = ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds", "logprob")
 IMPORTED = "imported"  #: in place of the hash of a run whose samples another tool drew
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-@dataclass(frozen=True, eq=False)
-class Arrays:
-    """The samples of a run as arrays; NaN where a chain rested, was not drawn, or failed."""
-
-    correct: np.ndarray  #: (problems, chains, steps) 1, 0, NaN
-    answers: np.ndarray  #: (problems, chains, steps) answer ids, NaN = unanswered or absent
-    ledger: dict[str, np.ndarray]  #: (problems, chains, steps) per column of `LEDGER`
-    n_missing: int  #: samples that failed and were left out
-    passes: Scored | None = None  #: a search's own scorer passes, part of every cost
-    scores: dict[str, Scored] = field(default_factory=dict)  #: of scorers that came later
-    counts: tuple[np.ndarray, np.ndarray] | None = None  #: (n, c) per problem, where all is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +79,6 @@ class Run:
         picture = show.picture(k, found.value, found.low, found.high)
         return show.card(f"{self.task}: {self.card.name}", facts, picture)
 
-    # ------------------------------------------------------------ names
     @property
     def label(self) -> str:
         """Return the method as tables name it, with "+verdict" where the verifier gave feedback."""
@@ -128,34 +111,13 @@ class Run:
         """Return the hash at the end of the folder's name, or the whole name without one."""
         return self.path.name.rpartition("-")[2]
 
-    # ------------------------------------------------------------ samples as arrays
     @cached_property
     def arrays(self) -> Arrays:
-        """Return the samples as arrays over (problem, chain, step).
+        """Return the samples as arrays over (problem, chain, step), read-only.
 
         Errors: ValueError where every sample of every problem failed.
         """
-        if self.derived:
-            return self.derived
-        if len(self.refused) == len(self.problems):
-            reason = next(iter(self.refused.values()))
-            raise ValueError(f"{self.path.name}: every sample of every problem failed ({reason})")
-        frame, passes = passes_of(self)
-        failed = frame["finish"].astype(str).str.startswith("error").to_numpy()
-        frame = frame[~failed]
-        frame = frame.assign(answer=pd.factorize(frame["answer"])[0])
-        correct, answers, *columns = to_arrays(self, frame, ("correct", "answer", *LEDGER))
-        answers = np.where(answers < 0, np.nan, answers)
-        for array in (correct, answers, *columns):
-            array.flags.writeable = False  # a run is read many times
-        return Arrays(
-            correct=correct,
-            answers=answers,
-            ledger=dict(zip(LEDGER, columns, strict=True)),
-            n_missing=int(failed.sum()),
-            passes=passes,
-            scores={scores.name: as_scored(self, scores) for scores in read_scores(self)},
-        )
+        return self.derived or arrays_of(self)
 
     def with_arrays(self, plan: Plan | None = None, **changes: Any) -> Run:
         """Return the run with other arrays in place of some of its own: fields of `Arrays`.
@@ -209,10 +171,7 @@ class Run:
     @cached_property
     def refused(self) -> dict[str, str]:
         """Return {problem: reason} of the problems all of whose samples failed."""
-        failed = self.samples[self.samples["finish"].astype(str).str.startswith("error")]
-        good = set(self.samples["problem"].drop(failed.index))
-        reasons = dict(zip(failed["problem"], failed["finish"], strict=True))
-        return {name: why for name, why in reasons.items() if name not in good}
+        return refused_problems(self.samples)
 
     @cached_property
     def drawn(self) -> np.ndarray:
@@ -234,7 +193,6 @@ class Run:
         n, c = self.counts
         return float((c[n > 0] / n[n > 0]).mean())
 
-    # ------------------------------------------------------------ problems
     @cached_property
     def levels(self) -> dict[str, np.ndarray]:
         """Return the rows of each level, and of "all" where there are several."""
@@ -272,7 +230,6 @@ class Run:
             )
         return labels[rows]
 
-    # ------------------------------------------------------------ selectors
     @cached_property
     def selectors(self) -> tuple[str, ...]:
         """Return what may be read: the method's own selectors, and `scorer:way` of each scorer."""
@@ -309,16 +266,7 @@ class Run:
     @property
     def caveat(self) -> str:
         """Return why fewer selectors can be read than the method has; "" where all can."""
-        plan = self.plan
-        if self.arrays.counts:
-            return "only counts per problem are known: votes need the answers of each sample"
-        if plan.stop_at_agreement:
-            return "sampling stopped once answers agreed: only majority can be read without bias"
-        if plan.stop_after_correct:
-            return "sampling stopped at correct samples: only coverage can be read without bias"
-        if plan.feedback == "verdict":
-            return "with verifier feedback the truth decides which drafts there are: no fair vote"
-        return ""
+        return selection.caveat(self.plan, counted=bool(self.arrays.counts))
 
     def _check(self, selector: str, more: tuple[str, ...] = ()) -> None:
         """Raise ValueError for a selector that cannot be read from this run."""
@@ -330,7 +278,6 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{error}; {self.caveat}" if self.caveat else str(error)) from None
 
-    # ------------------------------------------------------------ accuracy and cost per budget
     def curve(
         self, selector: str = "coverage", unit: str = "samples", level: str = "all", **options: Any
     ) -> Curve:
@@ -400,27 +347,7 @@ class Run:
 
         The shared cost is the prompt's prefill; a later step's own cost holds its longer context.
         """
-        if self.arrays.counts:
-            each = np.ones((len(self.problems), 1, 1))
-            return {
-                unit: (0 * each[:, 0, 0], each * (1 if unit == "samples" else np.nan))
-                for unit in UNITS
-            }
-        shape = compute.Shape(**self.card.shape) if self.card.shape else compute.UNKNOWN
-        prompt, cached, new = (self.ledger[name] for name in LEDGER[:3])
-        if self.plan.method == "thinking":  # each budget alone: it computed what it thought
-            start = np.broadcast_to(prompt[:, :, -1:], prompt.shape)
-            prompt, cached, new = start, start, prompt + new - start
-        first = np.zeros(prompt.shape[-1], bool)
-        first[0] = True
-        in_cache = np.where(first, prompt, cached)  # step 0 finds the shared prompt in the cache
-        shared = over_chains(np.nanmax, prompt)
-        zero, flops = np.zeros(len(shared)), compute.sample_flops(shape, prompt, in_cache, new)
-        costs = costs_of(shape, self.prices, shared, (prompt, in_cache, new), flops)
-        costs["samples"] = zero, np.where(np.isnan(self.correct), np.nan, 1.0)
-        costs["seconds"] = zero, self.ledger["seconds"]
-        passes = self.passes
-        return add_costs(costs, passes.costs(shared, self.prices)) if passes else costs
+        return costs_of_counts(len(self.problems), UNITS) if self.arrays.counts else run_costs(self)
 
     def costs_with(self, selector: str) -> Costs:
         """Return `costs`, the passes of a selector's scorer included."""

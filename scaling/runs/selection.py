@@ -15,6 +15,7 @@ from scaling.estimates import (
     pass_at_k,
 )
 from scaling.estimates.adaptive import agreed_vote
+from scaling.records import Plan
 
 if TYPE_CHECKING:
     from scaling.runs.run import Run
@@ -40,6 +41,22 @@ SELECTORS = Selectors(
         **dict.fromkeys(SEARCHES, ("last", "coverage")),
     }
 )
+
+
+def caveat(plan: Plan, counted: bool) -> str:
+    """Return why fewer selectors can be read than a plan's method has; "" where all can.
+
+    counted: only the numbers of samples and of correct ones are known.
+    """
+    if counted:
+        return "only counts per problem are known: votes need the answers of each sample"
+    if plan.stop_at_agreement:
+        return "sampling stopped once answers agreed: only majority can be read without bias"
+    if plan.stop_after_correct:
+        return "sampling stopped at correct samples: only coverage can be read without bias"
+    if plan.feedback == "verdict":
+        return "with verifier feedback the truth decides which drafts there are: no fair vote"
+    return ""
 
 
 def of_chains(run: Run, selector: str, k: np.ndarray) -> np.ndarray:
