@@ -8,11 +8,15 @@ votes agree; the same with a digit, the sign or what it is part of changed must 
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from random import Random
+from time import process_time
 
 import pytest
 
@@ -292,3 +296,33 @@ def test_keys_agree_with_verdicts(scorer):
         found = SCORERS[scorer](str(other), text, {})
         assert found.correct is (value == other)
         assert seen.setdefault(text, found.answer) == found.answer == str(value)
+
+
+RUNS = (
+    "(", "()", "{", "1", "1 ", "1,", " ", "\n", "\n ", "A", "A\n", "(A) ", "**", "** ", "-", "- ",
+    "x=", "\\\\", "_a", "answer to ", "answer: 5\n", "<answer>", "\\boxed{", "\\frac{1}", "5 not ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_a_long_text_is_judged_in_time_that_grows_with_its_length(scorer):
+    """A pattern whose time grows with the square of the length takes some seconds for one of these."""
+    for run in RUNS:
+        text = run * (30_000 // len(run))
+        before = process_time()
+        for frame in ("{}", "\\boxed{{{}}}", "#### {}", "<answer>{}</answer>"):
+            SCORERS[scorer]("5", frame.format(text), META)
+        assert process_time() - before < 2, run
+
+
+def test_keys_are_the_same_in_another_process():
+    golds = [*ALL_GOLDS, *(said for chains in WRITTEN.values() for said in chains)]
+    program = (
+        "import json, sys; from scaling.benchmarks.mathematics import key; "
+        "print(json.dumps([key(text) for text in json.load(sys.stdin)]))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], input=json.dumps(golds[::-1]), text=True,
+        capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"},
+    )  # fmt: skip
+    assert json.loads(found.stdout)[::-1] == [key(text) for text in golds]

@@ -7,6 +7,7 @@ What the answer means is decided elsewhere: `numbers`, `mathematics`, `grading`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from unicodedata import decimal, normalize
 
@@ -14,23 +15,37 @@ LONGEST = 400  #: characters of an answer
 BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
 UNBRACED = re.compile(r"-?(?:\\[a-zA-Z]+(?:\s*(?:\{[^{}\n]{0,99}\}|\d))*|[\w.,/^+-]{0,99}\w)")
 JOINS = re.compile(r"[\s$]*(?:[,;]|,?\s*(?:and|or|\\text\{ ?(?:and|or) ?\}))[\s$]*")
-TAG = re.compile(r"<(?:final[ _]?)?(?:answer|solution|result)>", re.IGNORECASE)
-MARK = re.compile(
+TAGS = r"(?:final[ _]?)?(?:answer|solution|result)"
+TAG = re.compile(rf"<{TAGS}>", re.IGNORECASE)
+MARK = re.compile(  #: in the languages that models answer in
     r"""(?: \#\#\#\#
-    | answers?\W{0,4}?[*_]{0,3}\s?(?:is|are|[:：=]|(?:would|should|must)\sbe|equals|comes\sto)(?!\w)
-    | 答案[是为為:：] | 答えは | 정답은 )
+    | (?: answers?(?:\s(?:to|for)\s[^.:=\n]{1,60}?)?
+        | \b(?:ans|r[ée]ponse|respuesta|resposta|risposta|antwort|jawaban|ответ|الإجابة|الجواب|उत्तर)
+          (?:\s(?:corr[a-z]{3,5}|finale?))? )
+      \W{0,4}?[*_]{0,3}\s?
+      (?: [:：=] | (?:is|are|est|es|ist|é|è|adalah|है|هي|(?:would|should|must)\sbe|equals|comes\sto)
+        (?!\w) )
+    | \b(?:ans\.|answer\s-)(?=\s)
+    | (?:答案|答え|正解|解答|答)(?:应|應)?[是为為は:：选選] | (?:정답|답)[은:：] )
     (?:[ \t*_:]|(?:therefore|thus|simply|then)\b)*""",
     re.IGNORECASE | re.VERBOSE,
 )
 SENTENCE = re.compile(r"[.;?](?=\s|$)|!\s|[。！？]")
+MARKED = re.compile(
+    rf"<(?P<tag>{TAGS})>(?P<in>(?:(?!<{TAGS}>).)*?)(?:</(?P=tag)>|\Z)"
+    r"|(?P<stars>\*\*\*?|(?<!\w)__)(?P<bold>.+?)(?P=stars)",
+    re.DOTALL | re.IGNORECASE,
+)
+COLON = re.compile(r"\s{0,3}:")
 SEGMENT = re.compile(  #: of mathematics; a dollar sign before a blank or a digit ends none
     r"\$\$(?P<a>[^$]{1,400})\$\$|(?<!\\)\$(?=\S)(?P<b>[^$\n]{0,399}[^$\s\\])\$(?!\d)"
+    r"|\\begin\{(?P<name>equation|align|gather)(?P<star>\*?)\}(?P<e>.{1,400}?)\\end\{(?P=name)(?P=star)\}"
     r"|\\\((?P<c>(?:(?!\\\().){1,400}?)\\\)|\\\[(?P<d>(?:(?!\\\[).){1,400}?)\\\]",
     re.DOTALL,
 )
 HTML = re.compile(
     r"</?(?:b|i|u|em|strong|p|br|hr|div|span|code|mark|li|ul|ol|td|tr|center|font|big|small|h[1-6]"
-    r"|(?:final[ _]?)?(?:answer|solution|result))(?: [^<>]{0,99})?/?>",
+    rf"|{TAGS})(?: [^<>]{{0,99}})?/?>",
     re.IGNORECASE,
 )
 RAISED = re.compile("[⁰¹²³⁴-⁹⁻⁺ⁿ]+")
@@ -120,11 +135,15 @@ def answer_part(text: str) -> Stated | None:
     """Return what a text states as its answer; None where nothing marks one."""
     found = [part for part in (box_of(text), _tag(text)) if part is not None]
     if found:
-        return Stated(max(found)[1], False)
+        said = max(found)[1]
+        *_, mark = (None, *MARK.finditer(said))
+        if mark is not None and said.count("{", mark.end()) == said.count("}", mark.end()):
+            return Stated(said[mark.end() :], True)
+        return Stated(said, False)
     ends = [mark.end() for mark in MARK.finditer(text)]
     lines = (text[end : end + 10 * LONGEST].partition("\n")[0].strip() for end in reversed(ends))
-    said = next(filter(None, lines), None)
-    return None if said is None else Stated(said, True)
+    first = next(filter(None, lines), None)
+    return None if first is None else Stated(first, True)
 
 
 def stated(text: str) -> str | None:
@@ -156,4 +175,40 @@ def segments(text: str, last: bool = False) -> str:
         if not JOINS.fullmatch(text[parts[-1].end() : one.start()]):
             break
         parts.append(one)
-    return ",".join(next(filter(None, one.groups())) for one in parts)
+    return ",".join(_formula(one) for one in parts)
+
+
+def fills_line(text: str, start: int, end: int) -> bool:
+    """Return whether nothing else but marks is on the line of a part of a text."""
+    before = text[max(0, start - LONGEST) : start].rpartition("\n")[2]
+    return not re.search(r"\w", before + text[end : end + LONGEST].partition("\n")[0])
+
+
+def marked_parts(text: str) -> Iterator[tuple[int, bool, str]]:
+    """Yield (place, whether it is certainly an answer, content) of what is boxed, tagged or bold.
+
+    Bold is certain where it follows "answer is" or fills its line. A heading ("**Note**: ...") is
+    no answer, but what follows "**Answer**:" is.
+    """
+    if (box := box_of(text)) is not None:
+        yield box[0], True, box[1]
+    for found in MARKED.finditer(text):
+        start, end = found.span()
+        said = found["bold"] if found["tag"] is None else found["in"]
+        if found["tag"] is None and (said.rstrip().endswith(":") or COLON.match(text, end)):
+            if "answer" in said.lower():
+                rest = text[end : end + LONGEST].partition("\n")[0]
+                yield start, True, rest.strip(" :*")
+            continue
+        before = text[max(0, start - 60) : start]
+        follows = any(mark.end() == len(before) for mark in MARK.finditer(before))
+        certain = bool(found["tag"]) or follows or fills_line(text, start, end)
+        yield start, certain, MARK.split(said)[-1]
+
+
+def _formula(found: re.Match[str]) -> str:
+    """Return what is between the marks of a formula; of several lines the last."""
+    if found["e"] is None:
+        return next(filter(None, found.groups()))
+    lines = found["e"].strip().removesuffix("\\\\").split("\\\\")
+    return lines[-1].replace("&", " ").strip()

@@ -10,19 +10,19 @@ mathematics by canonical keys (`mathematics`), expressions by a walk over their 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
+from scaling.benchmarks.choices import chosen
 from scaling.benchmarks.expressions import evaluate
 from scaling.benchmarks.extraction import (
     LONGEST,
-    MARK,
     answer_part,
-    box_of,
     boxed,
     characters,
     last_line,
+    marked_parts,
     segments,
     sentence,
     stated,
@@ -36,24 +36,33 @@ from scaling.benchmarks.numbers import (
     plain,
     to_number,
 )
+from scaling.benchmarks.spelling import POWERED
 from scaling.records import Verdict
 
 SOLUTION = re.compile(r"<solution>((?:(?!<solution>).)*?)</solution>", re.DOTALL)
-MARKED = re.compile(
-    r"<(?P<tag>solution|answer)>(?P<in>(?:(?!<(?:solution|answer)>).)*?)</(?P=tag)>"
-    r"|(?P<stars>\*\*\*?)(?P<bold>.+?)(?P=stars)",
-    re.DOTALL,
-)
-COLON = re.compile(r"\s{0,3}:")
-CHOICE = re.compile(r"\b([A-Z])\1{2,}\b|\(([A-Z])\)")
-OPTION = re.compile(  #: C; (C); C. the last one; option C; (c), but not "a triangle", "I think"
-    r"[\s*_$({[]*(?:(?:[Tt]he )?(?:[Oo]ption|[Cc]hoice|[Ll]etter) )?[\s*_$({[]*"
-    r"(?:((?!I [a-z])[A-Z])(?![\w'])|([a-z])(?=[)\].:,*}$]|\s*$))"
-)
-OTHER = re.compile(r"[\s)}\]*$]*(?:,|and|or|&|/)\s*[({$*]*[A-Z]\b")  #: B and C
+NEGATED = re.compile(r"\s*not\b", re.IGNORECASE)
 TIMES = re.compile(r"(?<=[\w)])(\s?)\*\1(?=[\w(])")  #: and no Markdown
 NO_WORD = re.compile(r"(?<!\w)[!#]|(?<!\d)!|[^\w\s.,/+<>=≤≥≠^√%~|×!#-]")
-OPERATORS = {r"\times": "*", r"\cdot": "*", r"\div": "/", r"\left": "", r"\right": "", r"\,": ""}
+OPERATORS = {
+    r"\times": "*",
+    r"\cdot": "*",
+    r"\ast": "*",
+    "∗": "*",
+    r"\div": "/",
+    r"\left": "",
+    r"\right": "",
+    r"\,": "",
+    r"\(": "",
+    r"\)": "",
+    r"\[": "",
+    r"\]": "",
+    "[": "(",
+    "]": ")",
+}
+PRODUCT = re.compile(r"(?<=[\d)])\s*[xX](?=[\s\d(])|(?<=[\d)])\s*(?=\()")  #: 5 x (3-1), 5(3-1)
+BOLD_LIST = re.compile(r"(?<=[^\s*])\*\*(?:,\s*|,?\s+and\s+)\*\*(?=[^\s*])")
+REASON = re.compile(r"[,;]?\s+(?:because|since)\s")
+BULLET = re.compile(r"^\s*(?:[-=]?>|[-*#])\s+(?!\d)")
 
 Scorer = Callable[[str, str, dict[str, Any]], Verdict]
 
@@ -70,7 +79,7 @@ def number(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     elif re.search(r"\d", said):
         value = find_number(said, "####" in text or "\\boxed" in text)
     else:
-        value = last_number(plain(text).replace("**", "\t"))
+        value = last_number(plain(text))
     if value is None:
         return Verdict(None, False)
     return Verdict(str(value), value == to_number(expected))
@@ -89,7 +98,9 @@ def mathematics(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
 
 def _mathematics(text: str) -> str:
     """Return the part of a text that is its mathematical answer; "" where there is none."""
-    part = answer_part(text)
+    part = answer_part(POWERED.sub(r"\1}^\2", text))
+    if part and part.marked and NEGATED.match(part.text):
+        return ""
     if part is None:
         return segments(text, last=True) or _spelt(last_number(plain(text)))
     said = segments(part.text) or (sentence(part.text) if part.marked else part.text)
@@ -102,74 +113,23 @@ def _spelt(value: Fraction | None) -> str:
     return "" if value is None else str(value)
 
 
-def _fills_line(text: str, start: int, end: int) -> bool:
-    """Return whether nothing else but marks is on the line of a part of a text."""
-    before = text[max(0, start - LONGEST) : start].rpartition("\n")[2]
-    return not re.search(r"\w", before + text[end : end + LONGEST].partition("\n")[0])
+def letter(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
+    """Return whether the option chosen last (EEEEE, boxed, in brackets, "answer is E") is expected.
 
-
-def _marked(text: str) -> Iterator[tuple[int, bool, str]]:
-    """Yield (place, whether it is certainly an answer, content) of what is boxed, tagged or bold.
-
-    Bold is certain where it follows "answer is" or fills its line. A heading ("**Note**: ...") is
-    no answer, but what follows "**Answer**:" is.
+    A choice in brackets within a line counts only where no other is boxed, tagged or stated.
     """
-    if (box := box_of(text)) is not None:
-        yield box[0], True, box[1]
-    for found in MARKED.finditer(text):
-        start, end = found.span()
-        said = found["bold"] if found["tag"] is None else found["in"]
-        if found["tag"] is None and (said.rstrip().endswith(":") or COLON.match(text, end)):
-            if "answer" in said.lower():
-                rest = text[end : end + LONGEST].partition("\n")[0]
-                yield start, True, rest.strip(" :*")
-            continue
-        before = text[max(0, start - 60) : start]
-        follows = any(mark.end() == len(before) for mark in MARK.finditer(before))
-        certain = bool(found["tag"]) or follows or _fills_line(text, start, end)
-        yield start, certain, said[label.end() :] if (label := MARK.match(said)) else said
+    found = chosen(text)
+    return Verdict(found or None, bool(found) and found == expected.strip(" ().").upper()[:1])
 
 
-def _choices(text: str) -> Iterator[tuple[int, bool, str]]:
-    """Yield (place, whether it is certainly the answer, letter) of each choice; "" for several."""
-    for place, certain, said in _marked(text):
-        said = TEXT.sub(r"\1", TEXT.sub(r"\1", said))
-        if (found := OPTION.match(said)) or (found := CHOICE.search(said)):
-            yield place, certain, _letter(said, found)
-    for mark in MARK.finditer(text):
-        if found := OPTION.match(text, mark.end()):
-            yield mark.start(), True, _letter(text, found)
-    for found in CHOICE.finditer(text):
-        if not re.search(r"\bnot\s$", text[max(0, found.start() - 5) : found.start()], re.I):
-            yield (
-                found.start(),
-                _fills_line(text, *found.span()),
-                next(filter(None, found.groups())),
-            )
-
-
-def _letter(text: str, found: re.Match[str]) -> str:
-    """Return the letter of a choice; "" where another one is chosen with it."""
-    return "" if OTHER.match(text, found.end()) else next(filter(None, found.groups())).upper()
-
-
-def _last(found: Iterator[tuple[int, bool, str]]) -> str:
+def _last(found: Iterable[tuple[int, bool, str]]) -> str:
     """Return the last answer of those that are certain, or of all where none is; "" without any."""
     return max(((certain, place, said) for place, certain, said in found), default=("", 0, ""))[2]
 
 
-def letter(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
-    """Return whether the choice made last (EEEEE, boxed, in brackets, "answer is E") is expected.
-
-    A choice in brackets within a line counts only where no other is boxed, tagged or stated.
-    """
-    found = _last(_choices(characters(text)))
-    return Verdict(found or None, bool(found) and found == expected.strip(" ()."))
-
-
 def tagged(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     """Return whether the last marked part (solution tags, bold, boxed) is the expected text."""
-    answer = _words(_last(_marked(text)))
+    answer = _words(_last(marked_parts(BOLD_LIST.sub(", ", text))))
     return Verdict(answer or None, bool(answer) and answer == _words(expected))
 
 
@@ -194,7 +154,10 @@ def bare_words(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
 
 def exact(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     """Return whether what is stated, or else the last line, is the expected text."""
-    answer = _words(stated(text) or last_line(text))
+    said = stated(text)
+    if said and (bold := re.match(r"\*\*(.+?)\*\*", said)):
+        said = bold[1]
+    answer = _words(REASON.split(said)[0] if said else BULLET.sub("", last_line(text)))
     return Verdict(answer or None, bool(answer) and answer == _words(expected))
 
 
@@ -204,7 +167,7 @@ def expression(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     said = characters(last_line(text) if said is None else said)
     for latex, sign in OPERATORS.items():
         said = said.replace(latex, sign)
-    sides = [side.strip(" $*`.") for side in said.split("=")]
+    sides = [side.strip(" $*`.;") for side in PRODUCT.sub("*", said).split("=")]
     said = sides[1] if len(sides) > 1 and re.fullmatch(r"\d+", sides[0]) else sides[0]
     try:
         value, used = evaluate(said)
@@ -216,7 +179,8 @@ def expression(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
 
 def _words(text: str) -> str:
     """Return words and numbers, without marks of prose; what can change a number stays."""
-    text = TEXT.sub(r"\1", TIMES.sub("×", characters(text)))
+    text = " ".join(characters(text).split())
+    text = TEXT.sub(r"\1", TIMES.sub("×", text))
     text = re.sub(r"(?<!\d)\s*,\s*|\s*,\s*(?!\s*\d)", ", ", text)
     return " ".join(NO_WORD.sub(" ", text).lower().split()).strip(" .,")
 

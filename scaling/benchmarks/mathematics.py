@@ -12,42 +12,19 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from scaling.benchmarks.extraction import HTML, characters
-from scaling.benchmarks.numbers import BLANKS, SIZES, to_number
+from scaling.benchmarks.numbers import to_number
+from scaling.benchmarks.spelling import OPENING, ROWS, UNWRAP, WRAPPED, clean
 from scaling.benchmarks.symbolic import TooLong, formula_key, time_limit
 
-SYMBOLS = {
-    "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ",
-    "∈": r"\in ", "±": r"\pm ", "≈": r"\approx ", "°": "", "√": r"\sqrt", "⟨": "(", "⟩": ")",
-    "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", r"\degree": "", r"\leqslant": r"\le ",
-    r"\geqslant": r"\ge ", r"\leq": r"\le ", r"\geq": r"\ge ", r"\neq": r"\ne ", r"\lt": "<",
-    r"\gt": ">", r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\$": "",
-    r"\%": "", "%": "", "{,}": ",", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\langle": "(",
-    r"\rangle": ")", r"\vert": "|", r"\lvert": "|", r"\rvert": "|", r"\colon": ":", r"\mid": "|",
-    r"\quad": ";", r"\qquad": ";", r"\cdots": r"\dots", r"\ldots": r"\dots", r"\limits": "",
-    r"\varnothing": r"\emptyset", r"\nolimits": "", r"\big": "", r"\Big": "",
-}  # fmt: skip
-REPLACED = re.compile(
-    "|".join(
-        re.escape(name) + r"(?![a-zA-Z])" * name[-1:].isalpha() * name.startswith("\\")
-        for name in sorted(SYMBOLS, key=len, reverse=True)
-    )
-)
 FIXED = {r"\infty": "∞", r"+\infty": "∞", r"-\infty": "-∞"}
-OPENING = r"\\(?:text(?:bf|rm|it|sf|tt|normal)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname)\s*\{"
-UNWRAP = re.compile(OPENING + r"([^{}]*)\}")
-WRAPPED = OPENING + r"[^{}]*\}"
-BARE_ROOT = re.compile(r"(?:(?<!\\)\bsqrt|\\sqrt(?=\())\s*(?:(\w)|\(([^()]*)\))")
-ARROW = re.compile(r"\\(?:Rightarrow|implies|Longrightarrow|to|therefore)(?![a-zA-Z])|⇒|→|∴")
 OR = re.compile(
     r"\s*(?:[,;]|\\(?:text|mbox)\{[\s,]*(?:or|and)\s*\}|(?<![a-zA-Z\\])(?:or|and)(?![a-zA-Z]))\s*"
 )
 COMMA, COLON, CUP = re.compile(","), re.compile(":"), re.compile(r"\\cup(?![a-zA-Z])")
 PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])")
 THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
-DEGREES = re.compile(r"\^\{?\s*\\circ\s*\}?")
 UNIT = re.compile(
-    rf"(?P<words>(?:\s*/?\s*{WRAPPED}|\s*/\s*[a-z]{{1,8}}|(?:\s+|(?<=\d))[a-zA-Z]{{2,14}}\.?)+)"
+    rf"(?P<words>(?:\s*(?:/|\\cdot)?\s*{WRAPPED}|\s*/\s*[a-z]{{1,8}}|(?:\s+|(?<=\d))[a-zA-Z]{{2,14}}\.?)+)"
     r"(?:\s*\^\s*\{?(?P<power>-?[123])\}?(?:\s*/\s*[a-z]{1,8})?)?$"
 )
 UNITS = {  #: a unit of measure and its other names
@@ -58,7 +35,30 @@ UNITS = {  #: a unit of measure and its other names
 }  # fmt: skip
 UNIT_OF = {name: unit for unit, names in UNITS.items() for name in (unit, *names.split())}
 OTHER_UNITS = frozenset(
-    ["mph", "kmh", "kph", "mg", "ml", "mL", "am", "pm", "cc", "day", "sq", "cu", "per"]
+    [
+        "mph",
+        "kmh",
+        "kph",
+        "mg",
+        "ml",
+        "mL",
+        "am",
+        "pm",
+        "cc",
+        "day",
+        "sq",
+        "cu",
+        "per",
+        "rad",
+        "L",
+        "J",
+        "N",
+        "W",
+        "V",
+        "K",
+        "Hz",
+        "Pa",
+    ]
 )
 NO_UNIT = re.compile(
     r"\b(?:or|and|if|when|where|for|not|no|more|less|than|hundred|thousand|[a-z]+illion|dozen|half"
@@ -68,27 +68,31 @@ NO_UNIT = re.compile(
 WORDS = re.compile(
     r"(?=[A-Za-z])(?=.*?(?:[A-Za-z]{4}|\b(?:yes|no|odd|red|may)\b))[\w .,'’:&/()-]*", re.IGNORECASE
 )
-FUNCTION = re.compile(r"sin\b|cos\b|tan\b|sqrt|log|exp|\b\w\(|[_\d]\w*\(")
-RELATION = re.compile(r"\\(?:le|ge|ne|in|approx)(?![a-zA-Z])|[<>]=?|!=|=")
+FUNCTION = re.compile(r"sin\b|cos\b|tan\b|sqrt|log\b|exp\b|\b\w\(|[_\d]\w*\(|log\(|exp\(")
+RELATION = re.compile(r"\\(?:le|ge|ne|in|approx)(?![a-zA-Z])|[<>]=?|(?<!\d)!=|=")
 SIGNS = {r"\le": "<=", r"\ge": ">=", r"\ne": "!="}
 GREEK = r"\\(?:alpha|beta|gamma|delta|theta|phi|mu|lambda|omega|sigma|rho|varphi|Delta)"
 LETTER = rf"(?:[a-zA-Z]|{GREEK})(?:_(?:\w|\{{[^{{}}]*\}})|')*"
 NAME = re.compile(
-    rf"""{LETTER} | [A-Z]{{2,4}} | {WRAPPED}(?:_\w)?[A-Z\s]* | [a-zA-Z\s]{{4,}}
-    | {LETTER}(?:\^\{{-1\}})?\s*\(.*\) | \|[^|]*[a-zA-Z][^|]*\| | \[[A-Z]{{3,8}}\]
+    rf"""{LETTER} | [A-Z]{{2,4}} | {WRAPPED}(?:_\w)?(?:\s*\\triangle)?[A-Z\s]* | [a-zA-Z\s]{{4,}}
+    | [A-Z]\^\{{?(?:-1|T)\}}? | {LETTER}\^\* | {LETTER}(?:\^\{{-1\}})?\s*\(.*\) | \\lim.*
+    | \|[^|]*[a-zA-Z][^|]*\| | (?:\|\||\\\|)[^|=]*(?:\|\||\\\|)
+    | \[(?:\\triangle\s*)?[A-Z]{{3,8}}\]
+    | (?:\\math(?:bb|rm)\{{[A-Z]\}}|{WRAPPED}|[EPV])\s*[\[(].*[\])]
     | m?\s*\\(?:angle|triangle|overline|vec|overrightarrow|hat|mathbf|widehat)\s*\{{?[\w\s]*\}}?
-    | \\(?:sin|cos|tan|cot|sec|csc|det|gcd|lcm|deg|Pr)(?![a-z])[^+*/-]*
+    | \\(?:sin|cos|tan|cot|sec|csc|det|gcd|lcm|deg|Pr|max|min|sup|inf)(?![a-z])[^+*/-]*
     | \\?[({{]\s*{LETTER}(?:\s*,\s*{LETTER})+\s*\\?[)}}]""",
     re.VERBOSE,
 )
+VALUE = re.compile(rf"{LETTER}\s*\([\d.,\s-]+\)")  #: f(1)
 TIME = re.compile(r"(\d{1,2}:\d\d)\s*([ap])\.?\s?m\.?", re.IGNORECASE)
-BASED = re.compile(rf"\(?([0-9A-Fa-f]+)\)?_\{{?(?:{OPENING})?(\d+|[a-z]+)\}}{{0,2}}")
+BASED = re.compile(rf"[({{]?([0-9A-Fa-f]+)[)}}]?_\{{?(?:{OPENING})?\(?(\d+|[a-z]+)\)?\}}{{0,2}}")
+IN_BASE = re.compile(r"\s*\(?\s*(?:in\s+)?base[\s-]*(\w+)\s*\)?$")
 BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"}
 BASES |= {"nine": "9", "ten": "10", "twelve": "12", "sixteen": "16"}
 MATRIX = re.compile(
-    r"\\begin\{([pbB]?(?:small)?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}", re.DOTALL
+    r"\\begin\{([pbB]?(?:small)?matrix|array)\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\}", re.DOTALL
 )
-ROWS = re.compile(r"\\\\(?:\s*\[[^\]]*\])?")
 
 
 @lru_cache(maxsize=2**16)
@@ -104,15 +108,6 @@ def key(text: str) -> str | None:
             return _key(cleaned) or None
     except TooLong:
         return "".join(cleaned.split())
-
-
-def clean(text: str) -> str:
-    """Return LaTeX in one spelling, without sizes, currency, degrees, or marks of prose."""
-    text = HTML.sub(" ", characters(text)).strip()
-    text = REPLACED.sub(lambda found: SYMBOLS[found[0]], SIZES.sub("", text))
-    text = BLANKS.sub(lambda found: found[1] or " " * bool(found[2]), text)
-    text = BARE_ROOT.sub(r"\\sqrt{\1\2}", DEGREES.sub("", text).replace("$", ""))
-    return ARROW.split(text)[-1].strip(" \n\t,;:*`").rstrip(" .,;")
 
 
 def _key(text: str) -> str:
@@ -146,7 +141,7 @@ def _split(text: str, at: re.Pattern[str]) -> list[str]:
 def _words(text: str) -> str | None:
     r"""Return words in lower case, "even" of \text{Even}; None for what is no words."""
     if (wrapped := UNWRAP.fullmatch(text)) is not None:
-        return _key(wrapped[1])
+        return _key(wrapped[1].strip(" ."))
     bare = UNWRAP.sub(r" \1 ", UNWRAP.sub(r" \1 ", text)).strip(" ()")
     if not WORDS.fullmatch(bare) or FUNCTION.search(bare):
         return bare if re.fullmatch("[A-Za-df-hj-z]", bare) else None  # not e, i
@@ -231,8 +226,10 @@ def _related(text: str) -> str | None:
 
 def _equal(sides: list[str]) -> str:
     """Return the key of what all sides come to, a name left out; else that of an equation."""
-    if NAME.fullmatch(sides[0]) and all(sides):
+    if (NAME.fullmatch(sides[0]) or _asked(sides)) and all(sides):
         sides = sides[1:]
+        while len(sides) > 1 and VALUE.fullmatch(sides[0]):
+            sides = sides[1:]
     elif NAME.fullmatch(sides[-1]) and all(sides):
         sides = sides[:-1]
     keys = dict.fromkeys(_key(side) if side else "" for side in sides)
@@ -240,6 +237,17 @@ def _equal(sides: list[str]) -> str:
         left, right = (UNWRAP.sub(r"\1", side) for side in sides)
         return formula_key(f"{left}-({right})", equation=True)
     return " = ".join(keys)
+
+
+def _asked(sides: list[str]) -> bool:
+    """Return whether a sum or product of letters is what was asked for: a+b = 6, not x+y = 6."""
+    letters = set(re.findall("[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", sides[0])))
+    power = re.search(r"\^\{?\d\}?\s*$", sides[0])
+    return len(letters) > 1 and not letters & set("xyz") and not power and _is_number(sides[-1])
+
+
+def _is_number(text: str) -> bool:
+    return to_number(text) is not None
 
 
 def _range(sides: list[str], signs: list[str]) -> str | None:
@@ -271,8 +279,8 @@ def _ratio(text: str) -> str | None:
 
 def _based(text: str) -> str | None:
     """Return 52_8 of a number in another base than ten."""
-    found = BASED.fullmatch(text.replace(" ", ""))
-    if found:
+    text = IN_BASE.sub(r"_\1", UNWRAP.sub(r"\1", text)) if "base" in text or "_" in text else text
+    if found := BASED.fullmatch(text.replace(" ", "")):
         base = BASES.get(found[2], found[2])
         return found[1].upper() if base == "10" else f"{found[1].upper()}_{base}"
     return text.replace(" ", "") if re.search(r"\d\s*_", text) else None

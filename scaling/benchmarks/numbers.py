@@ -16,7 +16,12 @@ SCALES = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "bn": 9, "trillion": 12, "lakh": 5,
     "crore": 7, "十": 1, "百": 2, "千": 3, "万": 4, "萬": 4, "億": 8, "亿": 8, "兆": 12, "백": 2,
     "천": 3, "만": 4, "억": 8, "조": 12, "ร้อย": 2, "พัน": 3, "หมื่น": 4, "แสน": 5, "ล้าน": 6, "हज़ार": 3,
-    "हजार": 3, "लाख": 5, "करोड़": 7, "करोड": 7,
+    "हजार": 3, "लाख": 5, "करोड़": 7, "करोड": 7, "mille": 3, "mil": 3, "tausend": 3, "ribu": 3,
+    "millón": 6, "millon": 6, "millone": 6, "millionen": 6, "milhão": 6, "milhõe": 6, "milioni": 6,
+    "juta": 6, "milliard": 9, "milliarde": 9, "milliarden": 9, "miliar": 9, "тыс": 3, "тысяча": 3,
+    "тысячи": 3, "тысяч": 3, "млн": 6, "миллион": 6, "миллиона": 6, "миллионов": 6, "млрд": 9,
+    "миллиард": 9, "миллиарда": 9, "миллиардов": 9, "nghìn": 3, "ngàn": 3, "triệu": 6, "tỷ": 9,
+    "ألف": 3, "آلاف": 3, "مليون": 6, "مليار": 9,
 }  # fmt: skip
 SCALE = "|".join(sorted(SCALES, key=len, reverse=True))
 RUN = r"(?:\d{1,3}(?:[ ]\d{3})+(?![\d/])(?:[.,]\d+)?|\d+(?:[.,'_]\d+)*|\.\d+)"
@@ -30,7 +35,8 @@ MONEY = r"(?:US|AU|CA|HK|NZ|R)?[$€£¥₹₩]|(?:USD|EUR|GBP|INR|Rs\.?)\s?"
 NUMBER = re.compile(
     rf"""(?<![\dA-Za-z_.\u00c0-\u058f])(?<!\d[,'])   # no letter, digit or point before it
     (?P<sign>[-+])?(?:{MONEY})?
-    (?:(?P<whole>\d+)\s+(?P<part>\d+/\d+)|(?P<run>{RUN})(?:/(?P<bottom>{RUN}))?)
+    (?:(?P<whole>\d+)\s+(?:and\s+)?(?P<part>\d+/\d+)
+       |(?P<run>{RUN})(?:[ ]?/[ ]?(?P<bottom>{RUN}))?)
     (?:\s?(?:[*x]|\\times|\\cdot)\s?10\^\{{?(?P<power>[-+]?\d{{1,3}})\}}?|[eE](?P<e>[-+]?\d{{1,3}}))?
     (?P<scale>(?:[\s-]?(?:{SCALE}|dozen)s?(?![a-z]))*)
     (?![.,'_/]?\d)(?!\w*\d/\d)""",
@@ -38,8 +44,11 @@ NUMBER = re.compile(
 )
 AFTER = re.compile(  #: a number that is only a part of what is said
     r"""\s*(?:(?:[-+*/^_]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d  # 2 + 3, 5 2, 2 \times 3
-    | [a-z](?![a-z]) | \s*\\(?!circ|q?quad)[a-z] | \s*(?:[_^](?!\{?\\circ)|\+)  # 5x, 5\pi, 5^n, 5+x
-    | \s*[√π] | [(\[{] | \\\{ | \s+(?:or\s+(?:more|less|fewer)|choose|plus|minus|mod)\b  # 5(2)
+    | (?!(?-i:[hsgLVW])(?!\w|\s?\d))[a-z](?![a-z]) | \s*\\(?!circ|q?quad)[a-z]
+    | \s*(?:[_^](?!\{?\\circ)|\+)  # 5x, 5\pi, 5^n, 5+x
+    | \s*[√π] | [(\[{] | \\\{ | \s+(?:choose|plus|minus|mod)\b  # 5(2)
+    | \s+(?:or|and)\s+(?:more|less|fewer|above|below|over|under|up|higher|lower|greater)\b
+    | \s+r(?:emainder)?\s?\d | (?:st|nd|rd|th)\s+root\b
     | \s*[-*/]\s*(?:[b-hj-z](?![a-z])|[(\\]) | [:%]\s?\d  # 5-x, 5/(x), 5:2
     | \s*(?:[≤≥≠]|!=|[<>]=?\s*(?:[-.\d\\]|[a-z](?![a-z>])))  # 5<x
     | (?:\s*\$?\s*(?:or|and|to)|,)\s+(?:(?:and|or)\s+)?[-+$]*(?:\d|\\[a-z])  # 5 or 7; 5, 7
@@ -51,57 +60,88 @@ AFTER = re.compile(  #: a number that is only a part of what is said
     re.IGNORECASE | re.VERBOSE,
 )
 BEFORE = re.compile(  #: the same, seen from the other side: √5, x<5, x!=5, 7-5, \sqrt{5}, not 5
-    r"(?:[\^√<>≤≥≠_±]|[<>!=]=|[\w)}\]][^\S\n]*[-+*/]"
+    r"(?:[\^√∛∜<>≤≥≠_±]|[<>=]=|(?<!\d)!=|[\w)}\]][^\S\n]*[-+*/]"
     r"|\\(?!approx|q?quad|displaystyle|implies|[a-z]*arrow)[a-z]+[^\S\n]*[{[]?"
-    r"|\bnot|\b(?:less|fewer|more|greater|larger|smaller|higher|lower|bigger)\s+than|\bexceeds?"
+    r"|\bnot|n't|[(\[{]\s*-?[\d.]+\s*,|\b(?:log|ln|sin|cos|tan|sqrt|exp)|\b(?:less|fewer|more|greater|larger|smaller|higher|lower|bigger)\s+than|\b(?:under|above|below)|\bexceeds?"
     r"|\bbetween\s+\S{1,20}\s+and|\d\s+(?:or|to)|\b(?:plus|minus|negative|times)|\}\s*\{"
     r"|\b(?:half|third|quarter|twice|double|triple|root)(?:\s+of)?)[\s${(]*$|(?<=[)\]}])$",
     re.IGNORECASE,
 )
-BOUND = re.compile(r"\bat\s+(?:least|most)\s+\S{0,3}$|\bup\s+to\s+\S{0,3}$", re.IGNORECASE)
+BOUND = re.compile(
+    r"\b(?:at\s+(?:least|most)|up\s+to|under|above|below|over)\s+\S{0,3}$", re.IGNORECASE
+)
 ARITHMETIC = re.compile(r"(?:[\d)}\]]|(?<![a-zA-Z])[b-zB-Z])\s+$")  #: before a sign: 10 -7
+WORD = (
+    "(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six"
+    "|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)"
+)
 WORDED = re.compile(  #: a number in words is not read, nor another one of the text in its place
-    r"\W*(?:minus |negative )?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven"
-    r"|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
+    rf"\W*(?:minus |negative )?{WORD}\b(?!(?:[\s-]+{WORD})?\s*\(\s*[-$]?\d[\d,.]*\s*\))",
+    re.IGNORECASE,  # but 5 of "five (5)"
+)
+CONTRAST = re.compile(  #: 100, not 90
+    r"(\d[*\t]*(?:\s?[a-z%€]+)?[*\t]*),?\s+\(?(?:(?:and|but)\s+)?(?:not|instead\s+of|rather\s+than)\s+"
+    r"[-$€£*\t\\(]*\d[\d,.]*",
     re.IGNORECASE,
 )
-EQUALS = re.compile(r"(?<![<>!=:])=(?!=)")
+POWER = re.compile(r"(-?)(?:(\d+)|\((-?\d+)\))\s?(?:\^|\*\*)\s?(?:(\d+)|\{(-?\d+)\}|(-\d+))")
+EQUALS = re.compile(r"(?<![<>=:])(?<!\D!)=(?!=)")
 CALCULATED = re.compile(r"<<[^<>\n]*>>")  #: of GSM8K: 2 + 3 = <<2+3=5>>5
 TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|textit|mbox|bf|rm)\s?\{([^{}]*)\}")
 SIZES = re.compile(
     r"\\(?:left|right|displaystyle|[bB]igg?[lr]?|[lL]arge|[hH]uge|small)(?![a-zA-Z])"
     r"|\\(?:text)?color\s?\{\w+\}"
 )
-AREA = re.compile(r"(\d\s?(?:[cmk]?m|in|ft|yd|mi|[a-z]{4,9}))\s?\^\{?[23]\}?")  #: 5 cm^2
+AREA = re.compile(
+    r"(\d\s?(?:[cmk]?m(?:/s)?|in|ft(?:/s)?|yd|mi|[a-z]{4,9}))\s?\^\{?[23]\}?"
+)  #: 5 cm^2
 BLANKS = re.compile(r"(\\\\)|\\!\s*|\\[,;:]|\\(?:thinspace|quad|qquad)(?![a-zA-Z])|(\\ |~)")
 FRACTION = re.compile(
-    r"(-?)\\[dt]?frac\s*(?:\{(-?)(\d[\d,]*|\d*\.\d+)\}|\s?(\d))\s*(?:\{(\d[\d,]*|\d*\.\d+)\}|(\d))"
+    r"(-?)\\[dt]?frac\s*(?:\{(-?)(\d[\d,]*|\d*\.\d+)\}|\s?(\d))"
+    r"\s*(?:\{(-?)(\d[\d,]*|\d*\.\d+)\}|(\d))"
 )
+OVER = re.compile(r"(?<!\d)\{?(\d+)\s{0,3}\\over\s*(\d+)\}?")
+UNDERLINED = re.compile(r"(?<![\w\\])(__?)([^_\n]+)\1(?!\w)")
+ARROW = re.compile(r"(?:(?<=\s)|^)[-=]>(?=\s)", re.MULTILINE)
+SPACED = re.compile(r"(?<==)(\s*)-\s+(?=[\d.])|(?<![^\s*$({:=])—(?=\d)")
 MINUS = re.compile(
-    r"(?:(^\s*|[^\w)}\]\s]\s*|[a-z]\s+)(?:minus|negative)\s+|(?:负|負|零下|氷点下|マイナス)\s*)"
+    r"(?:(^\s*|[^\w)}\]\s]\s*|[a-z]\s+)(?:minus|negative)\s+|(^\s*)(?:moins|menos|meno|минус)\s+|(?:负|負|零下|氷点下|マイナス)\s*)"
     r"(?=[($\d.\\])",
     re.IGNORECASE,
 )
 SIGN = re.compile(r"-[({$€£¥₹]+\s*(?=[\d.])")  #: -(5), -{5}, -$5
 LEADING = re.compile(r"^[\s({$*`]*-\s+(?=[$\d.(])")
-REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\overline\{?(\d+)\}?")
+REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\(?:overline|bar|dot(?=\{?\d\}?$))\s?\{?(\d+)\}?")
 
 
 def plain(text: str) -> str:
     r"""Return a text without what changes no number: LaTeX's blanks and sizes, tags, \text."""
-    text = HTML.sub(" ", CALCULATED.sub("", characters(text)))
+    text = HTML.sub(" ", CALCULATED.sub("", ARROW.sub(":", characters(text))))
     text = SIZES.sub("", text.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%"))
     text = BLANKS.sub(lambda m: m[1] or " " * bool(m[2]), text)
-    text = MINUS.sub(lambda found: f"{found[1] or ''}-", TEXT.sub(r"\1", TEXT.sub(r"\1", text)))
-    text = FRACTION.sub(_fraction, AREA.sub(r"\1", text))
-    return SIGN.sub("-", text)
+    text = UNDERLINED.sub(r"\2", TEXT.sub(r"\1", TEXT.sub(r"\1", text)))
+    text = MINUS.sub(lambda found: f"{found[1] or found[2] or ''}-", text)
+    text = OVER.sub(r" \1/\2", FRACTION.sub(_fraction, AREA.sub(r"\1", text)))
+    return SIGN.sub("-", SPACED.sub("-", text))
 
 
 def _fraction(found: re.Match[str]) -> str:
-    outer, inner, top, one, bottom, other = found.groups()
-    if outer and inner:
-        return found[0]
-    return f" {outer or inner or ''}{top or one}/{bottom or other}"
+    outer, inner, top, one, below, bottom, other = found.groups()
+    signs = (outer, inner, below).count("-")
+    return found[0] if signs > 1 else f" {'-' * signs}{top or one}/{bottom or other}"
+
+
+def _power(text: str) -> Fraction | None:
+    """Return the value of a text that is nothing but a power, 10^2; None for anything else."""
+    text = text.replace("**{", "^{").strip(" \t\n*$`.")
+    found = POWER.fullmatch(text) if len(text) <= LONGEST else None
+    if not found:
+        return None
+    sign, base, inner, *powers = found.groups()
+    base, power = int(base or inner), int(next(filter(None, powers)))
+    if abs(power) * len(found[0]) > 10 * LONGEST or (power < 0 and not base):
+        return None
+    return (-1 if sign else 1) * Fraction(base) ** power
 
 
 def _digits(run: str, commas: bool) -> Fraction:
@@ -166,6 +206,8 @@ def find_number(said: str, factorials: bool = False) -> Fraction | None:
     A number that opens its first sentence is it; else the first one of the last side of an equation
     on which no arithmetic is left to do. factorials: whether 5! is one, not an exclamation.
     """
+    if (power := _power(SENTENCE.split(said.strip(), maxsplit=1)[0])) is not None:
+        return power
     said = LEADING.sub("-", said.replace("**", "\t"))
     first = SENTENCE.split(said, maxsplit=1)[0].lstrip(" \t`(")
     opens = NUMBER.match(first)
@@ -182,5 +224,7 @@ def find_number(said: str, factorials: bool = False) -> Fraction | None:
 
 def last_number(text: str) -> Fraction | None:
     """Return the last number of a text; None where it is a part of something else."""
-    *_, found = (None, *NUMBER.finditer(text))
+    if (whole := _power(text)) is not None or (whole := to_number(text)) is not None:
+        return whole
+    *_, found = (None, *NUMBER.finditer(text := CONTRAST.sub(r"\1", text.replace("**", "\t"))))
     return _value(found) if found and _alone(text, found) else None
