@@ -300,13 +300,14 @@ def test_keys_agree_with_verdicts(scorer):
 
 RUNS = (
     "(", "()", "{", "1", "1 ", "1,", " ", "\n", "\n ", "A", "A\n", "(A) ", "**", "** ", "-", "- ",
-    "x=", "\\\\", "_a", "answer to ", "answer: 5\n", "<answer>", "\\boxed{", "\\frac{1}", "5 not ",
+    "x=", "\\\\", "_a", "answer to ",
+    "answer: 5\n", "<answer>", "\\boxed{", "\\frac{1}", "5 not ",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_a_long_text_is_judged_in_time_that_grows_with_its_length(scorer):
-    """A pattern whose time grows with the square of the length takes some seconds for one of these."""
+    """A pattern whose time grows with the square of the length takes seconds for one."""
     for run in RUNS:
         text = run * (30_000 // len(run))
         before = process_time()
