@@ -120,8 +120,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.path", [*sys.path])
     monkeypatch.setattr("scaling.tasks.TASKS", dict(TASKS))
     monkeypatch.delitem(sys.modules, "own_tasks", raising=False)
-    monkeypatch.setattr("scaling.executors.OWN", [])  # workers of later tests import none of it
-    monkeypatch.setattr("scaling.study.OWN", [])
+    imported: list[str] = []  # so that workers of later tests import none of it
+    monkeypatch.setattr("scaling.executors.OWN", imported)
+    monkeypatch.setattr("scaling.study.OWN", imported)
 
 
 def test_an_own_task_is_known_by_its_module_and_drawn_once(own, tiny_folder, capsys) -> None:
