@@ -277,7 +277,9 @@ def add_learning(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--problems", type=count, default=5000)
     verb.add("--out", type=Path, default=SCORERS, help="its folder gets the kind's name")
     verb.add("--seed", type=int, default=0)
-    verb = new("score", "searching", "score the samples of runs; the numbers go beside them")
+    verb = new(
+        "score", "searching", "score the samples of runs; the scores go into each run's folder"
+    )
     verb.add("runs", nargs="+", type=Path, help="run folders")
     verb.add("--scorer", nargs="+", type=Path, default=[], help="folders of reward models")
     verb.add("--certainty", type=Path, help="model folder, for its self-certainty")
@@ -304,7 +306,7 @@ def add_learning(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--seed", type=int, default=0)
     verb = new("reinforce", "learning", "teach a tiny model by reward: imitate traces, then reward")
     verb.add("--model", type=Path, default=MODELS / "0.1M" / "1e14", help="where it starts")
-    none = "FLOPs, default 5e12; 0: imitate nothing, reward direct answers"
+    none = "FLOPs, default 5e12; 0: no imitation, reward direct answers"
     verb.add("--imitate", type=float, default=5e12, help=none)
     verb.add("--method", default="grpo", help="grpo (default) or expert")
     budgets = "FLOPs of the reward phase at its checkpoints, rising"
@@ -344,7 +346,9 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--columns", type=pairs, metavar="OURS=THEIRS,...", help=theirs)
     law = "fitted to coverage, or to counts per problem: exp_power, beta_binomial, ..."
     verb.add("--law", help=law)
-    verb = new("plan", "reading", "what telling two methods apart would cost")
+    verb = new(
+        "plan", "reading", "how many problems and samples detect a difference, and their cost"
+    )
     verb.add("--effect", type=amount, required=True, help="difference, e.g. 0.03")
     verb.add("--power", type=amount, default=0.8, help="default 0.8")
     verb.add("--pilot", type=Path, nargs="+", default=[], help="run folders, one or two")

@@ -46,13 +46,13 @@ def legend_below(fig, axes, **options: Any) -> None:
     for ax in axes:
         handles, names = ax.get_legend_handles_labels()
         named |= dict(zip(names, handles, strict=True))
-    fig.legend(named.values(), named, loc="outside lower center", ncols=4, **options)
+    fig.legend(named.values(), named, loc="outside lower center", **{"ncols": 4, **options})
 
 
 def coverage(study: Runs, level: str | None = None, selector: str = "coverage") -> tuple[Any, dict]:
     """Coverage against samples, one law fitted to k <= `SEEN` and its forecast beyond (open).
 
-    Drawn is the checkpoint of each size nearest to 10 % right.
+    Drawn is, for each size, the checkpoint with pass@1 closest to 10 %.
     """
     facts: dict[str, Any] = {}
     panels = [
@@ -78,7 +78,7 @@ def coverage(study: Runs, level: str | None = None, selector: str = "coverage") 
                 }
         ax.set(title=f"{task} {level}  ($n$={shown.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel(SELECTOR_NAMES.get(selector, selector) if ax is axes[0][0] else "")
-    title = "of each size the checkpoint nearest to 10 % right: parameters, train FLOPs\n"
+    title = "for each size, the checkpoint with pass@1 closest to 10 %: parameters, train FLOPs\n"
     if facts:
         title += f"dashed: $\\exp(a k^b)$ fitted to $k \\leq {SEEN}$, "
         title += "its forecast of the open points beyond"
@@ -100,7 +100,9 @@ def methods(study: Runs, level: str = "all", unit: str | None = None) -> tuple[A
         series = [(top, selector) for selector in ("coverage", "majority", "logprob")]
         for method in ("revision", "revision+verdict"):
             same = [p for p in study.select(task, method) if p.card == top.card]
-            ways = ("coverage", "last") if method == "revision" else ("last",)  # told: they are one
+            ways = (
+                ("coverage", "last") if method == "revision" else ("last",)
+            )  # with feedback they are one
             series += [(pool, selector) for pool in same for selector in ways]
         axis = unit or Runs([top]).cost_unit
         for index, (pool, selector) in enumerate(series):
@@ -111,11 +113,17 @@ def methods(study: Runs, level: str = "all", unit: str | None = None) -> tuple[A
             facts[f"{task} {shown.estimator}"] = dict(x=shown.x.tolist(), y=shown.y.tolist())
         fresh = study.curve(top, "coverage", axis, level)
         stopped = top.stopping_cost(axis, top.budgets())[top.rows(level)].mean(axis=0)
-        ax.plot(stopped, fresh.y, color="0.5", linestyle=":", label="samples, told: coverage")
+        ax.plot(
+            stopped,
+            fresh.y,
+            color="0.5",
+            linestyle=":",
+            label="samples, verifier feedback: coverage",
+        )
         ax.fill_between(stopped, fresh.low, fresh.high, color="0.5", alpha=0.15, lw=0)
         ax.set(title=f"{task}, {top.model_name}  ($n$={fresh.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("accuracy" if ax is axes[0][0] else "")
-    legend_below(fig, axes[0][:1])
+    legend_below(fig, axes[0][:1], ncols=3)
     return fig, facts
 
 
@@ -203,7 +211,7 @@ def plane(study: Runs) -> tuple[Any, dict] | None:
         facts[task]["exchange_by_law"] = rates
     bar = fig.colorbar(points, ax=axes[0].tolist(), pad=0.01)
     bar.set_label("measured accuracy")
-    kinds = (("on the frontier: fitted", "0.25"), ("beaten by another size: left out", "none"))
+    kinds = (("on the frontier: fitted", "0.25"), ("worse than another size: left out", "none"))
     for label, face in kinds:
         axes[0][0].scatter([], [], s=14, lw=0.7, facecolors=face, edgecolors="0.25", label=label)
     legend_below(fig, axes[0][:1])
@@ -247,7 +255,9 @@ def search(study: Runs) -> tuple[Any, dict] | None:
         ax.set(title=f"{level}, {fresh.model_name}  ($n$={shown.n_problems})", ylim=(0, 1.02))
         ax.set_ylabel("accuracy" if ax is axes[0][0] else "")
     widths = ", ".join(str(width) for width in sorted({width_of(pool) for pool in pools}))
-    legend_below(fig, axes[0][:1], title=f"points: widths {widths}, moved apart by 4 %")
+    legend_below(
+        fig, axes[0][:1], title=f"points: widths {widths}, shifted by 4 % each for legibility"
+    )
     return fig, facts
 
 
@@ -294,7 +304,7 @@ def grid(study: Runs) -> tuple[Any, dict] | None:
 
 
 def policy(study: Runs) -> tuple[Any, dict]:
-    """What choosing a selector by difficulty gains, before and after it has paid for its pilot."""
+    """What choosing a selector by difficulty gains, without and with the cost of its pilot."""
     facts: dict[str, Any] = {}
     fig, axes = plots.figure(1, len(study.sampled_tasks), height=2.6)
     for ax, task in zip(axes[0], study.sampled_tasks, strict=True):
@@ -303,14 +313,19 @@ def policy(study: Runs) -> tuple[Any, dict]:
         unit = Runs([top]).cost_unit
         found = pool_policy([top, *same], pilot=max(2, top.correct.shape[1] // 8), unit=unit)
         ax.axhline(0, color="0.5", linewidth=0.6)
-        sides = {"difficulty for nothing": found.gain_free, "its estimate paid for": found.gain}
+        sides = {
+            "oracle difficulty": found.gain_free,
+            "estimated difficulty (pilot cost included)": found.gain,
+        }
         for index, (name, gain) in enumerate(sides.items()):
             x, style = found.budget * 1.03**index, plots.look(index) | {"linestyle": "none"}
             ends = (100 * np.asarray(side) for side in (gain.value, gain.low, gain.high))
             plots.draw_points(ax, x, *ends, label=name, **style)
         plots.accuracy_axes(ax, unit).yaxis.set_major_formatter(plots.plain())
         claims = ", ".join(dict.fromkeys(found.gain.claim))
-        ax.set_title(f"{task}, {top.model_name} ($n$={found.gain.problems})\npaid for: {claims}")
+        ax.set_title(
+            f"{task}, {top.model_name} ($n$={found.gain.problems})\npilot cost included: {claims}"
+        )
         ax.set_ylabel("gain over the best\nsingle selector (points)" if ax is axes[0][0] else "")
         facts[task] = {"model": top.card.name, "rows": found.table().to_dict("records")}
     legend_below(fig, axes[0][:1])

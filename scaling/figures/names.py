@@ -32,8 +32,12 @@ def disambiguate(
 
 
 def series_name(pool: Run, selector: str) -> str:
-    """Return what a legend calls a method and selector; told of its errors, it says so."""
-    name = {"best_of_n": "samples", "revision": "revision", "revision+verdict": "revision, told"}
+    """Return what a legend calls a method and selector, and whether it has verifier feedback."""
+    name = {
+        "best_of_n": "samples",
+        "revision": "revision",
+        "revision+verdict": "revision, verifier feedback",
+    }
     return f"{name[pool.label]}: {SELECTOR_NAMES[selector]}"
 
 

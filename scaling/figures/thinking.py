@@ -63,7 +63,7 @@ def families(study: Any) -> dict[str, list[Run]]:
 
 
 def with_beside(study: Any) -> Any:
-    """Return the study with the folder `thinking` beside its runs: runs of this question alone."""
+    """Return the study with the runs of the folder `thinking` in its own folder added."""
     beside = study[0].path.parent / "thinking"
     return study + (load_runs(beside) if beside.is_dir() else [])
 
@@ -111,7 +111,7 @@ def facts_of(fitted: Fit) -> dict[str, Any]:
 
 
 def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
-    """Pass@1 against the compute of reward, and accuracy against that of thinking; o1 beside."""
+    """Pass@1 against reward compute, accuracy against thinking compute, published points of o1."""
     found = {way: pools for way, pools in families(study).items() if AFTER not in way}
     if "imitation" not in found or len(found) < 2:
         return None
@@ -139,7 +139,7 @@ def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
     plots.accuracy_axes(test, "flops").set(ylabel="", title=f"the last checkpoints  ($n$={n})")
     for ax in (train, test):
         ax.set_ylim(0, 1.02)
-        ax.legend(loc="upper left", title="open: held out of the line")
+        ax.legend(loc="upper left", title="open: held out")
     for ax, name, title, unit in (
         (axes[0, 2], "o1_test_time_aime", "o1, digitised", "relative test compute"),
         (axes[1, 2], "o1_mini_aime2024", "o1-mini ($n$=30)", "thinking tokens"),

@@ -182,7 +182,9 @@ def fit_joint(
         axes = train, test
     elif row.axes == 3:
         if n_params is None:
-            raise ValueError(f"{law} tells sizes apart; give n_params beside train_flops")
+            raise ValueError(
+                f"{law} has model size as an axis: give n_params in addition to train_flops"
+            )
         axes = train, test, np.broadcast_to(np.asarray(n_params, float).ravel(), train.shape)
     common: dict[str, Any] = {"weights": weights, "bootstrap": bootstrap, "seed": seed}
     if not scatter:
