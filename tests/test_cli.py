@@ -215,7 +215,7 @@ def test_help_says_a_word_on_every_field_of_a_plan() -> None:
     shown = " ".join(verbs.choices["sample"].format_help().split())
     assert {f.name for f in fields(Plan)} == {*PLAN, "stop"}
     assert set(SELECTORS) <= set(re.findall(r"\w+", PLAN["method"]))
-    assert "--chains CHAINS samples of a problem, independent of one another; default: 64" in shown
+    assert "--chains CHAINS independent samples per problem; default: 64" in shown
 
 
 SERVER, FOLDER = "http://127.0.0.1:9/v1", "data/models/ladder/0.1M/1e12"

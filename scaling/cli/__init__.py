@@ -21,12 +21,12 @@ from scaling.records import nearest_name
 
 EPILOG = """
 typical use:
-  python -m scaling study                     sample the shipped ladder, table, fit, figures
-  python -m scaling figures                   draw the figures of data/study/runs, no torch
+  python -m scaling study                     sample the shipped models, tabulate, fit, draw
+  python -m scaling figures                   draw the figures of data/study/runs (no torch)
   python -m scaling sample --model data/models/ladder/1.3M/1e14 --task sums --chains 256
-  python -m scaling train --size 0.1M         train one rung of the ladder anew
+  python -m scaling train --size 0.1M         train one size of the ladder again
 
-exit codes: 0 done, 1 it could not be done (one line says why), 2 wrong usage, 130 interrupted.
+exit codes: 0 success, 1 failure (one line says why), 2 wrong usage, 130 interrupted.
 """
 
 
@@ -93,7 +93,7 @@ def build_parser() -> Parser:
     """Return the parser of every verb."""
     parser = Parser(
         prog="scaling",
-        description="Runs how accuracy grows with test-time and train-time compute.",
+        description="Measure how accuracy grows with test-time and train-time compute.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

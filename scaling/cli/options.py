@@ -27,26 +27,26 @@ THINKING = Path("data/models/thinking/0.1M")
 IMPORTS = ("human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv", "jsonl")
 DTYPES = ("float32", "bfloat16", "float16")
 STOP = (
-    "strings that end a sample; default: what a benchmark's prompt writes before a question "
-    "('\\nQuestion:'), if anything; --stop alone: none"
+    "strings that end a sample; by default the text that the benchmark's prompt puts before a "
+    "question ('\\nQuestion:'), if it has one; --stop without a string: none"
 )
 PLAN = {  #: field of a plan -> what --help says of it
     "method": "best_of_n, revision, wait, thinking; searches: beam, dvts, rebase, particles",
-    "chains": "samples of a problem, independent of one another",
-    "steps": "drafts of a chain of revision, budgets of thinking, nodes of a search",
-    "temperature": "0: greedy",
-    "top_k": "0: all tokens",
-    "top_p": "1: all tokens",
-    "min_p": "0: all tokens",
-    "max_new_tokens": "cap of each step",
-    "feedback": "verdict: tells a draft that it was wrong",
-    "stop_after_correct": "stop a problem at so many right samples; 0: never",
-    "seed": "of the samples",
-    "history": "drafts that a revision sees, the newest; 0: all",
-    "width": "of a search: candidates of a round",
-    "keep": "of beam and dvts: beams, or subtrees, kept of a round",
-    "scorer": "of a search: the scorer's folder",
-    "stop_at_agreement": "stop a problem once so many answers agree; 0: never",
+    "chains": "independent samples per problem",
+    "steps": "drafts per chain of a revision, budgets of thinking, or nodes per chain of a search",
+    "temperature": "sampling temperature; 0 is greedy decoding",
+    "top_k": "sample from the k most likely tokens; 0: all",
+    "top_p": "sample from the likeliest tokens up to this total probability; 1: all",
+    "min_p": "smallest probability of a token, relative to the likeliest; 0: all tokens",
+    "max_new_tokens": "maximum number of new tokens per step",
+    "feedback": "verdict: the reviser learns whether its draft was wrong",
+    "stop_after_correct": "stop sampling a problem after this many correct samples; 0: never",
+    "seed": "seed of the samples",
+    "history": "number of latest drafts that a revision sees; 0: all",
+    "width": "for searches: candidates per round",
+    "keep": "for beam and dvts: beams or subtrees kept per round",
+    "scorer": "for searches: folder of the scorer",
+    "stop_at_agreement": "stop sampling a problem once this many answers agree; 0: never",
 }
 IN_MEMORY = "a model in memory (--model FOLDER, FILE.gguf or org/name)"
 SERVED = "a server (--model http://HOST:PORT/v1) or --batch"
@@ -61,8 +61,8 @@ NEXT = {  #: verb -> the command to go on with
     "figures": "check --runs {runs} --figures {figures}",
     "report": "check --report {out}",
 }
-INTO, FROM = f"folder for runs; default {RUNS}", f"folder of runs; default {RUNS}"
-FORCE = "overwrite files that are in the way and that the kit did not write"
+INTO, FROM = (f"folder {what} runs; default {RUNS}" for what in ("to write", "that holds the"))
+FORCE = "overwrite existing files that the kit did not write"
 WORKERS, DRY = "--executor or --dry-run", "--dry-run"
 ONLY_FOR = {  #: what a run of `sample` must have -> options that change nothing without it
     IN_MEMORY: (
@@ -209,7 +209,7 @@ def add_verbs(verbs) -> None:
         verb = verbs.add_parser(
             name, help=help, description=about, formatter_class=Defaults, allow_abbrev=False
         )
-        own = "import a module of yours first: its tasks, laws, methods (may be given again)"
+        own = "import your own module first, with its tasks, laws or methods (repeatable)"
         verb.add(
             "--import", dest="modules", metavar="MODULE", action="append", default=[], help=own
         )
@@ -222,7 +222,9 @@ def add_verbs(verbs) -> None:
 
 def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     """Verbs that make samples: study, sample, train."""
-    verb = new("study", "sampling", "the main job: sample, table, fit, figures")
+    verb = new(
+        "study", "sampling", "sample the shipped models, tabulate accuracy, fit laws, draw figures"
+    )
     verb.add("--preset", choices=("default", "tiny"), default="default")
     verb.add("--models", type=Path, default=MODELS, help="folder of checkpoints with cards")
     verb.add("--tasks", nargs="+", default=["countdown", "sums"])
@@ -232,18 +234,20 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--force", action="store_true", help=FORCE)
     add_executor_options(verb)
     add_engine_options(verb)
-    verb = new("sample", "sampling", "draw one pool: a model, a task, a plan")
-    where = "folder, FILE.gguf, hub name org/name@revision, or http://host:port/v1"
+    verb = new("sample", "sampling", "sample a model on a task, and print accuracy per budget")
+    where = "a folder, FILE.gguf, a hub name org/name@revision, or http://host:port/v1"
     verb.add("--model", required=True, help=where)
     verb.add(
-        "--task", required=True, help="countdown, sums, a task of yours (--import), or a benchmark"
+        "--task", required=True, help="countdown, sums, your own task (--import), or a benchmark"
     )
     verb.add(
-        "--levels", nargs="+", help="e.g. 4x20 5x20, or a benchmark's; default: the task's own"
+        "--levels", nargs="+", help="levels of difficulty, e.g. 4x20 5x20; default: all of the task"
     )
-    many = "default 100: of each level as many, or of a benchmark those with the lowest hashes"
+    many = "number of problems, spread over the levels; of a benchmark a fixed subset; default 100"
     verb.add("--problems", type=count, default=100, help=many)
-    verb.add("--problem-seed", type=int, default=0, help="another seed: other problems")
+    verb.add(
+        "--problem-seed", type=int, default=0, help="seed that chooses the problems; default 0"
+    )
     fits = "leave out problems whose prompt does not fit the context, and count them"
     verb.add("--skip-long", action="store_true", help=fits)
     verb.add("--runs", type=Path, default=RUNS, help=INTO)
@@ -261,7 +265,7 @@ def add_sampling(new: Callable[[str, str, str], Any]) -> None:
     add_benchmark_options(verb)
     add_executor_options(verb)
     add_cost_options(verb)
-    verb = new("train", "learning", "train the ladder, or one rung of it")
+    verb = new("train", "learning", "train the ladder of small models, or one size of it")
     verb.add("--size", help="one of the ladder's sizes; default: all")
     verb.add("--budgets", nargs="+", type=amount, help="train FLOPs, rising")
     verb.add("--out", type=Path, default=MODELS)
@@ -283,7 +287,7 @@ def add_learning(new: Callable[[str, str, str], Any]) -> None:
     verb.add("runs", nargs="+", type=Path, help="run folders")
     verb.add("--scorer", nargs="+", type=Path, default=[], help="folders of reward models")
     verb.add("--certainty", type=Path, help="model folder, for its self-certainty")
-    verb = new("search", "searching", "every search over steps, at several widths")
+    verb = new("search", "searching", "sample with every search method, at several widths")
     verb.add("--model", type=Path, required=True)
     verb.add("--task", default="countdown")
     verb.add("--scorer", type=Path, default=SCORERS / "process")
@@ -304,7 +308,9 @@ def add_learning(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--steps", type=count, default=6, help="drafts of a chain")
     verb.add("--out", type=Path, default=REVISERS)
     verb.add("--seed", type=int, default=0)
-    verb = new("reinforce", "learning", "teach a tiny model by reward: imitate traces, then reward")
+    verb = new(
+        "reinforce", "learning", "train a tiny model to think: supervised traces, then RL training"
+    )
     verb.add("--model", type=Path, default=MODELS / "0.1M" / "1e14", help="where it starts")
     none = "FLOPs, default 5e12; 0: no imitation, reward direct answers"
     verb.add("--imitate", type=float, default=5e12, help=none)
@@ -317,34 +323,42 @@ def add_learning(new: Callable[[str, str, str], Any]) -> None:
 
 def add_reading(new: Callable[[str, str, str], Any]) -> None:
     """Verbs that read samples, without torch: from accuracy to check."""
-    verb = new("accuracy", "reading", "table accuracy per budget from logs: accuracy.csv")
+    verb = new("accuracy", "reading", "write accuracy.csv: accuracy per budget of every run")
     verb.add("--runs", type=Path, default=RUNS, help=FROM)
-    results = f"folder to write into; default: that of the runs, for the default runs {STUDY}"
+    results = (
+        f"folder to write into; default: the folder of --runs, or {STUDY} for the default runs"
+    )
     verb.add("--derived", type=Path, help=results)
     verb.add("--force", action="store_true", help=FORCE)
-    verb = new("figures", "reading", "redraw the figures from logs")
-    verb.add("names", nargs="*", help="some of them; default: all")
+    verb = new("figures", "reading", "draw the figures from the runs")
+    verb.add("names", nargs="*", help="names of figures; default: all")
     verb.add("--runs", type=Path, default=RUNS, help=FROM)
-    beside = f"default: figures/ in the folder of the runs, for the default runs {STUDY}/figures"
+    beside = f"default: figures/ in the folder of --runs, or {STUDY}/figures for the default runs"
     verb.add("--figures", type=Path, help=f"folder to write into; {beside}")
     verb.add("--force", action="store_true", help=FORCE)
     verb = new("fit", "reading", "fit a law to the coverage curve of every run")
-    verb.add("--law", default="exp_power")
-    verb.add("--selector", default="coverage")
-    verb.add("--unit", default="samples")
-    verb.add("--level", default="all")
-    verb.add("--task", help="of the runs; default: all")
+    verb.add("--law", default="exp_power", help="name of a law, such as power; default: exp_power")
+    verb.add(
+        "--selector", default="coverage", help="coverage, majority, logprob, ...; default: coverage"
+    )
+    verb.add("--unit", default="samples", help="samples, tokens, flops, ...; default: samples")
+    verb.add("--level", default="all", help="one level of the task; default: all together")
+    verb.add("--task", help="fit only the runs of this task; default: all tasks")
     verb.add("--runs", type=Path, default=RUNS, help=FROM)
-    verb = new("import", "reading", "pass@k, votes and a law of samples that another tool drew")
+    verb = new(
+        "import", "reading", "read another tool's samples; print pass@k, majority vote and a law"
+    )
     verb.add("file", type=Path, help="a file, or a folder of YAML files")
     verb.add("--format", required=True, choices=IMPORTS)
-    judge = "what judges, where the file holds several: a metric, a scorer, base or plus"
+    judge = "which verdict to read if the file holds several: a metric, a scorer, base or plus"
     verb.add("--metric", "--scorer", dest="metric", metavar="NAME", help=judge)
-    verb.add("--filter", metavar="NAME", help="of lm-eval, where the file holds several")
-    verb.add("--model", metavar="NAME", help="of a table's model column")
-    theirs = "a table's own names: problem=id,correct=label (docs/formats.md lists ours)"
+    verb.add(
+        "--filter", metavar="NAME", help="which filter of lm-eval to read if the file holds several"
+    )
+    verb.add("--model", metavar="NAME", help="which model to read if the table holds several")
+    theirs = "column names of your table: problem=id,correct=label (docs/formats.md lists ours)"
     verb.add("--columns", type=pairs, metavar="OURS=THEIRS,...", help=theirs)
-    law = "fitted to coverage, or to counts per problem: exp_power, beta_binomial, ..."
+    law = "law to fit to coverage, or to counts per problem: exp_power, beta_binomial, ..."
     verb.add("--law", help=law)
     verb = new(
         "plan", "reading", "how many problems and samples detect a difference, and their cost"
@@ -359,14 +373,16 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
     add_benchmark_options(verb)
     verb.add("labels", type=Path, help='JSON Lines of {"id": ..., "text": ..., "correct": true}')
     verb.add("--show", type=int, default=10, help="disagreements to list; default 10")
-    verb = new("leaderboard", "benchmarks", "accuracy and cost per category, of some runs")
+    verb = new(
+        "leaderboard", "benchmarks", "tabulate accuracy and cost per category of a benchmark's runs"
+    )
     verb.add("runs", type=Path, nargs="+", help="run folders of one benchmark")
     verb.add("--prices", type=Path, help="CSV: model, input, output per million tokens")
-    verb = new("report", "reading", "write runs up: HTML page, LaTeX fragment, BibTeX")
+    verb = new("report", "reading", "write a report on runs: HTML page, LaTeX fragment, BibTeX")
     verb.add("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     verb.add("-o", "--out", type=Path, default=Path("report"), help="default: report")
     verb.add("--force", action="store_true", help=FORCE)
-    verb = new("check", "reading", "name figures and reports that no longer follow")
+    verb = new("check", "reading", "list figures and reports that are out of date with their runs")
     verb.add("--figures", type=Path, help=f"folder of the figures; {beside}")
     verb.add("--runs", type=Path, default=RUNS, help=FROM)
     verb.add("--report", type=Path, help="the folder of a report, checked instead")
@@ -374,7 +390,9 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
 
 def add_trusting(new: Callable[[str, str, str], Any]) -> None:
     """Verbs that test results, and keep the project in order: from drift to external."""
-    verb = new("drift", "trusting", "draw one pool under other batches, dtypes, engines")
+    verb = new(
+        "drift", "trusting", "compare the same samples across batch sizes, dtypes and engines"
+    )
     verb.add("--model", type=Path, default=MODELS / "0.3M" / "1e13", help="a folder")
     verb.add("--task", default="sums")
     verb.add("--levels", nargs="+", help="default: the task's own")
@@ -383,7 +401,7 @@ def add_trusting(new: Callable[[str, str, str], Any]) -> None:
     verb.add("--max-new-tokens", type=count, default=64)
     verb.add("--settings", nargs="+", help="the first is the base; default: all")
     verb.add("--runs", type=Path, default=STUDY / "drift", help="a folder per setting")
-    verb = new("verify", "trusting", "judge a run's texts again, and redraw some samples")
+    verb = new("verify", "trusting", "grade a run's texts again, and draw some samples again")
     verb.add("runs", type=Path, nargs="+", help="run folders")
     verb.add("--share", type=amount, default=1.0, help="of texts; default 1")
     verb.add("--problems-file", type=Path, help="of a benchmark: the file that was sampled")
@@ -408,46 +426,55 @@ def add_engine_options(verb: argparse.ArgumentParser) -> None:
     add(
         "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1 (auto: a GPU if any)"
     )
-    add("--dtype", choices=DTYPES, help="default: float32 on a CPU")
-    add("--memory-gb", type=amount, help="cap on keys and values; sets the batch")
-    add("--max-rows", type=count, help="cap on rows in flight")
+    add("--dtype", choices=DTYPES, help="number format; default: float32 on a CPU")
+    add("--memory-gb", type=amount, help="memory for keys and values; limits the batch size")
+    add("--max-rows", type=count, help="maximum number of samples in one batch")
 
 
 def add_model_options(verb: argparse.ArgumentParser) -> None:
     """Add what `models.load_lm` takes."""
-    about = "where --model is a folder or a hub name; --system and --thinking also with --api chat"
+    about = "if --model is a folder or a hub name; --system and --thinking also with --api chat"
     add = verb.add_argument_group("models", about).add_argument
     yes_no = argparse.BooleanOptionalAction
-    add("--chat", action=yes_no, help="ask by the chat template; default: where there is one")
+    add("--chat", action=yes_no, help="use the chat template; default: if the model has one")
     add("--system", default="", help="system prompt")
-    add("--thinking", action=yes_no, help="for templates that can do either")
-    suggested = "temperature, top-k, top-p, min-p as the model's makers suggest, unless given"
+    add("--thinking", action=yes_no, help="for chat templates that can switch thinking on or off")
+    suggested = "use the temperature, top-k, top-p, min-p that the model suggests, unless given"
     add("--model-defaults", action="store_true", help=suggested)
-    add("--train-tokens", type=amount, help="trained on, where no table knows")
+    add(
+        "--train-tokens",
+        type=amount,
+        help="number of training tokens, if the kit has no record of it",
+    )
     add("--device-map", help="auto: spread over all GPUs (needs accelerate)")
     add("--quantize", choices=("8bit", "4bit"), help="needs bitsandbytes")
-    add("--remote-code", action="store_true", help="run Python files that this model brings")
+    add("--remote-code", action="store_true", help="run the Python code that comes with the model")
 
 
 def add_server_options(verb: argparse.ArgumentParser) -> None:
     """Add what applies where --model is the address of a server, or --batch is given."""
-    about = "where --model is http(s)://…/v1, or with --batch"
+    about = "if --model is http(s)://…/v1, or with --batch"
     add = verb.add_argument_group("servers", about).add_argument
-    add("--served-name", help="the model's name there; default: the only one listed")
-    turns = "plain text (default), or chat: turns in the model's own template"
+    add("--served-name", help="name of the model on the server; default: the only one it lists")
+    turns = "completions: plain text (default); chat: messages in the model's chat template"
     add("--api", choices=("completions", "chat"), default="completions", help=turns)
-    opens = "the chat template opens the thinking; default: found by a trial and from all texts"
+    opens = "whether the chat template ends with an open <think>; default: found by a trial request"
     add("--opens-thinking", action=argparse.BooleanOptionalAction, help=opens)
-    more = 'more fields of a request: {"min_tokens": 1}'
+    more = 'JSON with additional fields of each request, such as {"min_tokens": 1}'
     add("--request", type=_fields, default={}, help=more)
-    add("--in-flight", type=count, default=64, help="requests; default 64")
-    add("--deadline", type=amount, default=600, help="seconds of a request; default 600")
+    add("--in-flight", type=count, default=64, help="number of concurrent requests; default 64")
+    add(
+        "--deadline",
+        type=amount,
+        default=600,
+        help="time limit of a request in seconds; default 600",
+    )
     add(
         "--card",
         type=Path,
-        help="card.json of the model, its folder or GGUF file, so that FLOPs are known",
+        help="the model's card.json, folder or GGUF file, from which FLOPs are computed",
     )
-    add("--batch", type=Path, help="folder of OpenAI Batch files, in the place of a server")
+    add("--batch", type=Path, help="folder of OpenAI Batch files, instead of a server")
 
 
 def add_benchmark_options(verb: argparse.ArgumentParser) -> None:
@@ -457,25 +484,29 @@ def add_benchmark_options(verb: argparse.ArgumentParser) -> None:
     kinds = "; ".join(f"{name} ({reader.what})" for name, reader in READERS.items())
     about = f"--task {kinds}; gym:NAME (none: generated by reasoning-gym)"
     add = verb.add_argument_group("benchmarks", about).add_argument
-    add("--problems-file", type=Path, help="the benchmark's own file")
+    add("--problems-file", type=Path, help="file of the benchmark's problems")
     add("--prompt", help="a name in scaling/benchmarks/prompts, or a file")
     add("--newer-than", default="", help="only problems released after YYYY-MM-DD")
 
 
 def add_executor_options(verb: argparse.ArgumentParser) -> None:
     """Add where units of sampling run."""
-    where = "local, dask://HOST:PORT or slurm://?timeout_min=60 (docs/scale.md)"
+    where = "where to run: local, dask://HOST:PORT or slurm://?timeout_min=60 (docs/scale.md)"
     verb.add_argument("--executor", help=where)
-    workers = "processes or jobs; 0: one per GPU, else per core"
+    workers = "number of processes or jobs; 0: one per GPU, or per core without GPUs"
     verb.add_argument("--workers", type=int, default=0, help=workers)
 
 
 def add_cost_options(verb: argparse.ArgumentParser) -> None:
     """Add the dry run."""
-    add = verb.add_argument_group("costs", "of a run, before it starts").add_argument
-    add("--dry-run", action="store_true", help="print what it would cost, and stop")
-    add("--mean-tokens", type=amount, help="new tokens per step; default: the cap")
-    add("--tokens-per-second", type=amount, help="new ones, of one worker")
-    add("--per-hour", type=amount, help="price of a worker's hour")
-    prices = "prices of a million input and output tokens"
+    add = verb.add_argument_group(
+        "costs", "estimate the cost of a run before it starts"
+    ).add_argument
+    add("--dry-run", action="store_true", help="print the estimated cost, and stop")
+    add(
+        "--mean-tokens", type=amount, help="expected new tokens per step; default: --max-new-tokens"
+    )
+    add("--tokens-per-second", type=amount, help="generation speed of one worker")
+    add("--per-hour", type=amount, help="price of one worker per hour")
+    prices = "prices per million input tokens and output tokens"
     add("--per-million", type=float, nargs=2, help=prices)
