@@ -96,7 +96,7 @@ def test_slices_and_sums_of_runs_are_runs(runs: sc.Runs) -> None:
 def test_other_people_s_samples_are_a_run(tmp_path: Path) -> None:
     path = tmp_path / "theirs.csv"
     rows = [(i, j, int(i <= j)) for i in range(4) for j in range(4)]
-    path.write_text("id,text,label\n" + "".join(f"p{i},{j},{c}\n" for i, j, c in rows))
+    path.write_text("id,text,label\n" + "".join(f"p{i},{c},{c}\n" for i, _, c in rows))
     names = {"problem": "id", "answer": "text", "correct": "label"}
     run = sc.read_samples(path, columns=names)
     assert run.curve().y == pytest.approx([10 / 16, 0.25 * (1 + 1 + 5 / 6 + 0.5), 1])

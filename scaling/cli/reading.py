@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from scaling.fits import fit
 from scaling.fits.laws import LAWS, Law
 from scaling.intervals import mean_interval
 from scaling.planner import plan, read_pilot
-from scaling.readers import MOST_LEFT_OUT, counts, read_samples
+from scaling.readers import counts, read_samples, reasons, refuse_incomplete
 from scaling.records import Curve, Fit, look_up
 from scaling.report import differences, write
 from scaling.report.check import stale
@@ -29,7 +26,6 @@ from scaling.store.files import refuse_foreign, write_outputs
 
 EXACT = 800  #: samples of a problem up to which votes are counted exactly
 SHOWN = 20  #: places of a file that are named one by one
-REASONS = 5  #: reasons that are named with their number of samples
 
 
 def run_accuracy(options: argparse.Namespace) -> None:
@@ -173,34 +169,6 @@ def run_import(options: argparse.Namespace) -> None:
         print(checked_fit(law, curve, (n, c)))
 
 
-def refuse_incomplete(file: Path, facts: Mapping[Any, Any], n: np.ndarray) -> None:
-    """Raise ValueError where too many problems have no verdict, or lines cannot be read.
-
-    `n` is the number of judged samples of each problem.
-    """
-    lacking, unreadable = int((n == 0).sum()), facts["unreadable"]
-    for left, whole, what in (
-        (lacking, len(n), "problems have no verdict"),
-        (unreadable, facts["read"], "lines or entries cannot be read"),
-    ):
-        if left > MOST_LEFT_OUT * whole or not whole:
-            why = "; ".join(reasons(facts["left_out"])) or "the first are named above"
-            raise ValueError(
-                f"{file}: {left:,} of {whole:,} {what}, more than {MOST_LEFT_OUT:.0%}: no accuracy "
-                f"is printed ({why})"
-            )
-
-
-def reasons(left_out: Counter[str]) -> list[str]:
-    """Return the commonest reasons why samples were left out, each with their number."""
-    found = [
-        f"{count:,} sample{'s' * (count > 1)}, {why}"
-        for why, count in left_out.most_common(REASONS)
-    ]
-    others = left_out.total() - sum(count for _, count in left_out.most_common(REASONS))
-    return [*found, f"{others:,} samples, other reasons"] if others else found
-
-
 def about(table: pd.DataFrame, n: np.ndarray, k: np.ndarray) -> list[str]:
     """Return lines that say what stands behind the numbers, what was left out, and why k ends."""
     facts = table.attrs
@@ -268,8 +236,8 @@ def run_check(options: argparse.Namespace) -> None:
     found = stale(options.report or options.figures, options.runs)
     if options.report:
         found["report"] = differences(options.report)
-    for name, reasons in found.items():
-        print(f"{name}: {'; '.join(reasons) or 'up to date'}")
-    wrong = [name for name, reasons in found.items() if reasons]
+    for name, causes in found.items():
+        print(f"{name}: {'; '.join(causes) or 'up to date'}")
+    wrong = [name for name, causes in found.items() if causes]
     if wrong:
         raise ValueError(f"{len(wrong)} of {len(found)} stale: {', '.join(wrong)}")

@@ -65,6 +65,12 @@ def at_equal_cost(
     if spent is None:
         spent = rival.cost(unit, every, selector=rival_selector)
     mean = spent[rows].mean(axis=0)
+    if np.isnan(cost) or np.isnan(mean).all():
+        unknown = pool if np.isnan(cost) else rival
+        raise ValueError(
+            f"the cost in {unit} of {unknown.card.name} {unknown.label} is unknown; "
+            "compare by unit='samples', or by another unit that both runs hold"
+        )
     if not mean[0] <= cost <= mean[-1]:
         raise ValueError(
             f"{pool.label} costs {cost:.3g} {unit} per problem; the rival's pool reaches from "
@@ -94,6 +100,9 @@ def compare(
     selector, baseline_selector: how each chooses an answer, the same by default. A run whose
     verifier gave feedback is compared with a baseline that stops at its first right sample.
     """
+    for given in (run, baseline):
+        if not isinstance(given, Run):
+            raise ValueError(f"{type(given).__name__} is given; give two runs, such as runs[0]")
     return at_equal_cost(
         run,
         selector,

@@ -97,7 +97,8 @@ def methods(study: Runs, level: str = "all", unit: str | None = None) -> tuple[A
         revisers = [p.card for p in study.select(task, "revision")]
         pools = study.select(task, "best_of_n")
         top = Runs([p for p in pools if p.card in revisers] or pools).closest(0.5)
-        series = [(top, selector) for selector in ("coverage", "majority", "logprob")]
+        own = [name for name in ("coverage", "majority", "logprob") if name in top.selectors]
+        series: list[tuple[Run, str]] = [(top, selector) for selector in own]
         for method in ("revision", "revision+verdict"):
             same = [p for p in study.select(task, method) if p.card == top.card]
             ways = (
@@ -152,9 +153,12 @@ def two_panels(
             if size in halves:
                 tested = study.curve(halves[size], chosen, axis, level)
                 plots.draw_curve(right, tested, **style | {"label": halves[size].model_name})
-        if not left.lines:
+        untrained = not left.lines
+        if untrained:
             left.text(0.5, 0.5, "train FLOPs unknown", ha="center", transform=left.transAxes)
         plots.accuracy_axes(left, "flops").set(xlabel="train FLOPs", ylabel=f"{task}: pass@1")
+        if untrained:  # an empty axis has no ticks on a log scale
+            left.set(xscale="linear", xticks=[])
         plots.accuracy_axes(right, axis)
         right.set_ylabel(f"{task}: {SELECTOR_NAMES[chosen]}", labelpad=6)
         left.set_ylim(0, 1.02)
@@ -303,9 +307,11 @@ def grid(study: Runs) -> tuple[Any, dict] | None:
     return fig, facts
 
 
-def policy(study: Runs) -> tuple[Any, dict]:
+def policy(study: Runs) -> tuple[Any, dict] | None:
     """What choosing a selector by difficulty gains, without and with the cost of its pilot."""
     facts: dict[str, Any] = {}
+    if any("majority" not in run.selectors for run in study.select(method="best_of_n")):
+        return None  # a choice without a verifier needs the answers of each sample
     fig, axes = plots.figure(1, len(study.sampled_tasks), height=2.6)
     for ax, task in zip(axes[0], study.sampled_tasks, strict=True):
         top = study.select(task, "best_of_n").closest(0.5)
@@ -422,5 +428,6 @@ def figure_of(
     with plots.style():
         drawn = function(runs, **choices)
     if drawn is None:
-        raise ValueError(f"the figure {name} needs runs that are not here")
+        shows = (function.__doc__ or "").partition("\n")[0]
+        raise ValueError(f"the figure {name} needs runs that are not here; it shows: {shows}")
     return Drawing(name, *drawn, runs)

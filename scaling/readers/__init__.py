@@ -8,6 +8,21 @@ one keeps its row with `correct` NaN.
 from __future__ import annotations
 
 from scaling.readers.formats import FORMATS
-from scaling.readers.samples import COLUMNS, MOST_LEFT_OUT, counts, read_samples
+from scaling.readers.samples import (
+    COLUMNS,
+    MOST_LEFT_OUT,
+    counts,
+    read_samples,
+    reasons,
+    refuse_incomplete,
+)
 
-__all__ = ["COLUMNS", "FORMATS", "MOST_LEFT_OUT", "counts", "read_samples"]
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "MOST_LEFT_OUT",
+    "counts",
+    "read_samples",
+    "reasons",
+    "refuse_incomplete",
+]

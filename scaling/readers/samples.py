@@ -33,6 +33,7 @@ COLUMNS = {  #: column -> type
     "score": float,  # the tool's number, where it gave one
     "completion_tokens": float,  # NaN when unknown
 }
+REASONS = 5  #: reasons that are named with their number of samples
 MOST_LEFT_OUT = 0.1  #: share of problems, or of lines, that may be left out of an accuracy
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
              EOFError, NotImplementedError, OSError, csv.Error, struct.error, zlib.error,
@@ -104,6 +105,11 @@ def _format(path: Path, format: str, given: Mapping[str, Any]) -> Format:
         if value and name not in how.options:
             applies = [key for key, other in FORMATS.items() if name in other.options]
             raise ValueError(f"{name} does not apply to {format}, only to {', '.join(applies)}")
+    if not isinstance(given["columns"] or {}, Mapping):
+        raise ValueError(
+            f"columns is {given['columns']!r}; give our names and the file's as a dictionary, "
+            'such as {"problem": "id", "correct": "label"}'
+        )
     for name in given["columns"] or ():
         look_up(tables.COLUMNS, name, "column")
     return how
@@ -261,3 +267,31 @@ def counts(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return (n, c) per problem, in order of appearance: samples with a verdict, correct ones."""
     groups = table.groupby("problem", sort=False)["correct"]
     return groups.count().to_numpy(), groups.sum().to_numpy().astype(int)
+
+
+def refuse_incomplete(file: Path, facts: Mapping[Any, Any], n: np.ndarray) -> None:
+    """Raise ValueError where too many problems have no verdict, or lines cannot be read.
+
+    `n` is the number of judged samples of each problem.
+    """
+    lacking, unreadable = int((n == 0).sum()), facts["unreadable"]
+    for left, whole, what in (
+        (lacking, len(n), "problems have no verdict"),
+        (unreadable, facts["read"], "lines or entries cannot be read"),
+    ):
+        if left > MOST_LEFT_OUT * whole or not whole:
+            why = "; ".join(reasons(facts["left_out"])) or "the first are named above"
+            raise ValueError(
+                f"{file}: {left:,} of {whole:,} {what}, more than {MOST_LEFT_OUT:.0%}: no accuracy "
+                f"is printed ({why})"
+            )
+
+
+def reasons(left_out: Counter[str]) -> list[str]:
+    """Return the commonest reasons why samples were left out, each with their number."""
+    found = [
+        f"{count:,} sample{'s' * (count > 1)}, {why}"
+        for why, count in left_out.most_common(REASONS)
+    ]
+    others = left_out.total() - sum(count for _, count in left_out.most_common(REASONS))
+    return [*found, f"{others:,} samples, other reasons"] if others else found

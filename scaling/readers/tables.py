@@ -45,7 +45,9 @@ def record(row: Any, columns: Mapping[str, str]) -> dict[str, Any]:
     if lacking := [other for name, other in columns.items() if name not in found]:
         raise ValueError(f"no column {', '.join(lacking)}; {_has(row)}")
     if not ({"problem", "n", "c"} <= found.keys() or {"problem", "correct"} <= found.keys()):
-        raise ValueError(f"needed are {NEEDED}; {_has(row)}: name others with --columns")
+        raise ValueError(
+            f"needed are {NEEDED}; {_has(row)}: name others with --columns (in Python: columns=)"
+        )
     if is_empty(found["problem"]):
         raise ValueError("it names no problem")
     if "score" not in found:

@@ -8,12 +8,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import pandas as pd
 
 from scaling.records import Curve, look_up, onward
-from scaling.runs.curves import curve
 from scaling.runs.loading import load_runs
-from scaling.runs.run import Run
+from scaling.runs.run import IMPORTED, Run
 from scaling.runs.selection import SELECTORS
 from scaling.runs.tables import accuracy_table, unfinished
 
@@ -58,18 +58,20 @@ class Runs(Sequence[Run]):
 
     # ------------------------------------------------------------ what there is
     def overview(self) -> pd.DataFrame:
-        """Return one row per run: task, model, method, problems, samples, accuracy of one sample.
+        """Return one row per run: its task, model, method and size, and pass@1 of the first step.
 
-        The accuracy is NaN where every sample failed.
+        pass@1 is NaN where every sample failed, and for searches, whose first step is no answer.
         """
         rows = [
             {
                 "task": run.task,
                 "model": run.card.name,
                 "method": run.label,
+                "chains": run.plan.chains,
+                "steps": run.plan.steps,
                 "problems": len(run.problems),
                 "samples": run.n_samples,
-                "accuracy of one sample": run.first_accuracy,
+                "pass@1": round(run.first_accuracy, 4),
             }
             for run in self
         ]
@@ -83,11 +85,15 @@ class Runs(Sequence[Run]):
     def __repr__(self) -> str:
         """Return the table of the runs, its first rows where there are many."""
         more = f"\n… and {len(self) - SHOWN} more" if len(self) > SHOWN else ""
-        return f"{len(self)} runs\n{self[:SHOWN].overview().to_string()}{more}"
+        return f"{self._count}\n{self[:SHOWN].overview().to_string(na_rep='–')}{more}"
 
     def _repr_html_(self) -> str:
         more = f"<p>… and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
-        return f"<p>{len(self)} runs</p>{self[:SHOWN].overview().to_html()}{more}"
+        return f"<p>{self._count}</p>{self[:SHOWN].overview().to_html(na_rep='–')}{more}"
+
+    @property
+    def _count(self) -> str:
+        return "1 run" if len(self) == 1 else f"{len(self)} runs"
 
     @property
     def tasks(self) -> list[str]:
@@ -163,8 +169,11 @@ class Runs(Sequence[Run]):
 
     @property
     def cost_unit(self) -> str:
-        """Return the unit that prices every run: tokens where a model's FLOPs are unknown."""
-        return "flops" if all(run.card.shape for run in self) else "tokens"
+        """Return the finest unit in which the cost of every run is known."""
+        if all(run.card.shape for run in self):
+            return "flops"
+        known = all(np.isfinite(run.costs["tokens"][1]).any() for run in self)
+        return "tokens" if known else "samples"
 
     def closest(self, accuracy: float) -> Run:
         """Return the run whose accuracy with one sample is closest to `accuracy`."""
@@ -173,7 +182,7 @@ class Runs(Sequence[Run]):
     @cache  # noqa: B019 - runs live as long as the process that reads them
     def curve(self, run: Run, selector: str, unit: str, level: str) -> Curve:
         """Return a curve of one of the runs, computed once."""
-        return curve(run, selector, unit, level)
+        return run.curve(selector, unit, level)
 
     # ------------------------------------------------------------ onward: figures and reports
     def figure(self, name: str, **choices: Any) -> Any:
@@ -184,7 +193,15 @@ class Runs(Sequence[Run]):
         return onward("figures.gallery", "figure_of")(self, name, **choices)
 
     def report(self, out: str | Path, force: bool = False) -> list[Path]:
-        """Write the runs up as a page and as LaTeX; return the files written."""
+        """Write the runs up as a page and as LaTeX; return the files written.
+
+        Errors: ValueError for samples of another tool, which have no run folder.
+        """
+        if found := [run.card.name for run in self if run.sha256 == IMPORTED]:
+            raise ValueError(
+                f"a report reads run folders, and the samples of {found[0]} were imported from "
+                "another tool; use .figure(name).save(folder), or a curve's .frame"
+            )
         paths: list[Path] = onward("report", "write")([run.path for run in self], Path(out), force)
         return paths
 

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from scaling.runs.run import Run
 
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")  #: of a sample's ledger
+NEEDS = {  #: unit -> what a run must hold for a cost in it
+    "tokens": "token counts",
+    "flops": "token counts or the shape of the model",
+    "kv_bytes": "token counts or the shape of the model",
+    "seconds": "times",
+    "price": "token counts",
+}
 Costs = dict[str, tuple[np.ndarray, np.ndarray]]  #: unit -> (shared per problem, own per sample)
 Prices = tuple[float, float]  #: per million input and output tokens
 

@@ -27,8 +27,14 @@ KNOWN = ("model", *NEEDED, "level", "n_params", "train_tokens", "train_flops")
 def from_table(table: pd.DataFrame, path: Path, model: str = "") -> Run:
     """Return a table of samples as a run; columns: `readers.samples.COLUMNS`, `level` if any.
 
-    Samples without a verdict are left out, and counted in `n_missing`.
+    Samples without a verdict are left out, and counted in `n_missing`. Errors: ValueError for a
+    metric from which pass@1 does not follow.
     """
+    if (least := table.attrs.get("least_k", 1)) > 1:
+        raise ValueError(
+            f"{path}: this metric gives pass@k from k = {least} on only; choose one that gives "
+            "pass@1 with metric="
+        )
     kept = table[table["correct"].notna()]
     ids = list(dict.fromkeys(table["problem"]))
     place = kept.groupby("problem", sort=False).cumcount().to_numpy()
@@ -39,9 +45,11 @@ def from_table(table: pd.DataFrame, path: Path, model: str = "") -> Run:
         "correct": kept["correct"].to_numpy(float),
         "answers": np.where(answers < 0, np.nan, answers),
         "completion_tokens": kept["completion_tokens"].to_numpy(float),
-        "logprob": kept["score"].to_numpy(float),
+        "logprob": kept["score"].to_numpy(float),  # a score that is the verdict ranks nothing
     }
     arrays = {name: np.full(size, np.nan) for name in (*columns, *LEDGER)}
+    if np.array_equal(columns["logprob"], columns["correct"]):
+        columns["logprob"] = np.full(len(kept), np.nan)
     for name, values in columns.items():
         arrays[name][row, place, 0] = values
     arrays["prompt_tokens"] = np.where(np.isnan(arrays["completion_tokens"]), np.nan, 0.0)
@@ -52,18 +60,23 @@ def from_table(table: pd.DataFrame, path: Path, model: str = "") -> Run:
         ledger={name: arrays[name] for name in LEDGER},
         n_missing=len(table) - len(kept),
     )
-    return _run(path, model or path.stem, _problems(ids), size[1], derived, kept.assign(step=0))
+    run = _run(path, model or path.stem, _problems(ids), size[1], derived, kept.assign(step=0))
+    run.manifest["no_votes"] = table.attrs.get("no_votes", "")
+    return run
 
 
 def read_counts(path: str | Path, columns: Mapping[str, str] | None = None) -> Runs:
     """Return many models' counts per problem as runs, one per model, the least trained first.
 
-    The CSV file (also .gz) has columns problem, n (samples) and c (correct ones); of several models
-    also `model`, and where known level, n_params, train_tokens, train_flops (6 n_params
-    train_tokens by default). columns: our name -> the file's. Errors: ValueError naming what is
-    missing, or the first line whose counts are impossible.
+    The CSV file (also .gz) has the columns problem, n (samples) and c (correct samples), `model` if
+    it holds several models, and optionally level, n_params, train_tokens and train_flops (by
+    default 6 n_params train_tokens). columns: maps our names to those of the file, such as {"c":
+    "passed"}. Errors: ValueError naming what is missing, or the first line whose counts are
+    impossible.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no file {path}")
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:

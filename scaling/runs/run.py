@@ -26,6 +26,7 @@ from scaling.records import Curve, ModelCard, Plan, look_up, onward
 from scaling.runs import selection
 from scaling.runs.arrays import Arrays, arrays_of, refused_problems
 from scaling.runs.costs import (
+    NEEDS,
     Costs,
     Scored,
     add_costs,
@@ -34,7 +35,7 @@ from scaling.runs.costs import (
     over_chains,
     run_costs,
 )
-from scaling.runs.selection import SELECTORS, WEIGHTED
+from scaling.runs.selection import SEARCHES, SELECTORS, WEIGHTED
 
 UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
 PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
@@ -187,7 +188,9 @@ class Run:
 
     @property
     def first_accuracy(self) -> float:
-        """Return the mean accuracy of a first sample."""
+        """Return the mean accuracy of the first step; NaN for a search, whose steps are nodes."""
+        if self.plan.method in SEARCHES:
+            return float("nan")
         if not self.arrays.counts:
             return float(np.nanmean(self.correct[:, :, 0]))
         n, c = self.counts
@@ -242,6 +245,8 @@ class Run:
             return ("coverage",)
         ranks = self.ranks
         own = [s for s in SELECTORS[plan.method] if s != "logprob" or s in ranks]
+        if self.manifest.get("no_votes"):
+            return tuple(s for s in own if s != "majority")
         if plan.feedback == "verdict":  # the truth decided which drafts there are: no fair choice
             own = [s for s in own if s not in ("majority", "logprob")]
         if plan.method != "best_of_n":
@@ -266,6 +271,8 @@ class Run:
     @property
     def caveat(self) -> str:
         """Return why fewer selectors can be read than the method has; "" where all can."""
+        if why := self.manifest.get("no_votes"):
+            return f"majority cannot be read: {why}"
         return selection.caveat(self.plan, counted=bool(self.arrays.counts))
 
     def _check(self, selector: str, more: tuple[str, ...] = ()) -> None:
@@ -286,10 +293,10 @@ class Run:
         Errors: ValueError where no cost in `unit` is known.
         """
         found: Curve = onward("runs.curves", "curve")(self, selector, unit, level, **options)
-        if np.isnan(found.x).all():
-            why = "token counts" if unit in ("tokens", "price") else "token counts or a model shape"
+        if unit in NEEDS and np.isnan(found.x).all():
             raise ValueError(
-                f"no cost in {unit} is known of this run, which lacks {why}; use unit='samples'"
+                f"the cost in {unit} of this run is unknown: it lacks {NEEDS[unit]}; "
+                "use unit='samples'"
             )
         return found
 

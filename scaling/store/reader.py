@@ -26,7 +26,10 @@ def read_run(
     path, known = Path(path), {name: name for name in SCHEMAS["facts"].names}
     names = [look_up(known, name, "column") for name in (known if columns is None else columns)]
     if not path.is_dir():
-        raise ValueError(f"{path} is no run folder; give one of {path.parent}/*")
+        raise ValueError(
+            f"{path} is no run folder; give a folder that holds a manifest.json, such as those "
+            "in data/runs, or in data/study/runs after `make study`"
+        )
     if not (path / "manifest.json").exists() and any(path.glob("*/manifest.json")):
         raise ValueError(f"{path} is no run folder, it holds some; give one of {path}/*")
     manifest = read_manifest(path)
