@@ -316,6 +316,26 @@ def test_a_long_text_is_judged_in_time_that_grows_with_its_length(scorer):
         assert process_time() - before < 2, run
 
 
+SAME = r"""\sqrt{8}:2\sqrt2 | (x+1)^2:x^2+2x+1 | 10^2:100 | a+b=6:6 | y=x+1:x+1
+\sin30^\circ:0.5 | \frac{x^2-1}{x-1}:x+1 | 0.1\overline6:\frac16 | 52_8:52_{\text{eight}} | \cos2x:1-2\sin^2x
+e^{i\pi}:-1 | x^2+y^2=1:y^2=1-x^2 | 2\pm\sqrt3:2+\sqrt3,2-\sqrt3 | \tan x:\frac{\sin x}{\cos x} | \binom52:10"""
+OTHER = r"""\frac13:0.3333333333 | \pi:3.14159265358979 | 2^{100}:2^{100}+1 | 3^{-40}:3^{-41} | A:a | |x|:x
+(1,2):(2,1) | \{1,2\}:(1,2) | 52_8:52 | 100!:101! | \sqrt2:1.41421356237 | i:-i | y=x:y=-x | x+y=5:5
+a^2=6:6 | 2x=6:6 | \sin2x:2\sin x | 0.\overline{12}:0.1\overline2 | x+y=5:x+y=6 | \infty:-\infty"""
+
+
+def pairs(table: str) -> list[list[str]]:
+    return [one.strip().split(":") for line in table.splitlines() for one in line.split(" | ")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [(*pair, True) for pair in pairs(SAME)] + [(*pair, False) for pair in pairs(OTHER)],
+)
+def test_equal_answers_share_a_key_and_different_ones_do_not(one, other, same):
+    assert (key(one) == key(other)) is same
+
+
 def test_keys_are_the_same_in_another_process():
     golds = [*ALL_GOLDS, *(said for chains in WRITTEN.values() for said in chains)]
     program = (

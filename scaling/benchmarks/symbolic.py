@@ -36,6 +36,7 @@ WARM = (  #: what a first answer would wait for: imports, and tables of the gram
     r"5!", r"\cot x", r"-13x_1+3", r"2^{2019}", r"x^2+y^2-(1)",
 )  # fmt: skip
 LONGEST = 100  #: characters of a number in a key
+LARGEST = 3000  #: digits of a value before its point
 TINY = 1e-25  #: what two values of one formula may differ by, relative
 
 
@@ -254,7 +255,9 @@ def equation_key(formula: Any) -> str:
             return value_key(symbols["y"] - formula / slope)
     values = [point_value(formula, point) for point in range(4)]
     names = ",".join(sorted(symbols))
-    return f"0 = f({names}), {', '.join(digits(v / values[0]) for v in values[1:])}"
+    more = max(map(more_digits, values))
+    values = [point_value(formula, point, places=40 + more) for point in range(4)]
+    return f"0 = f({names}), {', '.join(digits(v / values[0], more) for v in values[1:])}"
 
 
 def values_of(formula: Any) -> list[str]:
@@ -266,8 +269,8 @@ def values_of(formula: Any) -> list[str]:
     return [digits(point_value(formula, point, positive)) for point in (0, 1)]
 
 
-def point_value(formula: Any, point: int, positive: bool = True) -> Any:
-    """Return a formula's value to 40 digits where each letter has a value of its own."""
+def point_value(formula: Any, point: int, positive: bool = True, places: int = 40) -> Any:
+    """Return a formula's value to 40 digits or more where each letter has a value of its own."""
     import sympy
 
     sign = -1 if point and not positive else 1
@@ -275,29 +278,44 @@ def point_value(formula: Any, point: int, positive: bool = True) -> Any:
         symbol: sign * sympy.Rational(crc32(f"{symbol.name} {point}".encode()) % 9973 + 2500, 5003)
         for symbol in formula.free_symbols
     }
-    return sympy.N(formula.xreplace(where), 40)
+    value = sympy.N(formula.xreplace(where), places)
+    needed = 40 + more_digits(value)
+    return value if needed <= places else sympy.N(formula.xreplace(where), needed)
 
 
-def digits(value: Any) -> str:
-    """Return a number to 25 digits; a fraction of at most six digits as it is."""
+def more_digits(value: Any) -> int:
+    """Return how many digits a large number needs more than others, so that adding 1 changes them.
+
+    Errors: ValueError for a number of more than `LARGEST` digits.
+    """
+    parts = (part for part in value.as_real_imag() if part.is_Float)
+    size = max((int(0.302 * sum(part._mpf_[2:])) for part in parts), default=0)
+    if size > LARGEST:
+        raise ValueError(f"a number of {size} digits; at most {LARGEST}")
+    return max(0, size - 10)
+
+
+def digits(value: Any, more: int = 0) -> str:
+    """Return a number to 25 digits, and more of a large one; a simple fraction as it is."""
     import sympy
 
     if not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo):
         raise ValueError(f"{value} is no finite number")
     parts = value.as_real_imag()
-    size = max(abs(part) for part in parts)
-    real, imaginary = ("0" if abs(part) <= size * TINY else _digits(part) for part in parts)
+    more = more or more_digits(value)
+    tiny = max(abs(part) for part in parts) * TINY / 10**more
+    real, imaginary = ("0" if abs(part) <= tiny else _digits(part, 25 + more) for part in parts)
     return real if imaginary == "0" else f"{real} + {imaginary} i"
 
 
-def _digits(number: Any) -> str:
+def _digits(number: Any, places: int) -> str:
     if abs(number) < TINY and number._prec == 1:  # nothing but rounding
         return "0"
-    fraction = Fraction(str(number)) if 1e-9 < abs(number) < 1e9 else Fraction()
+    fraction = Fraction(str(number)) if places == 25 and 1e-9 < abs(number) < 1e9 else Fraction()
     near = fraction.limit_denominator(10**6)
     if fraction and abs(near / fraction - 1) < TINY:
         return str(near)
-    return short(str(number.n(25)))
+    return short(str(number.n(places)))
 
 
 def short(text: str) -> str:
