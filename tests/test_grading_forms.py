@@ -317,11 +317,13 @@ def test_a_long_text_is_judged_in_time_that_grows_with_its_length(scorer):
 
 
 SAME = r"""\sqrt{8}:2\sqrt2 | (x+1)^2:x^2+2x+1 | 10^2:100 | a+b=6:6 | y=x+1:x+1
-\sin30^\circ:0.5 | \frac{x^2-1}{x-1}:x+1 | 0.1\overline6:\frac16 | 52_8:52_{\text{eight}} | \cos2x:1-2\sin^2x
-e^{i\pi}:-1 | x^2+y^2=1:y^2=1-x^2 | 2\pm\sqrt3:2+\sqrt3,2-\sqrt3 | \tan x:\frac{\sin x}{\cos x} | \binom52:10"""
-OTHER = r"""\frac13:0.3333333333 | \pi:3.14159265358979 | 2^{100}:2^{100}+1 | 3^{-40}:3^{-41} | A:a | |x|:x
-(1,2):(2,1) | \{1,2\}:(1,2) | 52_8:52 | 100!:101! | \sqrt2:1.41421356237 | i:-i | y=x:y=-x | x+y=5:5
-a^2=6:6 | 2x=6:6 | \sin2x:2\sin x | 0.\overline{12}:0.1\overline2 | x+y=5:x+y=6 | \infty:-\infty"""
+\sin30^\circ:0.5 | \frac{x^2-1}{x-1}:x+1 | 0.1\overline6:\frac16 | 52_8:52_{\text{eight}}
+\cos2x:1-2\sin^2x | e^{i\pi}:-1 | x^2+y^2=1:y^2=1-x^2 | 2\pm\sqrt3:2+\sqrt3,2-\sqrt3
+\tan x:\frac{\sin x}{\cos x} | \binom52:10"""
+OTHER = r"""\frac13:0.3333333333 | \pi:3.14159265358979 | 2^{100}:2^{100}+1 | 3^{-40}:3^{-41}
+A:a | |x|:x | (1,2):(2,1) | \{1,2\}:(1,2) | 52_8:52 | 100!:101! | \sqrt2:1.41421356237 | i:-i
+y=x:y=-x | x+y=5:5 | a^2=6:6 | 2x=6:6 | \sin2x:2\sin x | 0.\overline{12}:0.1\overline2
+x+y=5:x+y=6 | \infty:-\infty"""
 
 
 def pairs(table: str) -> list[list[str]]:
