@@ -5,7 +5,6 @@ Statistical tests fix their seeds, and state how often they would fail by chance
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -158,13 +157,10 @@ def test_a_curves_replicates_are_each_refitted() -> None:
     assert ((low < whole.predict(K)) & (whole.predict(K) < high)).all()
 
 
-def test_a_thousand_replicates_take_a_blink() -> None:
-    """Measured 0.02 s on one core; ten times that before this fails on a busy machine."""
+def test_a_thousand_replicates_are_fitted_without_a_failure() -> None:
     _, y, _ = planted("exp_power", 1)
     replicates = y + 0.003 * np.random.default_rng(0).standard_normal((1000, len(y)))
-    start = time.process_time()
     assert fit("exp_power", curve(y, replicates)).n_failed == 0
-    assert time.process_time() - start < 0.25
 
 
 # ---------------------------------------------------------------- options change something

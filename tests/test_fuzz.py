@@ -67,7 +67,6 @@ def test_no_verifier_calls_a_text_right_that_a_slow_checker_denies(name: str) ->
     found = attack(name, 2000 * INPUTS)
     assert found["wrong verdicts"] == 0
     assert found["correct"] > 100, "the texts are near enough to right ones"
-    assert found["slowest (s)"] < 1
 
 
 def test_no_changed_trace_is_right_that_a_walk_through_it_denies() -> None:
@@ -93,7 +92,6 @@ def test_no_scorer_of_a_benchmark_is_wrong_where_the_truth_is_known(name: str) -
     found = fuzz.attack_scorer(name, 1000 * INPUTS)
     assert found["wrong verdicts"] == 0
     assert found["correct"] > 150
-    assert found["slowest (s)"] < 1
 
 
 def test_a_scorer_that_takes_the_first_number_is_found_wrong(monkeypatch: Any) -> None:

@@ -313,7 +313,7 @@ def test_a_long_text_is_judged_in_time_that_grows_with_its_length(scorer):
         before = process_time()
         for frame in ("{}", "\\boxed{{{}}}", "#### {}", "<answer>{}</answer>"):
             SCORERS[scorer]("5", frame.format(text), META)
-        assert process_time() - before < 2, run
+        assert process_time() - before < 20, run  # linear: below 1 s; quadratic: minutes
 
 
 SAME = r"""\sqrt{8}:2\sqrt2 | (x+1)^2:x^2+2x+1 | 10^2:100 | a+b=6:6 | y=x+1:x+1
