@@ -110,17 +110,17 @@ clean:
 # What docs/trust.md shows, measured anew: an hour on a quiet core
 .PHONY: trust mutants audit test-lowest
 trust: $(READY)
-	$(PY) -m tests.faults kills --moments 200
-	$(PY) -m tests.faults disk
-	$(PY) -m tests.fuzz
-	$(PY) -m tests.trust drift
-	$(PY) -m tests.soak
+	$(PY) -m tests.trust.faults kills --moments 200
+	$(PY) -m tests.trust.faults disk
+	$(PY) -m tests.trust.fuzz
+	$(PY) -m tests.trust.tables drift
+	$(PY) -m tests.trust.soak
 
 # Mutation testing of verifiers and estimators, in a copy; mutmut comes into an environment of its own
 mutants: $(READY)
 	$(PYTHON) -m venv $(VENV)-tools
 	$(VENV)-tools/bin/pip install -q mutmut cyclonedx-bom pip-audit
-	$(PY) -m tests.mutants $(VENV)-tools $(ARGS)
+	$(PY) -m tests.trust.mutants $(VENV)-tools $(ARGS)
 
 # Bill of materials with licences; then known vulnerabilities, which needs a network
 audit: $(READY)

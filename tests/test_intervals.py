@@ -21,7 +21,7 @@ from scaling.intervals import (
     problem_weights,
     wilson,
 )
-from tests.populations import (
+from tests.trust.populations import (
     COVERAGE,
     PAIRS,
     POPULATIONS,
@@ -78,7 +78,7 @@ def test_intervals_of_a_difference_hold_it_near_the_ends_too(name: str) -> None:
 def test_intervals_hold_the_truth_on_the_whole_grid(
     names: dict[str, object], share: Callable[..., np.ndarray], most: float
 ) -> None:
-    """4,000 studies: standard error 0.4 %. `python -m tests.simulated` writes the table."""
+    """4,000 studies: standard error 0.4 %. `python -m tests.trust.simulated` writes the table."""
     found = [share(name, n, 4000) for name in names for n in PROBLEMS]
     assert np.min(found) > 0.93 - 0.008
     assert np.median(found) <= most

@@ -28,7 +28,7 @@ from scaling.fits.joint import joint_tournament
 from scaling.intervals import REPLICATES, Estimate, difference, problem_weights
 from scaling.runs import Run, Runs, curve
 from scaling.runs.tables import accuracy_table
-from tests.trust import DOCS, table
+from tests.trust.tables import DOCS, table
 
 ROOT = Path(__file__).parents[1]
 KEYS = ["task", "level", "model", "method", "selector", "k"]

@@ -20,8 +20,8 @@ from scaling.records import Plan
 from scaling.runs import Run, load_run, load_runs
 from scaling.store.parts import find_parts
 from scaling.tasks import get_task
-from tests.faults import warm_process
 from tests.forks import forked
+from tests.trust.faults import warm_process
 
 PLAN = Plan(chains=4, max_new_tokens=12)
 DRAWN = ["problem", "chain", "step", "text", "answer", "correct", "logprob", "completion_tokens"]
@@ -73,7 +73,7 @@ def open_copy(run: Run, model: Path, root: Path, units: int = 3) -> Path:
     return root / run.path.name
 
 
-# ---- kills and the disk: see tests/faults.py ----
+# ---- kills and the disk: see tests/trust/faults.py ----
 
 
 @posix
@@ -245,7 +245,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_ends_in_the_same_
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_a_million_samples_leave_memory_files_and_speed_as_they_were() -> None:
-    from tests.soak import soak
+    from tests.trust.soak import soak
 
     found = soak(1_000_000)
     assert found["growth of memory (%)"] <= 5

@@ -1,6 +1,6 @@
 """Texts that no model should write, and verdicts on them by other means than the verifiers'.
 
-    python -m tests.fuzz --inputs 100000
+    python -m tests.trust.fuzz --inputs 100000
 
 Half of the texts are right answers with a few changes, or true steps that lead elsewhere, so that
 many are nearly right; the rest is noise: unicode digits, `9**9**9`, brackets, code, megabytes. The
@@ -422,9 +422,9 @@ def attack_scorer(
 
 def main() -> None:
     """Attack every verifier and note the counts for docs/trust.md."""
-    from tests.trust import note
+    from tests.trust.tables import note
 
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.trust.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--judged", type=int, default=10_000, help="by math-verify, in a process")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="so many inputs of each")
@@ -436,7 +436,7 @@ def main() -> None:
     symbolic = partial(attack_scorer, "math", options.judged, cases=symbolic_case)
     jobs["benchmarks, math by math-verify"] = symbolic
     formula_key("x")  # the start of a process is no answer's time
-    words = shlex.join(["python", "-m", "tests.fuzz", *sys.argv[1:]])
+    words = shlex.join(["python", "-m", "tests.trust.fuzz", *sys.argv[1:]])
     for name in options.only or jobs:
         row: dict[str, Any] = {}
         for seed in options.seeds:  # noted after each, so that hours can be cut short

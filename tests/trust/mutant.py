@@ -1,4 +1,4 @@
-"""Try mutants of one module, for `tests.mutants`, which says where; imports nothing of the package.
+"""Try mutants of one module, for `tests.trust.mutants`; imports nothing of the package.
 
 Each is tried in a fork of this process, which has loaded the libraries and not yet the package:
 what runs at import is changed too. Prints a line of JSON for each.

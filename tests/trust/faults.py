@@ -1,7 +1,7 @@
 """Kill and starve the kit's jobs in every place, and count what was lost.
 
-    python -m tests.faults kills --moments 200       kill -9 at random moments
-    python -m tests.faults disk                      every change of the disk fails, or kills
+    python -m tests.trust.faults kills --moments 200       kill -9 at random moments
+    python -m tests.trust.faults disk                      every change of the disk fails, or kills
 
 A job runs in a child forked from a process that has everything loaded, so that a kill costs
 milliseconds. `faults.c` sits below Python: it sees every write, sync, rename and removal, whoever
@@ -33,7 +33,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COUNT, FAIL, FULL, KILL, TEAR = range(5)  #: as in faults.c
 CLEAN, BROKEN = 3, 4  #: exit codes of a child: ended by one line; ended by a traceback
 Parts = dict[str, str]  #: name of a piece of a result -> its hash
@@ -354,12 +354,12 @@ def warm_process(*words: object) -> dict[str, Any]:
             "-fPIC",
             "-o",
             library,
-            ROOT / "tests/faults.c",
+            ROOT / "tests/trust/faults.c",
             "-ldl",
         ]
         subprocess.run(build, check=True)
         done = subprocess.run(
-            [sys.executable, "-m", "tests.faults", *map(str, words)],
+            [sys.executable, "-m", "tests.trust.faults", *map(str, words)],
             env=os.environ
             | {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
             capture_output=True,
@@ -399,7 +399,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, dict[str, int]]]
 
 def main() -> None:
     """Measure, print, and note the counts for docs/trust.md."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.trust.faults", description=__doc__)
     parser.add_argument("what", nargs="+", choices=("kills", "disk"))
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS))
     parser.add_argument("--moments", type=int, default=200)
@@ -407,13 +407,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if "LD_PRELOAD" not in os.environ:
-        from tests.trust import note
+        from tests.trust.tables import note
 
         for name in options.jobs or JOBS:
             words = [*sys.argv[1:], "--jobs", name]
             for what, found in warm_process(*words).items():
                 print(found)
-                command = f"python -m tests.faults {what}"
+                command = f"python -m tests.trust.faults {what}"
                 moments = f" --moments {options.moments}" if what == "kills" else ""
                 note(what, command + moments, found)
     else:

@@ -1,6 +1,6 @@
 """Sample for long in one process, and watch its memory, its open files and its speed.
 
-    python -m tests.soak --samples 1000000
+    python -m tests.trust.soak --samples 1000000
 
 Runs of 6,400 samples of the smallest shipped model, one after the other, each sealed, loaded, read
 and removed. Speed is in CPU time, which other jobs of the machine do not change much.
@@ -23,7 +23,7 @@ import numpy as np
 
 from scaling.records import Plan
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WARM_UP = 3  #: runs before the first is measured
 PLAN = Plan(chains=64, max_new_tokens=32)
 
@@ -66,13 +66,13 @@ def soak(samples: int) -> dict[str, Any]:
 
 def main() -> None:
     """Soak, print, and note the counts for docs/trust.md."""
-    from tests.trust import note
+    from tests.trust.tables import note
 
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.trust.soak", description=__doc__)
     parser.add_argument("--samples", type=int, default=1_000_000)
     found = soak(parser.parse_args().samples)
     print(found)
-    note("soak", " ".join(["python -m tests.soak", *sys.argv[1:]]), {"0.1M, sums": found})
+    note("soak", " ".join(["python -m tests.trust.soak", *sys.argv[1:]]), {"0.1M, sums": found})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Write the measured numbers into docs/trust.md: each table by the command named above it.
 
 A measurement calls `note`; its counts, with date and versions, go to docs/trust.json, and the
-page's tables are made anew from all of it. `python -m tests.trust` makes them without measuring,
-`python -m tests.trust drift` measures drift, `licences` lists those of the environment.
+page's tables are made anew from all of it. `python -m tests.trust.tables` makes them only,
+`python -m tests.trust.tables drift` measures drift, `licences` lists those of the environment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from scaling import provenance
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 VERSIONS = ("torch", "numpy", "pandas", "pyarrow", "scipy")
 TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -90,7 +90,7 @@ def measure_drift(settings: list[str]) -> None:
         table = drift(model, task, problems, plan, Path(folder), settings or None)
     print(table.to_string(index=False))
     rows = {row.pop("setting"): row for row in table.to_dict("records")}
-    note("drift", "python -m tests.trust drift", rows)
+    note("drift", "python -m tests.trust.tables drift", rows)
 
 
 def list_licences() -> None:
@@ -102,7 +102,7 @@ def list_licences() -> None:
         name: {"packages": len(names), "which": ", ".join(sorted(names)) if len(names) < 6 else ""}
         for name, names in found.items()
     }
-    note("licences", "python -m tests.trust licences", rows, keep=False)
+    note("licences", "python -m tests.trust.tables licences", rows, keep=False)
 
 
 SAME = {"Apache": "Apache-2.0", "BSD": "BSD-3-Clause", "Apache License 2.0": "Apache-2.0"}

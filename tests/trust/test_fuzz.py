@@ -29,10 +29,10 @@ from scaling.records import Fit, Plan, Problem
 from scaling.runs import load_run
 from scaling.store.manifest import json_hash, seal_hash
 from scaling.tasks import TASKS, countdown, get_task
-from tests import fuzz
-from tests.fuzz import CASES, HOSTILE, RIGHT, attack, countdown_is_right, sums_is_right
+from tests.trust import fuzz
+from tests.trust.fuzz import CASES, HOSTILE, RIGHT, attack, countdown_is_right, sums_is_right
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 FROZEN = next((DATA / "runs").glob("*/facts.parquet")).parent
 INPUTS = int(os.environ.get("FUZZ", "1"))  #: times the inputs of the normal run
 bounded = settings(

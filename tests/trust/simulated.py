@@ -1,8 +1,8 @@
 """Coverage of intervals, bias of estimators and calibration of forecasts, where the truth is known.
 
-    python -m tests.simulated
+    python -m tests.trust.simulated
 
-Populations, pairs and studies are those of `tests.populations`; true values are sums
+Populations, pairs and studies are those of `tests.trust.populations`; true values are sums
 and integrals over what was planted, not other estimates. The counts go to docs/trust.md.
 """
 
@@ -19,7 +19,7 @@ from scaling.estimates import best_of_k, inverse_pass_at_k, majority_at_k, pass_
 from scaling.fits import forecast
 from scaling.intervals import mean_interval
 from scaling.records import Curve
-from tests.populations import (
+from tests.trust.populations import (
     KINDS,
     PAIRS,
     POPULATIONS,
@@ -27,13 +27,13 @@ from tests.populations import (
     held_accuracy,
     held_difference,
 )
-from tests.trust import note
+from tests.trust.tables import note
 
 Row = dict[str, Any]
 
 
 def calibration(studies: int = 4000) -> Iterator[tuple[str, Row]]:
-    """Yield how often 95 % intervals hold the truth, over the grid of `tests.populations`."""
+    """Yield how often 95 % intervals hold the truth, over the grid of `tests.trust.populations`."""
     for n in PROBLEMS:
         found = np.array([held_accuracy(name, n, studies) for name in POPULATIONS])
         for kind, columns in KINDS.items():
@@ -119,7 +119,7 @@ def main() -> None:
     for part in (bias, forecasts, calibration):
         for name, row in part():
             print(name, row, flush=True)
-            note("statistics", "python -m tests.simulated", {name: row})
+            note("statistics", "python -m tests.trust.simulated", {name: row})
 
 
 if __name__ == "__main__":

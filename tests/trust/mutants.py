@@ -1,6 +1,6 @@
 """Mutate verifiers, estimators, fits, the ledger and the store, and count what no test notices.
 
-    python -m tests.mutants FOLDER-OF-AN-ENVIRONMENT-WITH-MUTMUT --modules fits/losses --sample 50
+    python -m tests.trust.mutants ENVIRONMENT-WITH-MUTMUT --modules fits/losses --sample 50
 
 Works in a copy, one small change at a time; `sample` takes so many mutants of each module, drawn at
 random. The counts go to docs/trust.md, the survivors to build/survivors.txt.
@@ -18,9 +18,9 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from tests.trust import note
+from tests.trust.tables import note
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODULES = {  #: module -> tests that ask most of it
     "tasks/__init__": ("pinned", "tasks", "thinking"),
     "tasks/countdown": ("pinned", "tasks", "thinking"),
@@ -80,7 +80,7 @@ def mutate(tools: Path, folder: Path, module: str, sample: int, quick: bool) -> 
     (library / "kit.pth").write_text(sysconfig.get_path("purelib"))
     tests = [f"tests/test_{test}.py" for test in MODULES[module]]
     asked = {"module": module, "tests": tests, "slow": SLOW, "sample": sample, "quick": quick}
-    command = [str(tools / "bin/python"), "-m", "tests.mutant", json.dumps(asked)]
+    command = [str(tools / "bin/python"), "-m", "tests.trust.mutant", json.dumps(asked)]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # each fork would compile everything anew
     found = []
@@ -94,7 +94,7 @@ def mutate(tools: Path, folder: Path, module: str, sample: int, quick: bool) -> 
 
 def main() -> None:
     """Mutate, print, and note the counts for docs/trust.md."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.trust.mutants", description=__doc__)
     parser.add_argument("tools", type=Path, help="an environment that holds mutmut")
     parser.add_argument("--modules", nargs="+", choices=list(MODULES), default=list(MODULES))
     parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0: all")
