@@ -19,7 +19,7 @@ import pandas as pd
 from scaling.fits import fit
 from scaling.intervals import difference
 from scaling.records import Plan, Problem, look_up
-from scaling.runs import Run, curve, load_run
+from scaling.runs import Run, load_run
 
 KEYS = ["problem", "chain", "step"]
 NAN = float("nan")
@@ -99,7 +99,7 @@ def _exponent_change(first: Run, second: Run) -> tuple[float, float, float]:
     if ids[0] != ids[1] or {first.plan.method, second.plan.method} != {"best_of_n"}:
         return UNKNOWN
     try:
-        fits = [fit(LAW, curve(run, replicates=400)) for run in (first, second)]
+        fits = [fit(LAW, run.curve(replicates=400)) for run in (first, second)]
     except ValueError:
         return UNKNOWN
     column = list(fits[0].params).index(EXPONENT)

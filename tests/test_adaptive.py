@@ -15,7 +15,6 @@ from scaling.estimates.adaptive import agreed_vote, stopped_vote
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan, Verdict
-from scaling.runs import curve
 from scaling.study import sample_run
 from scaling.tasks import get_task
 
@@ -140,6 +139,6 @@ def test_a_run_that_stopped_at_agreement_is_the_start_of_the_whole_pool_and_its_
     drawn = stopped.samples.groupby("problem").size()[stopped.problems["id"]]
     alone = pool.cost("tokens", k, shared_prompt=False)[:, 1]
     assert alone == pytest.approx((own + shared * drawn).to_numpy())
-    assert np.isfinite(curve(pool, "majority", "flops").y).all()
+    assert np.isfinite(pool.curve("majority", "flops").y).all()
     with pytest.raises(ValueError, match="unknown selector"):
-        curve(pool, "coverage")
+        pool.curve("coverage")

@@ -21,7 +21,7 @@ from scaling.cli.options import ONLY_FOR, PLAN
 from scaling.fits import fit
 from scaling.readers import counts, read_samples
 from scaling.records import Plan
-from scaling.runs import SELECTORS, load_runs
+from scaling.runs import SELECTORS, Runs
 from scaling.store.files import RECORD
 from scaling.tasks import TASKS
 
@@ -136,7 +136,7 @@ def test_an_own_task_is_known_by_its_module_and_drawn_once(own, tiny_folder, cap
     cut = [line for line in told.err.splitlines() if "max_new_tokens is 600, but" in line]
     assert len(cut) == 1
     assert "context of 512 leaves 508" in cut[0]
-    pool = load_runs(Path("out/runs"))[0]
+    pool = Runs.load(Path("out/runs"))[0]
     assert repr(pool) == (
         "Run(ones, tiny/1e9, best_of_n: 2 problems, 4 samples; "
         "coverage, majority, logprob, weighted logprob)"

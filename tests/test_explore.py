@@ -15,7 +15,7 @@ from scaling.figures.screen import TOP, band, picture, rounds, ticks
 from scaling.figures.viewer import problems
 from scaling.fits import fit, forecast
 from scaling.fits.laws import LAWS
-from scaling.runs import UNITS, Runs, curve
+from scaling.runs import UNITS, Runs
 from tests.test_reporting import made
 
 
@@ -79,7 +79,7 @@ def test_a_view_in_any_unit_is_the_curve_of_that_unit_and_its_fit(study, unit):
     for pool in study:
         for level in pool.levels:
             choice = Choice(pool.path.name, "coverage", unit, level)
-            seen, plain = view(study, choice), curve(pool, "coverage", unit, level)
+            seen, plain = view(study, choice), pool.curve("coverage", unit, level)
             for name in ("x", "y", "low", "high", "replicates"):
                 np.testing.assert_array_equal(getattr(seen.curve, name), getattr(plain, name))
             assert seen.fitted.params == fit("exp_power", plain).params
@@ -178,7 +178,7 @@ def test_held_out_budgets_are_scored_as_forecast_scores_them(explorer):
     explorer.upto.value = 4
     pool = find(explorer.study, explorer.choice.run)
     seen = view(explorer.study, explorer.choice)
-    _, held = forecast("exp_power", curve(pool), 4 / 16)
+    _, held = forecast("exp_power", pool.curve(), 4 / 16)
     assert list(seen.held_out.x) == [8, 16]
     np.testing.assert_array_equal(seen.held_out, held)
     assert "held out" in explorer.table.value

@@ -219,13 +219,13 @@ def test_thinking_is_counted_in_tokens_up_to_its_end(chat_folder):
 
 
 def test_the_makers_sampling_options_are_taken_when_asked_for(chat_folder, tmp_path, capsys):
-    from scaling.runs import load_runs
+    from scaling.runs import Runs
 
     assert load_lm(chat_folder).defaults == {"top_k": 7}
     assert sample(chat_folder, tmp_path / "a", "--model-defaults") == 0
     assert sample(chat_folder, tmp_path / "b", "--model-defaults", "--top-k", "3") == 0
     assert sample(chat_folder, tmp_path / "c") == 0
-    kept = [load_runs(tmp_path / name)[0].plan.top_k for name in "abc"]
+    kept = [Runs.load(tmp_path / name)[0].plan.top_k for name in "abc"]
     assert kept == [7, 3, 0]
     log = json.loads(next((tmp_path / "a").glob("*/manifest.json")).read_text())
     assert log["sessions"][0]["extra"]["chat"] == {"system": "", "thinking": None}

@@ -26,7 +26,7 @@ from scaling.fits.forecasts import (
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
 from scaling.records import Curve, ModelCard, Plan, Problem, Sample
-from scaling.runs import Runs, curve, load_run
+from scaling.runs import Runs, load_run
 from scaling.runs.tables import accuracy_table
 from scaling.store import open_run
 from scaling.study import sample_run
@@ -247,7 +247,7 @@ def test_curves_tables_and_comparisons_resample_whole_families(pool):
     k = pool.budgets()
     expected = mean_interval(pool.values("coverage", k), 50, cluster=labels)
     for cluster in (labels, named):
-        found = curve(pool, replicates=50, cluster=cluster)
+        found = pool.curve(replicates=50, cluster=cluster)
         np.testing.assert_array_equal(found.replicates, expected.replicates)
         np.testing.assert_array_equal(found.low, expected.low)
         table = accuracy_table([pool], 50, cluster).query("selector == 'coverage'")
@@ -255,16 +255,16 @@ def test_curves_tables_and_comparisons_resample_whole_families(pool):
         gain = at_equal_cost(pool, "coverage", pool, "majority", k=64, cluster=cluster).gain
         assert gain.units == 10
     assert pool_policy([pool], cluster=named).gain.units == 10
-    alone = curve(pool, replicates=50)
+    alone = pool.curve(replicates=50)
     assert (alone.low != found.low).any()
     assert (alone.y == found.y).all()
 
 
 def test_a_cluster_that_does_not_fit_the_problems_is_one_line(pool):
     with pytest.raises(ValueError, match="no family of 79 problems: 'p1'"):
-        curve(pool, cluster={"p0": "a"})
+        pool.curve(cluster={"p0": "a"})
     with pytest.raises(ValueError, match="give a label for 80 problems"):
-        curve(pool, cluster=[1, 2])
+        pool.curve(cluster=[1, 2])
 
 
 def test_a_policy_needs_a_pool_to_take_its_pilot_from(pool):

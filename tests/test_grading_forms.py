@@ -25,7 +25,6 @@ from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.mathematics import key
 from scaling.benchmarks.readers import records
 from scaling.records import Completion, ModelCard, Plan
-from scaling.runs import curve
 from scaling.serving import Served
 from scaling.study import sample_run
 from tests.test_benchmarks import held, lines
@@ -279,7 +278,7 @@ def test_equal_answers_vote_together_however_they_are_written(tmp_path, agree):
     lm = Served(ModelCard("m", 1, 1, 1.0, 1, {}, "m"))
     run = sample_run(lm, task, task.problems(9), plan, tmp_path, engine=Speaker(), progress=False)
     pool = run
-    assert curve(pool, "majority", unit="samples").y[-1] == 1
+    assert pool.curve("majority", unit="samples").y[-1] == 1
     answers = run.samples.groupby("problem")["answer"].agg(lambda texts: set(texts[:3]))
     assert answers["0"] == {"1/2"}
     assert all(len(texts) == 1 for texts in answers)

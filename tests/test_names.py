@@ -23,7 +23,7 @@ from scaling.fits.published import curves as published
 from scaling.fits.published import refit
 from scaling.records import Plan, look_up, nearest_name
 from scaling.report.leaderboard import leaderboard
-from scaling.runs import Runs, curve
+from scaling.runs import Runs
 from scaling.tasks import get_task
 from tests.test_reporting import made
 
@@ -46,7 +46,7 @@ def calls(study: Runs):
     law = ("exp_power", plain, study.curve(plain, "coverage", "samples", "all"))
     return {
         "level": ("0x", [
-            lambda name: curve(plain, level=name),
+            lambda name: plain.curve(level=name),
             lambda name: at_equal_cost(revised, "last", plain, "logprob", level=name),
             lambda name: transitions(revised, name),
             lambda name: grid_ratio(revised, plain, name),
@@ -55,7 +55,7 @@ def calls(study: Runs):
             lambda name: view(study, shown(level=name, unit="tokens")),
         ]),
         "selector": ("majority", [
-            lambda name: curve(plain, name),
+            lambda name: plain.curve(name),
             lambda name: plain.values(name, k),
             lambda name: plain.cost("flops", k, selector=name),
             lambda name: at_equal_cost(revised, name, plain, "logprob"),
@@ -65,7 +65,7 @@ def calls(study: Runs):
         ]),
         "score": ("logprob", [plain.score]),
         "unit": ("flops", [
-            lambda name: curve(plain, unit=name),
+            lambda name: plain.curve(unit=name),
             lambda name: plain.cost(name, k),
             lambda name: plain.stopping_cost(name, k),
             lambda name: at_equal_cost(revised, "last", plain, "logprob", unit=name),
@@ -124,7 +124,7 @@ def test_every_kind_of_name_is_tried(study):
 def test_what_is_like_no_name_is_an_error_with_all_of_them(study, other):
     (plain,) = study.select("planted", "best_of_n")
     with pytest.raises(ValueError, match=r"unknown level .* allowed: all, 0x, 1x"):
-        curve(plain, level=other)
+        plain.curve(level=other)
     with pytest.raises(ValueError, match=r"unknown method .* allowed: best_of_n, revision"):
         study.select("planted", str(other))  # None is every method
 
@@ -133,9 +133,9 @@ def test_a_pool_of_one_level_has_that_level_and_all_alone(study):
     (plain,) = study.select("planted", "best_of_n")
     problems = plain.problems.assign(level="0x")
     single = replace(plain, problems=problems)
-    assert np.array_equal(curve(single, level="0x").y, curve(single).y)
+    assert np.array_equal(single.curve(level="0x").y, single.curve().y)
     with pytest.raises(ValueError, match="unknown level '1x'"):
-        curve(single, level="1x")
+        single.curve(level="1x")
 
 
 def test_a_known_method_without_a_run_gives_none(study):

@@ -20,7 +20,7 @@ from scaling.figures.gallery import FIGURES, MIDDLE
 from scaling.figures.plane import exchange_text
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.report.leaderboard import leaderboard
-from scaling.runs import Runs, curve, load_run
+from scaling.runs import Runs, load_run
 from scaling.runs.collection import near_half
 from scaling.runs.tables import COLUMNS, accuracy_table, flaw_counts, incomplete
 from scaling.store import open_run
@@ -78,9 +78,9 @@ def test_an_unfinished_run_is_tabled_over_what_was_drawn(tmp_path, capsys, drawn
 
 def test_a_curve_and_a_comparison_leave_out_what_was_not_drawn(tmp_path):
     pool = load_run(unfinished(tmp_path))
-    found = curve(pool)
+    found = pool.curve()
     assert (found.y[0], found.n_problems, found.n_missing) == (0.5, 4, 6)
-    assert curve(pool, level="0x").n_missing == 3
+    assert pool.curve(level="0x").n_missing == 3
     versus = at_equal_cost(pool, "majority", pool, "logprob")
     assert np.isfinite(versus.value)
     board = leaderboard([pool]).set_index("category")

@@ -26,7 +26,7 @@ from scaling.fits import printable
 from scaling.fits.forecasts import GROUPS, law_tournament, trust
 from scaling.fits.joint import joint_tournament
 from scaling.intervals import REPLICATES, Estimate, difference, problem_weights
-from scaling.runs import Run, Runs, curve
+from scaling.runs import Run, Runs
 from scaling.runs.tables import accuracy_table
 from tests.trust.tables import DOCS, table
 
@@ -200,7 +200,7 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Runs) -> None
     direct = {pool.card.name: pool for pool in direct_pools(study)}
     plain, sharp = direct["ladder/0.1M/1e14"], direct["thinking/0.1M/direct-grpo/1e12"]
     one, many = np.array([1]), np.array([1, 8, 16])
-    once, chosen = curve(plain, "coverage", k=one), plain.values("logprob", many)
+    once, chosen = plain.curve("coverage", k=one), plain.values("logprob", many)
     ahead = difference(chosen[:, 1], after[:, -1])
     more = difference(*(pool.values("coverage", one)[:, 0] for pool in (sharp, plain)))
     best = [pool.values("logprob", many)[:, 2].mean() for pool in (plain, sharp)]

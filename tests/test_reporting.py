@@ -38,7 +38,7 @@ from scaling.report.numbers import (
     to_csv,
 )
 from scaling.report.words import FOUND
-from scaling.runs import Runs, curve, load_run, load_runs
+from scaling.runs import Runs, load_run
 from scaling.store import open_run
 from scaling.store.files import RECORD
 from tests.conftest import few_replicates
@@ -103,7 +103,7 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def best(root) -> Path:
     """Return the folder of the best-of-N run."""
-    return next(run.path for run in load_runs(root) if run.plan.method == "best_of_n")
+    return next(run.path for run in Runs.load(root) if run.plan.method == "best_of_n")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ class Strict(HTMLParser):
 def test_runs_pools_curves_and_fits_show_what_they_hold_and_escape_it(best):
     run = load_run(best)
     pool = run
-    points = curve(pool)
+    points = pool.curve()
     shown = [noun._repr_html_() for noun in (run, pool, points, fit("exp_power", points))]
     for text in shown:
         tags = Strict(text).tags
@@ -148,7 +148,7 @@ def test_runs_pools_curves_and_fits_show_what_they_hold_and_escape_it(best):
 
 
 def test_curves_and_fits_print_in_one_line_without_their_replicates(best):
-    points = curve(load_run(best))
+    points = load_run(best).curve()
     low, high = points.low[-1], points.high[-1]
     assert repr(points).endswith(f"{show.with_interval(points.y[-1], low, high)} at 16 samples)")
     assert "5 points, 12 problems" in repr(points)
@@ -160,7 +160,7 @@ def test_curves_and_fits_print_in_one_line_without_their_replicates(best):
 
 
 def test_frames_hold_what_the_nouns_hold(best):
-    points = curve(load_run(best), unit="tokens")
+    points = load_run(best).curve(unit="tokens")
     frame = points.frame
     assert list(frame.columns) == ["tokens", "accuracy", "low", "high", "n_problems"]
     np.testing.assert_array_equal(frame["accuracy"], points.y)
@@ -258,7 +258,7 @@ def test_a_redrawn_figure_has_the_same_bytes_and_embeds_its_fonts(root, tmp_path
 
 
 def test_a_forecast_marks_the_points_it_has_not_seen(best):
-    points = curve(load_run(best))
+    points = load_run(best).curve()
     fitted, held = forecast("exp_power", points, 0.5)
     with plots.style():
         _, axes = plots.figure()

@@ -21,7 +21,7 @@ from scaling.methods.scorers import (
 )
 from scaling.models import load_lm
 from scaling.records import Plan, Problem, Verdict
-from scaling.runs import curve, load_run
+from scaling.runs import load_run
 from scaling.store.scores import read_scores, write_scores
 from scaling.study import sample_run
 from scaling.tasks import get_task
@@ -163,7 +163,7 @@ def test_a_scorer_is_paid_for_by_the_selectors_that_use_it(run, lm):
     passes = compute.forward_flops(shape, new, prompt, logit_rows=0).mean(axis=1)
     once = compute.forward_flops(shape, prompt[:, 0], 0, logit_rows=0)
     assert paid - plain == pytest.approx(once[:, None] + passes[:, None] * k, rel=1e-9)
-    assert curve(pool, "self-certainty:last", "flops").x[-1] == pytest.approx(paid[:, 1].mean())
+    assert pool.curve("self-certainty:last", "flops").x[-1] == pytest.approx(paid[:, 1].mean())
 
 
 def test_scores_of_another_run_are_refused(run, tmp_path):

@@ -26,7 +26,7 @@ from scaling import show, store
 from scaling.estimates import pass_at_k
 from scaling.intervals import mean_interval
 from scaling.records import ModelCard, Plan, Problem, Sample
-from scaling.runs import Run, load_run, load_runs
+from scaling.runs import Run, Runs, load_run
 from scaling.store import files, manifest
 
 ROOT = Path(store.__file__).parents[2]
@@ -140,9 +140,9 @@ def test_columns_are_chosen_and_an_unknown_one_names_the_nearest(sealed: Run) ->
 def test_load_runs_returns_every_run_of_a_folder(sealed: Run) -> None:
     root = sealed.path.parent
     with open_run(root, plan=Plan(seed=4)) as writer:
-        assert {run.path for run in load_runs(root)} == {sealed.path, writer.path}
+        assert {run.path for run in Runs.load(root)} == {sealed.path, writer.path}
     with pytest.raises(ValueError, match="not a folder"):
-        load_runs(root / "nowhere")
+        Runs.load(root / "nowhere")
 
 
 def test_an_open_run_can_be_read_while_it_is_written(half: store.Writer) -> None:

@@ -23,7 +23,7 @@ from scaling.engine.isa import VARIABLE, levels, library
 from scaling.estimates import pass_at_k
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.runs import curve, load_run
+from scaling.runs import load_run
 from scaling.runs.tables import COLUMNS, accuracy_table
 from scaling.study import Work, sample_run
 from scaling.tasks import get_task
@@ -273,7 +273,7 @@ def test_coverage_is_the_unbiased_estimate_in_plain_pandas(pools):
             frame = pool.samples.groupby("problem")["correct"]
             n, c = frame.size().to_numpy(), frame.sum().to_numpy()
             plain = pass_at_k(n, c, 4).mean()
-            found = curve(pool, "coverage", replicates=20)
+            found = pool.curve("coverage", replicates=20)
             assert found.y[2] == pytest.approx(plain)
 
 

@@ -13,7 +13,7 @@ from scaling.cli import main
 from scaling.drift import SETTINGS, compare, drift, first_difference
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.runs import load_run, load_runs
+from scaling.runs import Runs, load_run
 from scaling.store.files import entry_of
 from scaling.store.manifest import seal_hash
 from scaling.study import sample_run
@@ -27,7 +27,7 @@ MODELS = ROOT / "data/models/ladder"
 
 
 def test_runs_frozen_in_format_1_load_for_ever() -> None:
-    sealed, still_open = sorted(load_runs(FROZEN), key=lambda run: run.sha256 == "")
+    sealed, still_open = sorted(Runs.load(FROZEN), key=lambda run: run.sha256 == "")
     assert sealed.sha256 == "837942e906629e76e1a142e18a41c7df9e42e8592168e406ae7bee1820f31c7c"
     assert (len(sealed.samples), int(sealed.samples["correct"].sum())) == (24, 23)
     assert sealed.plan == Plan(chains=4, max_new_tokens=40)
@@ -41,7 +41,7 @@ def test_an_open_run_that_was_cut_in_other_units_is_refused_and_not_sealed_with_
     tmp_path: Path,
 ) -> None:
     """Units of two problems became units of ten: one that is done looks as if all ten were."""
-    (source,) = [run for run in load_runs(FROZEN) if not run.sha256]
+    (source,) = [run for run in Runs.load(FROZEN) if not run.sha256]
     path = shutil.copytree(source.path, tmp_path / source.path.name)
     lm = load_lm(model_of(source, MODELS))
     asked = (lm, get_task("sums", ["2x99", "4x99"]), problems_of(source), source.plan)
@@ -86,7 +86,7 @@ def test_a_check_that_could_not_fail_is_refused(option, value, says, capsys) -> 
 
 @pytest.mark.parametrize("method", ["beam", "dvts", "rebase", "particles", "thinking", "wait"])
 def test_verdicts_of_every_method_are_those_of_its_texts(method: str) -> None:
-    run = next(run for run in load_runs(ROOT / "data/runs") if run.plan.method == method)
+    run = next(run for run in Runs.load(ROOT / "data/runs") if run.plan.method == method)
     judged, differ = verdicts(run, share=0.3)
     assert judged > 50
     assert differ.empty
@@ -169,7 +169,7 @@ def test_drift_is_none_for_batches_and_engines_and_some_for_bfloat16(tmp_path: P
     assert list(table.index) == names
     assert table.loc["rows-3", "identical"] == "100.0000%"
     assert table.loc["rows-3", "first_token"] == ""
-    base, narrow = (load_runs(tmp_path / name)[0] for name in ("base", "bfloat16"))
+    base, narrow = (Runs.load(tmp_path / name)[0] for name in ("base", "bfloat16"))
     lm = load_lm(model)
     found = compare(base, narrow, lm.encode)
     own, other = (run.samples.groupby("problem")["correct"].mean() for run in (base, narrow))

@@ -20,7 +20,7 @@ from scaling.readers import counts, read_samples, reasons, refuse_incomplete
 from scaling.records import Curve, Fit, look_up
 from scaling.report import differences, write
 from scaling.report.check import stale
-from scaling.runs import Runs, curve, load_run
+from scaling.runs import Runs, load_run
 from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line, incomplete, unfinished
 from scaling.store.files import refuse_foreign, write_outputs
 
@@ -90,7 +90,7 @@ def run_fit(options: argparse.Namespace) -> None:
         try:
             if gap := unfinished(pool):
                 raise ValueError(gap)
-            found = checked_fit(law, curve(pool, options.selector, options.unit, options.level))
+            found = checked_fit(law, pool.curve(options.selector, options.unit, options.level))
         except ValueError as error:
             rows.append(row | {"success": False, "message": str(error)})
             continue

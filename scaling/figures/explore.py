@@ -30,12 +30,11 @@ CODE = """\
 from dataclasses import replace
 
 from scaling.figures import plots
-from scaling.runs import curve
 from scaling.fits import fit, forecast
 from scaling.runs import load_run
 
 pool = load_run({path!r}).at_prices({prices})
-points = curve(pool, {selector!r}, {unit!r}, {level!r})
+points = pool.curve({selector!r}, {unit!r}, {level!r})
 {fitting}
 with plots.style():
     fig, axes = plots.figure(1, 2, height=2.6)

@@ -21,7 +21,7 @@ from scaling.fits.laws import Law
 from scaling.fits.published import curves as published
 from scaling.intervals import mean_interval, wilson
 from scaling.records import Curve, Fit
-from scaling.runs import Run, curve, load_runs
+from scaling.runs import Run, Runs
 
 HELD = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast
 NAMES = {"grpo": "GRPO", "direct-grpo": "GRPO", "expert": "expert iteration"}  #: in legends
@@ -65,12 +65,12 @@ def families(study: Any) -> dict[str, list[Run]]:
 def with_beside(study: Any) -> Any:
     """Return the study with the runs of the folder `thinking` in its own folder added."""
     beside = study[0].path.parent / "thinking"
-    return study + (load_runs(beside) if beside.is_dir() else [])
+    return study + (Runs.load(beside) if any(beside.glob("*/manifest.json")) else [])
 
 
 def reward_curve(pools: Sequence[Run], start: Run, level: str = "all") -> Curve:
     """Return accuracy at the largest thinking budget against FLOPs of the reward phase."""
-    shown = [curve(pool, "last", level=level) for pool in pools]
+    shown = [pool.curve("last", level=level) for pool in pools]
     ends = {name: np.array([getattr(c, name)[-1] for c in shown]) for name in ("y", "low", "high")}
     return Curve(
         x=np.array([p.card.train_flops - start.card.train_flops for p in pools]),
@@ -121,7 +121,7 @@ def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
     for ax in axes[:, :2].ravel():
         ax.remove()
     train, test = (fig.add_subplot(grid[:, column]) for column in (0, 1))
-    first = curve(start, "last", "flops")
+    first = start.curve("last", "flops")
     train.axhspan(first.low[-1], first.high[-1], color="0.5", alpha=0.15, lw=0)
     train.axhline(first.y[-1], color="0.5", linestyle=":", label="start: imitation")
     rewarded = {name: pools for name, pools in found.items() if name != "imitation"}
@@ -130,7 +130,7 @@ def o1_two_panels(study: Any) -> tuple[Any, dict] | None:
         facts[f"train {name}"] = draw_law(train, shown, index, named(name))
     shown_last = {name: pools[-1] for name, pools in rewarded.items()} | {"imitation": start}
     for index, (name, pool) in enumerate(shown_last.items()):
-        tested = curve(pool, "last", "flops")
+        tested = pool.curve("last", "flops")
         facts[f"test {name}"] = draw_law(test, tested, index, named(name))
     n = shown.n_problems
     plots.accuracy_axes(train, "flops").set(

@@ -11,7 +11,7 @@ from scaling.figures import plots
 from scaling.figures.gallery import legend_below
 from scaling.figures.names import SELECTOR_NAMES
 from scaling.report.numbers import Part, selectors
-from scaling.runs import Runs, curve
+from scaling.runs import Runs
 
 LETTERS = 50  #: of a panel's title in one line
 FIGURES = {
@@ -49,7 +49,7 @@ def _panel(ax, part: Part, name: str, known: list[str]) -> None:
     ax.set_title(f"{lines}  ($n$={part.coverage.n_problems})")
     if name == "accuracy_by_flops":
         for selector in selectors(part.pool):
-            found = curve(part.pool, selector, Runs([part.pool]).cost_unit)
+            found = part.pool.curve(selector, Runs([part.pool]).cost_unit)
             found = replace(found, label=SELECTOR_NAMES[selector])
             plots.draw_curve(ax, found, **plots.look(known.index(selector)))
     elif part.fitted is None:

@@ -16,7 +16,7 @@ from scaling import show
 from scaling.figures.names import SELECTOR_NAMES, disambiguate
 from scaling.fits import fit, forecast
 from scaling.records import Curve, Fit
-from scaling.runs import SELECTORS, Run, curve, load_run
+from scaling.runs import SELECTORS, Run, load_run
 
 LAW, SHARES = (
     "exp_power",
@@ -82,7 +82,7 @@ def counted(count: int, what: str) -> str:
 def part_of(pool: Run, name: str, called: str) -> Part:
     """Return the numbers of a run: what was sampled, accuracy per selector and budget, the law."""
     run = pool
-    coverage = replace(curve(pool, selectors(pool)[0]), x=pool.budgets().astype(float))
+    coverage = replace(pool.curve(selectors(pool)[0]), x=pool.budgets().astype(float))
     fitted, held, upto = _law(coverage)
     rows = [*_sampled(pool), *_accuracies(pool), *_example(run)]
     rows.append(row("called", called))
@@ -173,7 +173,7 @@ def _accuracies(pool: Run) -> Iterator[dict[str, Any]]:
         yield row(f"k.{name}", int(budget))
         yield row(f"flops.{name}", float(cost))
     for selector in selectors(pool):
-        found = curve(pool, selector, k=chosen)
+        found = pool.curve(selector, k=chosen)
         for at, name in enumerate(("low", "middle", "high")):
             yield row(f"{selector}.{name}", *_point(found, at), found.n_problems)
 

@@ -1,12 +1,11 @@
-"""One `Run`, many `Runs`, their curves and tables: what the reading side starts from. No torch."""
+"""One `Run`, many `Runs`, their curves and tables: where the reading side starts. No torch."""
 
 from __future__ import annotations
 
+from scaling.runs.arrays import Cluster
 from scaling.runs.collection import Runs
-from scaling.runs.costs import cost_until_right
-from scaling.runs.curves import curve
-from scaling.runs.loading import load_run, load_runs
-from scaling.runs.run import PRICES, UNITS, Cluster, Run, doublings
+from scaling.runs.costs import PRICES, UNITS, cost_until_right
+from scaling.runs.run import Run, doublings, load_run
 from scaling.runs.selection import SEARCHES, SELECTORS, WEIGHTED
 from scaling.runs.tables import COLUMNS, accuracy_table
 
@@ -22,8 +21,6 @@ __all__ = [
     "Runs",
     "accuracy_table",
     "cost_until_right",
-    "curve",
     "doublings",
     "load_run",
-    "load_runs",
 ]

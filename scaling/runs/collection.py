@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.records import Curve, look_up, onward
-from scaling.runs.loading import load_runs
-from scaling.runs.run import IMPORTED, Run
+from scaling.runs.run import IMPORTED, Run, load_run
 from scaling.runs.selection import SELECTORS
 from scaling.runs.tables import accuracy_table, unfinished
 
@@ -29,11 +28,22 @@ class Runs(Sequence[Run]):
 
     @classmethod
     def load(cls, root: str | Path) -> Runs:
-        """Return every run in a folder. Errors: ValueError where there is none."""
+        """Return every run directly under a folder, sealed and open ones, by name.
+
+        Errors: ValueError where there is none, or a file was changed: no run is skipped.
+
+        >>> Runs.load("tests/data/runs").tasks
+        ['sums']
+        """
         root = Path(root)
-        runs = cls(load_runs(root))
-        if not runs and (root / "manifest.json").exists():
+        if not root.is_dir():
+            raise ValueError(
+                f"{root} is not a folder; give the one that holds the run folders (`make study` "
+                "makes data/study/runs, data/runs holds the committed ones)"
+            )
+        if (root / "manifest.json").exists():
             raise ValueError(f"{root} is one run; give the folder of the runs, {root.parent}")
+        runs = cls(load_run(path.parent) for path in sorted(root.glob("*/manifest.json")))
         if not runs:
             raise ValueError(f"no runs in {root}; `make study` samples some into data/study/runs")
         return runs

@@ -1,26 +1,22 @@
-"""What samples cost, and what the passes of scorers over them cost. No scorer runs here.
+"""What samples cost, and what the passes of a scorer over them cost. Arrays in, arrays out.
 
-A search logs its scorer's passes among its own rows; a scorer that came later wrote a file into the
-run's folder. Both become `Scored`: numbers to rank by, and a ledger priced by the scorer's shape.
+Costs follow `compute`: a prompt is processed once per problem and shared by its chains.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from scaling import compute
-from scaling.store.scores import LEDGER, Scores
+from scaling.estimates.adaptive import agreed_vote
+from scaling.records import Plan
+from scaling.runs.arrays import TOKENS, Arrays, Scored
 
-if TYPE_CHECKING:
-    from scaling.runs.run import Run
-
-TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")  #: of a sample's ledger
+UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
 NEEDS = {  #: unit -> what a run must hold for a cost in it
     "tokens": "token counts",
     "flops": "token counts or the shape of the model",
@@ -28,93 +24,102 @@ NEEDS = {  #: unit -> what a run must hold for a cost in it
     "seconds": "times",
     "price": "token counts",
 }
+PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
 Costs = dict[str, tuple[np.ndarray, np.ndarray]]  #: unit -> (shared per problem, own per sample)
-Prices = tuple[float, float]  #: per million input and output tokens
 
 
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """One scorer's passes over a run; arrays are (problems, chains, steps), NaN where absent."""
-
-    ways: dict[str, np.ndarray]  #: how steps are joined (min, last, product) -> score
-    prompt: np.ndarray  #: tokens in sight of a pass
-    cached: np.ndarray  #: of these, read by an earlier pass
-    shape: Mapping[str, Any] | None  #: of the model that a pass runs; None: passes are free
-
-    def costs(self, shared: np.ndarray, prices: Prices) -> Costs:
-        """Return per unit what reading the prompt once costs, and what each pass costs."""
-        if self.shape is None:
-            return {}
-        shape, read = compute.Shape(**self.shape), self.prompt - self.cached
-        flops = compute.forward_flops(shape, read, self.cached, logit_rows=0)
-        return costs_of(shape, prices, shared, (self.prompt, self.cached, 0), flops)
-
-
-def costs_of(
-    shape: compute.Shape, prices: Prices, shared: Any, ledger: tuple[Any, Any, Any], flops: Any
+def sample_costs(
+    arrays: Arrays, plan: Plan, shape: dict[str, Any], prices: tuple[float, float]
 ) -> Costs:
-    """Return per unit (what reading the shared prompt costs, what each pass costs).
+    """Return per unit what the prompt of a problem costs, and what each of its samples costs."""
+    if arrays.counts:  # nothing else is known
+        each, none = np.ones((len(arrays.correct), 1, 1)), np.zeros(len(arrays.correct))
+        return {unit: (none, each * (1 if unit == "samples" else np.nan)) for unit in UNITS}
+    model = compute.Shape(**shape) if shape else compute.UNKNOWN
+    prompt, cached, new = (arrays.ledger[name] for name in TOKENS)
+    if plan.method == "thinking":  # each budget alone: it computed its thoughts itself
+        start = np.broadcast_to(prompt[:, :, -1:], prompt.shape)
+        prompt, cached, new = start, start, prompt + new - start
+    first = np.arange(prompt.shape[-1]) == 0
+    in_cache = np.where(first, prompt, cached)  # step 0 finds the shared prompt in the cache
+    shared = over_chains(np.nanmax, prompt)
+    zero, flops = np.zeros(len(shared)), compute.sample_flops(model, prompt, in_cache, new)
+    costs = _costs(model, prices, shared, (prompt, in_cache, new), flops)
+    costs["samples"] = zero, np.where(np.isnan(arrays.correct), np.nan, 1.0)
+    costs["seconds"] = zero, arrays.ledger["seconds"]
+    return with_scorer(costs, arrays, arrays.passes, prices)
 
-    ledger: tokens that a pass sees, those of them that are cached, those that it writes.
+
+def with_scorer(
+    costs: Costs, arrays: Arrays, scored: Scored | None, prices: tuple[float, float]
+) -> Costs:
+    """Return costs with those of a scorer's passes added; None adds nothing."""
+    if scored is None or scored.shape is None:
+        return costs
+    model, read = compute.Shape(**scored.shape), scored.prompt - scored.cached
+    flops = compute.forward_flops(model, read, scored.cached, logit_rows=0)
+    shared = over_chains(np.nanmax, arrays.ledger["prompt_tokens"])
+    added = _costs(model, prices, shared, (scored.prompt, scored.cached, 0), flops)
+    none = (np.zeros(()), np.zeros(()))
+    return {
+        unit: (once + added.get(unit, none)[0], own + np.nan_to_num(added.get(unit, none)[1]))
+        for unit, (once, own) in costs.items()
+    }
+
+
+def _costs(
+    model: compute.Shape,
+    prices: tuple[float, float],
+    shared: np.ndarray,
+    ledger: tuple[Any, Any, Any],
+    flops: Any,
+) -> Costs:
+    """Return per unit the cost of the shared prompt and that of each pass.
+
+    ledger: tokens in the context of a pass, those of them in the cache, new tokens.
     """
     prompt, cached, new = ledger
-    read = compute.forward_flops(shape, shared, 0, logit_rows=0)
-    traffic = compute.sample_kv_traffic(shape, prompt, cached, new)
+    read = compute.forward_flops(model, shared, 0, logit_rows=0)
+    traffic = compute.sample_kv_traffic(model, prompt, cached, new)
     price = compute.price(prompt, cached, new, *prices)
     return {
         "tokens": (shared, prompt - cached + new),
         "flops": (read, flops),
-        "kv_bytes": (compute.kv_bytes(shape, shared), traffic),
+        "kv_bytes": (compute.kv_bytes(model, shared), traffic),
         "price": (compute.price(shared, 0, 0, *prices), price),
     }
 
 
-def to_arrays(
-    run: Run, frame: pd.DataFrame, columns: Iterable[str], shift: int = 0
-) -> list[np.ndarray]:
-    """Return columns of rows as arrays over the run's (problem, chain, step), NaN without a row."""
-    row = pd.Index(run.problems["id"]).get_indexer(frame["problem"].astype(object))
-    at = row, frame["chain"].to_numpy(), frame["step"].to_numpy() - shift
-    arrays = []
-    for name in columns:
-        arrays.append(np.full((len(run.problems), run.plan.chains, run.plan.steps), np.nan))
-        arrays[-1][at] = frame[name].to_numpy(float)
-    return arrays
-
-
-def add_costs(costs: Costs, more: Costs) -> Costs:
-    """Return costs with those of a scorer on top; a unit it does not know stays as it is."""
-    none = (np.zeros(()), np.zeros(()))
-    return {
-        unit: (shared + more.get(unit, none)[0], own + np.nan_to_num(more.get(unit, none)[1]))
-        for unit, (shared, own) in costs.items()
-    }
-
-
-def passes_of(run: Run) -> tuple[pd.DataFrame, Scored | None]:
-    """Return the log without a search's scorer passes, and the passes."""
-    passes = (run.samples["finish"] == "scored").to_numpy()
-    if not passes.any():
-        return run.samples, None
-    columns = ("logprob", *LEDGER)
-    score, prompt, cached = to_arrays(run, run.samples[passes], columns, shift=run.plan.steps)
-    scorer = run.manifest["sessions"][-1]["extra"]["scorer"]
-    return run.samples[~passes], Scored({"last": score}, prompt, cached, scorer["shape"])
-
-
-def as_scored(run: Run, scores: Scores) -> Scored:
-    """Return a scorer's rows as arrays over a run's (problem, chain, step)."""
-    *ways, prompt, cached = to_arrays(run, scores.frame, (*scores.ways, *LEDGER))
-    return Scored(dict(zip(scores.ways, ways, strict=True)), prompt, cached, scores.shape)
+def budget_cost(
+    arrays: Arrays,
+    plan: Plan,
+    cost: tuple[np.ndarray, np.ndarray],
+    k: np.ndarray,
+    chains: int,
+    shared_prompt: bool,
+) -> np.ndarray:
+    """Return the mean cost per problem of each budget, (problems, budgets); see `Run.cost`."""
+    shared, own = cost
+    once = shared[:, None]
+    if agree := plan.stop_at_agreement:
+        each = own[:, :, 0] + once * (not shared_prompt)
+        first = arrays.answers[:, :, 0], arrays.correct[:, :, 0]
+        return agreed_vote(*first, each, agree, k)[1] + once * shared_prompt
+    if arrays.counts:
+        return own[:, 0] * k + once
+    if plan.method == "best_of_n":
+        return over_chains(np.nanmean, own)[:, None] * k + once * (1 if shared_prompt else k)
+    summed = own if plan.method == "thinking" else np.cumsum(np.nan_to_num(own), axis=2)
+    spent = np.nanmean(summed, axis=1)
+    return chains * spent[:, k - 1] + once * (1 if shared_prompt else chains)
 
 
 def cost_until_right(own: np.ndarray, right: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """Return the mean cost of drawing up to 1, 2, ... chains, stopping at the first right one.
+    """Return the mean cost of drawing up to 1, 2, ... chains, stopping at the first correct one.
 
     own, right: (problems, chains, ...) cost and correctness; coverage: their pass@1, pass@2, ...,
-    (problems, budgets, ...), the shape of the result. Without bias: of the min(T, k) draws, sum
-    over j < k of (1 - pass@j) on average, pass@k are right, and draws of either kind are
-    exchangeable.
+    (problems, budgets, ...), the shape of the result. Unbiased: of the min(T, k) draws, sum over
+    j < k of (1 - pass@j) on average, pass@k are correct, and draws of either kind are exchangeable.
     """
     draws = np.cumsum(1 - np.insert(coverage, 0, 0.0, axis=1)[:, :-1], axis=1)
     good, bad = (
@@ -127,32 +132,8 @@ def cost_until_right(own: np.ndarray, right: np.ndarray, coverage: np.ndarray) -
 def over_chains(reduce: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
     """Return a reduction of the first steps over chains; NaN for a problem that has none.
 
-    Such are problems all of whose requests failed, and FLOPs of a model of unknown shape.
+    A problem has none if all of its requests failed; FLOPs need the shape of the model.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return reduce(values[:, :, 0], axis=1)
-
-
-def run_costs(run: Run) -> Costs:
-    """Return per unit what a problem's prompt costs, and what each sample of it costs."""
-    shape = compute.Shape(**run.card.shape) if run.card.shape else compute.UNKNOWN
-    prompt, cached, new = (run.ledger[name] for name in TOKENS)
-    if run.plan.method == "thinking":  # each budget alone: it computed what it thought
-        start = np.broadcast_to(prompt[:, :, -1:], prompt.shape)
-        prompt, cached, new = start, start, prompt + new - start
-    first = np.zeros(prompt.shape[-1], bool)
-    first[0] = True
-    in_cache = np.where(first, prompt, cached)  # step 0 finds the shared prompt in the cache
-    shared = over_chains(np.nanmax, prompt)
-    zero, flops = np.zeros(len(shared)), compute.sample_flops(shape, prompt, in_cache, new)
-    costs = costs_of(shape, run.prices, shared, (prompt, in_cache, new), flops)
-    costs["samples"] = zero, np.where(np.isnan(run.correct), np.nan, 1.0)
-    costs["seconds"] = zero, run.ledger["seconds"]
-    return add_costs(costs, run.passes.costs(shared, run.prices)) if run.passes else costs
-
-
-def costs_of_counts(problems: int, units: Iterable[str]) -> Costs:
-    """Return the costs of samples of which counts alone are known: NaN but in samples."""
-    each = np.ones((problems, 1, 1))
-    return {u: (np.zeros(problems), each * (1 if u == "samples" else np.nan)) for u in units}

@@ -1,14 +1,12 @@
-"""One run: the samples of one model on one task by one plan, and everything that is read from them.
+"""`Run`: the samples of one model on one task by one plan, and everything that is read from them.
 
-The samples become arrays over (problem, chain, step); every budget, selector and price is read from
-these. Prices follow `compute`: a prompt is prefilled once per problem and shared by its chains
-(`shared_prompt=False` charges it to every chain, as an endpoint without a prefix cache does).
-Nothing is sampled here, and nothing is written.
+The samples become arrays over (problem, chain, step); every budget, selector and cost is read from
+these. Nothing is sampled here, and nothing is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,44 +14,48 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from scaling import show
-from scaling.estimates import grid_at_k
-from scaling.estimates.adaptive import agreed_vote
-from scaling.intervals import mean_interval
+from scaling.intervals import REPLICATES, mean_interval
 from scaling.records import Curve, ModelCard, Plan, look_up, onward
-from scaling.runs import selection
-from scaling.runs.arrays import Arrays, arrays_of, refused_problems
-from scaling.runs.costs import (
-    NEEDS,
-    Costs,
-    Scored,
-    add_costs,
-    cost_until_right,
-    costs_of_counts,
-    over_chains,
-    run_costs,
-)
-from scaling.runs.selection import SEARCHES, SELECTORS, WEIGHTED
+from scaling.runs import costs, selection
+from scaling.runs.arrays import Arrays, Cluster, Layout, family_labels, refused_problems
+from scaling.runs.costs import NEEDS, PRICES, Costs
+from scaling.runs.selection import SEARCHES, WEIGHTED
+from scaling.store.reader import read_run
+from scaling.store.scores import Scores, read_scores
 
-UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
-PRICES = (1.0, 4.0)  #: per million input and output tokens: output at four times the input's price
-Cluster = Mapping[str, object] | ArrayLike  #: family by problem id, or one label per problem
 IMPORTED = "imported"  #: in place of the hash of a run whose samples another tool drew
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def load_run(path: str | Path, columns: Iterable[str] | None = None, text: bool = False) -> Run:
+    """Return the run in a folder, its files checked against their hashes. Needs no lock, no torch.
+
+    columns: of `records.Sample`, all by default. text: also what the model wrote.
+    Errors: ValueError naming the file, and where it differs, when one is missing or was changed.
+
+    >>> load_run("tests/data/runs/sums-ladder_0.1M_1e13-fd34c6426c").n_samples
+    24
+    """
+    return Run(**read_run(Path(path), columns, text))
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The samples of one model, task and plan, sealed or still open."""
+    """The samples of one model, task and plan, sealed or still open.
+
+    >>> run = load_run("tests/data/runs/sums-ladder_0.1M_1e13-fd34c6426c")
+    >>> run
+    Run(sums, ladder/0.1M/1e13, best_of_n: 6 problems, 24 samples; coverage, majority, logprob, ...)
+    """
 
     path: Path  #: the run's folder
     manifest: dict[str, Any]  #: as written
     task: str  #: name of the task
     card: ModelCard  #: the model that was sampled
     plan: Plan  #: how it was sampled
-    problems: pd.DataFrame  #: columns of `records.Problem`, in the order asked
+    problems: pd.DataFrame  #: columns of `records.Problem`, in the order they were drawn
     samples: pd.DataFrame  #: columns of `records.Sample`, sorted by problem, chain, step
     sha256: str  #: of the manifest, which holds the files' hashes; "" while the run is open
     prices: tuple[float, float] = PRICES  #: per million input and output tokens, any currency
@@ -80,10 +82,21 @@ class Run:
         picture = show.picture(k, found.value, found.low, found.high)
         return show.card(f"{self.task}: {self.card.name}", facts, picture)
 
+    # ------------------------------------------------------------ names
     @property
     def label(self) -> str:
         """Return the method as tables name it, with "+verdict" where the verifier gave feedback."""
         return self.plan.method + ("+verdict" if self.plan.feedback == "verdict" else "")
+
+    @property
+    def imported(self) -> bool:
+        """Return whether another tool drew the samples: there is no run folder."""
+        return self.sha256 == IMPORTED
+
+    @property
+    def short_hash(self) -> str:
+        """Return the hash at the end of the folder's name, or the whole name without one."""
+        return self.path.name.rpartition("-")[2]
 
     @property
     def train_flops(self) -> float:
@@ -105,20 +118,31 @@ class Run:
             return self.size_name
         mantissa, exponent = f"{self.train_flops:.1e}".split("e+")
         times = "" if mantissa == "1.0" else f"{float(mantissa):g}×"
-        return f"{self.size_name}, {times}10{exponent.lstrip('0').translate(RAISED)}"
+        return f"{self.size_name}, {times}10{exponent.lstrip('0').translate(SUPERSCRIPT)}"
 
-    @property
-    def short_hash(self) -> str:
-        """Return the hash at the end of the folder's name, or the whole name without one."""
-        return self.path.name.rpartition("-")[2]
-
+    # ------------------------------------------------------------ samples
     @cached_property
     def arrays(self) -> Arrays:
         """Return the samples as arrays over (problem, chain, step), read-only.
 
         Errors: ValueError where every sample of every problem failed.
         """
-        return self.derived or arrays_of(self)
+        if self.derived:
+            return self.derived
+        if len(self.refused) == len(self.problems):
+            reason = next(iter(self.refused.values()))
+            raise ValueError(f"{self.path.name}: every sample of every problem failed ({reason})")
+        rows, passes = self.samples, (self.samples["finish"] == "scored").to_numpy()
+        found = self._layout.arrays(rows[~passes])
+        if passes.any():
+            scorer = self.manifest["sessions"][-1]["extra"]["scorer"]
+            found = replace(found, passes=self._layout.passes(rows[passes], scorer["shape"]))
+        scores = {scores.name: self._layout.scored(scores) for scores in read_scores(self)}
+        return replace(found, scores=scores)
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(list(self.problems["id"]), self.plan.chains, self.plan.steps)
 
     def with_arrays(self, plan: Plan | None = None, **changes: Any) -> Run:
         """Return the run with other arrays in place of some of its own: fields of `Arrays`.
@@ -127,17 +151,14 @@ class Run:
         """
         return replace(self, plan=plan or self.plan, derived=replace(self.arrays, **changes))
 
-    def at_prices(self, prices: tuple[float, float]) -> Run:
-        """Return the run priced otherwise, per million input and output tokens."""
-        return replace(self, prices=prices, derived=self.arrays)
+    def with_scores(self, *scores: Scores) -> Run:
+        """Return the run with the scores of further scorers, which become selectors."""
+        more = {given.name: self._layout.scored(given) for given in scores}
+        return self.with_arrays(scores=self.arrays.scores | more)
 
-    @property
-    def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (n, c), each (problems,): first steps drawn per problem, and correct ones."""
-        if self.arrays.counts:
-            return self.arrays.counts
-        first = self.correct[:, :, 0]
-        return np.isfinite(first).sum(axis=1), np.nansum(first, axis=1)
+    def at_prices(self, prices: tuple[float, float]) -> Run:
+        """Return the run at other prices per million input and output tokens."""
+        return replace(self, prices=prices, derived=self.arrays)
 
     @property
     def correct(self) -> np.ndarray:
@@ -155,19 +176,20 @@ class Run:
         return self.arrays.ledger
 
     @property
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (n, c), each (problems,): first steps drawn per problem, and correct ones."""
+        return selection.counts_of(self.arrays)
+
+    @property
     def n_missing(self) -> int:
         """Return the number of samples that failed and were left out."""
         return self.arrays.n_missing
 
     @property
-    def passes(self) -> Scored | None:
-        """Return a search's own scorer passes, part of every cost."""
-        return self.arrays.passes
-
-    @property
-    def scores(self) -> dict[str, Scored]:
-        """Return what scorers that came later gave each sample, by the scorer's name."""
-        return self.arrays.scores
+    def n_samples(self) -> int:
+        """Return the number of samples, failed ones included; of counts, how many were counted."""
+        counted = self.arrays.counts
+        return int(counted[0].sum()) if counted else len(self.samples)
 
     @cached_property
     def refused(self) -> dict[str, str]:
@@ -181,12 +203,6 @@ class Run:
         return counted[0] > 0 if counted else np.isfinite(self.correct).any(axis=(1, 2))
 
     @property
-    def n_samples(self) -> int:
-        """Return the number of samples, failed ones included; of counts, how many were counted."""
-        counted = self.arrays.counts
-        return int(counted[0].sum()) if counted else len(self.samples)
-
-    @property
     def first_accuracy(self) -> float:
         """Return the mean accuracy of the first step; NaN for a search, whose steps are nodes."""
         if self.plan.method in SEARCHES:
@@ -196,6 +212,7 @@ class Run:
         n, c = self.counts
         return float((c[n > 0] / n[n > 0]).mean())
 
+    # ------------------------------------------------------------ problems
     @cached_property
     def levels(self) -> dict[str, np.ndarray]:
         """Return the rows of each level, and of "all" where there are several."""
@@ -218,103 +235,27 @@ class Run:
         return found if len(found) else every
 
     def families(self, cluster: Cluster | None, rows: np.ndarray) -> np.ndarray | None:
-        """Return the family of each problem in `rows`; None: each is its own."""
-        if cluster is None:
-            return None
-        if isinstance(cluster, Mapping):
-            lost = [name for name in self.problems["id"] if name not in cluster]
-            if lost:
-                raise ValueError(f"cluster holds no family of {len(lost)} problems: {lost[0]!r}")
-            cluster = [str(cluster[name]) for name in self.problems["id"]]
-        labels = np.asarray(cluster)
-        if labels.shape != (len(self.correct),):
-            raise ValueError(
-                f"cluster {labels.shape}: give a label for {len(self.correct)} problems"
-            )
-        return labels[rows]
+        """Return the family of each problem in `rows`; None: each problem is its own."""
+        return None if cluster is None else family_labels(cluster, self.problems["id"])[rows]
 
+    # ------------------------------------------------------------ accuracy
     @cached_property
     def selectors(self) -> tuple[str, ...]:
         """Return what may be read: the method's own selectors, and `scorer:way` of each scorer."""
-        plan = self.plan
-        if self.arrays.counts:
-            return ("coverage",)
-        if plan.stop_at_agreement:  # the number of samples depends on their answers
-            return ("majority",)
-        if plan.stop_after_correct:  # ... and here on the truth
-            return ("coverage",)
-        ranks = self.ranks
-        own = [s for s in SELECTORS[plan.method] if s != "logprob" or s in ranks]
-        if self.manifest.get("no_votes"):
-            return tuple(s for s in own if s != "majority")
-        if plan.feedback == "verdict":  # the truth decided which drafts there are: no fair choice
-            own = [s for s in own if s not in ("majority", "logprob")]
-        if plan.method != "best_of_n":
-            return tuple(own)
-        named = [name for name in ranks if name != "logprob"]
-        return (*own, *named, *(WEIGHTED + name for name in ranks))
-
-    @cached_property
-    def ranks(self) -> dict[str, np.ndarray]:
-        """Return the numbers that samples may be ranked or weighted by, by name."""
-        found = {"logprob": self.ledger["logprob"]}
-        if not np.isfinite(found["logprob"]).any():  # some servers do not report it
-            found.clear()
-        for name, scored in self.scores.items():
-            found |= {f"{name}:{way}": values for way, values in scored.ways.items()}
-        return found
-
-    def score(self, selector: str) -> np.ndarray:
-        """Return the number that a selector ranks or weights samples by, one per sample."""
-        return look_up(self.ranks, selector.removeprefix(WEIGHTED), "score")
+        return selection.available_selectors(self.plan, self.arrays, self._no_votes)
 
     @property
     def caveat(self) -> str:
         """Return why fewer selectors can be read than the method has; "" where all can."""
-        if why := self.manifest.get("no_votes"):
-            return f"majority cannot be read: {why}"
-        return selection.caveat(self.plan, counted=bool(self.arrays.counts))
+        return selection.why_limited(self.plan, self.arrays, self._no_votes)
 
-    def _check(self, selector: str, more: tuple[str, ...] = ()) -> None:
-        """Raise ValueError for a selector that cannot be read from this run."""
-        known, what = dict.fromkeys((*more, *self.selectors)), f"selector of {self.label}"
-        if selector == "oracle":
-            raise ValueError("the selector 'oracle' is called 'coverage' now")
-        try:
-            look_up(known, selector, what)
-        except ValueError as error:
-            raise ValueError(f"{error}; {self.caveat}" if self.caveat else str(error)) from None
+    @property
+    def _no_votes(self) -> str:
+        return self.manifest.get("no_votes", "")
 
-    def curve(
-        self, selector: str = "coverage", unit: str = "samples", level: str = "all", **options: Any
-    ) -> Curve:
-        """Return accuracy against budget with its 95 % interval; see `runs.curves.curve`.
-
-        Errors: ValueError where no cost in `unit` is known.
-        """
-        found: Curve = onward("runs.curves", "curve")(self, selector, unit, level, **options)
-        if unit in NEEDS and np.isnan(found.x).all():
-            raise ValueError(
-                f"the cost in {unit} of this run is unknown: it lacks {NEEDS[unit]}; "
-                "use unit='samples'"
-            )
-        return found
-
-    def forecast(
-        self,
-        law: str,
-        fit_up_to: int,
-        selector: str = "coverage",
-        level: str = "all",
-        replicates: int = 1000,
-    ) -> Any:
-        """Return a law fitted to the first `fit_up_to` samples of each problem, and its score.
-
-        The law sees nothing of later samples; it is scored on every larger budget, whose accuracy
-        is read from all samples. Best-of-N only. See `fits.forecasts.Forecast`.
-        """
-        find = onward("fits.forecasts", "forecast_run")
-        return find(self, law, fit_up_to, selector, level, replicates)
+    def score(self, selector: str) -> np.ndarray:
+        """Return the number that a selector ranks or weights samples by, one per sample."""
+        return look_up(self.arrays.ranks, selector.removeprefix(WEIGHTED), "score")
 
     def budgets(self) -> np.ndarray:
         """Return 1, 2, 4, ... up to what was drawn: chains of best-of-N, steps of a chain."""
@@ -324,44 +265,38 @@ class Run:
         return doublings(chains) if self.plan.method == "best_of_n" else np.arange(1, steps + 1)
 
     def values(self, selector: str, k: np.ndarray, chains: int = 1) -> np.ndarray:
-        """Return the estimate per problem and budget, (problems, budgets); no bias, NaN beyond.
+        """Return the estimate per problem and budget, (problems, budgets); unbiased, NaN beyond.
 
         k: samples of best-of-N, steps of a revision chain; `chains` of them in parallel make a
         grid, of which coverage alone is read. What was read once is remembered, read-only.
         """
-        self._check(selector)
-        if np.any(np.floor(k) != k) or np.min(k) < 1 or np.max(k) > self.budgets()[-1]:
-            most = self.budgets()[-1]
+        selection.check(selector, self.selectors, self.label, self.caveat)
+        most = self.budgets()[-1]
+        if np.any(np.floor(k) != k) or np.min(k) < 1 or np.max(k) > most:
             raise ValueError(f"budgets {list(k)}: give whole numbers, 1 to {most}, the run's size")
-        k = np.asarray(k, int)
         if chains > 1 and (selector != "coverage" or chains > self.plan.chains):
             raise ValueError(f"{chains} chains: give up to {self.plan.chains}, selector coverage")
+        k = np.asarray(k, int)
         key = selector, tuple(k), chains
         if key not in self.known:
-            if chains > 1:
-                found = grid_at_k(self.correct, chains, "any")[:, k - 1]
-            elif self.plan.method == "best_of_n":
-                found = selection.of_chains(self, selector, k)
-            else:
-                found = selection.of_steps(self, selector, k)
-            found.flags.writeable = False
-            self.known[key] = found
+            self.known[key] = selection.values_of(self.plan, self.arrays, selector, k, chains)
+            self.known[key].flags.writeable = False
         return self.known[key]
 
+    # ------------------------------------------------------------ costs
     @cached_property
     def costs(self) -> Costs:
         """Return per unit (shared cost per problem, own cost per chain and step).
 
-        The shared cost is the prompt's prefill; a later step's own cost holds its longer context.
+        The shared cost is that of the prompt; a later step's own cost holds its longer context.
         """
-        return costs_of_counts(len(self.problems), UNITS) if self.arrays.counts else run_costs(self)
+        return costs.sample_costs(self.arrays, self.plan, self.card.shape, self.prices)
 
-    def costs_with(self, selector: str) -> Costs:
-        """Return `costs`, the passes of a selector's scorer included."""
-        self._check(selector, more=("coverage",))
-        scored = self.scores.get(selector.removeprefix(WEIGHTED).partition(":")[0])
-        shared = over_chains(np.nanmax, self.ledger["prompt_tokens"])
-        return add_costs(self.costs, scored.costs(shared, self.prices)) if scored else self.costs
+    def _costs_with(self, selector: str) -> Costs:
+        """Return `costs`, those of the passes of a selector's scorer included."""
+        selection.check(selector, ("coverage", *self.selectors), self.label, self.caveat)
+        scored = self.arrays.scores.get(selector.removeprefix(WEIGHTED).partition(":")[0])
+        return costs.with_scorer(self.costs, self.arrays, scored, self.prices)
 
     def cost(
         self,
@@ -373,32 +308,89 @@ class Run:
     ) -> np.ndarray:
         """Return the mean cost per problem of each budget, (problems, budgets), in `unit`.
 
-        A selector that ranks by a scorer pays for the scorer's passes.
+        shared_prompt: False charges the prompt to every chain, as an endpoint without a prefix
+        cache does. A selector that ranks by a scorer pays for the scorer's passes.
         """
-        shared, own = look_up(self.costs_with(selector), unit, "unit")
-        if agree := self.plan.stop_at_agreement:
-            each = own[:, :, 0] + shared[:, None] * (not shared_prompt)
-            spent = agreed_vote(self.answers[:, :, 0], self.correct[:, :, 0], each, agree, k)[1]
-            return spent + shared[:, None] * shared_prompt
-        if self.arrays.counts:
-            return own[:, 0] * k + shared[:, None]
-        if self.plan.method == "best_of_n":
-            spent = over_chains(np.nanmean, own)[:, None] * k
-            return spent + shared[:, None] * (1 if shared_prompt else k)
-        summed = own if self.plan.method == "thinking" else np.cumsum(np.nan_to_num(own), axis=2)
-        spent = np.nanmean(summed, axis=1)
-        return chains * spent[:, k - 1] + shared[:, None] * (1 if shared_prompt else chains)
+        found = look_up(self._costs_with(selector), unit, "unit")
+        return costs.budget_cost(self.arrays, self.plan, found, k, chains, shared_prompt)
 
     def stopping_cost(self, unit: str, k: np.ndarray) -> np.ndarray:
-        """Return the mean cost of drawing up to k samples, stopping at the first right one.
+        """Return the mean cost of drawing up to k samples, stopping at the first correct one.
 
         (problems, budgets), for best-of-N: what a sampler with verifier feedback pays, to compare
         with revision that has it.
         """
         shared, own = look_up(self.costs, unit, "unit")
         coverage = self.values("coverage", np.arange(1, int(np.max(k)) + 1))
-        spent = cost_until_right(own[:, :, 0], self.correct[:, :, 0], coverage)
+        spent = costs.cost_until_right(own[:, :, 0], self.correct[:, :, 0], coverage)
         return (shared[:, None] + spent)[:, np.asarray(k) - 1]
+
+    # ------------------------------------------------------------ curves, laws, figures, reports
+    def curve(
+        self,
+        selector: str = "coverage",
+        unit: str = "samples",
+        level: str = "all",
+        k: np.ndarray | None = None,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+        shared_prompt: bool = True,
+        cluster: Cluster | None = None,
+    ) -> Curve:
+        """Return accuracy against budget with its 95 % interval over problems.
+
+        x is the mean cost per problem in `unit`. Problems without a sample are left out and counted
+        in `n_missing`. With `cluster` whole families of problems are resampled. Errors: ValueError
+        for an unknown name, and where no cost in `unit` is known.
+        """
+        rows, k = self.rows(level), self.budgets() if k is None else np.asarray(k)
+        found = mean_interval(
+            self.values(selector, k)[rows], replicates, seed, self.families(cluster, rows)
+        )
+        cost = self.cost(unit, k, shared_prompt=shared_prompt, selector=selector)[rows]
+        if unit in NEEDS and np.isnan(cost.mean(axis=0)).all():
+            raise ValueError(
+                f"the cost in {unit} of this run is unknown: it lacks {NEEDS[unit]}; "
+                "use unit='samples'"
+            )
+        n_problems = int(self.drawn[rows].sum())
+        return Curve(
+            x=cost.mean(axis=0),
+            y=found.value,
+            low=found.low,
+            high=found.high,
+            replicates=found.replicates,
+            x_unit=unit,
+            estimator=f"{self.label} {selector}",
+            n_problems=n_problems,
+            n_missing=len(self.levels.get(level, self.drawn)) - n_problems,
+            label=self.card.name,
+        )
+
+    def forecast(
+        self,
+        law: str,
+        fit_up_to: int,
+        selector: str = "coverage",
+        level: str = "all",
+        replicates: int = 1000,
+    ) -> Any:
+        """Return a law fitted to the first `fit_up_to` samples of each problem, and its score.
+
+        The law does not see later samples; it is scored on every larger budget, whose accuracy is
+        read from all samples. Best-of-N only. See `fits.forecasts.Forecast`.
+        """
+        find = onward("fits.forecasts", "forecast_run")
+        return find(self, law, fit_up_to, selector, level, replicates)
+
+    def figure(self, name: str, **choices: Any) -> Any:
+        """Return a figure of the gallery drawn from this run alone; see `Runs.figure`."""
+        return onward("runs", "Runs")([self]).figure(name, **choices)
+
+    def report(self, out: str | Path, force: bool = False) -> list[Path]:
+        """Write a report on this run alone; see `Runs.report`."""
+        paths: list[Path] = onward("runs", "Runs")([self]).report(out, force)
+        return paths
 
 
 def doublings(size: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from scaling.estimates import (
     pass_at_k,
 )
 from scaling.estimates.adaptive import agreed_vote
-from scaling.records import Plan
-
-if TYPE_CHECKING:
-    from scaling.runs.run import Run
+from scaling.records import Plan, look_up
+from scaling.runs.arrays import Arrays
 
 SEARCHES = ("beam", "dvts", "rebase", "particles")  #: methods that grow a tree
 SUBSETS = 200  #: random subsets of a weighted vote
@@ -26,7 +24,7 @@ WEIGHTED = "weighted "  #: before a score's name: votes weighted by exp(score)
 
 
 class Selectors(dict[str, tuple[str, ...]]):
-    """Selectors by method; a method that is not named has those that fit all."""
+    """Selectors by method; a method that is not named has those that suit every method."""
 
     def __missing__(self, method: str) -> tuple[str, ...]:
         return ("coverage", "last")
@@ -43,12 +41,32 @@ SELECTORS = Selectors(
 )
 
 
-def caveat(plan: Plan, counted: bool) -> str:
-    """Return why fewer selectors can be read than a plan's method has; "" where all can.
+def available_selectors(plan: Plan, arrays: Arrays, no_votes: str = "") -> tuple[str, ...]:
+    """Return the selectors that can be read from samples without bias.
 
-    counted: only the numbers of samples and of correct ones are known.
+    no_votes: why the samples of another tool have no answers that can vote.
     """
-    if counted:
+    if arrays.counts or (plan.stop_after_correct and not plan.stop_at_agreement):
+        return ("coverage",)
+    if plan.stop_at_agreement:
+        return ("majority",)
+    ranks = arrays.ranks
+    own = [s for s in SELECTORS[plan.method] if s != "logprob" or s in ranks]
+    if no_votes:
+        return tuple(s for s in own if s != "majority")
+    if plan.feedback == "verdict":
+        own = [s for s in own if s not in ("majority", "logprob")]
+    if plan.method != "best_of_n":
+        return tuple(own)
+    named = [name for name in ranks if name != "logprob"]
+    return (*own, *named, *(WEIGHTED + name for name in ranks))
+
+
+def why_limited(plan: Plan, arrays: Arrays, no_votes: str = "") -> str:
+    """Return why some selectors of the method cannot be read; "" where all can."""
+    if no_votes:
+        return f"majority cannot be read: {no_votes}"
+    if arrays.counts:
         return "only counts per problem are known: votes need the answers of each sample"
     if plan.stop_at_agreement:
         return "sampling stopped once answers agreed: only majority can be read without bias"
@@ -59,56 +77,79 @@ def caveat(plan: Plan, counted: bool) -> str:
     return ""
 
 
-def of_chains(run: Run, selector: str, k: np.ndarray) -> np.ndarray:
+def check(selector: str, known: Iterable[str], label: str, caveat: str) -> None:
+    """Raise ValueError for a selector that cannot be read from a run, with the reason why."""
+    if selector == "oracle":
+        raise ValueError("the selector 'oracle' is called 'coverage' now")
+    try:
+        look_up(dict.fromkeys(known), selector, f"selector of {label}")
+    except ValueError as error:
+        raise ValueError(f"{error}; {caveat}" if caveat else str(error)) from None
+
+
+def values_of(
+    plan: Plan, arrays: Arrays, selector: str, k: np.ndarray, chains: int = 1
+) -> np.ndarray:
+    """Return the estimate per problem and budget, (problems, budgets); see `Run.values`."""
+    if chains > 1:
+        return grid_at_k(arrays.correct, chains, "any")[:, k - 1]
+    if plan.method == "best_of_n":
+        return _of_chains(plan, arrays, selector, k)
+    return _of_steps(arrays, selector, k)
+
+
+def counts_of(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, c), each (problems,): first steps drawn per problem, and correct ones."""
+    first = arrays.correct[:, :, 0]
+    return arrays.counts or (np.isfinite(first).sum(axis=1), np.nansum(first, axis=1))
+
+
+def _of_chains(plan: Plan, arrays: Arrays, selector: str, k: np.ndarray) -> np.ndarray:
     """Chains are exchangeable: average over all subsets of k."""
-    if run.arrays.counts:
-        n, c = run.counts
-        return pass_at_k(n[:, None], c[:, None], k)
-    correct = run.correct[:, :, 0]
-    if agree := run.plan.stop_at_agreement:
-        return agreed_vote(run.answers[:, :, 0], correct, correct, agree, k)[0]
-    if run.plan.stop_after_correct:
-        return _stopped(run, k)
+    correct, answers = arrays.correct[:, :, 0], arrays.answers[:, :, 0]
+    if agree := plan.stop_at_agreement:
+        return agreed_vote(answers, correct, correct, agree, k)[0]
+    if plan.stop_after_correct:
+        return _stopped(correct, plan, k)
     if selector == "coverage":
-        n, c = run.counts
+        n, c = counts_of(arrays)
         return pass_at_k(n[:, None], c[:, None], k)
     if selector == "majority":
-        return majority_at_k(run.answers[:, :, 0], correct, k)
-    score = run.score(selector)[:, :, 0]
+        return majority_at_k(answers, correct, k)
+    score = arrays.ranks[selector.removeprefix(WEIGHTED)][:, :, 0]
     if selector.startswith(WEIGHTED):
-        weights = np.exp(score - np.nanmax(score, axis=1, keepdims=True))
-        answers, weights = run.answers[:, :, 0], np.nan_to_num(weights)
+        weights = np.nan_to_num(np.exp(score - np.nanmax(score, axis=1, keepdims=True)))
         return majority_at_k(answers, correct, k, weights=weights, subsets=SUBSETS)[0]
     return best_of_k(correct, score, k)
 
 
-def _stopped(run: Run, k: np.ndarray) -> np.ndarray:
-    """Sampling that stopped at a success is no plain pool: plain pass@k is too high."""
-    r, correct = run.plan.stop_after_correct, run.correct[:, :, 0]
-    sofar = np.cumsum(np.nan_to_num(correct), axis=1)
-    counted = np.isfinite(correct) & (sofar - np.nan_to_num(correct) < r)  # up to the r-th
-    n, c = counted.sum(axis=1)[:, None], np.minimum(sofar[:, -1:], r).astype(int)
-    return inverse_pass_at_k(n, c, r, k, cap=run.plan.chains)
+def _stopped(correct: np.ndarray, plan: Plan, k: np.ndarray) -> np.ndarray:
+    """Sampling that stopped at the r-th correct sample: plain pass@k would be too high."""
+    r = plan.stop_after_correct
+    running = np.cumsum(np.nan_to_num(correct), axis=1)
+    counted = np.isfinite(correct) & (running - np.nan_to_num(correct) < r)  # up to the r-th
+    n, c = counted.sum(axis=1)[:, None], np.minimum(running[:, -1:], r).astype(int)
+    return inverse_pass_at_k(n, c, r, k, cap=plan.chains)
 
 
-def of_steps(run: Run, selector: str, k: np.ndarray) -> np.ndarray:
+def _of_steps(arrays: Arrays, selector: str, k: np.ndarray) -> np.ndarray:
     """Steps are ordered: read prefixes, and average over chains."""
     if selector == "majority":
-        return np.stack([_vote(run, steps) for steps in k], axis=1)
+        return np.stack([_vote(arrays, steps) for steps in k], axis=1)
     if selector == "first":
-        first = np.nanmean(run.correct[:, :, 0], axis=1)
+        first = np.nanmean(arrays.correct[:, :, 0], axis=1)
         return np.repeat(first[:, None], len(k), axis=1)
     select = {"coverage": "any", "last": "last", "logprob": "best"}[selector]
-    score = run.ledger["logprob"] if select == "best" else None
-    return grid_at_k(run.correct, 1, select, score)[:, k - 1]
+    score = arrays.ledger["logprob"] if select == "best" else None
+    return grid_at_k(arrays.correct, 1, select, score)[:, k - 1]
 
 
-def _vote(run: Run, steps: int) -> np.ndarray:
+def _vote(arrays: Arrays, steps: int) -> np.ndarray:
     """Return the accuracy of a vote among the drafts of one chain, (problems,)."""
     shape = (-1, steps)
-    correct = run.correct[:, :, :steps].reshape(shape)
-    rested = np.isnan(correct)  # a chain that was told it is right keeps its answer
-    answers = np.where(rested, np.nan, run.answers[:, :, :steps].reshape(shape))
+    correct = arrays.correct[:, :, :steps].reshape(shape)
+    stopped = np.isnan(correct)  # a chain that was reported correct keeps its answer
+    answers = np.where(stopped, np.nan, arrays.answers[:, :, :steps].reshape(shape))
     votes = majority_at_k(answers, np.nan_to_num(correct), np.array([steps]))
-    value = np.where(rested[:, -1], chain_prefix(correct[:, None])[0][:, 0, -1], votes[:, 0])
-    return value.reshape(run.correct.shape[:2]).mean(axis=1)
+    value = np.where(stopped[:, -1], chain_prefix(correct[:, None])[0][:, 0, -1], votes[:, 0])
+    return value.reshape(arrays.correct.shape[:2]).mean(axis=1)

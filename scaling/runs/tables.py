@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.intervals import REPLICATES, mean_interval
-from scaling.runs.run import IMPORTED, Cluster, Run
+from scaling.runs.arrays import Cluster, has_failed
+from scaling.runs.run import Run
 from scaling.runs.selection import WEIGHTED
 
 COLUMNS = ["task", "level", "model", "n_params", "train_flops", "method", "selector",
@@ -54,13 +55,12 @@ def accuracy_table(
 
 
 def samples_of(run: Run) -> pd.DataFrame:
-    """Return the rows of the log that hold an answer: of a search the last node of each chain.
+    """Return the rows of a log that hold an answer; of a search, the last node of each chain.
 
-    Samples that failed are left out, and a scorer's passes.
+    Failed samples and passes of a scorer are left out.
     """
     frame = run.samples
-    finish = frame["finish"].astype(str)
-    frame = frame[~finish.isin(["scored", "discarded"]) & ~finish.str.startswith("error")]
+    frame = frame[~frame["finish"].isin(["scored", "discarded"]) & ~has_failed(frame)]
     if run.plan.width:
         frame = frame.drop_duplicates(["problem", "chain"], keep="last")
     return frame
@@ -72,7 +72,7 @@ def flaws_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
     Both are (problems,).
     """
     frame, names = samples_of(run), run.problems["id"]
-    if run.sha256 == IMPORTED and frame["answer"].isna().all():  # it holds no answers at all
+    if run.imported and frame["answer"].isna().all():  # it holds no answers at all
         frame = frame.assign(answer="")
     unextracted, truncated = (
         frame["problem"][flaw].value_counts().reindex(names, fill_value=0).to_numpy()

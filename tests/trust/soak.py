@@ -33,7 +33,6 @@ def soak(samples: int) -> dict[str, Any]:
     import torch
 
     from scaling.models import load_lm
-    from scaling.runs import curve
     from scaling.study import sample_run
     from scaling.tasks import get_task
 
@@ -45,7 +44,7 @@ def soak(samples: int) -> dict[str, Any]:
         while drawn < samples or len(memory) < WARM_UP + 2:
             began, plan = time.process_time(), replace(PLAN, seed=len(memory))
             run = sample_run(lm, task, problems, plan, Path(folder), progress=False)
-            curve(run, replicates=100)
+            run.curve(replicates=100)
             cost.append((time.process_time() - began) / len(run.samples))
             drawn += len(run.samples)
             shutil.rmtree(run.path)

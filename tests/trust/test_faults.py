@@ -17,7 +17,7 @@ import pytest
 from scaling import study
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.runs import Run, load_run, load_runs
+from scaling.runs import Run, Runs, load_run
 from scaling.store.parts import find_parts
 from scaling.tasks import get_task
 from tests.forks import forked
@@ -179,7 +179,7 @@ def test_a_run_copied_while_it_is_written_goes_on_to_the_same_samples(
     monkeypatch.setattr(study, "write_unit", write)
     assert len(copies) == 4
     for number, copy in enumerate(copies, start=1):
-        assert len(load_runs(copy)[0].samples) >= number * 2 * PLAN.chains
+        assert len(Runs.load(copy)[0].samples) >= number * 2 * PLAN.chains
         pd.testing.assert_frame_equal(drawn(draw(tiny_folder, copy)), drawn(whole))
 
 
