@@ -337,7 +337,7 @@ MODES = {
     "disk full from there": (FULL, errno.ENOSPC),
     "read-only from there": (FULL, errno.EROFS),
     "kill": (KILL, 0),
-    "kill amid a write": (TEAR, 0),
+    "kill during a write": (TEAR, 0),
 }
 
 
