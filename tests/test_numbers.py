@@ -251,7 +251,7 @@ def length(pool: Run, wrong: bool = False) -> float:
     return float(np.mean(tokens[right == 0] if wrong else tokens))
 
 
-def test_bytes_per_sample_are_as_told_for_large_runs(study: Runs) -> None:
+def test_bytes_per_sample_are_those_on_the_page(study: Runs) -> None:
     files = [pool.path / name for pool in study for name in ("facts", "text")]
     rows = sum(len(pool.samples) for pool in study)
     facts, text = (
@@ -259,7 +259,7 @@ def test_bytes_per_sample_are_as_told_for_large_runs(study: Runs) -> None:
         for start in (0, 1)
     )
     page = (DOCS / "scale.md").read_text(encoding="utf-8")
-    assert f"take {facts:.0f} bytes a sample for facts, {text:.0f} for text" in page
+    assert f"take {facts:.0f} bytes per sample for facts and {text:.0f} for text" in page
 
 
 def speeds(name: str, halves: bool) -> list[str]:
