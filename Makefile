@@ -25,7 +25,7 @@ READY := $(VENV)/.ready
 PY    := $(BIN)/python
 endif
 
-.PHONY: study test test-browser test-kernels test-servers test-real figures notebooks train bench lint types lock clean
+.PHONY: study test test-slow test-long test-browser test-kernels test-servers test-real figures notebooks train bench lint types lock clean
 study notebooks train: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
@@ -36,8 +36,16 @@ figures: $(READY)
 bench: $(READY)
 	$(PY) -m benchmarks $(ARGS)
 
+PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 test: $(READY)
-	$(PY) -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-slow: $(READY)
+	$(PYTEST) -m 'slow and not long' $(ARGS)
+
+# Many minutes each: 200 kills, 100,000 texts per grader, a million samples
+test-long: $(READY)
+	$(PYTEST) -m long $(ARGS)
 
 # Needs Chromium on the PATH (Debian: apt-get install chromium fonts-dejavu-core); skips without it
 test-browser: $(READY)
@@ -85,6 +93,7 @@ $(REAL)/.ready:
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) tests/words.py
 
 types: $(READY)
 	$(PY) -m mypy

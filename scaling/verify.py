@@ -2,28 +2,38 @@
 
 What the hashes of a run cannot tell: that the verifier of today agrees with that of the day, and
 that model, engine and keys still give the same samples. Where samples of a CPU in float32 differ,
-something changed that a result may rest on; elsewhere that is expected (`drift` measures it).
+something changed that a result may rest on; elsewhere that is expected, and
+`tests/trust/drift.py` measures it.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scaling.benchmarks import load_benchmark, own_prompts
 from scaling.benchmarks.readers import READERS
-from scaling.drift import Agreement, compare
+from scaling.fits import fit
+from scaling.intervals import difference
 from scaling.models import CARD, find_models, load_lm, read_card
 from scaling.records import Problem
 from scaling.runs import SEARCHES, Run, load_run
 from scaling.tasks import get_task
 from scaling.tasks.asked import Asked
+
+KEYS = ["problem", "chain", "step"]
+NAN = float("nan")
+UNKNOWN = (NAN, NAN, NAN)  #: a change that cannot be estimated
+LAW, EXPONENT = "exp_power", "b"  #: coverage of k samples is exp(a k^b)
 
 
 def problems_of(run: Run) -> list[Problem]:
@@ -144,3 +154,72 @@ def model_of(run: Run, root: Path) -> Path:
         f"no model {places} has the weights {run.card.identity} of {run.card.name}; name "
         "another folder with --models, or check verdicts alone with --redraw 0"
     )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two runs of the same problems agree; changes are the second's minus the first's.
+
+    A change is (estimate, low, high), 95 % over problems, paired; NaN where it cannot be estimated.
+    """
+
+    samples: int  #: rows that both runs hold
+    identical: float  #: share of them with the same text and the same end
+    first_token: float  #: median place of the first token that differs, from 0; NaN if none does
+    accuracy: tuple[float, float, float]  #: change of the accuracy of one sample
+    exponent: tuple[float, float, float]  #: change of the exponent of coverage
+
+
+def compare(first: Run, second: Run, encode: Callable[[str], Sequence[int]]) -> Agreement:
+    """Return how far two runs agree. Tokens are those of the texts, encoded again.
+
+    Errors: ValueError where the runs share no problem.
+    """
+    frames = [load_run(run.path, text=True).samples for run in (first, second)]
+    both = frames[0].merge(frames[1], on=KEYS, suffixes=("", "_other"))
+    if both.empty:
+        raise ValueError(f"{first.path} and {second.path} share no sample; give runs of one plan")
+    same = (both["text"] == both["text_other"]) & (both["finish"] == both["finish_other"])
+    texts = both.loc[~same, ["text", "text_other"]].itertuples(index=False)
+    places = [first_difference(encode(a), encode(b)) for a, b in texts]
+    means = both.groupby("problem")[["correct", "correct_other"]].mean()
+    pairs = means["correct_other"].to_numpy(float), means["correct"].to_numpy(float)
+    accuracy = UNKNOWN
+    if same.all():  # nothing changed, whatever other problems would show
+        accuracy = 0.0, 0.0, 0.0
+    elif len(means) > 1:
+        change = difference(*pairs)
+        accuracy = float(change.value), float(change.low), float(change.high)
+    return Agreement(
+        samples=len(both),
+        identical=float(same.mean()),
+        first_token=float(np.median(places)) if places else NAN,
+        accuracy=accuracy,
+        exponent=_exponent_change(first, second),
+    )
+
+
+def first_difference(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return the first place where two sequences differ; the shorter's length if it is a start."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
+
+
+def _exponent_change(first: Run, second: Run) -> tuple[float, float, float]:
+    """Return the change of the fitted exponent with its paired interval.
+
+    Replicates of both fits resample the same problems. NaN for other methods, other problems, and
+    where a law cannot be fitted, as to a model that is never right.
+    """
+    ids = [list(run.problems["id"]) for run in (first, second)]
+    if ids[0] != ids[1] or {first.plan.method, second.plan.method} != {"best_of_n"}:
+        return UNKNOWN
+    try:
+        fits = [fit(LAW, run.curve(replicates=400)) for run in (first, second)]
+    except ValueError:
+        return UNKNOWN
+    column = list(fits[0].params).index(EXPONENT)
+    change = fits[1].replicates[:, column] - fits[0].replicates[:, column]
+    change = change[np.isfinite(change)]
+    low, high = np.quantile(change, [0.025, 0.975]) if len(change) >= 20 else UNKNOWN[:2]
+    return fits[1].params[EXPONENT] - fits[0].params[EXPONENT], float(low), float(high)

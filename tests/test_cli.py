@@ -48,6 +48,16 @@ def test_a_misspelt_option_names_the_nearest(capsys: pytest.CaptureFixture[str])
     assert "--law" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("verb", "module"), [("drift", "tests.trust.drift"), ("bench", "benchmarks")]
+)
+def test_a_verb_that_has_moved_names_its_new_command(verb, module, capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([verb, "--task", "sums"])
+    assert left.value.code == 2
+    assert f"python -m {module}" in capsys.readouterr().err
+
+
 def test_every_verb_has_a_file_that_does_it() -> None:
     verbs = next(action for action in build_parser()._actions if action.dest == "verb")
     assert {"study", "sample", "fit", "verify", "external"} <= set(verbs.choices)

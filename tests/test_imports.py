@@ -46,8 +46,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "notebooks": {"provenance"},
     "adaptive": {"comparisons", "runs", "records", "study"},
     "study": ANYTHING,
-    "drift": {"records", "runs", "fits", "intervals", "store", "models", "study"},
-    "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "study", "drift"},
+    "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "study"}
+    | {"fits", "intervals"},
     "cli": ANYTHING,
     "__main__": {"cli"},
     "front": ANYTHING,

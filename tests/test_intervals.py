@@ -70,7 +70,7 @@ def test_intervals_of_a_difference_hold_it_near_the_ends_too(name: str) -> None:
     assert held_difference(name, 100, 500).min() > 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("names", "share", "most"),
     [(POPULATIONS, held_accuracy, 0.97), (PAIRS, held_difference, 1.0)],

@@ -166,8 +166,6 @@ def test_a_model_without_a_price_is_named(study):
         ("fit --runs {0} --law EXP_POWER", "exp_power"),
         ("fit --runs {0} --task planed", "planted"),
         ("figures --runs {0} Coverage", "coverage"),
-        ("drift --task Sums", "sums"),
-        ("drift --settings base2", "base"),
         ("search --model m --methods DVTS", "dvts"),
         ("train --size 0.1m", "0.1M"),
         ("reinforce --method GRPO", "grpo"),

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from scaling.cli import main
-from scaling.drift import SETTINGS, compare, drift, first_difference
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import Runs, load_run
@@ -18,7 +17,8 @@ from scaling.store.files import entry_of
 from scaling.store.manifest import seal_hash
 from scaling.study import sample_run
 from scaling.tasks import get_task
-from scaling.verify import model_of, problems_of, redraw, verdicts
+from scaling.verify import compare, first_difference, model_of, problems_of, redraw, verdicts
+from tests.trust.drift import SETTINGS, drift
 
 ROOT = Path(__file__).parents[1]
 FROZEN = ROOT / "tests/data/runs"
@@ -182,9 +182,10 @@ def test_drift_is_none_for_batches_and_engines_and_some_for_bfloat16(tmp_path: P
     assert (table.loc["bfloat16", "identical"] != "100.0000%") == narrowed
 
 
-def test_an_unknown_setting_names_the_nearest(capsys) -> None:
-    assert main(["drift", "--settings", "bfloat61"]) == 1
-    assert "did you mean 'bfloat16'" in capsys.readouterr().err
+def test_an_unknown_setting_names_the_nearest(tmp_path) -> None:
+    plan = Plan(chains=2, max_new_tokens=8)
+    with pytest.raises(ValueError, match="did you mean 'bfloat16'"):
+        drift(MODELS, get_task("sums"), [], plan, tmp_path, ["bfloat61"])
     assert next(iter(SETTINGS)) == "base"
 
 

@@ -31,7 +31,10 @@ exit codes: 0 success, 1 failure (one line says why), 2 wrong usage, 130 interru
 
 
 #: verbs of earlier versions, and what to use instead
-MOVED = {"bench": "python -m benchmarks, in a checkout of the project"}
+MOVED = {
+    "bench": "python -m benchmarks, in a checkout of the project",
+    "drift": "python -m tests.trust.drift, in a checkout of the project",
+}
 
 
 class Parser(argparse.ArgumentParser):

@@ -389,18 +389,7 @@ def add_reading(new: Callable[[str, str, str], Any]) -> None:
 
 
 def add_trusting(new: Callable[[str, str, str], Any]) -> None:
-    """Verbs that test results, and keep the project in order: from drift to external."""
-    verb = new(
-        "drift", "trusting", "compare the same samples across batch sizes, dtypes and engines"
-    )
-    verb.add("--model", type=Path, default=MODELS / "0.3M" / "1e13", help="a folder")
-    verb.add("--task", default="sums")
-    verb.add("--levels", nargs="+", help="default: the task's own")
-    verb.add("--problems", type=count, default=40)
-    verb.add("--chains", type=count, default=64)
-    verb.add("--max-new-tokens", type=count, default=64)
-    verb.add("--settings", nargs="+", help="the first is the base; default: all")
-    verb.add("--runs", type=Path, default=STUDY / "drift", help="a folder per setting")
+    """Verbs that test results, and keep the project in order: from verify to external."""
     verb = new("verify", "trusting", "grade a run's texts again, and draw some samples again")
     verb.add("runs", type=Path, nargs="+", help="run folders")
     verb.add("--share", type=amount, default=1.0, help="of texts; default 1")

@@ -1,26 +1,12 @@
-"""Verbs that test results: drift, verify."""
+"""The verb that tests results: verify."""
 
 from __future__ import annotations
 
 import argparse
 
-from scaling.drift import SETTINGS, drift
 from scaling.models import load_lm
-from scaling.records import Plan, look_up
 from scaling.runs import load_run
-from scaling.tasks import get_task
 from scaling.verify import model_of, redraw, told_model, verdicts
-
-
-def run_drift(options: argparse.Namespace) -> None:
-    """Print how far each setting's samples agree with the first's."""
-    for name in options.settings or ():
-        look_up(SETTINGS, name, "setting")
-    task = get_task(options.task, options.levels)
-    plan = Plan(chains=options.chains, max_new_tokens=options.max_new_tokens)
-    problems = task.problems(options.problems)
-    table = drift(options.model, task, problems, plan, options.runs, options.settings)
-    print(table.to_string(index=False))
 
 
 def run_verify(options: argparse.Namespace) -> None:

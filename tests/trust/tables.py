@@ -79,15 +79,14 @@ def shown(value: Any) -> str:
 
 def measure_drift(settings: list[str]) -> None:
     """Note how far one pool agrees under each setting; by default under all that there are."""
-    from scaling.cli.options import MODELS
-    from scaling.drift import drift
     from scaling.records import Plan
     from scaling.tasks import get_task
+    from tests.trust.drift import MODEL, drift
 
     task, plan = get_task("sums"), Plan(chains=32, max_new_tokens=64)
-    model, problems = MODELS / "0.1M" / "1e13", task.problems(20)
+    problems = task.problems(20)
     with tempfile.TemporaryDirectory() as folder:
-        table = drift(model, task, problems, plan, Path(folder), settings or None)
+        table = drift(MODEL, task, problems, plan, Path(folder), settings or None)
     print(table.to_string(index=False))
     rows = {row.pop("setting"): row for row in table.to_dict("records")}
     note("drift", "python -m tests.trust.tables drift", rows)

@@ -86,7 +86,7 @@ def test_kills_at_random_moments_and_a_failing_disk_lose_nothing() -> None:
 
 
 @posix
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_200_kills_over_every_job_lose_nothing() -> None:
     found = warm_process("kills", "--moments", 200)["kills"]
@@ -94,7 +94,7 @@ def test_200_kills_over_every_job_lose_nothing() -> None:
 
 
 @posix
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_every_change_of_the_disk_may_fail() -> None:
     for counts in warm_process("disk")["disk"].values():
@@ -242,7 +242,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_ends_in_the_same_
 
 
 @posix
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_a_million_samples_leave_memory_files_and_speed_as_they_were() -> None:
     from tests.trust.soak import soak

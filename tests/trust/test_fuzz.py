@@ -81,7 +81,7 @@ def test_a_verifier_that_ignores_steps_back_is_found_wrong(monkeypatch: Any) -> 
     assert attack("countdown", 500, write=fuzz.traces)["wrong verdicts"] > 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", RIGHT)
 def test_no_verifier_is_wrong_on_100_000_texts(name: str) -> None:
     assert attack(name, 100_000, seed=1)["wrong verdicts"] == 0
