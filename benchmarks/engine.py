@@ -83,7 +83,7 @@ MODELS: dict[str, Callable[[], tf.PretrainedConfig]] = {
         pad_token_id=0,
     ),
 }
-TRAINED = ("0.1M/1e14", "1.3M/1e14", "4.8M/3e14")
+TRAINED = ("0.1M/1e14", "0.3M/1e14", "1.3M/1e14")
 MODELS |= {name: partial(tf.AutoConfig.from_pretrained, LADDER / name) for name in TRAINED}
 LARGE, RAGGED, LONG, CHAINS = (5, 2.5), (6, 5), (13, 10), (4, 3)  #: floors of works
 NONE = float("nan")

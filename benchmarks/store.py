@@ -31,7 +31,7 @@ from scaling.study import PLAIN, sample_run
 from scaling.tasks import get_task
 
 PROBLEMS, CHAINS = 200, 1000
-DRAWN = {"0.1M/3e13": 100, "4.8M/1e14": 100}  #: model -> problems of `sums`, 64 samples each
+DRAWN = {"0.1M/3e13": 100, "1.3M/1e14": 100}  #: model -> problems of `sums`, 64 samples each
 
 
 def sample(problem: str, chain: int, rng: random.Random) -> Sample:

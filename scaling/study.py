@@ -5,6 +5,7 @@ This is where the two rooms meet; nothing here samples, estimates, fits or draws
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import time
@@ -168,6 +169,16 @@ def ways_of(preset: Preset, ladder: Path, root: Path, **options: Any) -> list[Wo
             plan = replace(plan, scorer=scorer_name(scorer) if plan.scorer else "")
             work.append(Work(str(model), task, problems, plan, root, (), tuple(options.items())))
     return work
+
+
+def without_weights(runs: Path, models: Path) -> Counter[str]:
+    """Return {model name: number of runs} of logs under `runs` whose weights are not in `models`.
+
+    models: folder of the ladder; a model called ladder/0.1M/1e12 lies in its parent.
+    """
+    paths = runs.glob("*/manifest.json")
+    names = Counter(json.loads(path.read_text())["identity"]["model"]["name"] for path in paths)
+    return Counter({name: n for name, n in names.items() if not (models.parent / name).exists()})
 
 
 def sample_all(

@@ -452,6 +452,13 @@ def test_any_flipped_bit_of_a_sealed_log_is_found(sealed: Run) -> None:
     load_run(sealed.path, text=True)
 
 
+def test_a_run_without_its_texts_is_read_unless_texts_are_asked_for(sealed: Run) -> None:
+    (sealed.path / "text.parquet").unlink()
+    assert len(load_run(sealed.path).samples) == 192
+    with pytest.raises(ValueError, match=r"holds no texts.*without text=True"):
+        load_run(sealed.path, text=True)
+
+
 def test_an_edited_log_is_refused_and_the_rows_are_named(sealed: Run) -> None:
     path = sealed.path / "facts.parquet"
     table = pq.read_table(path)

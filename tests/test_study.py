@@ -25,7 +25,7 @@ from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import load_run
 from scaling.runs.tables import COLUMNS, accuracy_table
-from scaling.study import Work, sample_run
+from scaling.study import Work, sample_run, without_weights
 from scaling.tasks import get_task
 from tests.forks import FORKS, command, forked
 
@@ -496,3 +496,10 @@ assert "torch" not in sys.modules and "pandas" not in sys.modules
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_and_version_need_no_torch(argument):
     subprocess.run([sys.executable, "-c", LIGHT, argument], check=True, capture_output=True)
+
+
+def test_runs_of_models_without_shipped_weights_are_counted() -> None:
+    data = Path(__file__).parents[1] / "data"
+    missing = without_weights(data / "runs", data / "models/ladder")
+    assert {name.split("/")[1] for name in missing} == {"4.8M"}
+    assert sum(missing.values()) == 18

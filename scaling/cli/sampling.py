@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from scaling.cli.benchmarks import GYM, print_left_out, task_of
@@ -43,6 +44,7 @@ from scaling.study import (
     too_long,
     units_of,
     ways_of,
+    without_weights,
     work_of,
 )
 from scaling.tasks import TASKS, get_task, tried
@@ -53,6 +55,7 @@ LOADING = (
 SHOWN = [
     "level", "selector", "k", "test_tokens", "test_flops", "accuracy", "low", "high", "n_problems",
 ]  # fmt: skip
+COMMITTED = Path("data/runs")  #: the logs that are shipped
 MANY = 0.1  #: share of samples cut at the token cap, or without an answer, that is warned of
 
 
@@ -89,6 +92,11 @@ def run_study(options: argparse.Namespace) -> None:
     work = work_of(preset, models, options.tasks, options.runs, **engine)
     if "countdown" in options.tasks:
         work += ways_of(preset, options.models, options.runs, **engine)
+    if missing := without_weights(COMMITTED, options.models):
+        print(
+            f"{sum(missing.values())} runs in {COMMITTED} are not sampled again, because these "
+            f"models are not under {options.models.parent}: {', '.join(sorted(missing))}"
+        )
     runs = sample_all(work, options.workers, options.executor or "local")
     print(f"{len(runs)} runs, {sum(len(r.samples) for r in runs):,} samples under {options.runs}")
     run_accuracy(options)

@@ -180,12 +180,16 @@ def _accuracies(pool: Run) -> Iterator[dict[str, Any]]:
 
 def _example(run: Run) -> Iterator[dict[str, Any]]:
     """Yield one problem that the model solves about half of the time, a right and a wrong draft."""
-    frame = load_run(run.path, text=True).samples
+    has_texts = (run.path / "text.parquet").exists()
+    frame = load_run(run.path, text=has_texts).samples
     rate = frame.groupby("problem")["correct"].mean()
     problem = (rate - 0.5).abs().sort_values(kind="stable").index[0]
     asked = run.problems.set_index("id").loc[problem]
     yield row("example.prompt", _one_newline(asked["prompt"]))
     for name, verdict in (("right", True), ("wrong", False)):
+        if not has_texts:
+            yield row(f"example.{name}", "not stored with this run")
+            continue
         drafts = frame["text"][(frame["problem"] == problem) & (frame["correct"] == verdict)]
         yield row(f"example.{name}", _one_newline(drafts.iloc[0]) if len(drafts) else "none")
 

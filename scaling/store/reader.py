@@ -47,6 +47,11 @@ def _load(path: Path, manifest: dict[str, Any], names: list[str], text: bool) ->
     problems = _read_sealed(path, "problems", manifest)
     kinds = ["facts", "text"] if text else ["facts"]
     if manifest["status"] == "sealed":
+        if text and not (path / "text.parquet").exists():
+            raise ValueError(
+                f"{path} holds no texts: its text.parquet was left out or deleted; it loads "
+                "without text=True; to get the texts, sample the run again into another folder"
+            )
         wanted = {"facts": names, "text": None}
         tables = {k: _read_sealed(path, k, manifest, wanted[k]) for k in kinds}
     else:
