@@ -11,7 +11,7 @@ import pytest
 
 from scaling.adaptive import assigned, run_policy
 from scaling.comparisons.policy import PolicyGain
-from scaling.estimates.adaptive import agreed_vote, stopped_vote
+from scaling.estimates import agreed_vote, stopped_vote
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan, Verdict

@@ -1,8 +1,8 @@
-"""Exact estimators: what a pool of samples says about every smaller budget, without replacement.
+"""Exact estimators: the expected result of every smaller budget, from one pool of samples.
 
-A budget is not a run. From one pool of n samples per problem these functions return the expected
-result of drawing k of them, averaged over all subsets (parallel samples are exchangeable) or read
-from the prefix (steps and tokens are ordered). No interval lives here: see `scaling.intervals`.
+From a pool of n samples per problem these functions return the expected result of drawing k of
+them without replacement, averaged over all subsets (parallel samples are exchangeable) or read
+from the prefix (steps and tokens are ordered). Intervals are in `scaling.intervals`.
 
 Conventions. Pools are arrays (samples,) or (problems, samples). Pools of unequal size are padded to
 a rectangle, and NaN in `correct` marks a place without a sample: it is not drawn and not counted.
@@ -12,8 +12,8 @@ left out where a single pool or a scalar k was given. NaN where undefined (k > n
 
 from __future__ import annotations
 
+from scaling.estimates.agreement import agreed_vote, stopped_vote
 from scaling.estimates.counts import inverse_pass_at_k, pass_at_k, pass_hat_k
-from scaling.estimates.pools import best_of_k
 from scaling.estimates.prefixes import (
     chain_prefix,
     grid_at_k,
@@ -21,16 +21,18 @@ from scaling.estimates.prefixes import (
     matched_grid,
     read_at_tokens,
 )
-from scaling.estimates.verifiers import (
+from scaling.estimates.scores import (
     Gap,
     accepted_at_k,
     best_budget,
+    best_of_k,
     gap_at_k,
     roc,
     verifier_rates,
 )
 from scaling.estimates.votes import majority_at_k
 
-__all__ = ["Gap", "accepted_at_k", "best_budget", "best_of_k", "chain_prefix", "gap_at_k",
-           "grid_at_k", "grid_cost", "inverse_pass_at_k", "majority_at_k", "matched_grid",
-           "pass_at_k", "pass_hat_k", "read_at_tokens", "roc", "verifier_rates"]  # fmt: skip
+__all__ = ["Gap", "accepted_at_k", "agreed_vote", "best_budget", "best_of_k", "chain_prefix",
+           "gap_at_k", "grid_at_k", "grid_cost", "inverse_pass_at_k", "majority_at_k",
+           "matched_grid", "pass_at_k", "pass_hat_k", "read_at_tokens", "roc", "stopped_vote",
+           "verifier_rates"]  # fmt: skip

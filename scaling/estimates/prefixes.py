@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scaling.estimates.counts import Floats, budgets_of
-from scaling.estimates.pools import best_of_k
+from scaling.estimates.counts import Floats, Ints, budgets_of
+from scaling.estimates.scores import best_of_k
 
 SELECTS = ("any", "last", "best")
 
@@ -25,7 +25,7 @@ def _chains(name: str, value: ArrayLike) -> Floats:
 
 
 def _carry(array: Floats, index: NDArray[Any]) -> Floats:
-    """Return each chain's entry at the largest `index` met so far (the first where none was)."""
+    """Return each chain's entry at the largest `index` so far (the first entry before any)."""
     return np.take_along_axis(array, np.maximum.accumulate(index, axis=-1), axis=-1)
 
 
@@ -34,24 +34,24 @@ def chain_prefix(
 ) -> tuple[Floats, Floats]:
     """Return what each chain gives after 1, 2, ... steps, and the rank by which chains compete.
 
-    select: "any" (is one draft right: coverage), "last" (the newest draft), "best" (the
+    select: "any" (whether one draft is right: coverage), "last" (the newest draft), "best" (the
     highest-scored draft so far, the earlier at a tie; needs `score` of the shape of `correct`). For
     "any" and "last" chains compete by correctness (an oracle over chains); for "best" by score.
     """
     array = _chains("correct", correct)
     if select not in SELECTS or (select == "best") != (score is not None):
         raise ValueError(f"select is {select!r}; allowed: any, last, or best together with a score")
-    rested = np.isnan(array)
-    steps = np.where(rested, 0, np.arange(array.shape[-1]))
+    stopped = np.isnan(array)
+    steps = np.where(stopped, 0, np.arange(array.shape[-1]))
     if select == "last":
         value = _carry(array, steps)
         return value, value
     given = array if score is None else _chains("score", score)  # any: the best by correctness
-    if given.shape != array.shape or np.isnan(given[~rested]).any():
+    if given.shape != array.shape or np.isnan(given[~stopped]).any():
         raise ValueError("score needs the shape of correct and a number for every sample")
-    top = np.maximum.accumulate(np.where(rested, -np.inf, given), axis=-1)
-    fresh = top > np.insert(top, 0, -np.inf, axis=-1)[..., :-1]
-    return _carry(array, np.where(fresh, steps, 0)), top
+    top = np.maximum.accumulate(np.where(stopped, -np.inf, given), axis=-1)
+    improved = top > np.insert(top, 0, -np.inf, axis=-1)[..., :-1]
+    return _carry(array, np.where(improved, steps, 0)), top
 
 
 def grid_at_k(
@@ -85,7 +85,7 @@ def matched_grid(
     budget: ArrayLike,
     select: str = "any",
     score: ArrayLike | None = None,
-) -> tuple[Any, NDArray[np.int64]]:
+) -> tuple[Any, Ints]:
     """Return accuracy (problems, budgets, steps) at matched cost, and chains (budgets, steps).
 
     At each number of steps as many chains run as the budget buys at their mean cost over problems;
@@ -105,12 +105,12 @@ def matched_grid(
 
 
 def read_at_tokens(position: ArrayLike, correct: ArrayLike, budget: ArrayLike) -> Floats:
-    """Return 1 where a trace, cut at each token budget, has answered right, else 0: (..., budgets).
+    """Return whether a trace cut at each token budget is right (1) or not (0), (..., budgets).
 
     position, correct: (..., events), the token at which a trace states an answer, rising, and
     whether that answer is right; NaN where there is no event. The last answer within the budget
     stands; a trace that has none yet is wrong, not missing. A sample cut by a cap is one event at
-    its length. The result feeds `best_of_k` and `majority_at_k` budget by budget.
+    its length. The result can be passed to `best_of_k` and `majority_at_k` budget by budget.
     """
     where, right = np.asarray(position, dtype=float), np.asarray(correct, dtype=float)
     caps = np.atleast_1d(np.asarray(budget, dtype=float))

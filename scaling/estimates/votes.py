@@ -1,9 +1,8 @@
-"""Selection by vote: the commonest answer among k samples, over all subsets of a pool."""
+"""Selection by vote: the most common answer of k samples, over all subsets of a pool."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
@@ -12,27 +11,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from scaling.estimates.counts import Floats, budgets_of, log_factorial_table
-from scaling.estimates.pools import pools_of, shaped
+from scaling.estimates.counts import Floats, Ints, budgets_of, log_factorial
+from scaling.estimates.scores import pools_of, shaped
 
 TAIL = 31.0  # a count outside its window has probability below exp(-31) = 3e-14
 NEGLIGIBLE = 1e-15
 TINY = 1e-300
 WAVES = 32  # frequencies evaluated at a time
-SMALL = 512  # pools up to this size share tables: larger ones have too few sizes in common
-TOGETHER = 512  # pools that share them
+SMALL, TOGETHER = 512, 512  # pools up to this size share tables, so many at a time
 BLOCK = 2**15  # cells of the tallies of random subsets at a time: what fits in the cache
 
 
+# ---------------------------------------------------------------- answers as numbers
 def voted_pools(correct: ArrayLike, answers: Any) -> tuple[Floats, NDArray[Any]]:
-    """Return `pools_of` correct and answers, each answer kept as it is.
+    """Return correct and answers as (problems, samples) arrays, each answer unchanged.
 
-    With strings among them, numpy would make the string "nan" of NaN, and columns of tuples.
+    A list that mixes strings and NaN becomes an array of objects: numpy would make the string
+    "nan" of NaN, and columns of tuples.
     """
     if not hasattr(answers, "__array__"):
         rows = [answers] if np.ndim(correct) == 1 else answers
         if not all(hasattr(row, "__iter__") for row in (rows, *rows)):
-            raise ValueError("answers: give (samples,) or (problems, samples), as of correct")
+            raise ValueError("answers: give (samples,) or (problems, samples), as for correct")
         kept = [np.fromiter(row, dtype=object) for row in rows]
         if len({row.size for row in kept}) > 1:
             raise ValueError("answers differ in number; pad short pools, with correct = NaN there")
@@ -40,32 +40,19 @@ def voted_pools(correct: ArrayLike, answers: Any) -> tuple[Floats, NDArray[Any]]
     return pools_of(correct, answers, "answers")
 
 
-def _intern(answers: NDArray[Any]) -> NDArray[np.int64]:
-    """Return each answer as a small whole number; -1 where there is none (None, NaN, NA)."""
-    if answers.dtype.kind in "iu" and answers.min() >= 0 and answers.max() < 4 * answers.size:
-        return answers.astype(np.int64)
-    if answers.dtype == object:
-        ids: dict[Any, int] = {None: -1}
-        return np.array([_place(a, ids) for a in answers], int)
-    values, place = np.unique(answers, return_inverse=True)
-    return np.where(values != values, -1, np.arange(len(values)))[place]
+def answer_ids(answers: NDArray[Any]) -> Ints:
+    """Return the answers of each pool, (pools, samples), as 0, 1, ...; -1 where unanswered.
 
+    Unanswered are None, NaN and pandas' NA.
+    """
+    if answers.dtype.kind not in "biuf":
+        from pandas import factorize
 
-def _place(answer: Any, ids: dict[Any, int]) -> int:
-    """Return an answer's number in `ids`, a new one for a new answer."""
-    try:
-        place = ids.setdefault(answer, len(ids) - 1)
-    except TypeError:
-        kind = type(answer).__name__
-        raise ValueError(f"an answer is a {kind}, not hashable; give text or numbers") from None
-    same = answer == answer  # False for NaN, unknown for pandas' NA
-    return place if isinstance(same, (bool, np.bool_)) and same else -1
-
-
-def _interned(answers: NDArray[Any]) -> NDArray[np.int64]:
-    """Return `_intern` of each row of answers, (pools, samples)."""
-    if answers.dtype.kind not in "iuf":
-        return np.stack([_intern(row) for row in answers])
+        try:
+            codes = [factorize(row)[0] for row in answers]
+        except TypeError as error:
+            raise ValueError(f"an answer is not hashable ({error}); give text or numbers") from None
+        return np.array(codes, np.int64).reshape(answers.shape)
     order = np.argsort(answers, axis=1)
     value = np.take_along_axis(answers, order, axis=1)
     ids = np.zeros(answers.shape, np.int64)
@@ -75,11 +62,8 @@ def _interned(answers: NDArray[Any]) -> NDArray[np.int64]:
     return place
 
 
-def _classes(ids: NDArray[np.int64], correct: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Return votes per answer, and the share of each answer's samples that are correct.
-
-    ids, correct: (pools, samples); both returned are (pools, answers).
-    """
+def tally(ids: Ints, correct: Floats) -> tuple[Ints, Floats]:
+    """Return votes per answer, and the share of its samples that are correct, (pools, answers)."""
     pools, width = len(ids), int(ids.max(initial=0)) + 2
     cells = (ids + 1 + width * np.arange(pools)[:, None]).ravel()
     votes = np.bincount(cells, minlength=pools * width).reshape(pools, width)[:, 1:]
@@ -87,16 +71,218 @@ def _classes(ids: NDArray[np.int64], correct: Floats) -> tuple[NDArray[np.int64]
     return votes, right / np.maximum(votes, 1)
 
 
+def winners_worth(votes: NDArray[Any], right: Floats) -> Floats:
+    """Return the correctness of the winners of votes (..., answers), averaged over ties."""
+    top = votes.max(axis=-1, keepdims=True, initial=0.0)
+    wins = votes >= np.where(top > 0, top * (1 - 1e-12), np.inf)
+    return (wins * right).sum(axis=-1) / np.maximum(wins.sum(axis=-1), 1)
+
+
+# ---------------------------------------------------------------- exact votes
+def majority_at_k(
+    answers: Any,
+    correct: ArrayLike,
+    k: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    subsets: int | None = None,
+    seed: int = 0,
+) -> Any:
+    """Return the expected correctness of the most common answer among k samples, exactly.
+
+    answers: (samples,) or (problems, samples), any hashable; None, NaN and NA mean unanswered:
+    such a sample is drawn but cannot win, and a draw of nothing else is wrong. A tie is
+    worth 1 / number tied. Answers are compared by equality, so normalise them first; an answer
+    whose samples disagree on `correct` counts by its share of correct ones. NaN when k > n.
+
+    `subsets` averages over that many random subsets instead (slower than the exact value below
+    about 800), and `weights` (the shape of answers, 0 or more) gives each vote a weight, for which
+    no closed form is known (1000 subsets by default). Both return (estimate, standard error) and
+    are seeded by `seed`.
+    """
+    pool, given = voted_pools(correct, answers)
+    budgets = np.atleast_1d(budgets_of(k))
+    drawn = weights is not None or subsets is not None
+    subsets = 1000 if subsets is None else subsets
+    if subsets < 2:
+        raise ValueError(
+            f"subsets is {subsets}; give 2 or more, so that its error can be estimated"
+        )
+    heavy = None if weights is None else pools_of(correct, weights, "weights")[1].astype(float)
+    present = ~np.isnan(pool)
+    if heavy is not None and not (np.isfinite(heavy) & (heavy >= 0))[present].all():
+        raise ValueError("a weight is negative or not finite; give 0 or more, such as exp(logprob)")
+    result, error = np.full((2, len(pool), len(budgets)), np.nan)
+    sizes = present.sum(axis=1)
+    for size in () if drawn else np.unique(sizes):
+        rows, able = np.flatnonzero(sizes == size), budgets <= size
+        if able.any():
+            ids = answer_ids(given[rows][present[rows]].reshape(-1, size))
+            right = pool[rows][present[rows]].reshape(-1, size)
+            result[np.ix_(rows, able)] = _exact_votes(ids, right, budgets[able])
+    for i, here in enumerate(present if drawn else ()):
+        able = budgets <= here.sum()
+        if able.any():
+            ids, right = answer_ids(given[i, here][None]), pool[i, here][None]
+            rng, own = np.random.default_rng([seed, i]), None if heavy is None else heavy[i, here]
+            credits = _drawn_votes(ids, right, budgets[able], own, subsets, rng)
+            result[i, able] = credits.mean(axis=0)
+            error[i, able] = credits.std(axis=0, ddof=1) / np.sqrt(subsets)
+    if drawn:
+        return shaped(result, correct, k), shaped(error, correct, k)
+    return shaped(result, correct, k)
+
+
+def _exact_votes(ids: Ints, correct: Floats, budgets: Ints) -> Floats:
+    """Return the vote's expected correctness, (pools, budgets).
+
+    ids, correct: (pools, samples).
+    """
+    total, (votes, right) = ids.shape[1], tally(ids, correct)
+    result, together = np.empty((len(ids), len(budgets))), TOGETHER if total <= SMALL else 1
+    for begin in range(0, len(ids), together):
+        some = slice(begin, begin + together)
+        sizes, own, rivals, credit, owner = _cases(votes[some], right[some])
+        for b, k in enumerate(budgets.tolist()):
+            if k == total:
+                result[some, b] = winners_worth(votes[some], right[some])
+            elif k <= 2:  # of two answers each is worth a half, equal or not
+                answered = votes[some].sum(axis=1)
+                correct = (votes[some] * right[some]).sum(axis=1)
+                both = (answered - 1) / 2 + total - answered
+                result[some, b] = correct * ((1 / total) if k == 1 else both / math.comb(total, 2))
+            else:
+                chance = win_probabilities(own, rivals, sizes, total, k)
+                result[some, b] = np.bincount(owner, credit * chance, len(result[some]))
+    return result
+
+
+def _cases(votes: Ints, right: Floats) -> tuple[Ints, Ints, Ints, Floats, Ints]:
+    """Return what `win_probabilities` takes, one case per size of an answer with correct samples.
+
+    votes, right: (pools, answers). Returned: the sizes; per case its place among them, how many
+    other answers of its pool have each size, the summed correctness of those it stands for, and
+    its pool.
+    """
+    pool, answer = np.nonzero(votes)
+    sizes, place = np.unique(votes[pool, answer], return_inverse=True)
+    cells, shape = pool * len(sizes) + place, (len(votes), len(sizes))
+    many = np.bincount(cells, minlength=math.prod(shape)).reshape(shape)
+    credit = np.bincount(cells, right[pool, answer], math.prod(shape)).reshape(shape)
+    owner, own = np.nonzero(credit)
+    rivals = many[owner]
+    rivals[np.arange(len(own)), own] -= 1
+    return sizes, own, rivals, credit[owner, own], owner  # type: ignore[return-value]
+
+
+def win_probabilities(own: Ints, rivals: Ints, sizes: Ints, total: int, k: int) -> Floats:
+    """Return the probability that an answer wins the vote of k < total samples, (cases,).
+
+    own: (cases,) the place of the answer's number of samples in `sizes`; rivals: (cases, sizes)
+    other answers of each size. A tie with t others counts 1 / (t + 1).
+
+    Counts drawn without replacement are independent Binomial(m, p) given their sum, for any p. So
+    P = sum_j P(X = j) P(others below j, ties weighted, sum k - j) / P(sum k), where
+    - rivals that cannot reach the lowest j of interest merge into one untruncated binomial;
+    - the sum is fixed by a discrete Fourier transform, read until its terms have decayed;
+    - 1 / (t + 1) is the integral of u^t on [0, 1], by Gauss-Legendre, with the nodes that j needs.
+    The truncated characteristic functions and their powers are computed once for all cases.
+    """
+    p, value = k / total, np.zeros(len(own))
+    least, most = _window(sizes, total, k)
+    low = np.maximum(1, np.maximum(least[own], np.where(rivals, least, 0).max(axis=1, initial=0)))
+    rivals = rivals * (most >= low[:, None])
+    if not (low <= most[own]).any():
+        return value
+    count = np.arange(np.where(rivals, least, low[:, None]).min(), most[own].max() + 1)
+    chance, log_sum = _binomials(sizes, count, p), float(_log_binomial(total, np.array(k), p))
+    rivals, spans, which, u, weight = _nodes(own, rivals, count, low, chance, log_sum, k)
+    factors = [[(int(s), int(row[s])) for s in np.flatnonzero(row)] for row in rivals]
+    rest = (total - sizes[own] - rivals @ sizes)[:, None]  # samples that cannot win
+    going = [i for i, span in enumerate(spans) if span.stop > span.start]
+    period = int(_reach(total * p * (1 - p))) | 1
+    for first in range(0, period // 2 + 1, WAVES):
+        wave = np.arange(first, min(first + WAVES, period // 2 + 1))
+        level, cut = _characteristic(chance, count, which, u, wave, period)
+        level *= weight
+        power = cache(lambda size, times, cut=cut: _power(cut[size], times))
+        other = (1 - p + p * np.exp(2j * np.pi / period * wave)) ** rest
+        other *= np.exp(-2j * np.pi / period * (k * wave % period)) * np.where(wave, 2.0, 1.0)
+        still = []
+        for i in going:
+            terms = level[own[i], spans[i]] * other[i]
+            for size, times in factors[i]:
+                terms *= power(size, times)[spans[i]]
+            value[i] += terms.sum().real
+            if np.abs(terms[:, -WAVES // 2 :]).sum(axis=0).max() >= NEGLIGIBLE:
+                still.append(i)
+        if not (going := still):
+            break
+    return np.clip(value / period / np.exp(log_sum), 0.0, 1.0)
+
+
+def _nodes(
+    own: Ints, rivals: Ints, count: Ints, low: Ints, chance: Floats, log_sum: float, k: int
+) -> tuple[Ints, list[slice], Ints, Floats, Floats]:
+    """Return the rivals that matter, each case's nodes, and per node its count, u and weight.
+
+    Rivals that surely have fewer votes do not matter. Counts with which a case wins with negligible
+    probability have no node.
+    """
+    within = np.maximum(np.cumsum(chance, axis=1), TINY)
+    bound = np.log(chance + TINY)[own] + rivals @ np.log(within) - log_sum  # of winning with j
+    kept = (bound > np.log(NEGLIGIBLE)) & (count >= low[:, None])
+    ends = len(count) - kept[:, ::-1].argmax(axis=1)
+    starts = np.where(kept.any(axis=1), kept.argmax(axis=1), ends)
+    rivals = rivals * ((within - chance)[:, np.minimum(starts, len(count) - 1)].T < 1 - 1e-15)
+    ties = np.minimum(rivals.sum(axis=1).max(), np.maximum(k // np.maximum(count, 1) - 1, 0))
+    crowd = np.where(kept, rivals @ (chance / within), 0.0).max(axis=0)
+    weights = np.where(kept, bound, -np.inf).max(axis=0)
+    nodes = _enough_nodes(ties, crowd, weights) * kept.any(axis=0)
+    edge = np.append(0, np.cumsum(nodes))
+    rule = [(np.zeros(0),) * 2, *(_legendre(number) for number in nodes.tolist() if number)]
+    u, weight = (np.concatenate(part)[:, None] / 2 for part in zip(*rule, strict=True))
+    spans = [slice(*pair) for pair in zip(edge[starts], edge[ends], strict=True)]
+    return rivals, spans, np.repeat(np.arange(len(count)), nodes), 0.5 + u, weight
+
+
+def _enough_nodes(ties: Ints, crowd: Floats, log_weight: Floats) -> Ints:
+    """Return per count how many Gauss-Legendre nodes integrate the rivals' polynomial in u.
+
+    U nodes are exact to degree 2U - 1 (`ties`). Fewer do where the remainder, at most
+    weight crowd^2U / (2U)! U!^4 / (2U)!^2 with `crowd` ties expected, is negligible.
+    """
+    upto = ties // 2 + 1
+    nodes = np.arange(1, upto.max() + 1)[:, None]
+    error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * np.log(crowd + TINY)
+    enough = (error + log_weight < np.log(NEGLIGIBLE)) | (nodes >= upto)
+    return 1 + enough.argmax(axis=0)
+
+
+def _characteristic(
+    chance: Floats, count: Ints, which: Ints, u: Floats, wave: Ints, period: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the transform of "level with count j" and of "below it, or level at weight u".
+
+    Both (sizes, nodes, waves).
+    """
+    level = chance[:, :, None] * np.exp(2j * np.pi / period * (np.outer(count, wave) % period))
+    below = np.cumsum(level, axis=1) - level
+    level, below = level[:, which], below[:, which]
+    below += u * level
+    return level, below
+
+
 _legendre = lru_cache(maxsize=512)(np.polynomial.legendre.leggauss)
 
 
 def _reach(variance: Any) -> Any:
-    """Return how far a count strays from its mean, but for exp(-TAIL) (Bernstein's inequality)."""
+    """Return how far a count strays from its mean, except for exp(-TAIL) (Bernstein's bound)."""
     return TAIL / 3 + np.sqrt((TAIL / 3) ** 2 + 2 * TAIL * variance)
 
 
-def _window(size: Any, total: int, k: int) -> tuple[Any, Any]:
-    """Return the range that holds the count drawn from a class, but for exp(-TAIL)."""
+def _window(size: Ints, total: int, k: int) -> tuple[Ints, Ints]:
+    """Return the range that holds the count drawn from each size, except for exp(-TAIL)."""
     mean = size * (k / total)
     variance = mean * (1 - k / total) * (1 - size / total) * total / max(total - 1, 1)
     reach = _reach(variance)
@@ -105,33 +291,17 @@ def _window(size: Any, total: int, k: int) -> tuple[Any, Any]:
     return low.astype(np.int64), high.astype(np.int64)
 
 
-@lru_cache(maxsize=256)
-def _log_choose_row(size: int) -> NDArray[Any]:
-    table = log_factorial_table(max(size.bit_length(), 10))
-    return table[size] - table[: size + 1] - table[size::-1]
+def _log_binomial(size: Any, count: Ints, p: float) -> NDArray[Any]:
+    """Return the log of the Binomial(size, p) probability of counts up to size."""
+    log_choose = log_factorial(size) - log_factorial(count) - log_factorial(size - count)
+    return log_choose + count * np.log(p) + (size - count) * np.log1p(-p)
 
 
-def _binomials(sizes: NDArray[Any], count: NDArray[Any], p: float) -> Floats:
-    """Return the Binomial(size, p) probabilities of each count, (sizes, counts)."""
-    log_chance = np.full((len(sizes), len(count)), -np.inf, dtype=np.longdouble)
-    for row, size in zip(log_chance, sizes, strict=True):
-        inside = _log_choose_row(int(size))[count[0] : count[-1] + 1]
-        row[: len(inside)] = inside
-    log_chance += count * np.log(p) + (sizes[:, None] - count) * np.log1p(-p)
-    return np.exp(log_chance.astype(float))
-
-
-def _tie_nodes(most: NDArray[np.int64], log_weight: Floats, crowd: Floats) -> NDArray[np.int64]:
-    """Return per count how many nodes on [0, 1] integrate the rivals' polynomial in u.
-
-    U nodes are exact to degree 2U - 1 (`most` ties). Fewer do where the remainder, at most
-    weight crowd^2U / (2U)! U!^4 / (2U)!^2 with `crowd` ties expected, is negligible.
-    """
-    upto = most // 2 + 1
-    nodes = np.arange(1, upto.max() + 1)[:, None]
-    error = 4 * gammaln(nodes + 1) - 3 * gammaln(2 * nodes + 1) + 2 * nodes * np.log(crowd + TINY)
-    enough = (error + log_weight < np.log(NEGLIGIBLE)) | (nodes >= upto)
-    return 1 + enough.argmax(axis=0)
+def _binomials(sizes: Ints, count: Ints, p: float) -> Floats:
+    """Return the Binomial(size, p) probability of each count, (sizes, counts)."""
+    inside = np.minimum(count, sizes[:, None])
+    chance = np.exp(_log_binomial(sizes[:, None], inside, p).astype(float))
+    return np.where(count <= sizes[:, None], chance, 0.0)
 
 
 def _power(base: NDArray[Any], times: int) -> NDArray[Any]:
@@ -142,258 +312,30 @@ def _power(base: NDArray[Any], times: int) -> NDArray[Any]:
     return even * base if times % 2 else even
 
 
-@dataclass(frozen=True)
-class _Case:
-    """A class and those it votes against; places are rows of a table of class sizes."""
-
-    own: int
-    rivals: NDArray[Any]  # (groups,) places
-    many: NDArray[Any]  # (groups,) how many classes have that size
-
-
-@dataclass(frozen=True)
-class _Plans:
-    """What of the cases is worth computing: rivals that matter, a range of counts each."""
-
-    at: NDArray[Any]  # (plans,) positions of their cases
-    own: NDArray[Any]  # (plans,) places
-    many: NDArray[Any]  # (plans, sizes) rivals of each size
-    start: NDArray[Any]  # (plans,) the first count, by position
-    stop: NDArray[Any]
-    rest: NDArray[Any]  # (plans,) samples of the classes that cannot reach the counts, and of none
-    nodes: NDArray[Any]  # (counts,) to integrate over ties
-
-
-def _win_probabilities(cases: list[_Case], sizes: NDArray[Any], total: int, k: int) -> Floats:
-    """Return P(own class wins the vote of k of `total`), a tie of t+1 counted 1/(t+1), per case.
-
-    Counts drawn without replacement are independent Binomial(m, p) given their sum, for any p. So
-    P = sum_j P(X = j) P(others below j, ties weighted, sum k - j) / P(sum k), where
-    - rivals that cannot reach the lowest j of interest merge into one untruncated binomial;
-    - the sum is fixed by a discrete Fourier transform, read until its terms have decayed;
-    - 1/(t+1) is the integral of u^t on [0, 1], by Gauss-Legendre, with the nodes that j needs.
-    The cut characteristic functions of a size, and their powers, are computed once for all cases.
-    """
-    p, value = min(k, total - 0.5) / total, np.zeros(len(cases))
-    log_sum = float(_log_choose_row(total)[k]) + k * np.log(p) + (total - k) * np.log1p(-p)
-    count, chance, plans = _plans(cases, sizes, total, k, p, log_sum)
-    if plans is None:
-        return value
-    rule = [_legendre(nodes) for nodes in plans.nodes.tolist() if nodes]
-    u, weight = (np.concatenate(part)[:, None] / 2 for part in zip(*rule, strict=True))
-    which = np.repeat(np.arange(len(count)), plans.nodes)  # the count that a node is of
-    edge = np.append(0, np.cumsum(plans.nodes))
-    spans = [slice(*ends) for ends in zip(edge[plans.start], edge[plans.stop], strict=True)]
-    rivals = [[(int(s), int(many[s])) for s in np.flatnonzero(many)] for many in plans.many]
-    period = int(_reach(total * p * (1 - p))) | 1
-    going = list(range(len(spans)))
-    for first in range(0, period // 2 + 1, WAVES):
-        wave = np.arange(first, min(first + WAVES, period // 2 + 1))
-        phase = np.exp(2j * np.pi / period * (np.outer(count, wave) % period))
-        level = chance[:, :, None] * phase  # (sizes, j, waves): level with us
-        below = np.cumsum(level, axis=1) - level
-        level = level[:, which]
-        cut = below[:, which] + (0.5 + u) * level  # (sizes, nodes, waves)
-        level *= weight
-        merged = 1 - p + p * np.exp(2j * np.pi / period * wave)
-        turn = np.exp(-2j * np.pi / period * (k * wave % period)) * np.where(wave, 2.0, 1.0)
-        left = merged ** plans.rest[:, None] * turn  # (plans, waves)
-        power = cache(lambda size, times, cut=cut: _power(cut[size], times))
-        still = []
-        for i in going:
-            terms = level[plans.own[i], spans[i]] * left[i]
-            for size, times in rivals[i]:
-                terms *= power(size, times)[spans[i]]
-            value[plans.at[i]] += terms.sum().real
-            if np.abs(terms[:, -WAVES // 2 :]).sum(axis=0).max() >= NEGLIGIBLE:
-                still.append(i)
-        if not (going := still):
-            break
-    return np.clip(value / period / np.exp(log_sum), 0.0, 1.0)
-
-
-def _plans(
-    cases: list[_Case], sizes: NDArray[Any], total: int, k: int, p: float, log_sum: float
-) -> tuple[NDArray[Any], Floats, _Plans | None]:
-    """Return counts, the chance of each by size, plans of the cases that may win (None: none)."""
-    least, most = _window(sizes, total, k)
-    own, many = np.array([case.own for case in cases]), np.zeros((len(cases), len(sizes)))
-    row = np.repeat(np.arange(len(cases)), [len(case.rivals) for case in cases])
-    place, times = (np.concatenate([getattr(c, n) for c in cases]) for n in ("rivals", "many"))
-    np.add.at(many, (row, place), times)
-    low = np.maximum(1, np.maximum(least[own], np.where(many, least, 0).max(axis=1)))
-    many *= most >= low[:, None]
-    at = np.flatnonzero(low <= most[own])
-    if not len(at):
-        return least, least, None
-    own, many, low = own[at], many[at], low[at]
-    count = np.arange(np.where(many, least, low[:, None]).min(), most[own].max() + 1)
-    chance = _binomials(sizes, count, p)
-    within = np.maximum(np.cumsum(chance, axis=1), TINY)
-    # Upper bound of P(wins with j): the counts, rivals, nodes that can matter follow from it.
-    bound = np.log(chance + TINY)[own] + many @ np.log(within) - log_sum
-    kept = (bound > np.log(NEGLIGIBLE)) & (count >= low[:, None])
-    able = kept.any(axis=1)
-    if not able.any():
-        return count, chance, None
-    at, own, many, bound, kept = at[able], own[able], many[able], bound[able], kept[able]
-    start, stop = kept.argmax(axis=1), len(count) - kept[:, ::-1].argmax(axis=1)
-    many *= (within - chance)[:, start].T < 1 - 1e-15  # may reach the lowest count of interest
-    span = np.arange(len(count))
-    span = (start[:, None] <= span) & (span < stop[:, None])  # (plans, counts)
-    crowd = np.where(span, many @ (chance / within), 0.0).max(axis=0)
-    ties = np.minimum(many.sum(axis=1).max(), k // np.maximum(count, 1) - 1).astype(np.int64)
-    nodes = _tie_nodes(ties, np.where(span, bound, -np.inf).max(axis=0), crowd)
-    many, right = many.astype(np.int64), stop.max()
-    plans = _Plans(
-        at, own, many, start, stop, total - sizes[own] - many @ sizes, (nodes * span.any(0))[:right]
-    )
-    return count[:right], chance[:, :right], plans
-
-
-def _exact_votes(ids: NDArray[np.int64], correct: Floats, budgets: NDArray[np.int64]) -> Floats:
-    """Return the expected correctness of the vote at each budget, (pools, budgets).
-
-    ids, correct: (pools, samples).
-    """
-    total, (votes, right) = ids.shape[1], _classes(ids, correct)
-    result = np.stack([_plain_votes(votes, right, total, int(k)) for k in budgets], axis=1)
-    hard = np.flatnonzero(np.isnan(result[0]))
-    result[:, hard] = 0.0
-    step = TOGETHER if total <= SMALL else 1
-    for begin in range(0, len(ids) if len(hard) else 0, step):
-        some = slice(begin, begin + step)
-        sizes, cases, credits, owners = _cases(votes[some], right[some])
-        for b in hard if cases else ():
-            chance = _win_probabilities(cases, sizes, total, int(budgets[b]))
-            result[some, b] += np.bincount(owners, credits * chance, len(result[some]))
-    return result
-
-
-def _cases(
-    votes: NDArray[np.int64], right: Floats
-) -> tuple[NDArray[np.int64], list[_Case], NDArray[Any], NDArray[Any]]:
-    """Return class sizes, and per size of a pool with correct answers its case, their correctness
-    and the pool. votes, right: (pools, answers).
-    """
-    pool, answer = np.nonzero(votes)
-    sizes, place = np.unique(votes[pool, answer], return_inverse=True)
-    groups, group = np.unique(pool * len(sizes) + place, return_inverse=True)
-    many, credit = np.bincount(group), np.bincount(group, weights=right[pool, answer])
-    owner, place = np.divmod(groups, max(len(sizes), 1))
-    cases, scored = [], np.flatnonzero(credit)
-    begins, ends = np.searchsorted(owner, [owner[scored], owner[scored] + 1])
-    for g, begin, end in zip(scored, begins, ends, strict=True):
-        others = many[begin:end].copy()
-        others[g - begin] -= 1
-        cases.append(_Case(int(place[g]), place[begin:end][others > 0], others[others > 0]))
-    return sizes, cases, credit[scored], owner[scored]
-
-
-def _plain_votes(votes: NDArray[np.int64], right: Floats, n: int, k: int) -> Floats:
-    """Return the vote's expected correctness, (pools,), where no draw is to be weighed; else NaN.
-
-    All n are drawn, or one, or two: of two answers each is worth a half, alike or not.
-    """
-    if k == n:
-        return _credit(votes, right)
-    answered, correct = votes.sum(axis=1), (votes * right).sum(axis=1)
-    if k == 1:
-        return correct / n
-    if k == 2:
-        return correct * ((answered - 1) / 2 + n - answered) / (n * (n - 1) / 2)
-    return np.full(len(votes), np.nan)
-
-
-def _credit(tally: NDArray[Any], right: Floats) -> Floats:
-    """Return the correctness of the winners of each tally (..., answers), ties shared."""
-    top = tally.max(axis=-1, keepdims=True, initial=0.0)
-    wins = tally >= np.where(top > 0, top * (1 - 1e-12), np.inf)
-    return (wins * right).sum(axis=-1) / np.maximum(wins.sum(axis=-1), 1)
-
-
+# ---------------------------------------------------------------- random subsets
 def _drawn_votes(
-    ids: NDArray[np.int64],
-    correct: Floats,
-    budgets: NDArray[np.int64],
-    weights: Floats | None,
-    subsets: int,
+    ids: Ints, correct: Floats, budgets: Ints, weights: Floats | None, subsets: int,
     rng: np.random.Generator,
-) -> Floats:
-    """Return the correctness of the vote in random subsets, (subsets, budgets)."""
-    votes, right = (row[0] for row in _classes(ids[None], correct[None]))
+) -> Floats:  # fmt: skip
+    """Return the vote's correctness in random subsets of one pool, (subsets, budgets)."""
+    votes, right = (row[0] for row in tally(ids, correct))
     if not right.any():
         return np.zeros((subsets, len(budgets)))
     if weights is None:  # counts are enough: hypergeometric draws, the unanswered in front
         pool = np.append((ids < 0).sum(), votes)
         drawn = [rng.multivariate_hypergeometric(pool, k, subsets, "marginals") for k in budgets]
-        return np.stack([_credit(d[:, 1:], right) for d in drawn], axis=1)
+        return np.stack([winners_worth(d[:, 1:], right) for d in drawn], axis=1)
     # One permutation serves all budgets: sample i of it enters from the first budget above i.
-    ids, right = np.append(np.cumsum(votes > 0) - 1, -1)[ids], right[votes > 0]
     order, width = np.sort(budgets), len(right) + 1
-    entry = np.searchsorted(order, np.arange(len(ids)), side="right")
+    entry = np.searchsorted(order, np.arange(ids.size), side="right")
     credits, step = np.empty((subsets, len(order))), max(1, BLOCK // (width * (len(order) + 1)))
     for first in range(0, subsets, step):
         rows = np.arange(min(step, subsets - first))[:, None]
-        shuffle = rng.permuted(np.tile(np.arange(len(ids)), (len(rows), 1)), axis=1)
-        shape = len(order) + 1, width, len(rows)  # subsets last: sums over answers go side by side
-        cells = ((entry * width + ids[shuffle] + 1) * len(rows) + rows).ravel()
-        tally = np.bincount(cells, weights[shuffle].ravel(), math.prod(shape)).reshape(shape)
-        for before, after in pairwise(tally):  # cumsum takes thrice as long
+        shuffle = rng.permuted(np.tile(np.arange(ids.size), (len(rows), 1)), axis=1)
+        shape = len(order) + 1, width, len(rows)  # subsets last: answers are summed side by side
+        cells = ((entry * width + ids[0, shuffle] + 1) * len(rows) + rows).ravel()
+        counted = np.bincount(cells, weights[shuffle].ravel(), math.prod(shape)).reshape(shape)
+        for before, after in pairwise(counted):  # three times as fast as cumsum
             after += before
-        held = _credit(tally[:-1, 1:].swapaxes(1, 2), right)  # (budgets, subsets)
-        credits[first : first + len(rows)] = held.T
+        credits[first : first + len(rows)] = winners_worth(counted[:-1, 1:].swapaxes(1, 2), right).T
     return credits[:, np.searchsorted(order, budgets)]
-
-
-def majority_at_k(
-    answers: Any,
-    correct: ArrayLike,
-    k: ArrayLike,
-    *,
-    weights: ArrayLike | None = None,
-    subsets: int | None = None,
-    seed: int = 0,
-) -> Any:
-    """Return the expected correctness of the commonest answer among k samples, exactly.
-
-    answers: (samples,) or (problems, samples), any hashable; None, NaN and NA mean unanswered:
-    such a sample is drawn but cannot win, and a draw of nothing else is wrong. A tie is
-    worth 1 / number tied. Votes go by equality, so normalise answers first; an answer whose samples
-    disagree on `correct` counts by its share of correct ones. NaN when k > n.
-
-    `subsets` averages that many random subsets instead (exact costs more than about 800), and
-    `weights` (the shape of answers, 0 or more) gives each vote its weight, for which no closed form
-    is known (1000 subsets unless told): both return (estimate, standard error), seeded by `seed`.
-    """
-    pool, given = voted_pools(correct, answers)
-    budgets = np.atleast_1d(budgets_of(k))
-    drawn = weights is not None or subsets is not None
-    subsets = 1000 if subsets is None else subsets
-    if subsets < 2:
-        raise ValueError(f"subsets is {subsets}; give 2 or more, so that its error can be told")
-    heavy = None if weights is None else pools_of(correct, weights, "weights")[1].astype(float)
-    present = ~np.isnan(pool)
-    if heavy is not None and not (np.isfinite(heavy) & (heavy >= 0))[present].all():
-        raise ValueError("a weight is negative or not finite; give 0 or more, such as exp(logprob)")
-    result, error = np.full((2, len(pool), len(budgets)), np.nan)
-    sizes = present.sum(axis=1)
-    for size in () if drawn else np.unique(sizes):
-        rows, able = np.flatnonzero(sizes == size), budgets <= size
-        if able.any():
-            here = present[rows]
-            ids = _interned(given[rows][here].reshape(-1, size))
-            right = pool[rows][here].reshape(-1, size)
-            result[np.ix_(rows, able)] = _exact_votes(ids, right, budgets[able])
-    for i, here in enumerate(present if drawn else ()):
-        able = budgets <= here.sum()
-        if not able.any():
-            continue
-        ids, right = _intern(given[i, here]), pool[i, here]
-        rng, own = np.random.default_rng([seed, i]), None if heavy is None else heavy[i, here]
-        credits = _drawn_votes(ids, right, budgets[able], own, subsets, rng)
-        result[i, able] = credits.mean(axis=0)
-        error[i, able] = credits.std(axis=0, ddof=1) / np.sqrt(subsets)
-    if drawn:
-        return shaped(result, correct, k), shaped(error, correct, k)
-    return shaped(result, correct, k)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scaling import compute
-from scaling.estimates.adaptive import agreed_vote
+from scaling.estimates import agreed_vote
 from scaling.records import Plan
 from scaling.runs.arrays import TOKENS, Arrays, Scored
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from scaling.estimates import (
+    agreed_vote,
     best_of_k,
     chain_prefix,
     grid_at_k,
@@ -14,7 +15,6 @@ from scaling.estimates import (
     majority_at_k,
     pass_at_k,
 )
-from scaling.estimates.adaptive import agreed_vote
 from scaling.records import Plan, look_up
 from scaling.runs.arrays import Arrays
 

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 
 from scaling import estimates
 from scaling.cli import build_parser, main
-from scaling.estimates import majority_at_k, pass_at_k
-from scaling.estimates.adaptive import agreed_vote, stopped_vote
+from scaling.estimates import agreed_vote, majority_at_k, pass_at_k, stopped_vote
 from scaling.fits import fit
 from scaling.fits.laws import LAWS
 from scaling.readers import FORMATS, read_samples

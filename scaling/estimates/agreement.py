@@ -1,6 +1,6 @@
-"""Stopping at agreement: draw until one answer has enough votes.
+"""Votes that stop at agreement: draw samples until one answer has enough votes.
 
-Read from whole pools (`stopped_vote`), or from pools whose drawing did stop (`agreed_vote`).
+Read from complete pools (`stopped_vote`), or from pools whose sampling did stop (`agreed_vote`).
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from scaling.estimates.counts import Floats, budgets_of
-from scaling.estimates.pools import pools_of
-from scaling.estimates.votes import _credit, _intern, majority_at_k, voted_pools
+from scaling.estimates.scores import pools_of
+from scaling.estimates.votes import answer_ids, majority_at_k, tally, voted_pools, winners_worth
 
 
 def stopped_vote(
@@ -24,26 +24,28 @@ def stopped_vote(
     orders: int = 200,
     seed: int = 0,
 ) -> tuple[Floats, Floats]:
-    """Return accuracy and mean cost, each (problems,), of voting that stops at agreement.
+    """Return accuracy and mean cost, each (problems,), of a vote that stops at agreement.
 
-    Samples are drawn one by one until an answer has `agree` votes or the pool is spent; the vote of
-    those drawn decides, ties shared. The mean over `orders` random orders of each pool, without
+    Samples are drawn one by one until an answer has `agree` votes or the pool is used up; the vote
+    of those drawn decides, ties shared. Averaged over `orders` random orders of each pool, without
     bias. answers, correct, cost: (problems, samples), absent samples correct = NaN; unanswered ones
     (None, NaN, NA) cost and never agree. Li et al. 2024 (arXiv:2401.10480) stop, similarly, at a
     window whose answers all agree.
     """
-    _check(agree)
-    pool, given = voted_pools(correct, answers)
-    spent = pools_of(correct, cost, "cost")[1].astype(float)
+    pool, given, spent = _pools_with_cost(answers, correct, cost, agree)
     result = np.full((2, len(pool)), np.nan)
     for i, here in enumerate(~np.isnan(pool)):
         if here.any():
-            rng = np.random.default_rng([seed, i])
-            drawn = [
-                _one(_intern(given[i, here]), pool[i, here], spent[i, here], agree, rng)
-                for _ in range(orders)
-            ]
-            result[:, i] = np.mean(drawn, axis=0)
+            rng, ids = np.random.default_rng([seed, i]), answer_ids(given[i, here][None])
+            right, own = tally(ids, pool[i, here][None])[1][0], spent[i, here]
+            names, found = np.arange(len(right)), []
+            for _ in range(orders):
+                order = rng.permutation(ids.size)
+                votes = np.cumsum(ids[0, order, None] == names, axis=0)  # (samples, answers)
+                reached = (votes >= agree).any(axis=1)
+                stop = int(reached.argmax()) if reached.any() else ids.size - 1
+                found.append((winners_worth(votes[stop], right), own[order[: stop + 1]].sum()))
+            result[:, i] = np.mean(found, axis=0)
     return result[0], result[1]
 
 
@@ -52,18 +54,16 @@ def agreed_vote(
 ) -> tuple[Floats, Floats]:
     """Return accuracy and mean cost, each (problems, budgets), of pools that stopped at agreement.
 
-    Budget k caps the samples; drawing ends before where an answer has `agree` votes. The samples
+    Budget k caps the samples; drawing ends earlier where an answer has `agree` votes. The samples
     before the one that decided are exchangeable, so a smaller cap is read from all their subsets,
     without bias. answers, correct, cost: (problems, samples) in the order drawn, those never drawn
     correct = NaN; NaN where an undecided pool is smaller than k.
     """
-    _check(agree)
-    pool, given = voted_pools(correct, answers)
-    spent = pools_of(correct, cost, "cost")[1].astype(float)
+    pool, given, spent = _pools_with_cost(answers, correct, cost, agree)
     budgets = np.atleast_1d(budgets_of(k))
     result = np.full((2, len(pool), len(budgets)), np.nan)
     for i, here in enumerate(~np.isnan(pool)):
-        ids, right, own = _intern(given[i, here]), pool[i, here], spent[i, here]
+        ids, right, own = answer_ids(given[i, here][None])[0], pool[i, here], spent[i, here]
         most = np.bincount(ids[ids >= 0], minlength=1).max()
         before = len(ids) - bool(most >= agree)
         early = budgets <= before
@@ -77,18 +77,11 @@ def agreed_vote(
     return result[0], result[1]
 
 
-def _check(agree: int) -> None:
+def _pools_with_cost(
+    answers: Any, correct: ArrayLike, cost: ArrayLike, agree: int
+) -> tuple[Floats, NDArray[Any], Floats]:
+    """Return correct, answers and cost, each (problems, samples), checked."""
     if not agree >= 1:
         raise ValueError(f"agree is {agree}; give the votes at which to stop, 1 or more")
-
-
-def _one(ids: Any, right: Floats, cost: Floats, agree: int, rng: np.random.Generator) -> Any:
-    """Return (correctness, cost) in one random order."""
-    order = rng.permutation(len(ids))
-    names = np.unique(ids[ids >= 0])
-    tally = np.cumsum(ids[order, None] == names, axis=0)  # (samples, answers)
-    reached = (tally >= agree).any(axis=1)
-    stop = int(reached.argmax()) if reached.any() else len(ids) - 1
-    share = np.array([right[ids == name].mean() for name in names])
-    value = float(_credit(tally[stop], share)) if len(names) else 0.0
-    return value, cost[order[: stop + 1]].sum()
+    pool, given = voted_pools(correct, answers)
+    return pool, given, pools_of(correct, cost, "cost")[1].astype(float)
