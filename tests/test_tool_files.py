@@ -74,7 +74,7 @@ def test_lm_eval_takes_the_first_metric_that_judges_and_names_the_others(capsys)
         ("judged", "exact_match", "lenient"),
     ):
         assert main(["import", str(DATA / f"samples_{task}.jsonl"), "--format", "lm-eval"]) == 0
-        said = f"judged by {judge}; choose another with --metric: {others}"
+        said = f"judged by {judge}; choose another with metric= (--metric): {others}"
         assert said in capsys.readouterr().out
 
 
@@ -291,7 +291,7 @@ def test_inspect_samples_that_were_stopped_at_a_limit_are_counted(tmp_path, caps
     path.write_text(json.dumps({"samples": rows}))
     assert main(["import", str(path), "--format", "inspect"]) == 0
     out = capsys.readouterr().out
-    assert "2 samples were stopped at a limit and were scored as they were" in out
+    assert "2 samples were stopped at a limit and were scored anyway" in out
     assert "1 sample, no verdict: it was stopped at a limit: message" in out
 
 
@@ -322,7 +322,7 @@ def test_inspect_lists_and_invalidated_samples(tmp_path):
 def test_evalplus_gives_what_it_prints_with_its_extra_tests_and_without(capsys):
     path = DATA / "evalplus_eval_results.json"
     assert main(["import", str(path), "--format", "evalplus"]) == 0
-    assert "judged by plus; choose another with --metric: base" in capsys.readouterr().out
+    assert "judged by plus; choose another with metric= (--metric): base" in capsys.readouterr().out
     for metric, printed in (("plus", 0.500), ("base", 0.833)):
         found = table_of(capsys, path, "--format", "evalplus", "--metric", metric)
         assert found[1][0] == pytest.approx(printed, abs=5e-4)
@@ -359,7 +359,7 @@ def test_counts_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path, capsys):
     assert found[1][0] == pytest.approx(9.5 / 64, abs=1e-4)
     path.write_text("problem,n,c\na,64.5,1\nb,64,1\n")
     _, rejected = read_samples(path, "csv")
-    assert rejected[0][1] == "n is '64.5'; needed is a whole number of at least 0"
+    assert rejected[0][1] == "n is '64.5'; give a whole number of at least 0"
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_json_lines_hold_samples_or_counts(tmp_path):
     [
         ("problem=id,correct=lable", "no column 'lable'|no column lable"),
         ("problm=id,correct=label", "unknown column 'problm'; did you mean 'problem'"),
-        ("problem=id", "name others with --columns"),
+        ("problem=id", "name others with columns= .--columns"),
     ],
 )
 def test_columns_that_are_not_there_are_named(columns, says, tmp_path, capsys):
@@ -418,7 +418,7 @@ def test_samples_of_several_models_are_never_pooled(tmp_path, capsys):
     rows = [f"q{i},{m},{int(m == 'big')}" for i in range(4) for m in ("small", "big")]
     path.write_text("problem,model,correct\n" + "\n".join(rows))
     said = refusal(capsys, path, "--format", "csv")
-    assert "2 models, which are not mixed: small, big; choose one with --model" in said
+    assert "2 models, which are not mixed: small, big; choose one with model= (--model" in said
     for model, rate in (("small", 0.0), ("big", 1.0)):
         assert table_of(capsys, path, "--format", "csv", "--model", model)[1][0] == rate
     path.write_text(path.read_text().replace("model,", "llm,"))
@@ -536,7 +536,10 @@ def test_options_that_do_not_apply_are_refused(capsys):
     for option, format in (("--filter", "inspect"), ("--metric", "csv"), ("--model", "lm-eval")):
         command = ["import", str(DATA / "sums.eval"), "--format", format, option, "x"]
         assert main(command) == 1
-        assert f"{option[2:]} does not apply to {format}, only to" in capsys.readouterr().err
+        assert (
+            f"{option[2:]}= ({option}) does not apply to {format}, only to"
+            in capsys.readouterr().err
+        )
 
 
 def test_a_cell_is_read_as_a_number_or_not_at_all():

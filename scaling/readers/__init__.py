@@ -1,27 +1,19 @@
-"""Other people's samples as one tidy table: a row per sample; what a file lacks stays empty.
+"""Other people's samples as one table: a row per sample; what a file does not hold stays empty.
 
-`read_samples(path, format)` returns the table and the list of what was left out, by line or entry
-and with the reason. Nothing is graded here: the verdicts are the tools' own, and a sample without
-one keeps its row with `correct` NaN.
+Nothing is graded here: the verdicts are the tools' own, and a sample without one keeps its row with
+`correct` NaN.
 """
 
 from __future__ import annotations
 
-from scaling.readers.formats import FORMATS
-from scaling.readers.samples import (
-    COLUMNS,
-    MOST_LEFT_OUT,
-    counts,
-    read_samples,
-    reasons,
-    refuse_incomplete,
-)
+from scaling.readers.formats import FORMATS, detect_format
+from scaling.readers.samples import COLUMNS, counts, read_samples, reasons, refuse_incomplete
 
 __all__ = [
     "COLUMNS",
     "FORMATS",
-    "MOST_LEFT_OUT",
     "counts",
+    "detect_format",
     "read_samples",
     "reasons",
     "refuse_incomplete",

@@ -1,40 +1,73 @@
-"""`FORMATS`: how each tool writes samples. A new tool is a row here.
+"""`FORMATS`: how each tool writes samples. A new tool is one function here and one entry.
 
-Nothing is graded: the verdicts are the tools' own.
+The function takes one record of a file and returns its samples as dictionaries: `problem`, `chain`,
+`answer`, `score`, `completion_tokens`, and `correct` as the tool wrote it; or instead of `correct`
+`metrics`, the fields that each metric decides, or `n` and `c`, how many samples there are and how
+many of them are right. What is absent stays empty; nothing is graded here.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
-from scaling.readers import inspect, lm_eval, tables
-from scaling.readers.values import judged, whole
+from scaling.readers import inspect, lm_eval
+from scaling.readers.values import is_empty, whole_number
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
 DECODER = json.JSONDecoder()
+COLUMNS = {  #: column of a table -> what it holds
+    "problem": "the problem's name",
+    "correct": "of a row per sample: its verdict",
+    "n": "of counts: samples of the problem",
+    "c": "of counts: how many of them are right",
+    "chain": "which of the problem's samples it is",
+    "answer": "the extracted answer",
+    "score": "a number that ranks samples (or logprob)",
+    "completion_tokens": "new tokens",
+    "model": "the model: one is imported at a time",
+    "level": "difficulty: a problem's name counts within its level",
+}
+NEEDED = "columns problem and correct (a row per sample), or problem, n and c (counts)"
+LARGEST_COUNT = 10_000_000  # samples of a problem that a table of counts may claim
+
+
+def judge_by_metric(row: Row, metric: str) -> list[Row]:
+    """Return a sample judged by one of its metrics."""
+    return [row | row["metrics"].get(metric, {"why": row.get("why") or "it was not scored"})]
 
 
 class Format(NamedTuple):
-    """How a tool writes samples: content of a file -> records -> rows."""
+    """How a tool writes samples."""
 
-    texts: Callable[[Path], Iterator[tuple[str, Any]]]  #: (line or entry, its content)
-    record: Callable[..., dict[str, Any]]  #: content -> what matters of it
-    rows: Callable[[dict[str, Any], str], Rows]  #: (record, metric) -> samples
     what: str  #: for the help text
-    options: tuple[str, ...] = ()  #: of `read_samples`, those that apply
+    records: Callable[[Path], Iterator[tuple[str, Any]]]  #: (line or entry, a record or its JSON)
+    rows: Callable[..., list[Row]]  #: record -> its samples
+    names: tuple[str, ...] = ()  #: names in a record by which the format is recognised
+    options: tuple[str, ...] = ()  #: the options of `read_samples` that apply
     default: bool = True  #: of several metrics take the first that judges; False: refuse
     votes: bool = True  #: `answer` is extracted; False: whole texts or programs
-    settle: Callable[[list[dict[str, Any]]], list[str]] = lambda records: []  #: `lm_eval.settle`
+    settle: Callable[[list[Row]], list[str]] = lambda rows: []  #: what one record cannot say; notes
+    judge: Callable[[Row, str], list[Row]] = judge_by_metric  #: (sample, metric) -> samples
 
 
-def lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the lines of a JSON Lines file; the entries of a JSON array, as some tools indent."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
+# ---------------------------------------------------------------- files
+def open_text(path: Path, **how: Any) -> TextIO:
+    """Return an open text file, which may be compressed."""
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    return opener(path, "rt", encoding="utf-8-sig", **how)
+
+
+def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the lines of a JSON Lines file; the entries of a JSON array, as some tools write."""
+    with open_text(path) as file:
         if (first := file.readline()).lstrip().startswith("["):
             entries = json.loads(first + file.read())
             yield from ((f"entry {i}", entry) for i, entry in enumerate(entries, 1))
@@ -44,30 +77,34 @@ def lines(path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"line {i}", line
 
 
-def load_line(line: Any) -> Any:
-    """Return a line's record in half the time of `json.loads`, which says what is no JSON."""
-    if not isinstance(line, str):
-        return line
-    try:
-        record, end = DECODER.raw_decode(line)
-    except ValueError:
-        return json.loads(line)
-    return json.loads(line) if line[end:].strip(" \t\r\n") else record
+def load(record: Any) -> Any:
+    """Return a record, parsed where it is JSON; correct lines in half the time of `json.loads`."""
+    if isinstance(record, str):
+        try:
+            found, end = DECODER.raw_decode(record)
+        except ValueError:
+            return json.loads(record)
+        return json.loads(record) if record[end:].strip(" \t\r\n") else found
+    return json.loads(record) if isinstance(record, bytes) else record
 
 
-def _human_eval(line: Any) -> dict[str, Any]:
-    record = load_line(line)
+def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    with open_text(path, newline="") as file:
+        rows = csv.DictReader(file)
+        for row in rows:
+            yield f"line {rows.line_num}", row
+
+
+# ---------------------------------------------------------------- tools
+def _human_eval(record: Row) -> list[Row]:
     row = {"problem": str(record["task_id"]), "answer": record.get("completion")}
     if "completion_id" in record:
-        row["chain"] = whole(record["completion_id"], "completion_id")
-    return row | judged(record["passed"])
-
-
-def _as_it_is(row: dict[str, Any], metric: str) -> Rows:
+        row["chain"] = whole_number(record["completion_id"], "completion_id")
+    row["correct"] = record["passed"]
     return [row]
 
 
-def _evalplus_texts(path: Path) -> Iterator[tuple[str, Any]]:
+def _evalplus_records(path: Path) -> Iterator[tuple[str, Any]]:
     results = json.loads(path.read_text(encoding="utf-8"))["eval"]
     for problem, found in results.items():
         if isinstance(found, dict):  # before version 0.2: lists of (status, details)
@@ -81,77 +118,140 @@ def _evalplus_texts(path: Path) -> Iterator[tuple[str, Any]]:
             yield problem, sample | {"task_id": problem, "chain": i, "extra": extra}
 
 
-def _evalplus(sample: dict[str, Any]) -> dict[str, Any]:
+def _evalplus(sample: Row) -> list[Row]:
     """Return a sample judged by the extra tests too, as evalplus reports it, and by the base's."""
-    base, plus = (sample.get(f"{name}_status") for name in ("base", "plus"))
-    right = {"plus": _passed(base) and _passed(plus)} if sample["extra"] else {}
-    named = {"problem": sample["task_id"], "chain": sample["chain"]}
-    return named | {"answer": sample.get("solution"), "metrics": right | {"base": _passed(base)}}
+    passed = [sample.get(f"{name}_status") in ("pass", "success") for name in ("base", "plus")]
+    metrics = {"plus": {"correct": all(passed)}} if sample["extra"] else {}
+    row = {"problem": sample["task_id"], "chain": sample["chain"]}
+    row |= {"answer": sample.get("solution"), "metrics": metrics | {"base": {"correct": passed[0]}}}
+    return [row]
 
 
-def _passed(status: str | None) -> bool:
-    return status in ("pass", "success")
-
-
-def _evalplus_rows(record: dict[str, Any], metric: str) -> Rows:
-    row = {name: record[name] for name in ("problem", "chain", "answer")}
-    return [row | {"correct": float(record["metrics"][metric])}]
-
-
-def _yaml_files(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+def _yaml_files(path: Path) -> Iterator[tuple[str, Any]]:
     for file in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
-        yield file.name, (file.stem, file.read_text(encoding="utf-8"))
+        yield file.name, {"problem": file.stem, "yaml": file.read_text(encoding="utf-8")}
 
 
-def _monkeys(named: tuple[str, str]) -> dict[str, Any]:
+def _monkeys(record: Row) -> list[Row]:
     try:
         import yaml
     except ImportError as error:
         raise OSError("no YAML parser is installed: pip install pyyaml") from error
     try:
-        found = yaml.load(named[1], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        found = yaml.load(record["yaml"], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(error) from error
     verdicts = found["is_corrects"] if "is_corrects" in found else found["is_correct"]
-    pairs = list(zip(found["samples"], verdicts, strict=True))
-    return {"problem": named[0], "pairs": pairs}
-
-
-def _monkeys_rows(record: dict[str, Any], metric: str) -> Rows:
     return [
-        {"problem": record["problem"], "answer": text} | judged(value)
-        for text, value in record["pairs"]
+        {"problem": record["problem"], "answer": text, "correct": value}
+        for text, value in zip(found["samples"], verdicts, strict=True)
     ]
 
 
-def _lm_eval(line: Any) -> dict[str, Any]:
-    return lm_eval.record(load_line(line))
+# ---------------------------------------------------------------- tables
+def _table(record: Any, columns: Mapping[str, str]) -> list[Row]:
+    """Return a row of a table, a sample or counts; `columns` maps our names to the file's.
+
+    Errors: ValueError for a row without a problem, without the needed columns, or with a malformed
+    number.
+    """
+    if not isinstance(record, dict):
+        raise ValueError("it is not an object of names and values")
+    if None in record:
+        raise ValueError("it has more cells than columns: put a cell with a comma in quotes")
+    names = {name: columns.get(name, name) for name in COLUMNS}
+    row = {name: record[other] for name, other in names.items() if other in record}
+    has = f"the columns are {', '.join(map(repr, record))[:200]}"
+    has += ", with no comma to separate them" * (len(record) == 1)
+    if missing := [other for name, other in columns.items() if name not in row]:
+        raise ValueError(f"no column {', '.join(missing)}; {has}")
+    if not ({"problem", "n", "c"} <= row.keys() or {"problem", "correct"} <= row.keys()):
+        raise ValueError(f"needed are {NEEDED}; {has}: name others with columns= (--columns)")
+    if is_empty(row["problem"]):
+        raise ValueError("it names no problem")
+    if not is_empty(level := row.pop("level", None)):
+        row["problem"] = f"{level}/{row['problem']}"
+    if "correct" not in columns and {"n", "c"} <= row.keys():
+        return [_counts(row)]
+    row.setdefault("score", record.get("logprob"))
+    row.pop("n", None), row.pop("c", None)
+    found = {name: value for name, value in row.items() if not is_empty(value)}
+    if "chain" in found:
+        found["chain"] = whole_number(found["chain"], "chain")
+    for name in found.keys() & {"score", "completion_tokens"}:
+        found[name] = float(found[name])
+    return [found]
 
 
-def _jsonl(line: Any, columns: Mapping[str, str]) -> dict[str, Any]:
-    return tables.record(load_line(line), columns)
+def _counts(row: Row) -> Row:
+    name, n, c = row["problem"], whole_number(row["n"], "n"), whole_number(row["c"], "c")
+    if not (c <= n <= LARGEST_COUNT and n > 0):
+        raise ValueError(
+            f"{name}: c is {c}, n is {n}; needed is 0 <= c <= n, n from 1 to {LARGEST_COUNT}"
+        )
+    return {"problem": name, "model": row.get("model"), "n": n, "c": c}
 
 
 TABLE = ("model", "columns")
 FORMATS = {
     "human-eval": Format(
-        lines, _human_eval, _as_it_is, "*_results.jsonl of human-eval", votes=False
+        "*_results.jsonl of human-eval", json_lines, _human_eval, ("task_id", "passed"),
+        votes=False,
     ),
     "evalplus": Format(
-        _evalplus_texts, _evalplus, _evalplus_rows, "*eval_results.json of evalplus", ("metric",),
+        "*eval_results.json of evalplus", _evalplus_records, _evalplus, ("hash", "eval"),
+        ("metric",),
         votes=False,
     ),
     "lm-eval": Format(
-        lines, _lm_eval, lm_eval.rows, "samples_*.jsonl of lm-evaluation-harness",
-        ("metric", "filter"), settle=lm_eval.settle,
+        "samples_*.jsonl of lm-evaluation-harness", json_lines, lm_eval.rows,
+        ("resps", "filtered_resps"), ("metric", "filter"), settle=lm_eval.settle,
+        judge=lm_eval.judge,
     ),
     "inspect": Format(
-        inspect.samples, inspect.record, inspect.rows, ".eval or .json log of inspect_ai",
+        ".eval or .json log of inspect_ai", inspect.records, inspect.rows, ("version", "status"),
         ("metric",), default=False, settle=inspect.settle,
     ),
-    "monkeys": Format(
-        _yaml_files, _monkeys, _monkeys_rows, "YAML of large_language_monkeys", votes=False
-    ),
-    "csv": Format(tables.csv_rows, tables.record, tables.rows, "a CSV table", TABLE),
-    "jsonl": Format(lines, _jsonl, tables.rows, "a table in JSON Lines", TABLE),
+    "monkeys": Format("YAML of large_language_monkeys", _yaml_files, _monkeys, votes=False),
+    "csv": Format("a CSV table", _csv_rows, _table, options=TABLE),
+    "jsonl": Format("a table in JSON Lines", json_lines, _table, options=TABLE),
 }  # fmt: skip
+
+
+# ---------------------------------------------------------------- which format a file has
+def detect_format(path: str | Path, columns: Mapping[str, str] | None = None) -> str:
+    """Return the name of the format in which a file, or a folder of YAML files, is written.
+
+    It is the format whose names the first records hold. JSON without such names is a table in JSON
+    Lines, and other text a table in CSV; a file whose columns are named is a table. Errors:
+    ValueError where there is no file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"no file {path}")
+    if path.is_dir() or path.suffix in (".yaml", ".yml"):
+        return "monkeys"
+    if path.suffix == ".eval" or zipfile.is_zipfile(path):
+        return "inspect"
+    with open_text(path, errors="replace") as file:
+        start = file.read(2**20)
+    for found in islice(re.finditer(r"^\s*\[?\s*\{", start, re.MULTILINE), 0 if columns else 20):
+        names = _names(start, found.end())
+        for name, how in FORMATS.items():
+            if how.names and names.issuperset(how.names):
+                return name
+    return "jsonl" if start.lstrip().startswith(("{", "[")) else "csv"
+
+
+def _names(text: str, at: int) -> set[str]:
+    """Return the names in a JSON object, from its first one on; its end may be cut off."""
+    found = set[str]()
+    while name := re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*:\s*').match(text, at):
+        found.add(name[1])
+        try:
+            _, end = DECODER.raw_decode(text, name.end())
+        except ValueError:
+            break
+        comma = re.compile(r"\s*,").match(text, end)
+        at = comma.end() if comma else len(text)
+    return found

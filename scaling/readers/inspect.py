@@ -1,4 +1,4 @@
-"""Logs of inspect_ai: .eval archives and .json, every scorer's value as its own reader takes it."""
+"""Logs of inspect_ai, .eval and .json: each scorer's value as inspect_ai reads it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import math
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaling.readers.values import Note, judged, number, whole
+from scaling.readers.values import Note, number, whole_number
 
 ZSTANDARD = 93  # how a zip archive names it
 HEADERS = ("header.json", "_journal/start.json")  #: of a finished log, of one that is not
 LIMIT = 60  #: characters of an error message that are kept
 
 
-def samples(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the samples of a log; of one that was not finished also the problems it lacks."""
+def records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the samples of a log, and the missing problems of one that was not finished."""
     if path.suffix == ".json":
         header = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(header.get("samples"), list):
@@ -44,9 +44,9 @@ def samples(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield name and bytes of an archive's header and samples; of a name given twice the last."""
+    """Yield (name, bytes) of an archive's header and samples; the last one of a repeated name."""
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no whole .eval archive; was it cut off?")
+        raise ValueError(f"{path} is no complete .eval archive; was it cut off?")
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         latest = {entry.filename: entry for entry in archive.infolist()}
         for name, entry in latest.items():
@@ -67,12 +67,11 @@ def _unzip(file: BinaryIO, entry: zipfile.ZipInfo) -> bytes:
         return stream.read()
 
 
-def record(sample: Any) -> dict[str, Any]:
-    """Return what matters of a sample; a scorer with several values becomes SCORER.KEY of each."""
-    found = json.loads(sample) if isinstance(sample, (str, bytes)) else sample
+def rows(sample: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a sample; a scorer with several values becomes a metric SCORER.KEY for each."""
     metrics: dict[str, Any] = {}
-    answers: dict[str, Any] = {}
-    for scorer, score in (found.get("scores") or {}).items():
+    why = _why(sample)
+    for scorer, score in (sample.get("scores") or {}).items() if not why else ():
         value = score["value"]
         parts = dict(enumerate(value)) if isinstance(value, list) else value
         named = (
@@ -80,38 +79,22 @@ def record(sample: Any) -> dict[str, Any]:
             if isinstance(parts, dict)
             else {scorer: value}
         )
-        metrics |= named
-        answers |= dict.fromkeys(named, score.get("answer"))
-    return {
-        "problem": str(found["id"]),
-        "chain": whole(found["epoch"], "epoch", 1) - 1,
-        "metrics": metrics,
-        "answers": answers,
-        "why": _why(found),
-        "cut": [name for name in ("error", "limit") if found.get(name)],
-        "tokens": _tokens(found),
-    }
+        for name, part in named.items():
+            metrics[name] = {"correct": part, "score": number(part), "answer": score.get("answer")}
+    row = {"problem": str(sample["id"]), "chain": whole_number(sample["epoch"], "epoch", 1) - 1}
+    row |= {"metrics": metrics, "why": why, "completion_tokens": _tokens(sample)}
+    return [row | {"stopped": [name for name in ("error", "limit") if sample.get(name)]}]
 
 
-def rows(record: dict[str, Any], metric: str) -> list[dict[str, Any]]:
-    """Return the one row of a sample, judged by a scorer."""
-    row = {name: record[name] for name in ("problem", "chain")}
-    row["completion_tokens"] = record["tokens"]
-    if metric in record["metrics"] and not record["why"]:
-        value, answer = record["metrics"][metric], record["answers"][metric]
-        return [row | {"answer": answer, "score": number(value)} | judged(value)]
-    return [row | {"why": record["why"] or "it was not scored"}]
-
-
-def settle(records: list[dict[str, Any]]) -> list[str]:
+def settle(rows: list[dict[str, Any]]) -> list[str]:
     """Return notes on samples that failed or were stopped, and were scored all the same."""
-    cut = Counter(name for r in records if r["metrics"] and not r["why"] for name in r["cut"])
+    stopped = Counter(name for row in rows if row["metrics"] for name in row["stopped"])
     words = {"error": "failed", "limit": "were stopped at a limit"}
-    return [f"{n:,} samples {words[name]} and were scored as they were" for name, n in cut.items()]
+    return [f"{n:,} samples {words[name]} and were scored anyway" for name, n in stopped.items()]
 
 
-def _why(sample: Mapping[str, Any]) -> str:
-    """Return why a sample has no verdict whatever its scorers say, or ""."""
+def _why(sample: dict[str, Any]) -> str | None:
+    """Return why a sample has no verdict whatever its scorers say."""
     if sample.get("invalidation"):
         return "it was invalidated"
     if sample.get("error") and not sample.get("scores"):
@@ -119,10 +102,10 @@ def _why(sample: Mapping[str, Any]) -> str:
         return f"it failed: {message[:LIMIT]}"
     if sample.get("limit") and not sample.get("scores"):
         return f"it was stopped at a limit: {sample['limit'].get('type')}"
-    return ""
+    return None
 
 
-def _tokens(sample: Mapping[str, Any]) -> float:
+def _tokens(sample: dict[str, Any]) -> float:
     """Return the new tokens of the model under test, without those of graders; NaN if unknown."""
     usage, roles = sample.get("model_usage") or {}, sample.get("role_usage") or {}
     model = (sample.get("output") or {}).get("model")
@@ -130,5 +113,5 @@ def _tokens(sample: Mapping[str, Any]) -> float:
     own = own if len(own) == 1 else list(usage.values())
     if len(own) != 1:
         return math.nan
-    shared = sum(u["output_tokens"] for u in roles.values()) if len(usage) == 1 else 0
-    return float(own[0]["output_tokens"] - shared)
+    graders = sum(u["output_tokens"] for u in roles.values()) if len(usage) == 1 else 0
+    return float(own[0]["output_tokens"] - graders)

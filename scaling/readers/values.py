@@ -1,23 +1,27 @@
-"""What one cell of another tool's file says: a verdict, a number, a whole number, or nothing."""
+"""What one cell of another tool's file means: a verdict, a number, a whole number, or nothing."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  #: of inspect_ai, as they are
-#: in any case; inspect_ai's own, then those of other tools
-WORDS_ANY_CASE = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0} | {
-    "pass": 1.0, "passed": 1.0, "correct": 1.0, "fail": 0.0, "failed": 0.0, "incorrect": 0.0,
+WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  #: of inspect_ai, in this case only
+WORDS_ANY_CASE = {
+    "yes": 1.0, "true": 1.0, "pass": 1.0, "passed": 1.0, "correct": 1.0,
+    "no": 0.0, "false": 0.0, "fail": 0.0, "failed": 0.0, "incorrect": 0.0,
 }  # fmt: skip
 EMPTY = ("", "nan", "na", "n/a", "none", "null", "<na>")  #: how tables write a missing value
 
 
-def number(value: Any) -> float:
-    """Return a verdict, or another number, as a float; NaN where it is neither.
+class Note(str):
+    """A line that a reader yields in the place of a record: it is printed with the result."""
 
-    As inspect_ai reads values: C and I, P (0.5), N (0, no answer), yes, no, true, false, numbers,
-    and text that holds a number; and pass, fail, correct, incorrect of other tools.
+
+def number(value: Any) -> float:
+    """Return a verdict or another number as a float; NaN where it is neither.
+
+    Values are read as inspect_ai reads them: C and I, P (0.5), N (0, no answer), yes, no, true,
+    false, numbers, and text that holds a number; also pass, fail, correct, incorrect.
     """
     if isinstance(value, str):
         word = value.strip()
@@ -30,17 +34,11 @@ def number(value: Any) -> float:
 
 
 def verdict(value: Any) -> float:
-    """Return 1 (right), 0 (wrong), or NaN for what is neither."""
+    """Return 1 (right), 0 (wrong), or NaN for anything else."""
     if value is True or value is False:  # most values; the rest takes five times as long
         return float(value)
     found = number(value)
     return found if found in (0.0, 1.0) else math.nan
-
-
-def judged(value: Any) -> dict[str, Any]:
-    """Return the fields `correct`, and `why` where a value is not a verdict."""
-    found = verdict(value)
-    return {"correct": found} if found == found else {"correct": found, "why": no_verdict(value)}
 
 
 def no_verdict(value: Any) -> str:
@@ -55,17 +53,13 @@ def no_verdict(value: Any) -> str:
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a cell holds nothing: None, NaN, or a word that tables write for it."""
+    """Return whether a cell is empty: None, NaN, or a word that tables write for it."""
     return value is None or str(value).strip().lower() in EMPTY
 
 
-def whole(value: Any, name: str, least: int = 0) -> int:
+def whole_number(value: Any, name: str, least: int = 0) -> int:
     """Return a whole number, also written 64.0 or "64"; ValueError for anything else."""
     found = math.nan if isinstance(value, bool) else number(value)
     if not (least <= found < 2**62 and found == int(found)):
-        raise ValueError(f"{name} is {value!r}; needed is a whole number of at least {least}")
+        raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
     return int(found)
-
-
-class Note(str):
-    """A line that a reader yields in the place of a record: it is printed with the result."""
