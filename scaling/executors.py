@@ -29,7 +29,7 @@ QUIET = {  #: settings of a Dask that takes 1 % of a core to watch itself, not 5
 }
 #: what every local worker imports: six seconds, spent once
 WARM = ["scaling.methods", "scaling.models", "transformers.models.llama.modeling_llama"]
-OWN: list[str] = []  #: modules of the user's, which every worker imports too
+USER_MODULES: list[str] = []  #: modules of the user's, which every worker imports too
 AGAIN = "what was done is kept; run the same command again"
 
 

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from scaling.executors import OWN, local_context, open_executor
+from scaling.executors import USER_MODULES, local_context, open_executor
 from scaling.models import LM, load_lm
 from scaling.records import FEEDBACKS, FINAL, Plan, Problem, Sample
 from scaling.runs import Run, load_run
 from scaling.store import Writer, open_run
 from scaling.store.parts import FAILED
 from scaling.tasks import get_task
-from scaling.tasks.asked import Asked
+from scaling.tasks.chat import chat_task
 
 UNIT, UNIT_SAMPLES = 10, 1024  #: most problems, and samples, of a unit of work: a part of the log
 SAVE = 5.0  #: seconds after which the finished problems of an open unit are logged too
@@ -119,7 +119,7 @@ class Unit:
                 raise ValueError(
                     f"{work.model} is another model here: {lm.card.identity}, not {self.identity}"
                 )
-            drawn = draw(lm, asked(work.task, lm), work.problems, work.plan, engine)
+            drawn = draw(lm, chat_task(work.task, lm), work.problems, work.plan, engine)
             samples = [sample for _, found in drawn for sample in found]
         warned = [(str(warning.message), warning.category) for warning in told]
         return samples, setting_of(engine), warned
@@ -214,7 +214,7 @@ def sample_all(
             for index, (lm, parts) in enumerate(zip(lms, left, strict=True)):
                 for name, part in parts.items():
                     part = replace(part, model=anywhere(lm.where))
-                    unit = Unit(part, lm.card.identity, tuple(OWN))
+                    unit = Unit(part, lm.card.identity, tuple(USER_MODULES))
                     waiting[executor.submit(unit)] = index, name, part.size
             collect(waiting, writers, bar)
         return [close_log(*pair) for pair in zip(writers, work, strict=True)]
@@ -253,11 +253,6 @@ def collect(
         bar.set_postfix(accuracy=so_far(rates[index]), tokens_per_s=speed)
 
 
-def asked(task: Any, lm: Any) -> Any:
-    """Return a task as a model is asked it, its thinking told from its answers."""
-    return Asked(task, lm) if hasattr(lm, "opens_thinking") else task
-
-
 def check_prompts(
     lm: Any, task: Any, problems: Sequence[Problem], plan: Plan | None = None
 ) -> None:
@@ -273,7 +268,7 @@ def check_prompts(
             f"leaves room for {room - 1}; leave them out by --skip-long, or take a shorter --prompt"
         )
     if plan and problems and isinstance(lm, LM) and lm.card.shape:
-        room, prompts = lm.card.shape["context"], map(asked(task, lm).prompt, problems)
+        room, prompts = lm.card.shape["context"], map(chat_task(task, lm).prompt, problems)
         longest = max(prompts, key=len)
         if (most := room - len(lm.encode(longest))) < plan.max_new_tokens:
             warnings.warn(
@@ -290,7 +285,7 @@ def too_long(lm: Any, task: Any, problems: Sequence[Problem]) -> dict[str, int]:
     """
     if not isinstance(lm, LM) or not lm.card.shape:
         return {}
-    room, prompt = lm.card.shape["context"], asked(task, lm).prompt
+    room, prompt = lm.card.shape["context"], chat_task(task, lm).prompt
     # a token is a byte or more; twice the bytes leave room for what a tokenizer adds
     long = {p.id: text for p in problems if 2 * len((text := prompt(p)).encode()) + 16 >= room}
     lengths = {name: len(lm.encode(text)) for name, text in long.items()}
@@ -530,7 +525,7 @@ def _fill(
     bar.set_description(f"{task.name} {lm.card.name} {work.plan.method}")
     tokens, drawn, started = 0, 0, time.perf_counter()
     rates: list[float] = []
-    found = draw(lm, asked(task, lm), left, work.plan, engine)
+    found = draw(lm, chat_task(task, lm), left, work.plan, engine)
     units = units_of(work.problems, work.plan)
     with bar, closing(logged(writer, found, units, waiting)) as problems:
         for samples in problems:

@@ -28,7 +28,7 @@ from scaling.models import CARD, find_models, load_lm, read_card
 from scaling.records import Problem
 from scaling.runs import SEARCHES, Run, load_run
 from scaling.tasks import get_task
-from scaling.tasks.asked import Asked
+from scaling.tasks.chat import ChatTask
 
 KEYS = ["problem", "chain", "step"]
 NAN = float("nan")
@@ -67,8 +67,9 @@ def verdicts(
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}; give more than 0 and at most 1")
     task, by_id = task_of(run, file), {problem.id: problem for problem in problems_of(run)}
-    if (opened := notes_of(run).get("opens_thinking")) is not None:
-        task = Asked(task, SimpleNamespace(opens_thinking=opened, chat=notes_of(run).get("chat")))
+    notes = notes_of(run)
+    if (opened := notes.get("opens_thinking")) is not None:
+        task = ChatTask(task, SimpleNamespace(opens_thinking=opened, chat=notes.get("chat")))
     frame = load_run(run.path, text=True).samples
     frame = _judged(run, frame).sample(frac=share, random_state=seed)
     found = [task.verify(by_id[str(row.problem)], row.text) for row in frame.itertuples()]

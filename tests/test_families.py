@@ -14,7 +14,7 @@ from scaling.engine import Engine, Job
 from scaling.models import LM, known, load_lm, quiet
 from scaling.records import Completion, Plan, Problem, Verdict, conversation
 from scaling.store.manifest import card_to_json
-from scaling.tasks.asked import Asked, split_thinking
+from scaling.tasks.chat import ChatTask, split_thinking
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox")
 CHAT = (
@@ -114,7 +114,7 @@ def chat_folder(tmp_path_factory):
 
 def test_a_conversation_is_encoded_as_transformers_does_it_with_one_bos(chat_folder):
     lm = load_lm(chat_folder, system="Be brief.")
-    ids = lm.encode(lm.asked("12+45="))
+    ids = lm.encode(lm.render("12+45="))
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "12+45="}]
     theirs = lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
     assert list(ids) == theirs["input_ids"]
@@ -130,18 +130,18 @@ def test_a_conversation_of_several_turns_is_encoded_as_transformers_does_it(chat
     ]
     lm, told = load_lm(chat_folder), load_lm(chat_folder, system="Be long.", weights=False)
     theirs = lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-    assert list(lm.encode(lm.asked(conversation(messages)))) == theirs["input_ids"]
-    both = told.asked(conversation(messages[1:]))
+    assert list(lm.encode(lm.render(conversation(messages)))) == theirs["input_ids"]
+    both = told.render(conversation(messages[1:]))
     assert both.index("Be long.") < both.index("1+1=") < both.index("2+2=")
     with pytest.raises(ValueError, match="a problem brings its own system prompt"):
-        told.asked(conversation(messages))
+        told.render(conversation(messages))
     with pytest.raises(ValueError, match="several messages need a model with a chat template"):
-        load_lm(chat_folder, chat=False, weights=False).asked(conversation(messages))
+        load_lm(chat_folder, chat=False, weights=False).render(conversation(messages))
 
 
 def test_plain_text_is_encoded_as_in_training_with_its_bos(chat_folder):
     lm = load_lm(chat_folder, chat=False)
-    ids = lm.encode(lm.asked("12+45="))
+    ids = lm.encode(lm.render("12+45="))
     assert list(ids) == lm.tokenizer.encode("12+45=")
     assert ids[0] == lm.tokenizer.bos_token_id
     assert lm.encode(" the answer") == tuple(
@@ -195,17 +195,17 @@ def test_only_what_follows_the_thinking_is_judged(chat_folder):
     thinking, direct = (load_lm(chat_folder, thinking=t) for t in (None, False))
     assert thinking.opens_thinking
     assert not direct.opens_thinking
-    assert Asked(Echo(), thinking).verify(problem, "maybe 3</think>\n2").correct
-    assert Asked(Echo(), thinking).verify(problem, "2").answer is None
-    assert Asked(Echo(), direct).verify(problem, "2").correct
-    assert Asked(Echo(), direct).prompt(problem).endswith("</think>\n\n")
+    assert ChatTask(Echo(), thinking).verify(problem, "maybe 3</think>\n2").correct
+    assert ChatTask(Echo(), thinking).verify(problem, "2").answer is None
+    assert ChatTask(Echo(), direct).verify(problem, "2").correct
+    assert ChatTask(Echo(), direct).prompt(problem).endswith("</think>\n\n")
 
 
 def test_thinking_is_counted_in_tokens_up_to_its_end(chat_folder):
     def count(lm, *parts):
         tokens = sum((lm.encode(part) for part in parts), ())
         done = Completion(tokens, 0.0, 0.0, "stop", 1, 0, len(tokens) + 1, 0.0)
-        return Asked(Echo(), lm).thinking_tokens(PROBLEM, "".join(parts), done), tokens
+        return ChatTask(Echo(), lm).thinking_tokens(PROBLEM, "".join(parts), done), tokens
 
     thinking, direct = (load_lm(chat_folder, thinking=t, weights=False) for t in (None, False))
     begin = "1+1=3? no, 2</think>"
@@ -275,7 +275,7 @@ def test_a_quantised_model_is_another_model_to_the_log(tiny_folder):
 
 def test_a_template_that_refuses_a_system_prompt_is_one_line(chat_folder):
     with pytest.raises(ValueError, match="refuses: System role not supported"):
-        load_lm(chat_folder, system="no", weights=False).asked("1+1=")
+        load_lm(chat_folder, system="no", weights=False).render("1+1=")
 
 
 def test_code_that_a_model_brings_is_not_run_unless_asked_for(tmp_path):
@@ -356,5 +356,5 @@ def test_a_model_made_in_memory_needs_no_template():
     from scaling.models import character_tokenizer
 
     lm = LM(None, character_tokenizer(), None)
-    assert lm.asked("12+45=") == "12+45="
+    assert lm.render("12+45=") == "12+45="
     assert lm.eos_ids == (1,)

@@ -133,7 +133,7 @@ def test_a_saved_copy_is_an_ordinary_folder(file, tmp_path):
 def test_special_tokens_template_and_ends_are_those_of_the_file(parts, tmp_path):
     values = parts[0] | {"tokenizer.ggml.eot_token_id": 3}
     lm = load_lm(write(tmp_path / "m.gguf", "llama", values, parts[1]))
-    assert lm.asked("hi") == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    assert lm.render("hi") == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     assert lm.encode("<|im_start|>a<|im_end|>")[::2] == (2, 3)
     assert lm.eos_ids == (1, 3)
     assert lm.decode((2, *lm.encode("12+45=57 the answer"), 3)) == "12+45=57 the answer"
@@ -181,7 +181,7 @@ def test_a_sentencepiece_vocabulary_begins_with_its_bos_token(parts, tmp_path):
     }  # fmt: skip
     lm = load_lm(write(tmp_path / "m.gguf", "llama", values, parts[1]))
     assert lm.chat is None
-    assert lm.asked("12+1") == "<s>12+1"
+    assert lm.render("12+1") == "<s>12+1"
     assert [words[i] for i in lm.encode("<s>12+1")] == ["<s>", "▁12", "+", "1"]
     assert lm.decode(lm.encode("12+1 a")) == "12+1 a"
 
@@ -238,7 +238,7 @@ def test_files_of_another_model_in_the_folder_are_not_mixed_in(file, tiny_folder
     (file.parent / "chat_template.jinja").write_text("other")
     lm = load_lm(file)
     assert card_to_json(lm.card) == card_to_json(alone.card)
-    assert lm.asked("1+1=") == alone.asked("1+1=")
+    assert lm.render("1+1=") == alone.render("1+1=")
     assert (lm.skills, lm.defaults) == ((), {})
 
 

@@ -7,7 +7,7 @@ import pytest
 from scaling.markers import ends_unopened, is_thinking, opens_thinking, split_thinking
 from scaling.models import LM
 from scaling.records import Completion, ModelCard, Problem, Verdict
-from scaling.tasks.asked import Asked
+from scaling.tasks.chat import ChatTask
 from tests.test_families import tokenizer
 
 FAMILIES = [  #: as real chat templates and their models write them
@@ -127,7 +127,7 @@ TEMPLATE = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.content }}<|i
 def test_markers_that_are_special_tokens_stay_in_the_text(opens, ends, special):
     """A tokenizer with </think> as a special token lost it: everything was one answer."""
     lm, problem = model(opens, ends, special), Problem("1", "2+3?", "5", "all")
-    task = Asked(Last(), lm)
+    task = ChatTask(Last(), lm)
     for text, answer in ((f"{opens}7{ends}<|im_end|>5", "5"), (f"{opens}7 5", None)):
         ids = lm.encode(text)
         done = Completion(ids, 0.0, 0.0, "stop", 1, 0, len(ids), 0.0)
@@ -144,7 +144,7 @@ def test_the_channels_of_gpt_oss_are_told_apart_although_their_tokens_are_specia
     lm, problem = model("<a>", "<b>", False), Problem("1", "2+3?", "5", "all")
     control = [f"<|{name}|>" for name in names]
     lm.tokenizer.add_special_tokens({"additional_special_tokens": control})
-    task = Asked(Last(), lm)
+    task = ChatTask(Last(), lm)
     thought = "<|channel|>analysis<|message|>Is it 7?<|end|><|start|>assistant"
     for text, answer in ((f"{thought}<|channel|>{final}<|message|>5", "5"), (thought, None)):
         written = lm.decode(lm.encode(text))
@@ -165,11 +165,11 @@ def test_a_template_that_opens_the_thinking_leaves_a_cut_text_without_answer(ope
     for template, answer in ((TEMPLATE + generation, None), (TEMPLATE, "5")):
         lm = model("<a>", "<b>", False, template)
         assert lm.opens_thinking == (answer is None)
-        assert Asked(Last(), lm).verify(problem, "It may be 5").answer == answer
+        assert ChatTask(Last(), lm).verify(problem, "It may be 5").answer == answer
 
 
 def test_a_prompt_file_may_open_the_thinking_of_a_base_model():
     lm = model("<think>", "</think>", False)
     for prompt, answer in (("2+3? <think>\n", None), ("2+3?", "5")):
         problem = Problem("1", prompt, "5", "all")
-        assert Asked(Last(), lm).verify(problem, "It may be 5").answer == answer
+        assert ChatTask(Last(), lm).verify(problem, "It may be 5").answer == answer

@@ -80,7 +80,7 @@ def ask(url: str, path: str, **body):
 def greedy(lm, dtype: str = "float32"):
     """Return what the engine in C writes greedily to each question, end token included."""
     engine = Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode, device="cpu", dtype=dtype)
-    jobs = [Job(question, 0, lm.encode(lm.asked(question))) for question in QUESTIONS]
+    jobs = [Job(question, 0, lm.encode(lm.render(question))) for question in QUESTIONS]
     found = engine.generate(jobs, GREEDY)
     end = lm.eos_ids[0]
     return {
@@ -98,7 +98,7 @@ def scored(lm, question: str, tokens) -> list[float]:
     """Return the log-probability of each token of an answer, as `transformers` computes it."""
     import torch
 
-    context = lm.encode(lm.asked(question))
+    context = lm.encode(lm.render(question))
     with torch.no_grad():
         logits = lm.model(torch.tensor([[*context, *tokens]])).logits[0]
     rows = logits.log_softmax(-1)[len(context) - 1 : -1]
@@ -127,7 +127,7 @@ def test_the_card_is_that_of_the_published_model(lm):
 def test_the_engine_in_c_writes_what_transformers_writes(lm, ours, question):
     import torch
 
-    ids = torch.tensor([lm.encode(lm.asked(question))])
+    ids = torch.tensor([lm.encode(lm.render(question))])
     theirs = lm.model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=GREEDY.max_new_tokens,
         do_sample=False, pad_token_id=lm.tokenizer.pad_token_id,
@@ -167,7 +167,7 @@ def test_both_cut_texts_into_the_same_tokens(lm, url):
 def test_both_write_the_same_greedily_and_are_equally_sure(lm, ours, url):
     """llama.cpp rounds activations to 8 bits as well: log-probabilities differ by 0.03 a token."""
     served, engine = connect(url, Endpoint("m"), in_flight=1)
-    jobs = [Job(question, 0, served.encode(lm.asked(question))) for question in QUESTIONS]
+    jobs = [Job(question, 0, served.encode(lm.render(question))) for question in QUESTIONS]
     for job, _, theirs in engine.generate(jobs, GREEDY):
         done = ours[job.problem]
         assert theirs.tokens[0] == lm.decode(done.tokens)
@@ -240,7 +240,7 @@ def test_a_run_from_the_server_has_a_readable_name_and_a_full_ledger(lm, url, tm
     assert frame["logprob"].between(-200, 0).all()
     assert frame["text"].nunique() > 4
     prompts = run.problems.set_index("id")["prompt"]
-    lengths = {name: len(lm.encode(lm.asked(prompt))) for name, prompt in prompts.items()}
+    lengths = {name: len(lm.encode(lm.render(prompt))) for name, prompt in prompts.items()}
     assert frame["prompt_tokens"].tolist() == [lengths[name] for name in frame["problem"]]
     assert main(command) == 0
     assert "none drawn" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from scaling.models import character_tokenizer, load_lm
 from scaling.records import Completion, Plan
 from scaling.study import sample_run
 from scaling.tasks import WAIT, content_split, get_task
-from scaling.tasks.asked import Asked, split_thinking
+from scaling.tasks.chat import ChatTask, split_thinking
 from scaling.tasks.countdown import random_steps, stated
 from scaling.tasks.traces import (
     Searcher,
@@ -168,7 +168,7 @@ class Spelled:
 
 
 def test_thinking_that_takes_all_of_a_text_is_counted_to_its_last_token():
-    asked = Asked(TASK, Spelled())
+    asked = ChatTask(TASK, Spelled())
     for text, count in (("1</think>", 9), ("1</think>2", 9), (" \n<think>1", 11), ("1", 0)):
         done = Completion(tuple(map(ord, text)), 0.0, 0.0, "stop", 1, 0, len(text) + 1, 0.0)
         assert asked.thinking_tokens(PROBLEM, text, done) == count
@@ -176,7 +176,7 @@ def test_thinking_that_takes_all_of_a_text_is_counted_to_its_last_token():
 
 
 def test_what_else_is_asked_of_a_task_is_its_own():
-    asked = Asked(TASK, Spelled())
+    asked = ChatTask(TASK, Spelled())
     assert (asked.name, asked.levels) == ("countdown", ("3x20",))
     assert asked.problems(2) == TASK.problems(2, "test", 0)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -178,13 +178,13 @@ def caution(message: str) -> None:
 
 def import_own(module: str) -> None:
     """Import a module of the user's, from the current folder or wherever Python finds it."""
-    from scaling.executors import OWN
+    from scaling.executors import USER_MODULES
 
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         import_module(module)
-        OWN.append(module)
+        USER_MODULES.append(module)
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"--import {module}: it cannot be imported: {what}") from error

@@ -37,7 +37,6 @@ from scaling.study import (
     PRESETS,
     Work,
     as_turns,
-    asked,
     check_prompts,
     sample_all,
     sample_run,
@@ -48,6 +47,7 @@ from scaling.study import (
     work_of,
 )
 from scaling.tasks import TASKS, get_task, tried
+from scaling.tasks.chat import chat_task
 
 LOADING = (
     "dtype", "device_map", "quantize", "remote_code", "chat", "system", "thinking", "train_tokens"
@@ -271,7 +271,7 @@ def print_cost(options: argparse.Namespace, lm: Any, task: Any, problems: Any, p
     if options.per_hour and not options.tokens_per_second:
         raise ValueError("--per-hour needs --tokens-per-second: without it no hours are known")
     check_prompts(lm, task, problems)
-    texts = [asked(task, lm).prompt(problem) for problem in problems]
+    texts = [chat_task(task, lm).prompt(problem) for problem in problems]
     local = not is_text(lm)
     lengths = [len(lm.encode(text)) if local else len(text.encode()) / 4 for text in texts]
     shape = Shape(**lm.card.shape) if lm.card.shape else None

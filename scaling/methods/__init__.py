@@ -21,7 +21,7 @@ from scaling.methods.search import SEARCHES, Scorer, check_search, search
 from scaling.methods.thinking import draw_thinking
 from scaling.records import Completion, Plan, Problem, Sample, Verdict, look_up
 from scaling.tasks import WAIT, Task, revision_suffix
-from scaling.tasks.asked import Asked
+from scaling.tasks.chat import ChatTask
 from scaling.tasks.traces import thinking_budgets
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def verified(
     verify: the task's, unless told otherwise.
     """
     own = {}
-    if completion.thinking_tokens is None and isinstance(task, Asked):
+    if completion.thinking_tokens is None and isinstance(task, ChatTask):
         own = {"thinking_tokens": task.thinking_tokens(problem, text, completion)}
     if completion.stop_string:
         text = text[: text.index(completion.stop_string)]

@@ -74,7 +74,7 @@ class RewardModel:
 
     def row(self, problem: Problem, text: str) -> tuple[list[int], list[int]]:
         """Return the tokens to read, and the positions where steps end."""
-        prompt = list(self.lm.encode(self.lm.asked(problem.prompt)))
+        prompt = list(self.lm.encode(self.lm.render(problem.prompt)))
         ids = [*prompt, *self.lm.encode(text)]
         return ids, step_ends(ids, len(prompt), self.lm.encode(STEP_END)[0])
 

@@ -63,7 +63,7 @@ class LM:
         begins = self.chat is None and self.tokenizer.bos_token_id in self.tokenizer.encode("")
         return self.tokenizer.bos_token if begins else ""
 
-    def asked(self, prompt: str) -> str:
+    def render(self, prompt: str) -> str:
         """Return a prompt as the model is given it: a conversation up to its turn, or plain text.
 
         Errors: ValueError where the template refuses, as some do a system prompt, or is lacking.
@@ -90,7 +90,7 @@ class LM:
     @cached_property
     def opens_thinking(self) -> bool:
         """Return whether the template itself opens the thinking that a completion then ends."""
-        return self.chat is not None and opens_thinking(self.asked(""))
+        return self.chat is not None and opens_thinking(self.render(""))
 
     @cached_property
     def special_ids(self) -> dict[int, bool]:

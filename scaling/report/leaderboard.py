@@ -20,7 +20,7 @@ import pandas as pd
 from scaling.intervals import mean_interval
 from scaling.records import nearest_name
 from scaling.runs import Run
-from scaling.tasks.asked import split_thinking
+from scaling.tasks.chat import split_thinking
 
 UNPRICED = (math.nan, math.nan)
 

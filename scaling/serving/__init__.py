@@ -64,7 +64,7 @@ class Served:
         """Return the text as the only token."""
         return (text,)
 
-    def asked(self, text: str) -> str:
+    def render(self, text: str) -> str:
         """Return the text: a server writes its chat template around it."""
         return text
 

@@ -26,7 +26,7 @@ MODULES = {  #: module -> tests that ask most of it
     "tasks/countdown": ("pinned", "tasks", "thinking"),
     "tasks/sums": ("pinned", "tasks"),
     "tasks/traces": ("thinking",),
-    "tasks/asked": ("families", "thinking"),
+    "tasks/chat": ("families", "thinking"),
     "estimates/counts": ("pinned", "estimates"),
     "estimates/pools": ("estimates", "traps"),
     "estimates/prefixes": ("estimates", "traps"),

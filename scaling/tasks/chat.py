@@ -11,14 +11,14 @@ from typing import Any
 from scaling.markers import count_ends, is_thinking, opens_thinking, split_thinking
 from scaling.records import Completion, Problem, Verdict
 
-__all__ = ["Asked", "split_thinking"]
+__all__ = ["ChatTask", "chat_task", "split_thinking"]
 
 
-class Asked:
+class ChatTask:
     """A task as one model sees it: prompts in its template, verdicts on its answer alone."""
 
     def __init__(self, task: Any, lm: Any) -> None:
-        """lm: has `asked`, which renders a prompt, and `opens_thinking` (see `models.LM`)."""
+        """lm: has `render`, which wraps a prompt, and `opens_thinking` (see `models.LM`)."""
         self.task, self.lm = task, lm
 
     def __getattr__(self, name: str) -> Any:
@@ -26,7 +26,7 @@ class Asked:
 
     def prompt(self, problem: Problem) -> str:
         """Return the prompt in the model's template."""
-        return self.lm.asked(self.task.prompt(problem))
+        return self.lm.render(self.task.prompt(problem))
 
     def opened(self, problem: Problem) -> bool:
         """Return whether a completion begins inside the thinking: template or prompt opened it."""
@@ -49,3 +49,8 @@ class Asked:
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Return the verdict on what follows the thinking."""
         return self.task.verify(problem, split_thinking(text, self.opened(problem))[1])
+
+
+def chat_task(task: Any, lm: Any) -> Any:
+    """Return the task wrapped for a model that renders prompts, or the task itself."""
+    return ChatTask(task, lm) if hasattr(lm, "opens_thinking") else task
