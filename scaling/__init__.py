@@ -46,7 +46,7 @@ _PUBLIC = {  #: name -> the module that has it
     "load": "front",
     "load_run": "runs",
     "read_counts": "runs.imported",
-    "read_samples": "front",
+    "read_samples": "runs.imported",
     "sample": "front",
 }
 __all__ = sorted(_PUBLIC)

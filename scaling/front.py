@@ -1,20 +1,15 @@
-"""What `import scaling as sc` offers as functions: load, sample, read_samples."""
+"""`load` and `sample`: what `import scaling as sc` starts from, a folder of runs or a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from scaling.readers import counts, refuse_incomplete
-from scaling.readers import read_samples as read_table
 from scaling.records import Plan, look_up
 from scaling.runs import Run, Runs
-from scaling.runs.imported import from_table
-
-SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".eval": "inspect"}  #: of which the format is known
 
 
 def load(folder: str | Path) -> Runs:
@@ -27,37 +22,6 @@ def load(folder: str | Path) -> Runs:
     ['countdown', 'sums']
     """
     return Runs.load(folder)
-
-
-def read_samples(
-    path: str | Path,
-    format: str | None = None,
-    *,
-    columns: Mapping[str, str] | None = None,
-    metric: str | None = None,
-    filter: str | None = None,
-    model: str | None = None,
-) -> Run:
-    """Return samples that another tool drew as a run: curves, laws and figures work on it.
-
-    format: a name in `scaling.readers.FORMATS`; by default it follows from the suffix (.csv,
-    .jsonl, .eval). columns: maps our names to those of the file, such as {"problem": "id",
-    "correct": "label"}; others are chain, answer, score, completion_tokens, model and level. A vote
-    needs `answer`, and costs need `completion_tokens`. metric, filter, model: which one to read of
-    a file that holds several. What was left out is listed in `run.manifest["notes"]` and counted
-    in `run.n_missing`. Errors: ValueError for a file that cannot be read, that holds several
-    models, or of which more than 10 % of the problems have no verdict.
-    """
-    path = Path(path)
-    if format is None:
-        format = look_up(SUFFIXES, path.suffix.lower(), "suffix of a file without format=")
-    table, rejected = read_table(
-        path, format, metric=metric, filter=filter, model=model, columns=columns
-    )
-    refuse_incomplete(path, table.attrs, counts(table)[0])
-    run = from_table(table, path, model or "")
-    run.manifest["notes"] = [*table.attrs["notes"], *(f"{at}: {why}" for at, why in rejected)]
-    return run
 
 
 def sample(

@@ -161,10 +161,9 @@ def test_the_first_notebook_runs_in_jupyterlab_and_its_explorer_answers(lab, pag
 
 @pytest.mark.parametrize(("name", "width", "height"), [("desktop", 1280, 900), ("phone", 390, 844)])
 def test_a_report_reads_well_at_the_width_of(name, width, height, browser, page, tmp_path):
-    from scaling.report import write
+    import scaling as sc
 
-    runs = sorted((ROOT / "data" / "runs").iterdir())[:2]
-    write(runs, tmp_path)
+    sc.load(ROOT / "data" / "runs")[:2].report(tmp_path)
     page.set_viewport_size({"width": width, "height": height})
     page.goto((tmp_path / "report.html").as_uri())
     page.screenshot(path=SHOTS / f"report_{name}.png", full_page=True)

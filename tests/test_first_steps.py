@@ -114,8 +114,6 @@ def test_other_mistakes_are_one_clear_line(table: Path, counts: Path, tmp_path: 
     run, runs = sc.read_samples(table, columns=COLUMNS), sc.read_counts(counts)
     with pytest.raises(ValueError, match="Runs is given; give two runs"):
         sc.compare(runs, run)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="imported from another tool"):
-        runs.report(tmp_path / "report")
     with pytest.raises(ValueError, match="as a dictionary"):
         sc.read_samples(table, columns="problem=id")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^no file"):

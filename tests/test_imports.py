@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     # right room: read samples
     "estimates": set(),
     "intervals": {"estimates"},
-    "runs": {"show", "records", "compute", "estimates", "intervals", "store"},
+    "runs": {"show", "records", "compute", "estimates", "intervals", "store", "readers"}
+    | {"provenance"},
     "comparisons": {"estimates", "intervals", "runs"},
     "fits": {"show", "estimates", "records", "intervals", "runs"},
     "planner": {"compute", "runs", "intervals", "records"},

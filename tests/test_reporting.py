@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import scaling as sc
 from scaling import provenance, show
 from scaling.cli import main
 from scaling.compute import Shape
@@ -23,26 +24,16 @@ from scaling.figures.gallery import FIGURES
 from scaling.figures.viewer import problem_html
 from scaling.fits import fit, forecast
 from scaling.records import Curve, ModelCard, Plan, Problem, Sample
-from scaling.report import HTML, LATEX, differences, write
-from scaling.report.check import stale
-from scaling.report.drawings import draw
-from scaling.report.languages import Writer, tex, unbound
-from scaling.report.numbers import (
-    from_csv,
-    part_of,
-    parts_of,
-    printed,
-    results,
-    row,
-    selectors,
-    to_csv,
-)
-from scaling.report.words import FOUND
+from scaling.report import differences, stale
+from scaling.report.figures import draw
+from scaling.report.numbers import Entry, entries, from_csv, printed, results, row, to_csv
+from scaling.report.render import HTML, LATEX, render, tex, unbound
 from scaling.runs import Runs, load_run
 from scaling.store import open_run
 from scaling.store.files import RECORD
 from tests.conftest import few_replicates
 
+ROOT = Path(__file__).parents[1]
 HOSTILE = "<script>alert(1)</script>\\input{/etc/passwd}$^_%&#~{\"'`\u0007\x00\r\n日本😀 0.123"
 LLAMA = {
     "model_type": "llama", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 1,
@@ -109,7 +100,7 @@ def best(root) -> Path:
 @pytest.fixture(scope="module")
 def report(root, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("report")
-    write(sorted(root.iterdir()), out)
+    Runs.load(root).report(out)
     return out
 
 
@@ -350,7 +341,7 @@ def test_a_report_agrees_with_its_results_and_runs_and_is_the_same_when_rewritte
     root, report, tmp_path, capsys
 ):
     assert differences(report) == []
-    write(sorted(root.iterdir()), tmp_path)
+    Runs.load(root).report(tmp_path)
     for path in report.iterdir():
         if path.suffix != ".json" and path.name != RECORD:  # the command to redraw names the folder
             assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
@@ -358,50 +349,48 @@ def test_a_report_agrees_with_its_results_and_runs_and_is_the_same_when_rewritte
     assert "report: up to date" in capsys.readouterr().out
 
 
-def test_every_number_of_a_report_is_bound_and_a_changed_one_is_named(report, tmp_path):
+def test_every_number_of_a_report_is_bound_and_a_changed_one_is_named(report):
     rows = from_csv((report / "results.csv").read_bytes().decode())
-    for file, say, added in (
-        ("report.html", HTML, "<p>about 0.5</p></body>"),
-        ("report.tex", LATEX, "about 0.5"),
+    for file, language, end in (
+        ("report.html", HTML, "<h2>References"),
+        ("report.tex", LATEX, r"\subsection*{Methods}"),
     ):
         text = (report / file).read_bytes().decode()
-        assert list(unbound(text, rows, say)) == []
-        shown = say.escape(printed(rows["run.a.first"]))
-        start = say.bound.format(id="run.a.first", text="|").partition("|")[0]
-        wrong = text.replace(start + shown, start + shown.replace("0.", "0.9", 1), 1)
-        assert "run.a.first differs from its row of results.csv" in list(unbound(wrong, rows, say))
-        where = text.rindex("</body>") if say is HTML else len(text)
-        extra = text[:where].replace("<h2>References", added + "<h2>References") + added
-        assert any("'0.5" in why or "0.5" in why for why in unbound(extra, rows, say))
+        assert list(unbound(text, rows, language)) == []
+        shown = language.escape(printed(rows["run.a.first"]))
+        right = language.bound.format(id="run.a.first", text=shown)
+        wrong = text.replace(right, right.replace("0.", "0.9", 1), 1)
+        assert "run.a.first differs from its row of results.csv" in unbound(wrong, rows, language)
+        extra = text.replace(end, f"about 0.5 {end}")
+        assert any("0.5" in why for why in unbound(extra, rows, language))
 
 
 def test_a_report_holds_stop_strings_and_lone_carriage_returns(tmp_path):
-    run = made(tmp_path / "runs", chains=4, text="a\rb", stop=("\n", "x"))
-    write([run.path], tmp_path / "report")
+    made(tmp_path / "runs", chains=4, text="a\rb", stop=("\n", "x")).report(tmp_path / "report")
     rows = from_csv((tmp_path / "report/results.csv").read_bytes().decode())
     assert rows["run.a.stop"]["value"] == "'\\n' 'x'"
     assert rows["run.a.example.wrong"]["value"] == "=41 a\nb"
     assert not differences(tmp_path / "report")
 
 
-def test_runs_alike_in_task_model_and_method_are_told_apart_and_each_is_taken_once(tmp_path):
-    runs = [made(tmp_path, chains=4, seed=seed).path for seed in (0, 1)]
-    parts = parts_of([*runs, runs[0].parent / "." / runs[0].name, made(tmp_path, "revision").path])
-    ends = [path.name.rpartition("-")[2] for path in runs]
-    name = "tiny<b>&$/1e9"
-    assert [part.called for part in parts] == [f"{name} · {end}" for end in ends] + [name]
-    titles = [ax.get_title() for ax in draw(parts)["coverage_and_law"].axes]
+def test_runs_of_one_name_are_distinguished_by_their_hash_and_each_is_taken_once(tmp_path):
+    runs = [made(tmp_path, chains=4, seed=seed) for seed in (0, 1)]
+    again = replace(runs[0], path=runs[0].path.parent / "." / runs[0].path.name)
+    found = entries([*runs, again, made(tmp_path, "revision")])
+    ends, name = [run.short_hash for run in runs], "tiny<b>&$/1e9"
+    assert [entry.called for entry in found] == [f"{name} · {end}" for end in ends] + [name]
+    titles = [ax.get_title() for ax in draw(found)["coverage_and_law"].axes]
     assert all(end in title for end, title in zip(ends, titles, strict=False))
-    rows = results(parts)
-    first = Writer(HTML, rows).fill(FOUND, "run.a.")
+    page = render("report.tex.jinja", results(found), found, {})
+    first, second = re.findall(r"On .*?correctly", page)[:2]
     assert ends[0] in first
     assert ends[1] not in first
+    assert ends[1] in second
 
 
-def test_counts_of_one_are_singular_and_an_interval_has_even_decimals(tmp_path):
-    rows = results(parts_of([made(tmp_path, chains=1).path]))
-    told = {name: rows[f"run.a.{name}"]["value"] for name in ("k", "grid", "drawn")}
-    assert told == {
+def test_counts_have_their_plural_and_intervals_one_number_of_decimals(tmp_path):
+    rows = results(entries([made(tmp_path, chains=1)]))
+    assert {key: rows[f"run.a.{key}"]["value"] for key in ("k", "grid", "drawn")} == {
         "k": "1 sample",
         "grid": "1 chain of 1 step",
         "drawn": "12 problems, 12 samples",
@@ -417,12 +406,35 @@ def test_counts_of_one_are_singular_and_an_interval_has_even_decimals(tmp_path):
 
 def test_a_method_of_ones_own_and_a_run_without_log_probabilities_are_reported(tmp_path):
     """A method that no table names gave KeyError, and a server's run one of an unknown selector."""
-    pool = load_run(made(tmp_path, "revision", 3, 4).path)
-    own = replace(pool, plan=replace(pool.plan, method="mine"))
-    assert selectors(own) == ("coverage", "last")
-    assert part_of(own, "run.a", "me").coverage.y[-1] > 0
-    unknown = np.full_like(pool.ledger["logprob"], np.nan)
-    assert "logprob" not in selectors(pool.with_arrays(ledger=pool.ledger | {"logprob": unknown}))
+    run = made(tmp_path, "revision", 3, 4)
+    own = Entry("run.a", "me", replace(run, plan=replace(run.plan, method="mine")))
+    assert own.selectors == ("coverage", "last")
+    assert own.coverage.y[-1] > 0
+    unknown = np.full_like(run.ledger["logprob"], np.nan)
+    without = run.with_arrays(ledger=run.ledger | {"logprob": unknown})
+    assert "logprob" not in Entry("run.a", "me", without).selectors
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("human_eval_results.jsonl", ["stores whole texts", "cost in tokens", "no problem is sho"]),
+        ("counts.csv", ["votes need the answers of each sample", "cost in tokens, flops, kv_byt"]),
+    ],
+)
+def test_imported_samples_are_reported_and_what_they_lack_is_said(file, says, tmp_path):
+    """A report of imported samples was refused; temperature and seed are not those of the tool."""
+    path = shutil.copy(ROOT / "tests/data" / file, tmp_path)
+    runs = sc.read_counts(path) if file == "counts.csv" else sc.read_samples(path)
+    runs.report(tmp_path / "out")
+    text = "".join(Strict((tmp_path / "out/report.html").read_text()).words)
+    assert all(words in text for words in (*says, "Another tool drew and judged them"))
+    assert "temperature" not in text
+    assert differences(tmp_path / "out") == []
+    Path(path).write_text(Path(path).read_text().replace("false", "true").replace(",2\n", ",3\n"))
+    assert any("is not what its run gives" in why for why in differences(tmp_path / "out"))
+    Path(path).unlink()
+    assert any("its runs are not there" in why for why in differences(tmp_path / "out"))
 
 
 def test_results_that_are_not_what_the_runs_give_are_named(report, tmp_path):
@@ -469,11 +481,16 @@ def test_the_page_runs_nothing_and_asks_no_other_host(report):
     assert "default-src 'none'" in text
 
 
-def test_open_missing_and_too_many_runs_are_refused_in_one_line(root, tmp_path, capsys):
+def test_open_missing_and_too_many_runs_are_refused_in_one_line(best, tmp_path, capsys):
     assert main(["report", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-    with pytest.raises(ValueError, match="give 1 to 12"):
-        write([tmp_path / str(i) for i in range(13)], tmp_path)
+    run = load_run(best)
+    many = Runs(replace(run, path=tmp_path / str(i)) for i in range(13))
+    for runs, says in ((many, "13 runs: .* 1 to 12"), (Runs([]), "1 to 12"),
+                       (replace(run, sha256=""), "still open")):  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            runs.report(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 DOCUMENT = r"""\documentclass{article}
@@ -498,9 +515,8 @@ def test_the_fragment_compiles_and_cites(report, tmp_path):
 
 
 def test_tex_leaves_no_sign_that_tex_would_obey():
-    told = tex(HOSTILE)
-    plain = re.sub(r"\\(?:textbackslash|text\w+|dots|allowbreak)\{\}|\\[{}$&#_%]|\{.\}", "", told)
+    safe = tex(HOSTILE)
+    plain = re.sub(r"\\(?:textbackslash|text\w+|dots|allowbreak)\{\}|\\[{}$&#_%]|\{.\}", "", safe)
     assert not re.search(r"[\\${}&#^_%~]", plain), plain
-    assert told.isascii()
+    assert safe.isascii()
     assert tex("a · b") == r"a \(\cdot\) b"
-    assert json.dumps(told)

@@ -14,7 +14,7 @@ from scaling.comparisons.revision import grid_ratio, plateau, transitions
 from scaling.methods import draw, shared_prefix
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.report.numbers import selectors
+from scaling.report.numbers import Entry
 from scaling.runs import load_run
 from scaling.runs.tables import accuracy_table
 from scaling.store import open_run
@@ -210,7 +210,7 @@ def test_drafts_after_verifier_feedback_are_not_read_as_a_vote(planted):
     assert told.selectors == ("coverage", "first", "last")
     assert plain.selectors == ("coverage", "majority", "logprob", "first", "last")
     assert not {"majority", "logprob"} & set(accuracy_table([told], 20)["selector"])
-    assert selectors(told) == told.selectors
+    assert Entry("run.a", "", told).selectors == told.selectors
     for name in ("majority", "logprob"):
         with pytest.raises(ValueError, match="with verifier feedback the truth decides"):
             told.values(name, np.array([2]))

@@ -18,8 +18,7 @@ from scaling.intervals import mean_interval
 from scaling.planner import plan, read_pilot
 from scaling.readers import counts, read_samples, reasons, refuse_incomplete
 from scaling.records import Curve, Fit, look_up
-from scaling.report import differences, write
-from scaling.report.check import stale
+from scaling.report import differences, stale
 from scaling.runs import Runs, load_run
 from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line, incomplete, unfinished
 from scaling.store.files import refuse_foreign, write_outputs
@@ -225,7 +224,8 @@ def run_plan(options: argparse.Namespace) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     """Write a report and check it."""
-    for path in write(options.runs, options.out, options.force):
+    runs = Runs(load_run(path) for path in options.runs)
+    for path in runs.report(options.out, options.force):
         print(path)
     if wrong := differences(options.out):
         raise ValueError("; ".join(wrong))

@@ -1,7 +1,4 @@
-"""Whether what was drawn and written still follows from its runs, code and packages.
-
-Reads sidecars and manifests only; redraws nothing.
-"""
+"""Whether figures and reports still follow from their runs, code and packages. Redraws nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +9,10 @@ from typing import Any
 
 from scaling import provenance
 from scaling.figures import plots
+from scaling.report.numbers import Rows, agree, entries, from_csv, results, to_csv
+from scaling.report.render import HTML, LATEX, unbound
+from scaling.runs import Runs, load_run
+from scaling.runs.imported import reread
 from scaling.store.manifest import read_manifest
 
 
@@ -62,3 +63,33 @@ def _differences(what: str, then: dict[str, str], now: dict[str, str]) -> Iterat
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             yield f"{what} {how}: {', '.join(names[:3])}{more}"
+
+
+def differences(out: Path) -> list[str]:
+    """Return where a report's texts, its results and its runs disagree; [] when they agree."""
+    rows = from_csv((out / "results.csv").read_bytes().decode())
+    found = []
+    for file, language in (("report.html", HTML), ("report.tex", LATEX)):
+        text = (out / file).read_bytes().decode()
+        found += [f"{file}: {why}" for why in unbound(text, rows, language)]
+    try:
+        now = from_csv(to_csv(results(entries(runs_of(rows)))))
+    except ValueError as error:
+        return [*found, f"results.csv: {error}"]
+    changed = [
+        name for name in rows.keys() | now.keys() if not agree(rows.get(name), now.get(name))
+    ]
+    return found + [f"results.csv: {name} is not what its run gives" for name in sorted(changed)]
+
+
+def runs_of(rows: Rows) -> Runs:
+    """Return the runs that the rows of a report name, read again; ValueError where one is gone."""
+    found = []
+    for name in (name for name in rows if name.endswith(".path")):
+        start, path = name.removesuffix("path"), Path(rows[name]["value"])
+        if not path.exists():
+            raise ValueError(f"its runs are not there: {path}")
+        how = json.loads(rows.get(f"{start}source", {"value": "{}"})["value"])
+        model = rows[f"{start}model"]["value"]
+        found.append(reread(path, model, how) if how else load_run(path))
+    return Runs(found)

@@ -1,12 +1,14 @@
-"""The numbers of a report: one row of `results.csv` each, bound to nothing but its run."""
+"""The numbers of a report: `results` returns the rows of `results.csv`, each bound to its run."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,28 +18,14 @@ from scaling import show
 from scaling.figures.names import SELECTOR_NAMES, disambiguate
 from scaling.fits import fit, forecast
 from scaling.records import Curve, Fit
-from scaling.runs import SELECTORS, Run, load_run
+from scaling.runs import SELECTORS, UNITS, Run, load_run
 
-LAW, SHARES = (
-    "exp_power",
-    (1 / 4, 1 / 2),
-)  #: of coverage; share of budgets fitted: first that will do
+LAW = "exp_power"  #: fitted to coverage
+SHARES = (1 / 4, 1 / 2)  #: of the budgets to fit it to: the first for which there are enough points
 MOST = 12  #: runs in one report
 EXAMPLE = 160  #: characters shown of a text
 COLUMNS = ("id", "kind", "value", "low", "high", "n")  #: of `results.csv`
 Rows = dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one run gives to a report."""
-
-    name: str  #: prefix of its rows: run.a, run.b, …
-    called: str  #: the model's name, with the run's hash where another is called alike
-    pool: Run
-    coverage: Curve
-    fitted: Fit | None  #: None: too few points for the law
-    rows: list[dict[str, Any]]  #: of `results.csv`
 
 
 def row(name: str, value: Any, low: float = np.nan, high: float = np.nan, n: int = 0) -> dict:
@@ -79,84 +67,112 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" + "s" * (count != 1)
 
 
-def part_of(pool: Run, name: str, called: str) -> Part:
-    """Return the numbers of a run: what was sampled, accuracy per selector and budget, the law."""
-    run = pool
-    coverage = replace(pool.curve(selectors(pool)[0]), x=pool.budgets().astype(float))
-    fitted, held, upto = _law(coverage)
-    rows = [*_sampled(pool), *_accuracies(pool), *_example(run)]
-    rows.append(row("called", called))
-    rows.append(row("selector", SELECTOR_NAMES[selectors(pool)[0]]))
-    rows.append(row("first", *_point(coverage, 0), coverage.n_problems))
-    rows.append(row("last", *_point(coverage, -1), coverage.n_problems))
-    unit = "sample" if run.plan.method == "best_of_n" else "step"
-    rows.append(row("k", counted(int(coverage.x[-1]), unit)))
-    rows.append(row("law", fitted.law if fitted else LAW))
-    rows.append(row("upto", counted(int(upto), unit)))
-    rows.append(
-        row(
-            "message",
-            fitted.message
-            if fitted
-            else "the smallest budget solves nothing, or there are too few budgets",
-        )
-    )
-    error, low, high = np.full(3, np.nan)
-    if len(held):
-        end = held.iloc[-1]
-        error, low, high = end.error, end.low - end.y, end.high - end.y
-    rows.append(row("error", float(error), float(low), float(high), len(held)))
-    if fitted:
-        for parameter, value in fitted.params.items():
-            low, high = fitted.interval[parameter]
-            rows.append(row(f"fit.{parameter}", value, low, high, fitted.n_points))
-        rows.append(row("rmse", fitted.rmse))
-    return Part(
-        name, called, pool, coverage, fitted, [r | {"id": f"{name}.{r['id']}"} for r in rows]
-    )
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One run in a report: what is read from it once, for numbers, figures and texts."""
+
+    id: str  #: start of the ids of its rows: run.a, run.b, …
+    called: str  #: the model's name, with the run's hash where two runs would have the same name
+    run: Run
+
+    def cells(self, *keys: str) -> list[str]:
+        """Return the ids of rows of this run; "" stays an empty cell."""
+        return [f"{self.id}.{key}" if key else "" for key in keys]
+
+    @property
+    def has_texts(self) -> bool:
+        """Return whether what the model wrote is in the run's folder."""
+        return (self.run.path / "text.parquet").exists()
+
+    @cached_property
+    def selectors(self) -> tuple[str, ...]:
+        """Return what is read from the run, the headline first: coverage where there is one."""
+        run = self.run
+        own = tuple(s for s in SELECTORS[run.plan.method] if s in run.selectors) or run.selectors
+        return tuple(sorted(own, key=lambda name: name != "coverage"))
+
+    @cached_property
+    def coverage(self) -> Curve:
+        """Return coverage against samples or steps; the first selector where there is none."""
+        return replace(self.run.curve(self.selectors[0]), x=self.run.budgets().astype(float))
+
+    @cached_property
+    def law(self) -> tuple[Fit | None, pd.DataFrame]:
+        """Return the law of coverage and its score on held-out budgets, as far as it has any."""
+        if not self.coverage.y[0] > 0:  # nothing correct, or a search's first nodes: no answers
+            return None, pd.DataFrame()
+        for share in SHARES:
+            with suppress(ValueError):
+                return forecast(LAW, self.coverage, share)
+        with suppress(ValueError):
+            return fit(LAW, self.coverage), pd.DataFrame()
+        return None, pd.DataFrame()
+
+    @cached_property
+    def limits(self) -> list[str]:
+        """Return what cannot be read from the samples, and why."""
+        run, found = self.run, []
+        if run.caveat:
+            found.append(run.caveat)
+        unknown = [unit for unit in UNITS if not np.isfinite(run.costs[unit][1]).any()]
+        if unknown:
+            found.append(f"the cost in {', '.join(unknown)} is unknown")
+        if not run.train_flops:
+            found.append("the training FLOPs of the model are unknown")
+        if not self.has_texts:
+            found.append("the texts of the samples are not stored: no problem is shown")
+        return found
 
 
-def _law(coverage: Curve) -> tuple[Fit | None, pd.DataFrame, float]:
-    """Return the law of a coverage curve, its held-out score, and the budget fitted up to."""
-    if not coverage.y[0] > 0:  # nothing right, or a search whose first nodes are no answers
-        return None, pd.DataFrame(), float(coverage.x[-1])
-    for share in SHARES:
-        try:
-            fitted, held = forecast(LAW, coverage, share)
-            return fitted, held, float(coverage.x[fitted.n_points - 1])
-        except ValueError:
-            continue
-    try:
-        return fit(LAW, coverage), pd.DataFrame(), float(coverage.x[-1])
-    except ValueError:
-        return None, pd.DataFrame(), float(coverage.x[-1])
+def entries(runs: Iterable[Run]) -> list[Entry]:
+    """Return what a report prints of each run; ValueError for none, too many, or an open one."""
+    found = list({(run.path.resolve(), run.card.name): run for run in runs}.values())
+    if not 0 < len(found) <= MOST:
+        raise ValueError(f"{len(found)} runs: a report takes 1 to {MOST}; select some of them")
+    for run in found:
+        if not run.sha256:
+            raise ValueError(f"{run.path} is still open; finish it with the command that began it")
+    keys = [(run.task, run.card.name, run.label) for run in found]
+    names = disambiguate([name for _, name, _ in keys], (run.short_hash for run in found), by=keys)
+    return [
+        Entry(f"run.{chr(97 + at)}", name, run)
+        for at, (run, name) in enumerate(zip(found, names, strict=True))
+    ]
 
 
-def _point(found: Curve, at: int) -> tuple[float, float, float]:
-    return float(found.y[at]), float(found.low[at]), float(found.high[at])
+def results(found: Sequence[Entry]) -> Rows:
+    """Return every row that the text may be bound to, by id."""
+    common: dict[str, Any] = {"all.flops": 2, "all.training": 3, "all.level": 95}
+    common |= {"all.replicates": len(found[0].coverage.replicates)}
+    common |= {f"name.{selector}": name for selector, name in SELECTOR_NAMES.items()}
+    rows = [row(name, value) for name, value in common.items()]
+    for entry in found:
+        parts = _drawn(entry), _accuracies(entry), _fitted(entry), _example(entry)
+        rows += [r | {"id": f"{entry.id}.{r['id']}"} for part in parts for r in part]
+    return {r["id"]: r for r in rows}
 
 
-def _sampled(pool: Run) -> Iterator[dict[str, Any]]:
-    """Yield what was sampled, by which model, plan, code and machine."""
-    run, card = pool, pool.card
+def _drawn(entry: Entry) -> Iterator[dict[str, Any]]:
+    """Yield what was sampled, by which model, plan, code and machine; what is not known of it."""
+    run, card = entry.run, entry.run.card
     session = (run.manifest["sessions"] or [{}])[-1]
     device, packages = session.get("device") or {}, session.get("packages") or {}
-    facts: dict[str, Any] = {
-        "task": run.task,
-        "model": card.name,
-        "run": run.path.name,
-        "sha256": run.sha256,
-    }
-    facts |= {"path": str(run.path), "method-name": pool.label, "parameters": card.n_params}
-    facts |= {"train-flops": card.train_flops, "problems": len(run.problems)}
-    facts |= {"samples": len(run.samples), "missing": pool.n_missing}
+    facts: dict[str, Any] = {"task": run.task, "model": card.name, "run": run.path.name}
+    facts |= {"sha256": run.sha256, "path": str(run.path), "method-name": run.label}
+    facts |= {"source": json.dumps(run.manifest.get("import") or {}), "called": entry.called}
+    facts |= {"parameters": card.n_params, "train-flops": card.train_flops}
+    facts |= {"problems": len(run.problems), "samples": run.n_samples, "missing": run.n_missing}
     facts["asked"] = counted(len(run.problems), "problem")
-    facts["drawn"] = f"{facts['asked']}, {counted(len(run.samples), 'sample')}"
+    facts["drawn"] = f"{facts['asked']}, {counted(run.n_samples, 'sample')}"
+    facts |= {f"limit.{at}": why for at, why in enumerate(entry.limits)}
+    if run.imported:
+        facts["format"] = run.manifest["import"]["format"]
+        return (yield from (row(name, value) for name, value in facts.items()))
     facts["grid"] = f"{counted(run.plan.chains, 'chain')} of {counted(run.plan.steps, 'step')}"
-    facts["stopped"] = counted(run.plan.stop_after_correct, "right sample")
+    facts["stopped"] = counted(run.plan.stop_after_correct, "correct sample")
     for name, value in run.plan.to_dict().items():
-        told = " ".join(map(repr, value)) if isinstance(value, (tuple, list)) else value
-        facts[name.replace("_", "-")] = told
+        shown = " ".join(map(repr, value)) if isinstance(value, (tuple, list)) else value
+        facts[name.replace("_", "-")] = shown
     facts |= {"cpu": device.get("cpu") or "an unknown machine", "cores": device.get("cores") or "?"}
     facts |= {"gpus": ", ".join(device.get("gpus") or []) or "none"}
     facts |= {"kit": packages.get("inference-scaling-kit", "?")}
@@ -164,58 +180,67 @@ def _sampled(pool: Run) -> Iterator[dict[str, Any]]:
     yield from (row(name, value) for name, value in facts.items())
 
 
-def _accuracies(pool: Run) -> Iterator[dict[str, Any]]:
+def _accuracies(entry: Entry) -> Iterator[dict[str, Any]]:
     """Yield accuracy per selector at the smallest, a middle and the largest budget."""
-    k = pool.budgets()
+    run = entry.run
+    k, names = run.budgets(), ("low", "middle", "high")
     chosen = k[[0, len(k) // 2, -1]]
-    flops = pool.cost("flops", chosen)[pool.rows("all")].mean(axis=0)
-    for name, budget, cost in zip(("low", "middle", "high"), chosen, flops, strict=True):
+    flops = run.cost("flops", chosen)[run.rows("all")].mean(axis=0)
+    for name, budget, cost in zip(names, chosen, flops, strict=True):
         yield row(f"k.{name}", int(budget))
         yield row(f"flops.{name}", float(cost))
-    for selector in selectors(pool):
-        found = pool.curve(selector, k=chosen)
-        for at, name in enumerate(("low", "middle", "high")):
+    for selector in entry.selectors:
+        found = run.curve(selector, k=chosen)
+        for at, name in enumerate(names):
             yield row(f"{selector}.{name}", *_point(found, at), found.n_problems)
 
 
-def _example(run: Run) -> Iterator[dict[str, Any]]:
-    """Yield one problem that the model solves about half of the time, a right and a wrong draft."""
-    has_texts = (run.path / "text.parquet").exists()
-    frame = load_run(run.path, text=has_texts).samples
+def _fitted(entry: Entry) -> Iterator[dict[str, Any]]:
+    """Yield the headline's ends, the law of coverage, and its error at the largest budget."""
+    coverage, (fitted, held_out) = entry.coverage, entry.law
+    seen = fitted.n_points if fitted else 0
+    unit = "sample" if entry.run.plan.method == "best_of_n" else "step"
+    yield row("selector", SELECTOR_NAMES[entry.selectors[0]])
+    yield row("first", *_point(coverage, 0), coverage.n_problems)
+    yield row("last", *_point(coverage, -1), coverage.n_problems)
+    yield row("k", counted(int(coverage.x[-1]), unit))
+    yield row("law", fitted.law if fitted else LAW)
+    yield row("upto", counted(int(coverage.x[seen - 1]), unit))
+    none = "the smallest budget solves nothing, or there are too few budgets"
+    yield row("message", fitted.message if fitted else none)
+    error, low, high = np.full(3, np.nan)
+    if len(held_out):
+        end = held_out.iloc[-1]
+        error, low, high = end.error, end.low - end.y, end.high - end.y
+    yield row("error", float(error), float(low), float(high), len(held_out))
+    if fitted:
+        for name, value in fitted.params.items():
+            yield row(f"fit.{name}", value, *fitted.interval[name], fitted.n_points)
+        yield row("rmse", fitted.rmse)
+
+
+def _point(found: Curve, at: int) -> tuple[float, float, float]:
+    return float(found.y[at]), float(found.low[at]), float(found.high[at])
+
+
+def _example(entry: Entry) -> Iterator[dict[str, Any]]:
+    """Yield a problem that the model solves about half of the time, a correct and a wrong draft."""
+    if not entry.has_texts:
+        return
+    frame = load_run(entry.run.path, text=True).samples
     rate = frame.groupby("problem")["correct"].mean()
     problem = (rate - 0.5).abs().sort_values(kind="stable").index[0]
-    asked = run.problems.set_index("id").loc[problem]
-    yield row("example.prompt", _one_newline(asked["prompt"]))
+    drafts = frame[frame["problem"] == problem]
+    prompt = entry.run.problems.set_index("id").loc[problem, "prompt"]
+    yield row("example.prompt", _one_newline(prompt))
     for name, verdict in (("right", True), ("wrong", False)):
-        if not has_texts:
-            yield row(f"example.{name}", "not stored with this run")
-            continue
-        drafts = frame["text"][(frame["problem"] == problem) & (frame["correct"] == verdict)]
-        yield row(f"example.{name}", _one_newline(drafts.iloc[0]) if len(drafts) else "none")
+        texts = drafts["text"][drafts["correct"] == verdict]
+        yield row(f"example.{name}", _one_newline(texts.iloc[0]) if len(texts) else "none")
 
 
 def _one_newline(text: Any) -> str:
     """Return a text without the carriage returns that CSV cannot hold."""
     return str(text).replace("\r\n", "\n").replace("\r", "\n")
-
-
-def selectors(pool: Run) -> tuple[str, ...]:
-    """Return what a report reads from a pool, the headline first: coverage where there is one."""
-    own = tuple(s for s in SELECTORS[pool.plan.method] if s in pool.selectors)
-    if pool.plan.stop_at_agreement:
-        return pool.selectors
-    if "coverage" not in own:
-        return own
-    return ("coverage", *(name for name in own if name != "coverage"))
-
-
-def results(parts: Sequence[Part]) -> Rows:
-    """Return every row that the text may be bound to, by id."""
-    common: dict[str, Any] = {"all.flops": 2, "all.training": 3, "all.level": 95}
-    common |= {"all.replicates": len(parts[0].coverage.replicates)}
-    common |= {f"name.{selector}": name for selector, name in SELECTOR_NAMES.items()}
-    rows = [row(name, value) for name, value in common.items()]
-    return {r["id"]: r for r in [*rows, *(r for part in parts for r in part.rows)]}
 
 
 def to_csv(rows: Rows) -> str:
@@ -230,44 +255,24 @@ def to_csv(rows: Rows) -> str:
 def from_csv(text: str) -> Rows:
     """Return the rows of `results.csv`, numbers as numbers."""
     found, rows = {}, csv.DictReader(io.StringIO(text, newline=""))
-    if lost := set(COLUMNS) - set(rows.fieldnames or ()):
-        raise ValueError(f"results.csv lacks {', '.join(sorted(lost))}: write the report anew")
+    if missing := set(COLUMNS) - set(rows.fieldnames or ()):
+        raise ValueError(f"results.csv lacks {', '.join(sorted(missing))}: write the report again")
     for r in rows:
         value: Any = float(r["value"]) if r["kind"] == "number" else r["value"]
         found[r["id"]] = r | {"value": value, "low": float(r["low"]), "high": float(r["high"])}
     return found
 
 
-def agree(row: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
-    """Return whether two rows of the results say the same: numbers to five digits.
+def agree(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Return whether two rows are the same: numbers to five digits.
 
     Later digits of a fit differ between processors.
     """
-    if row is None or other is None:
-        return row is other
-    return row.keys() == other.keys() and all(
-        np.isclose(row[name], other[name], 1e-5, 1e-9, equal_nan=True)
-        if isinstance(row[name], float) and isinstance(other[name], float)
-        else row[name] == other[name]
-        for name in row
+    if one is None or other is None:
+        return one is other
+    return one.keys() == other.keys() and all(
+        np.isclose(one[name], other[name], 1e-5, 1e-9, equal_nan=True)
+        if isinstance(one[name], float) and isinstance(other[name], float)
+        else one[name] == other[name]
+        for name in one
     )
-
-
-def names_of(pools: Sequence[Run]) -> list[str]:
-    """Return the models' names; where task, model and method repeat, with the run's hash."""
-    runs = [(pool.task, pool.card.name, pool.label) for pool in pools]
-    return disambiguate([name for _, name, _ in runs], (run.short_hash for run in pools), by=runs)
-
-
-def parts_of(paths: Sequence[Path]) -> list[Part]:
-    """Return the numbers of each run, once; ValueError for none, too many, or an open one."""
-    paths = list({path.resolve(): path for path in paths}.values())
-    if not 0 < len(paths) <= MOST:
-        raise ValueError(f"{len(paths)} runs: give 1 to {MOST} run folders")
-    runs = [load_run(path) for path in paths]
-    for run in runs:
-        if not run.sha256:
-            raise ValueError(f"{run.path} is still open; finish it with the command that began it")
-    pools = [run for run in runs]
-    named = enumerate(zip(pools, names_of(pools), strict=True))
-    return [part_of(pool, f"run.{chr(97 + at)}", called) for at, (pool, called) in named]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.records import Curve, look_up, onward
-from scaling.runs.run import IMPORTED, Run, load_run
+from scaling.runs.run import Run, load_run
 from scaling.runs.selection import SELECTORS
 from scaling.runs.tables import accuracy_table, unfinished
 
@@ -203,16 +203,13 @@ class Runs(Sequence[Run]):
         return onward("figures.gallery", "figure_of")(self, name, **choices)
 
     def report(self, out: str | Path, force: bool = False) -> list[Path]:
-        """Write the runs up as a page and as LaTeX; return the files written.
+        """Write a report on the runs, HTML and LaTeX, into a folder; return the files written.
 
-        Errors: ValueError for samples of another tool, which have no run folder.
+        It has a figure per run, every number with its interval, and says in words what a run lacks:
+        samples of other tools may have no tokens, answers or texts. Errors: ValueError for an open
+        run, for more than 12 runs, and where files are in the way that the kit did not write.
         """
-        if found := [run.card.name for run in self if run.sha256 == IMPORTED]:
-            raise ValueError(
-                f"a report reads run folders, and the samples of {found[0]} were imported from "
-                "another tool; use .figure(name).save(folder), or a curve's .frame"
-            )
-        paths: list[Path] = onward("report", "write")([run.path for run in self], Path(out), force)
+        paths: list[Path] = onward("report", "write")(self, Path(out), force)
         return paths
 
 

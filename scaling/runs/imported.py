@@ -1,31 +1,119 @@
-"""Samples that other tools drew, as `Run` and `Runs`: curves, laws and figures work on them too.
+"""Samples that other tools drew, as `Run` and `Runs`: curves, laws, figures, reports work on them.
 
-What a file does not tell stays unknown: costs in tokens are NaN, votes need answers, and a table of
-counts has coverage alone.
+What a file does not say stays unknown: costs in tokens are NaN, votes need answers, and a table of
+counts has coverage alone. `manifest["import"]` keeps how a file was read.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from scaling.provenance import sha256
+from scaling.readers import FORMATS, counts, refuse_incomplete
+from scaling.readers import read_samples as read_table
+from scaling.readers.formats import lines, load_line
 from scaling.records import ModelCard, Plan, Sample
 from scaling.runs.arrays import LEDGER, Arrays
 from scaling.runs.collection import Runs
-from scaling.runs.run import IMPORTED, Run
+from scaling.runs.run import Run
+from scaling.store.files import json_hash
 
 NEEDED = ("problem", "n", "c")
-KNOWN = ("model", *NEEDED, "level", "n_params", "train_tokens", "train_flops")
+SUFFIXES = {".csv": "csv", ".eval": "inspect", ".yaml": "monkeys", ".yml": "monkeys"}
+UNREADABLE = (ValueError, OSError, EOFError, RecursionError)
+#: format -> names of which one is in the first record of such a file, tried in this order
+SIGNS = {
+    "inspect": ("status", "samples"),
+    "evalplus": ("eval",),
+    "human-eval": ("task_id",),
+    "lm-eval": ("doc_id",),
+    "jsonl": ("problem", "correct"),
+}
 
 
-def from_table(table: pd.DataFrame, path: Path, model: str = "") -> Run:
-    """Return a table of samples as a run; columns: `readers.samples.COLUMNS`, `level` if any.
+def read_samples(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    metric: str | None = None,
+    filter: str | None = None,
+    model: str | None = None,
+) -> Run:
+    """Return samples that another tool drew as a run: curves, laws and figures work on it.
+
+    format: a name in `scaling.readers.FORMATS`; by default it is recognised from the file. columns:
+    maps our names to those of a table, such as {"problem": "id", "correct": "label"}; others are
+    chain, answer, score, completion_tokens, model and level. A vote needs `answer`, and costs need
+    `completion_tokens`. metric, filter, model: which one to read of a file that holds several. What
+    was left out is listed in `run.manifest["notes"]` and counted in `run.n_missing`. Errors:
+    ValueError for a file that cannot be read, that holds several models, or of which more than 10 %
+    of the problems have no verdict.
+
+    >>> read_samples("tests/data/human_eval_results.jsonl").selectors
+    ('coverage',)
+    """
+    path = Path(path)
+    format = format or recognise_format(path, tabular=bool(columns))
+    chosen = {"columns": columns, "metric": metric, "filter": filter, "model": model}
+    table, rejected = read_table(path, format, **chosen)  # type: ignore[arg-type]
+    refuse_incomplete(path, table.attrs, counts(table)[0])
+    how = {"format": format} | {name: value for name, value in chosen.items() if value}
+    run = from_table(table, path, model or "", how)
+    run.manifest["notes"] = [*table.attrs["notes"], *(f"{at}: {why}" for at, why in rejected)]
+    return run
+
+
+def recognise_format(path: Path, tabular: bool = False) -> str:
+    """Return the name of a file's format, by its suffix or the names in its first record.
+
+    tabular: columns are named, so that it is a table. Errors: ValueError where it is none of them.
+    """
+    if not path.exists():
+        raise ValueError(f"no file {path}")
+    known = "monkeys" if path.is_dir() else SUFFIXES.get(path.suffix.lower())
+    if known or tabular:
+        return known or "jsonl"
+    names: set[str] = set()
+    with suppress(*UNREADABLE):  # no JSON: no record
+        found = [load_line(line) for _, line in islice(lines(path), 1)]
+        names = set(found[0]) if found and isinstance(found[0], dict) else set()
+    if not names and path.suffix.lower() == ".json":
+        names = _names_of_json(path)
+    for format, signs in SIGNS.items():
+        if names.intersection(signs):
+            return format
+    if path.suffix.lower() == ".jsonl":  # whose reader says which columns are needed
+        return "jsonl"
+    raise ValueError(
+        f"{path} is in no format that is recognised; name it with format= (--format): "
+        f"{', '.join(FORMATS)}; or name the columns of a table with columns= (--columns)"
+    )
+
+
+def _names_of_json(path: Path) -> set[str]:
+    """Return the names of the object that a file of many lines holds."""
+    import json
+
+    with suppress(*UNREADABLE):
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        return set(found) if isinstance(found, dict) else set()
+    return set()
+
+
+def from_table(
+    table: pd.DataFrame, path: Path, model: str = "", how: Mapping[str, Any] | None = None
+) -> Run:
+    """Return a table of samples as a run; columns: `readers.samples.COLUMNS`.
 
     Samples without a verdict are left out, and counted in `n_missing`. Errors: ValueError for a
     metric from which pass@1 does not follow.
@@ -33,34 +121,31 @@ def from_table(table: pd.DataFrame, path: Path, model: str = "") -> Run:
     if (least := table.attrs.get("least_k", 1)) > 1:
         raise ValueError(
             f"{path}: this metric gives pass@k from k = {least} on only; choose one that gives "
-            "pass@1 with metric="
+            "pass@1 with metric= (--metric)"
         )
     kept = table[table["correct"].notna()]
     ids = list(dict.fromkeys(table["problem"]))
     place = kept.groupby("problem", sort=False).cumcount().to_numpy()
-    row = pd.Index(ids).get_indexer(kept["problem"])
+    at = pd.Index(ids).get_indexer(kept["problem"]), place, 0
     size = (len(ids), int(place.max(initial=0)) + 1, 1)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        array = np.full(size, np.nan)
+        array[at] = values
+        return array
+
     answers, _ = pd.factorize(kept["answer"])
-    columns = {
-        "correct": kept["correct"].to_numpy(float),
-        "answers": np.where(answers < 0, np.nan, answers),
-        "completion_tokens": kept["completion_tokens"].to_numpy(float),
-        "logprob": kept["score"].to_numpy(float),  # a score that is the verdict ranks nothing
-    }
-    arrays = {name: np.full(size, np.nan) for name in (*columns, *LEDGER)}
-    if np.array_equal(columns["logprob"], columns["correct"]):
-        columns["logprob"] = np.full(len(kept), np.nan)
-    for name, values in columns.items():
-        arrays[name][row, place, 0] = values
-    arrays["prompt_tokens"] = np.where(np.isnan(arrays["completion_tokens"]), np.nan, 0.0)
-    arrays["cached_tokens"] = arrays["prompt_tokens"]
-    derived = Arrays(
-        correct=arrays["correct"],
-        answers=arrays["answers"],
-        ledger={name: arrays[name] for name in LEDGER},
-        n_missing=len(table) - len(kept),
-    )
-    run = _run(path, model or path.stem, _problems(ids), size[1], derived, kept.assign(step=0))
+    correct, score = kept["correct"].to_numpy(float), kept["score"].to_numpy(float)
+    ledger = dict.fromkeys(LEDGER, np.full(size, np.nan))
+    ledger["completion_tokens"] = spread(kept["completion_tokens"].to_numpy(float))
+    none = np.where(np.isnan(ledger["completion_tokens"]), np.nan, 0.0)
+    ledger |= {"prompt_tokens": none, "cached_tokens": none}
+    if not np.array_equal(score, correct):  # a score that is the verdict ranks nothing
+        ledger["logprob"] = spread(score)
+    votes = spread(np.where(answers < 0, np.nan, answers))
+    derived = Arrays(spread(correct), votes, ledger, n_missing=len(table) - len(kept))
+    card = ModelCard(model or path.stem, 0, 0, math.nan, 0)
+    run = _run(path, card, _problems(ids), size[1], derived, kept.assign(step=0), how or {})
     run.manifest["no_votes"] = table.attrs.get("no_votes", "")
     return run
 
@@ -73,6 +158,9 @@ def read_counts(path: str | Path, columns: Mapping[str, str] | None = None) -> R
     default 6 n_params train_tokens). columns: maps our names to those of the file, such as {"c":
     "passed"}. Errors: ValueError naming what is missing, or the first line whose counts are
     impossible.
+
+    >>> read_counts("tests/data/counts.csv")[0]
+    Run(counts, small, best_of_n: 12 problems, 384 samples; coverage)
     """
     path = Path(path)
     if not path.is_file():
@@ -82,10 +170,10 @@ def read_counts(path: str | Path, columns: Mapping[str, str] | None = None) -> R
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as CSV: {error}") from error
     table = table.rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})
-    if lost := [name for name in NEEDED if name not in table]:
+    if missing := [name for name in NEEDED if name not in table]:
         raise ValueError(
             f"{path} has columns {', '.join(map(str, table.columns))}; needed are "
-            f"{', '.join(NEEDED)} (missing: {', '.join(lost)}): name others with columns="
+            f"{', '.join(NEEDED)} (missing: {', '.join(missing)}): name others with columns="
         )
     n, c = (pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in ("n", "c"))
     good = (n >= 1) & (c >= 0) & (c <= n) & (n % 1 == 0) & (c % 1 == 0)
@@ -100,50 +188,65 @@ def read_counts(path: str | Path, columns: Mapping[str, str] | None = None) -> R
     if table.duplicated(["model", "problem"]).any():
         again = table[table.duplicated(["model", "problem"])].iloc[0]
         raise ValueError(f"{path}: problem {again['problem']} of {again['model']} is there twice")
-    runs = [_counted(path, str(name), rows) for name, rows in table.groupby("model", sort=False)]
+    how = {"format": "counts"} | ({"columns": dict(columns)} if columns else {})
+    runs = [
+        _counted(path, str(name), rows, how) for name, rows in table.groupby("model", sort=False)
+    ]
     return Runs(sorted(runs, key=lambda run: (run.card.n_params, run.train_flops)))
 
 
-def _counted(path: Path, model: str, rows: pd.DataFrame) -> Run:
-    first = rows.iloc[0]
-    size, tokens = (_whole(first.get(name)) for name in ("n_params", "train_tokens"))
-    flops = float(first.get("train_flops", 6.0 * size * tokens if size and tokens else math.nan))
-    counts = rows["n"].to_numpy(float), rows["c"].to_numpy(float)
+def _counted(path: Path, model: str, rows: pd.DataFrame, how: Mapping[str, Any]) -> Run:
+    """Return the counts of one model as a run."""
+
+    def known(name: str) -> int:
+        value = rows.iloc[0].get(name)
+        return 0 if value is None or pd.isna(value) else int(value)
+
+    size, tokens = known("n_params"), known("train_tokens")
+    flops = rows.iloc[0].get("train_flops", 6.0 * size * tokens if size and tokens else math.nan)
+    n, c = rows["n"].to_numpy(float), rows["c"].to_numpy(float)
     unknown = np.full((len(rows), 1, 1), np.nan)
-    derived = Arrays(unknown, unknown, dict.fromkeys(LEDGER, unknown), 0, counts=counts)
-    levels = rows["level"].astype(str) if "level" in rows else None
+    derived = Arrays(unknown, unknown, dict.fromkeys(LEDGER, unknown), 0, counts=(n, c))
+    levels = rows["level"].astype(str).tolist() if "level" in rows else None
     problems = _problems(rows["problem"].astype(str).tolist(), levels)
-    card = ModelCard(model, size, size, flops, tokens)
-    most = int(counts[0].max())
-    return _run(path, card, problems, most, derived, rows.iloc[:0])
+    card = ModelCard(model, size, size, float(flops), tokens)
+    return _run(path, card, problems, int(n.max()), derived, rows.iloc[:0], how)
 
 
-def _whole(value: Any) -> int:
-    return 0 if value is None or pd.isna(value) else int(value)
+def reread(path: Path, model: str, how: Mapping[str, Any]) -> Run:
+    """Return a run read again as its manifest says; of counts, that of a model."""
+    options = {name: value for name, value in how.items() if name != "format"}
+    if how["format"] != "counts":
+        return read_samples(path, how["format"], **options)
+    found = {run.card.name: run for run in read_counts(path, **options)}
+    if model not in found:
+        raise ValueError(f"{path} holds no model {model}")
+    return found[model]
 
 
-def _problems(ids: list[str], levels: Any = None) -> pd.DataFrame:
+def _problems(ids: list[str], levels: list[str] | None = None) -> pd.DataFrame:
     found = pd.DataFrame({"id": ids, "prompt": "", "answer": ""})
-    return found.assign(level="all" if levels is None else list(levels))
+    return found.assign(level=levels or "all")
 
 
 def _run(
     path: Path,
-    model: str | ModelCard,
+    card: ModelCard,
     problems: pd.DataFrame,
     chains: int,
     derived: Arrays,
     samples: pd.DataFrame,
+    how: Mapping[str, Any],
 ) -> Run:
-    card = ModelCard(model, 0, 0, math.nan, 0) if isinstance(model, str) else model
+    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     return Run(
         path=path,
-        manifest={"sessions": []},
+        manifest={"sessions": [], "import": dict(how), "notes": []},
         task=path.name.partition(".")[0],
         card=card,
         plan=Plan(chains=chains),
         problems=problems,
         samples=samples.reindex(columns=[f.name for f in fields(Sample)]).assign(finish="stop"),
-        sha256=IMPORTED,
+        sha256=sha256(path) if path.is_file() else json_hash(list(map(sha256, files))),
         derived=derived,
     )

@@ -25,7 +25,6 @@ from scaling.runs.selection import SEARCHES, WEIGHTED
 from scaling.store.reader import read_run
 from scaling.store.scores import Scores, read_scores
 
-IMPORTED = "imported"  #: in place of the hash of a run whose samples another tool drew
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -46,18 +45,20 @@ class Run:
     """The samples of one model, task and plan, sealed or still open.
 
     >>> run = load_run("tests/data/runs/sums-ladder_0.1M_1e13-fd34c6426c")
-    >>> run
-    Run(sums, ladder/0.1M/1e13, best_of_n: 6 problems, 24 samples; coverage, majority, logprob, ...)
+    >>> run.task, run.card.name, run.n_samples, run.selectors[:2]
+    ('sums', 'ladder/0.1M/1e13', 24, ('coverage', 'majority'))
+    >>> [round(float(y), 3) for y in run.curve("coverage").y]
+    [0.958, 1.0, 1.0]
     """
 
-    path: Path  #: the run's folder
+    path: Path  #: the run's folder; of samples that another tool drew, their file
     manifest: dict[str, Any]  #: as written
     task: str  #: name of the task
     card: ModelCard  #: the model that was sampled
     plan: Plan  #: how it was sampled
     problems: pd.DataFrame  #: columns of `records.Problem`, in the order they were drawn
     samples: pd.DataFrame  #: columns of `records.Sample`, sorted by problem, chain, step
-    sha256: str  #: of the manifest, which holds the files' hashes; "" while the run is open
+    sha256: str  #: of the manifest, which holds the files' hashes, or of the file; "" while open
     prices: tuple[float, float] = PRICES  #: per million input and output tokens, any currency
     derived: Arrays | None = field(default=None, repr=False)  #: in place of those of `samples`
     known: dict[tuple, np.ndarray] = field(default_factory=dict, init=False, repr=False)  #: values
@@ -91,7 +92,7 @@ class Run:
     @property
     def imported(self) -> bool:
         """Return whether another tool drew the samples: there is no run folder."""
-        return self.sha256 == IMPORTED
+        return "import" in self.manifest
 
     @property
     def short_hash(self) -> str:
