@@ -169,8 +169,8 @@ def _table(record: Any, columns: Mapping[str, str]) -> list[Row]:
         raise ValueError(f"needed are {NEEDED}; {has}: name others with columns= (--columns)")
     if is_empty(row["problem"]):
         raise ValueError("it names no problem")
-    if not is_empty(level := row.pop("level", None)):
-        row["problem"] = f"{level}/{row['problem']}"
+    level = row.pop("level", None)
+    row["problem"] = f"{row['problem']}" if is_empty(level) else f"{level}/{row['problem']}"
     if "correct" not in columns and {"n", "c"} <= row.keys():
         return [_counts(row)]
     row.setdefault("score", record.get("logprob"))
