@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.provenance import sha256
-from scaling.readers import FORMATS, counts, refuse_incomplete
+from scaling.readers import counts, detect_format, refuse_incomplete
 from scaling.readers import read_samples as read_table
-from scaling.readers.formats import lines, load_line
 from scaling.records import ModelCard, Plan, Sample
 from scaling.runs.arrays import LEDGER, Arrays
 from scaling.runs.collection import Runs
@@ -28,16 +25,6 @@ from scaling.runs.run import Run
 from scaling.store.files import json_hash
 
 NEEDED = ("problem", "n", "c")
-SUFFIXES = {".csv": "csv", ".eval": "inspect", ".yaml": "monkeys", ".yml": "monkeys"}
-UNREADABLE = (ValueError, OSError, EOFError, RecursionError)
-#: format -> names of which one is in the first record of such a file, tried in this order
-SIGNS = {
-    "inspect": ("status", "samples"),
-    "evalplus": ("eval",),
-    "human-eval": ("task_id",),
-    "lm-eval": ("doc_id",),
-    "jsonl": ("problem", "correct"),
-}
 
 
 def read_samples(
@@ -63,51 +50,19 @@ def read_samples(
     ('coverage',)
     """
     path = Path(path)
-    format = format or recognise_format(path, tabular=bool(columns))
-    chosen = {"columns": columns, "metric": metric, "filter": filter, "model": model}
-    table, rejected = read_table(path, format, **chosen)  # type: ignore[arg-type]
+    format = format or detect_format(path, columns)
+    chosen: dict[str, Any] = {
+        "columns": columns,
+        "metric": metric,
+        "filter": filter,
+        "model": model,
+    }
+    table, rejected = read_table(path, format, **chosen)
     refuse_incomplete(path, table.attrs, counts(table)[0])
     how = {"format": format} | {name: value for name, value in chosen.items() if value}
     run = from_table(table, path, model or "", how)
     run.manifest["notes"] = [*table.attrs["notes"], *(f"{at}: {why}" for at, why in rejected)]
     return run
-
-
-def recognise_format(path: Path, tabular: bool = False) -> str:
-    """Return the name of a file's format, by its suffix or the names in its first record.
-
-    tabular: columns are named, so that it is a table. Errors: ValueError where it is none of them.
-    """
-    if not path.exists():
-        raise ValueError(f"no file {path}")
-    known = "monkeys" if path.is_dir() else SUFFIXES.get(path.suffix.lower())
-    if known or tabular:
-        return known or "jsonl"
-    names: set[str] = set()
-    with suppress(*UNREADABLE):  # no JSON: no record
-        found = [load_line(line) for _, line in islice(lines(path), 1)]
-        names = set(found[0]) if found and isinstance(found[0], dict) else set()
-    if not names and path.suffix.lower() == ".json":
-        names = _names_of_json(path)
-    for format, signs in SIGNS.items():
-        if names.intersection(signs):
-            return format
-    if path.suffix.lower() == ".jsonl":  # whose reader says which columns are needed
-        return "jsonl"
-    raise ValueError(
-        f"{path} is in no format that is recognised; name it with format= (--format): "
-        f"{', '.join(FORMATS)}; or name the columns of a table with columns= (--columns)"
-    )
-
-
-def _names_of_json(path: Path) -> set[str]:
-    """Return the names of the object that a file of many lines holds."""
-    import json
-
-    with suppress(*UNREADABLE):
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-        return set(found) if isinstance(found, dict) else set()
-    return set()
 
 
 def from_table(
