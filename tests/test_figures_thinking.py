@@ -15,12 +15,12 @@ from scaling.figures.thinking import (
     best_within,
     chosen_within,
     comparable,
-    direct_pools,
+    direct_runs,
     families,
-    offers,
+    options,
     reward_curve,
-    side_by_side,
-    with_beside,
+    traces_as_samples,
+    with_extra_runs,
 )
 from scaling.fits import fit
 from scaling.intervals import Estimate, difference, mean_interval
@@ -93,7 +93,7 @@ def test_the_figures_draw_from_small_runs(study, tmp_path, svg_only):
     written = draw_all(study, tmp_path, ["o1_two_panels", "compute_mix"])
     assert len(written) == 4
     facts = json.loads((tmp_path / "compute_mix.json").read_text())["facts"]
-    (other,) = with_beside(study)[len(study) :]
+    (other,) = with_extra_runs(study)[len(study) :]
     assert facts["beside"] == {other.path.name: other.sha256}
     assert {name.rpartition(" at ")[0] for name in facts} - {""} == {
         "direct: pre-training",
@@ -107,7 +107,7 @@ def test_traces_side_by_side_cost_the_prompt_once_and_each_its_own_thinking(stud
     (_, thinker) = comparable(study, "thinking", families(study)["imitation"][0])[:2]
     k = thinker.budgets()
     for step in range(len(k)):
-        traces, spent = side_by_side(thinker, step), {}
+        traces, spent = traces_as_samples(thinker, step), {}
         for unit in ("flops", "tokens"):
             one, two = traces.cost(unit, np.array([1, 2])).T
             shared = traces.costs[unit][0]
@@ -128,7 +128,7 @@ def test_only_direct_models_on_the_thinkers_problems_are_compared_with_them(stud
     (plain,) = study.select("countdown", "best_of_n")
     others = replace(plain, problems=plain.problems.assign(id="another"))
     pools = (others, *study)
-    assert direct_pools(Runs(pools)) == [plain]
+    assert direct_runs(Runs(pools)) == [plain]
 
 
 def test_figures_are_none_without_thinkers(study):
@@ -140,11 +140,11 @@ def test_what_to_buy_is_as_told_in_the_notebook():
     """The runs of `data/runs/thinking` are read as the figure reads them."""
     page = json.loads((ROOT / "notebooks/07_learning_to_think.ipynb").read_text(encoding="utf-8"))
     text = " ".join("".join(cell["source"]) for cell in page["cells"]).replace("\n", " ")
-    study = with_beside(Runs.load(ROOT / "data/runs"))
+    study = with_extra_runs(Runs.load(ROOT / "data/runs"))
     start = families(study)["imitation"][0]
     pools = [p for way in ("best_of_n", "thinking") for p in comparable(study, way, start)]
     named = {pool.card.name: pool for pool in pools}
-    last, weak = (side_by_side(named[f"thinking/0.1M{x}/grpo/3e12"], 6) for x in ("", "-3e13"))
+    last, weak = (traces_as_samples(named[f"thinking/0.1M{x}/grpo/3e12"], 6) for x in ("", "-3e13"))
     plain, weaker = named["ladder/0.1M/1e14"], named["ladder/0.1M/3e13"]
     sharp, sharper = (named[f"thinking/0.1M{x}/direct-grpo/3e12"] for x in ("", "-3e13"))
     chosen = [value_at(pool, "logprob", 4) for pool in (last, weak)]
@@ -158,7 +158,7 @@ def test_what_to_buy_is_as_told_in_the_notebook():
     best = mixes(pools, 1e5, np.array([6e13, 9.5e13, 2e14]))
     assert told(best[0]) == told(best[1])
     begun, ended = (
-        value_at(side_by_side(named[f"thinking/0.1M-3e13/{x}"], 6), "coverage", 1).mean()
+        value_at(traces_as_samples(named[f"thinking/0.1M-3e13/{x}"], 6), "coverage", 1).mean()
         for x in ("start", "grpo/3e12")
     )
     assert ended < value_at(weaker, "logprob", 8).mean()
@@ -188,7 +188,7 @@ def mixes(pools, queries: float, totals: np.ndarray) -> list[Estimate]:
     """Return at each total the best of thinking less the best direct offer."""
     sides = []
     for kind in ("thinking", "best_of_n"):
-        found = list(offers([pool for pool in pools if pool.label == kind]).values())
+        found = list(options([pool for pool in pools if pool.label == kind]).values())
         cost = np.concatenate([cost for cost, _ in found]) @ [1, queries]
         sides.append(chosen_within(cost, np.concatenate([v for _, v in found], axis=1), totals))
     return [difference(*(side[:, i] for side in sides)) for i in range(len(totals))]

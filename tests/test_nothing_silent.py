@@ -16,7 +16,8 @@ from scaling.cli import main
 from scaling.comparisons.equal_cost import at_equal_cost
 from scaling.compute import Shape
 from scaling.figures import plots
-from scaling.figures.gallery import FIGURES, MIDDLE
+from scaling.figures.curves import MIDDLE
+from scaling.figures.gallery import FIGURES
 from scaling.figures.plane import exchange_text
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.report.leaderboard import leaderboard
@@ -347,7 +348,7 @@ def test_two_panels_leave_out_a_size_without_a_checkpoint_near_one_half(tmp_path
     study = Runs.load(tmp_path)
     assert list(near_half(study.by_size("sums"), MIDDLE)) == ["1.0 M"]
     with plots.style():
-        fig, _ = FIGURES["two_panels"](study)
+        fig, *_ = FIGURES["two_panels"](study)
     _, right = fig.axes
     labels = right.get_legend_handles_labels()[1]
     assert labels == ["1.0 M, 10¹⁰", "none in 25–75 %: 2.0 M"]
@@ -357,7 +358,7 @@ def test_two_panels_leave_out_a_size_without_a_checkpoint_near_one_half(tmp_path
 def test_two_panels_without_any_such_size_are_drawn_all_the_same(tmp_path):
     planted(tmp_path, "sums", 0.125, 1_000_000)
     with plots.style():
-        fig, _ = FIGURES["two_panels"](Runs.load(tmp_path))
+        fig, *_ = FIGURES["two_panels"](Runs.load(tmp_path))
     assert fig.axes[1].get_legend_handles_labels()[1] == ["none in 25–75 %: 1.0 M"]
 
 
@@ -366,7 +367,7 @@ def test_the_grid_has_no_row_of_one_step(tmp_path):
     planted(tmp_path, "countdown", 0.25, chains=32)
     planted(tmp_path, "countdown", 0.25, method="revision", chains=4, steps=4)
     with plots.style():
-        fig, facts = FIGURES["grid"](Runs.load(tmp_path))
+        fig, facts, _ = FIGURES["grid"](Runs.load(tmp_path))
     assert [tick.get_text() for tick in fig.axes[0].get_yticklabels()] == ["2", "3", "4"]
     for fact in facts.values():
         assert fact["steps"] == [2, 3, 4]

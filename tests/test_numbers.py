@@ -21,7 +21,7 @@ import pytest
 from scaling.figures.gallery import FIGURES
 from scaling.figures.plane import exchange_rates, exchange_text, joint_points, plane_fit
 from scaling.figures.plots import rounded
-from scaling.figures.thinking import direct_pools, families, o1_two_panels
+from scaling.figures.thinking import direct_runs, families, o1_two_panels
 from scaling.fits import printable
 from scaling.fits.forecasts import GROUPS, law_tournament, trust
 from scaling.fits.joint import joint_tournament
@@ -197,7 +197,7 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Runs) -> None
     before, after = (pool.values("last", pool.budgets()) for pool in (start, last))
     weights = problem_weights(len(before))
     ratio = np.quantile((weights @ after[:, -1]) / (weights @ before[:, -1]), [0.025, 0.975])
-    direct = {pool.card.name: pool for pool in direct_pools(study)}
+    direct = {pool.card.name: pool for pool in direct_runs(study)}
     plain, sharp = direct["ladder/0.1M/1e14"], direct["thinking/0.1M/direct-grpo/1e12"]
     one, many = np.array([1]), np.array([1, 8, 16])
     once, chosen = plain.curve("coverage", k=one), plain.values("logprob", many)

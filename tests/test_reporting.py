@@ -305,8 +305,8 @@ def test_a_task_that_no_run_holds_is_refused_with_those_that_are(root):
 def test_legends_name_no_line_that_is_not_drawn(root):
     study = Runs.load(root)
     with plots.style():
-        coverage, facts = FIGURES["coverage"](study)
-        panels, _ = FIGURES["two_panels"](study)
+        coverage, facts, _ = FIGURES["coverage"](study)
+        panels, *_ = FIGURES["two_panels"](study)
     assert not facts
     titles = [coverage.legends[0].get_title(), panels.axes[0].get_legend().get_title()]
     assert not [title.get_text() for title in titles if "dashed" in title.get_text()]

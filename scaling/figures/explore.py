@@ -111,7 +111,7 @@ def draw(seen: View):
         if not np.isfinite(seen.curve.x * seen.curve.y).any():
             left.axis("off")
         elif seen.fitted is None:
-            plots.draw_curve(left, seen.curve, **plots.look(0))
+            plots.draw_curve(left, seen.curve, **plots.series_style(0))
         else:
             plots.draw_forecast(left, seen.curve, seen.fitted)
             plots.draw_residuals(right, seen.curve, seen.fitted)

@@ -1,7 +1,8 @@
-"""Axes in, axes out: how curves, fits and planes look. Nothing is estimated or fitted here.
+"""How curves, laws and planes are drawn on axes, and how a figure is saved with its sidecar.
 
-Each draw function takes `ax` and returns it. `save` writes a figure with a sidecar that says what
-it was drawn from. Colours follow Okabe and Ito; marker and line style repeat what colour says.
+Each draw function takes `ax` and returns it; nothing is estimated or fitted here. `draw_panels`
+draws a tidy table, one row per point. Colours follow Okabe and Ito; marker and line style repeat
+what the colour says.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ import platform
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from scaling import provenance
-from scaling.fits.joint import iso_line
-from scaling.records import Curve, Fit
+from scaling.records import Curve, Fit, look_up
 from scaling.store.files import sha256, write_outputs
 
 REDRAW = "python -m scaling figures"
 STYLE = Path(__file__).with_name("paper.mplstyle")
-#: of a saved figure, each without the date
+#: metadata of each file format of a saved figure, without the date
 FORMATS: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None},
     "svg": {"Date": None},
@@ -33,8 +34,7 @@ COLUMN, PAGE = 3.25, 6.75  #: widths in inches
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1.5, 1, 1.5)), "-", "--", ":", "-.")
-ISO = (0.1, 0.25, 0.5, 0.75, 0.9)  #: iso-accuracy lines drawn
-DIGITS = 5  #: of fitted numbers: later ones differ between processors
+DIGITS = 5  #: significant digits of fitted numbers: later ones differ between processors
 UNIT_LABELS = {
     "samples": "samples per problem, $k$",
     "tokens": "test tokens per problem",
@@ -43,10 +43,31 @@ UNIT_LABELS = {
     "seconds": "seconds per problem",
     "price": "price per problem",
 }
+#: mark of a series -> opacity of its interval as a band (0: as error bars), and its style
+MARKS: dict[str, tuple[float, dict[str, Any]]] = {
+    "line": (0.15, {}),
+    "markers": (0.15, {"linestyle": "none"}),
+    "dashed": (0.15, {"linestyle": "--", "marker": ""}),
+    "dotted": (0.15, {"linestyle": ":", "marker": "", "color": "0.5"}),
+    "law": (0.08, {"linestyle": "--", "linewidth": 0.8, "marker": ""}),
+    "steps": (0.1, {"drawstyle": "steps-post", "marker": ""}),
+    "dotted steps": (0.1, {"drawstyle": "steps-post", "marker": "o", "markersize": 2.2}),
+    "points": (0, {"linestyle": "none"}),
+    "open points": (0, {"linestyle": "none", "mfc": "white", "zorder": 3}),
+    "joined points": (0, {}),
+}
+
+
+class Drawn(NamedTuple):
+    """What a figure function returns."""
+
+    figure: Any  #: of matplotlib
+    facts: dict[str, Any]  #: fitted numbers and claims, for the sidecar
+    frame: pd.DataFrame  #: one row per point drawn
 
 
 def style():
-    """Return a context in which things are drawn in the paper's style; nothing global changes."""
+    """Return a context in which figures have the style of the paper; nothing global changes."""
     import matplotlib.pyplot as plt
 
     return plt.style.context(STYLE)
@@ -55,26 +76,26 @@ def style():
 def figure(
     rows: int = 1, columns: int = 1, width: float = PAGE, height: float = 2.4, **options: Any
 ):
-    """Return (figure, axes array); call it, and draw, inside `style()`."""
+    """Return (figure, array of axes); call it, and draw, inside `style()`."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
 
 
 def new_axes():
-    """Return the axes of a new figure in the house style."""
+    """Return the axes of a new figure in the style of the paper."""
     with style():
         return figure(1, 1, width=3.4, height=2.6)[1][0][0]
 
 
-def look(index: int) -> dict[str, Any]:
+def series_style(index: int) -> dict[str, Any]:
     """Return the colour, marker and line style of the index-th series."""
     turn = index % len(COLORS)
     return {"color": COLORS[turn], "marker": MARKERS[turn], "linestyle": DASHES[turn]}
 
 
 def settled(values: Any) -> np.ndarray:
-    """Return fitted numbers with the digits that every processor gives, so that bytes are equal.
+    """Return fitted numbers with the digits on which all processors agree, for equal bytes.
 
     >>> settled([0.123456789, 98765.4321, float("inf")]).tolist()
     [0.12346, 98765.0, inf]
@@ -83,138 +104,184 @@ def settled(values: Any) -> np.ndarray:
     return np.array([float(f"{v:.{DIGITS}g}") for v in values.flat]).reshape(values.shape)
 
 
-def draw_curve(ax, curve: Curve, *, band: bool = True, **style: Any):
+# ---------------------------------------------------------------- series
+def draw_series(ax, x, y, low=np.nan, high=np.nan, mark: str = "line", **style: Any):
+    """Draw a series with its interval as a band or as error bars, as `MARKS` says."""
+    opacity, own = look_up(MARKS, mark, "mark")
+    style = own | style
+    if not opacity:
+        spread = np.clip([np.subtract(y, low), np.subtract(high, y)], 0, None)
+        ax.errorbar(x, y, yerr=spread, **{"capsize": 1.5, "elinewidth": 0.7} | style)
+        return ax
+    (line,) = ax.plot(x, y, **style)
+    if np.isfinite(low).any():
+        step = "post" if "drawstyle" in style else None
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=opacity, lw=0, step=step)
+    return ax
+
+
+def draw_points(ax, x, y, low, high, **style: Any):
+    """Draw estimates with error bars; `mfc="none"` marks points held out of a fit."""
+    return draw_series(ax, x, y, low, high, "points", **style)
+
+
+def draw_curve(ax, curve: Curve, **style: Any):
     """Draw accuracy against budget with its 95 % interval as a band."""
-    style = {"label": curve.label, **style}
-    (line,) = ax.plot(curve.x, curve.y, **style)
-    if band:
-        ax.fill_between(curve.x, curve.low, curve.high, color=line.get_color(), alpha=0.15, lw=0)
+    draw_series(ax, curve.x, curve.y, curve.low, curve.high, **{"label": curve.label} | style)
     return accuracy_axes(ax, curve.x_unit)
 
 
 def draw_fit(ax, fitted: Fit, x, *, band: bool = True, **style: Any):
     """Draw a fitted law over `x`, with the interval of its replicates as a band."""
-    style, x = {"linestyle": "--", "linewidth": 0.8, **style}, settled(x)
-    (line,) = ax.plot(x, settled(fitted.predict(x)), **style)
-    if band:
-        low, high = map(settled, fitted.band(x))
-        ax.fill_between(x, low, high, color=line.get_color(), alpha=0.08, lw=0)
-    return ax
+    law = law_curve(fitted, x, band=band)
+    return draw_series(ax, law.x, law.y, law.low, law.high, "law", **style)
 
 
-def draw_grid(ax, columns, rows, ratio, low, high, reach: float = 0.5):
-    """Draw ratios (columns, rows) as a heat map, bold where the interval excludes 1; return it.
+def law_curve(fitted: Fit, x, unit: str = "samples", band: bool = True) -> Curve:
+    """Return a fitted law at `x` as a curve, its interval NaN without `band`."""
+    x, nothing = settled(x), np.full(np.shape(x), np.nan)
+    low, high = map(settled, fitted.band(x)) if band else (nothing, nothing)
+    return Curve(x, settled(fitted.predict(x)), low, high, np.empty((0, len(x))), unit)
 
-    Red above 1, blue below, full at 1 ± `reach`; white at 1 and where there is none.
+
+def split(curve: Curve, n_points: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return (x, y, low, high) of the first `n_points` defined points of a curve, and of the rest.
+
+    Laws are fitted to the first ones; the rest is held out.
     """
-    from matplotlib.colors import TwoSlopeNorm
-
-    image = ax.imshow(ratio.T, origin="lower", aspect="auto", cmap="RdBu_r",
-                      norm=TwoSlopeNorm(1.0, 1 - reach, 1 + reach))  # fmt: skip
-    for (i, j), value in np.ndenumerate(ratio):
-        if np.isfinite(value):
-            sure = low[i, j] > 1 or high[i, j] < 1
-            weight = "bold" if sure else "normal"
-            ink = "white" if abs(value - 1) > 0.6 * reach else "black"
-            style = {"fontsize": 6, "fontweight": weight, "color": ink}
-            ax.text(i, j, f"{value:.2f}", ha="center", va="center", **style)
-    ax.grid(False)
-    ax.set(xticks=range(len(columns)), xticklabels=columns, xlabel="chains")
-    ax.set(yticks=range(len(rows)), yticklabels=rows, ylabel="steps")
-    return image
-
-
-def draw_points(ax, x, y, low, high, **style: Any):
-    """Draw estimates with error bars; `mfc="none"` marks points held out of a fit."""
-    style = {"linestyle": "none", "capsize": 1.5, "elinewidth": 0.7, **style}
-    spread = np.clip([np.subtract(y, low), np.subtract(high, y)], 0, None)
-    ax.errorbar(x, y, yerr=spread, **style)
-    return ax
+    known = np.isfinite(curve.y)
+    ends = [side[known] for side in (curve.x, curve.y, curve.low, curve.high)]
+    return [side[:n_points] for side in ends], [side[n_points:] for side in ends]
 
 
 def draw_forecast(ax, curve: Curve, fitted: Fit, **style: Any):
     """Draw a curve's points with error bars and the law fitted to its first `n_points`.
 
-    Points beyond them are open, and the law reaches them dashed, with its band: a forecast.
+    Points held out of the fit are open, and the law is dashed there: a forecast.
     """
-    style = {"color": COLORS[0], "marker": MARKERS[0], "label": fitted.law} | style
-    ends = {name: getattr(curve, name)[np.isfinite(curve.y)] for name in ("x", "y", "low", "high")}
-    seen = {name: values[: fitted.n_points] for name, values in ends.items()}
-    held = {name: values[fitted.n_points :] for name, values in ends.items()}
-    draw_points(ax, **seen, **style | {"label": f"fitted, $n$={curve.n_problems} problems"})
-    draw_fit(ax, fitted, np.geomspace(seen["x"][0], seen["x"][-1], 60), linestyle="-", **style
-             | {"marker": ""})  # fmt: skip
-    if len(held["x"]):
-        draw_points(ax, **held, **style | {"mfc": "none", "label": "held out"})
-        beyond = np.geomspace(seen["x"][-1], held["x"][-1], 60)
-        draw_fit(ax, fitted, beyond, **style | {"marker": "", "label": "forecast"})
+    style = {"color": COLORS[0], "marker": MARKERS[0]} | style
+    used, held_out = split(curve, fitted.n_points)
+    draw_points(ax, *used, **style | {"label": f"fitted, $n$={curve.n_problems} problems"})
+    spans = [(used[0][0], used[0][-1], "-", style.get("label", fitted.law))]
+    if len(held_out[0]):
+        draw_points(ax, *held_out, **style | {"mfc": "none", "label": "held out"})
+        spans.append((used[0][-1], held_out[0][-1], "--", "forecast"))
+    for start, end, dash, label in spans:
+        line = {"marker": "", "linestyle": dash, "label": label}
+        draw_fit(ax, fitted, np.geomspace(start, end, 60), **style | line)
     accuracy_axes(ax, curve.x_unit).legend()
     return ax
 
 
 def draw_residuals(ax, curve: Curve, fitted: Fit, **style: Any):
-    """Draw measured minus law in points of accuracy, held-out points open, the curve's interval."""
+    """Draw measured minus predicted accuracy in percentage points; held-out points are open."""
     style = {"color": COLORS[0], "marker": MARKERS[0]} | style
-    x, y, low, high = (getattr(curve, n)[np.isfinite(curve.y)] for n in ("x", "y", "low", "high"))
-    law = settled(fitted.predict(x))
-    for part, fill in (
-        (slice(fitted.n_points), {}),
-        (slice(fitted.n_points, None), {"mfc": "none"}),
-    ):
-        off = (100 * (values - law)[part] for values in (y, low, high))
-        draw_points(ax, x[part], *off, **style | fill)
+    for (x, *ends), fill in zip(split(curve, fitted.n_points), ({}, {"mfc": "none"}), strict=True):
+        law = settled(fitted.predict(x))
+        draw_points(ax, x, *(100 * (values - law) for values in ends), **style | fill)
     ax.axhline(0, color="0.5", linewidth=0.8)
-    accuracy_axes(ax, curve.x_unit)
-    ax.yaxis.set_major_formatter(plain())
-    ax.set_ylabel("measured − law (points)")
+    accuracy_axes(ax, curve.x_unit).set_ylabel("measured − predicted\n(percentage points)")
+    ax.yaxis.set_major_formatter(plain_ticks())
     return ax
 
 
-def plain():
+# ---------------------------------------------------------------- tables of points
+def points_of(curve: Curve, panel: str, series: str, mark: str = "line", look: int = 0):
+    """Return a curve as rows of a figure's table, one per point, for `draw_panels`.
+
+    mark: a name in `MARKS`; look: the index of the series' style.
+    """
+    columns = {"panel": panel, "series": series, "x": curve.x, "unit": curve.x_unit}
+    columns |= {"y": curve.y, "low": curve.low, "high": curve.high}
+    return pd.DataFrame(columns | {"n_problems": curve.n_problems, "mark": mark, "look": look})
+
+
+def forecast_points(curve: Curve, fitted: Fit, intervals: bool = True, **at: Any) -> pd.DataFrame:
+    """Return rows of a law over a curve's budgets, and of the points held out of its fit as open.
+
+    at: panel, series and look.
+    """
+    x = curve.x[np.isfinite(curve.y)]
+    law = law_curve(fitted, np.geomspace(x.min(), x.max(), 60), curve.x_unit, intervals)
+    (x, y, low, high), nothing = split(curve, fitted.n_points)[1], np.empty((0, 0))
+    if not intervals:
+        low = high = np.full(x.shape, np.nan)
+    held_out = Curve(x, y, low, high, nothing, curve.x_unit, n_problems=curve.n_problems)
+    tables = points_of(law, mark="law", **at), points_of(held_out, mark="open points", **at)
+    return pd.concat(tables)
+
+
+def draw_table(ax, table: pd.DataFrame):
+    """Draw the rows of one panel: every series by its mark, named once in the legend."""
+    named: set[Any] = set()
+    keys: Any
+    for keys, rows in table.groupby(["series", "mark", "look"], sort=False):
+        series, mark, look = keys
+        own = series_style(look) | MARKS[mark][1] | {"label": None if series in named else series}
+        named.add(series)
+        x, y, low, high = (rows[name].to_numpy() for name in ("x", "y", "low", "high"))
+        draw_series(ax, x, y, low, high, mark, **own)
+    return accuracy_axes(ax, table["unit"].iloc[0])
+
+
+def draw_panels(table: pd.DataFrame, height: float, ylabel: str = "accuracy", **legend: Any):
+    """Return a figure of a table's panels side by side, with one legend below."""
+    panels = table.groupby("panel", sort=False)
+    fig, axes = figure(1, len(panels), height=height, sharey=True)
+    for ax, (panel, rows) in zip(axes[0], panels, strict=True):
+        n = rows["n_problems"].max()
+        draw_table(ax, rows).set(ylabel=ylabel if ax is axes[0][0] else "", ylim=(0, 1.02))
+        ax.set_title(f"{panel}  ($n$={n})" if n else panel)
+    legend_below(fig, axes[0], **legend)
+    return fig
+
+
+def legend_below(fig, axes, **options: Any) -> None:
+    """Put one legend of all the axes' series under the figure, each name once."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        handles, names = ax.get_legend_handles_labels()
+        named |= dict(zip(names, handles, strict=True))
+    fig.legend(named.values(), named, loc="outside lower center", **{"ncols": 4} | options)
+
+
+def draw_grid(ax, table: pd.DataFrame, reach: float = 0.5):
+    """Draw ratios by chains and steps as a heat map, bold where the interval excludes 1; return it.
+
+    table: columns chains, steps, ratio, low, high. Red above 1, blue below, full at 1 ± `reach`;
+    white at 1 and where there is no ratio.
+    """
+    from matplotlib.colors import TwoSlopeNorm
+
+    ratio, low, high = (
+        table.pivot(index="steps", columns="chains", values=name)
+        for name in ("ratio", "low", "high")
+    )
+    norm = TwoSlopeNorm(1.0, 1 - reach, 1 + reach)
+    image = ax.imshow(ratio, origin="lower", aspect="auto", cmap="RdBu_r", norm=norm)
+    excludes_one = ((low > 1) | (high < 1)).to_numpy()
+    for (row, column), value in np.ndenumerate(ratio.to_numpy()):
+        if np.isfinite(value):
+            weight = "bold" if excludes_one[row, column] else "normal"
+            ink = "white" if abs(value - 1) > 0.6 * reach else "black"
+            style = {"fontsize": 6, "fontweight": weight, "color": ink}
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", **style)
+    ax.grid(False)
+    ax.set(xticks=range(ratio.shape[1]), xticklabels=ratio.columns, xlabel="chains")
+    ax.set(yticks=range(len(ratio)), yticklabels=ratio.index, ylabel="steps")
+    return image
+
+
+# ---------------------------------------------------------------- axes
+def plain_ticks():
     """Return a formatter of ticks that writes plain numbers."""
     from matplotlib.ticker import StrMethodFormatter
 
     return StrMethodFormatter("{x:g}")
 
 
-def draw_plane(ax, fitted: Fit, train, test, accuracy, used, levels=ISO):
-    """Draw measured accuracies over (train, test) FLOPs, and the law's iso-accuracy lines.
-
-    used: (points,) bool; points the law was not fitted to are drawn open. Labels of lines lie a
-    step apart in height, so that those of steep lines side by side do not cover each other.
-    """
-    from matplotlib import patheffects
-
-    colors = {"cmap": "viridis", "vmin": 0.0, "vmax": 1.0, "zorder": 3}
-    points = ax.scatter(train[used], test[used], c=accuracy[used], s=16, lw=0, **colors)
-    edges = points.to_rgba(accuracy[~used])
-    ax.scatter(train[~used], test[~used], s=9, lw=0.7, facecolors="none", edgecolors=edges)
-    grid = settled(np.geomspace(train.min(), train.max(), 400))  # steep lines need many
-    bottom, top = test.min() / 1.6, test.max() * 1.6
-    ax.set(xscale="log", yscale="log", ylim=(bottom, top))
-    names = iter(np.linspace(0.9, 0.1, len(levels)))
-    for level in levels:
-        line = iso_line(fitted, level, grid)
-        inside = (line.test_flops > bottom) & (line.test_flops < top)
-        if inside.sum() < 2:
-            continue
-        clipped = settled(line.test_flops).clip(bottom, top)  # a steep line ends at the frame
-        ends = np.convolve(inside, [1, 1, 1], "same") > 0
-        ax.plot(grid[ends], clipped[ends], color="0.25", lw=0.9, zorder=2)
-        band = (settled(values).clip(bottom, top) for values in (line.low, line.high))
-        ax.fill_between(grid, *band, color="0.25", alpha=0.12, lw=0)
-        low, high = np.log(clipped[inside].min()), np.log(clipped[inside].max())
-        height = np.exp(low + next(names) * (high - low))
-        at = np.flatnonzero(inside)[abs(np.log(clipped[inside] / height)).argmin()]
-        halo = [patheffects.withStroke(linewidth=1.6, foreground="white")]
-        where = {"ha": "center", "va": "center", "fontsize": 6, "zorder": 4}
-        ax.text(grid[at], clipped[at], f"{level:.0%}", path_effects=halo, **where)
-    ax.set(xlabel="train FLOPs", ylabel=UNIT_LABELS["flops"])
-    return points
-
-
-def _between_decades(ax, value: float, _: int) -> str:
-    """Return the label of a minor tick: 2 and 5 of less than 1.3 decades, 3 and 7 of half a one."""
+def _minor_tick(ax, value: float, _: int) -> str:
+    """Return the label of a minor tick: 2 and 5 within 1.3 decades, 3 and 7 too within half one."""
     low, high = ax.get_xlim()
     exponent = int(np.floor(np.log10(value) + 1e-9))
     first = round(value / 10.0**exponent)
@@ -238,7 +305,7 @@ def accuracy_axes(ax, unit: str):
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         ax.set_xscale("log")
-        ax.xaxis.set_minor_formatter(FuncFormatter(partial(_between_decades, ax)))
+        ax.xaxis.set_minor_formatter(FuncFormatter(partial(_minor_tick, ax)))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set(xlabel=UNIT_LABELS[unit], ylabel="accuracy")
     return ax

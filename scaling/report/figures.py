@@ -8,7 +8,6 @@ from textwrap import wrap
 from typing import Any
 
 from scaling.figures import plots
-from scaling.figures.gallery import legend_below
 from scaling.figures.names import SELECTOR_NAMES
 from scaling.report.numbers import Entry
 from scaling.runs import Runs
@@ -39,7 +38,7 @@ def draw(found: Sequence[Entry]) -> dict[str, Any]:
             for ax in axes.flat[len(found) :]:
                 ax.axis("off")
             if name == "accuracy_by_flops":
-                legend_below(fig, axes.flat)
+                plots.legend_below(fig, axes.flat)
         drawn[name] = fig
     return drawn
 
@@ -49,14 +48,14 @@ def _selectors(ax: Any, entry: Entry, known: list[str]) -> None:
     for selector in entry.selectors:
         found = entry.run.curve(selector, Runs([entry.run]).cost_unit)
         found = replace(found, label=SELECTOR_NAMES[selector])
-        plots.draw_curve(ax, found, **plots.look(known.index(selector)))
+        plots.draw_curve(ax, found, **plots.series_style(known.index(selector)))
 
 
 def _law(ax: Any, entry: Entry) -> None:
     """Draw coverage with its law, or alone where there is none."""
     fitted, _ = entry.law
     if fitted is None:
-        plots.draw_curve(ax, entry.coverage, **plots.look(0))
+        plots.draw_curve(ax, entry.coverage, **plots.series_style(0))
     else:
         plots.draw_forecast(ax, entry.coverage, fitted)
     if entry.run.plan.method != "best_of_n":
