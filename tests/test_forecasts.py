@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.comparisons.equal_cost import at_equal_cost
+from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.policy import pool_policy
 from scaling.compute import Shape
 from scaling.estimates import pass_at_k
@@ -252,7 +252,7 @@ def test_curves_tables_and_comparisons_resample_whole_families(pool):
         np.testing.assert_array_equal(found.low, expected.low)
         table = accuracy_table([pool], 50, cluster).query("selector == 'coverage'")
         np.testing.assert_array_equal(table.high, expected.high)
-        gain = at_equal_cost(pool, "coverage", pool, "majority", k=64, cluster=cluster).gain
+        gain = compare(pool, pool, "coverage", "majority", k=64, cluster=cluster).gain
         assert gain.units == 10
     assert pool_policy([pool], cluster=named).gain.units == 10
     alone = pool.curve(replicates=50)

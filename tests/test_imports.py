@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "intervals": {"estimates"},
     "runs": {"show", "records", "compute", "estimates", "intervals", "store", "readers"}
     | {"provenance"},
-    "comparisons": {"estimates", "intervals", "runs"},
+    "comparisons": {"show", "estimates", "intervals", "runs"},
     "fits": {"show", "estimates", "records", "intervals", "runs"},
     "planner": {"compute", "runs", "intervals", "records"},
     "readers": {"provenance", "estimates", "records"},

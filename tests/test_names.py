@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scaling.cli import main
-from scaling.comparisons.equal_cost import at_equal_cost
+from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.policy import pool_policy
 from scaling.comparisons.revision import grid_ratio, transitions
 from scaling.estimates import chain_prefix
@@ -47,7 +47,7 @@ def calls(study: Runs):
     return {
         "level": ("0x", [
             lambda name: plain.curve(level=name),
-            lambda name: at_equal_cost(revised, "last", plain, "logprob", level=name),
+            lambda name: compare(revised, plain, "last", "logprob", level=name),
             lambda name: transitions(revised, name),
             lambda name: grid_ratio(revised, plain, name),
             lambda name: study.curve(plain, "coverage", "samples", name),
@@ -58,8 +58,8 @@ def calls(study: Runs):
             lambda name: plain.curve(name),
             lambda name: plain.values(name, k),
             lambda name: plain.cost("flops", k, selector=name),
-            lambda name: at_equal_cost(revised, name, plain, "logprob"),
-            lambda name: at_equal_cost(revised, "last", plain, name),
+            lambda name: compare(revised, plain, name, "logprob"),
+            lambda name: compare(revised, plain, "last", name),
             lambda name: law_tournament([plain], name, replicates=25),
             lambda name: view(study, shown(selector=name)),
         ]),
@@ -68,7 +68,7 @@ def calls(study: Runs):
             lambda name: plain.curve(unit=name),
             lambda name: plain.cost(name, k),
             lambda name: plain.stopping_cost(name, k),
-            lambda name: at_equal_cost(revised, "last", plain, "logprob", unit=name),
+            lambda name: compare(revised, plain, "last", "logprob", unit=name),
             lambda name: pool_policy([plain], unit=name, pilot=2),
             lambda name: view(study, shown(unit=name)),
         ]),

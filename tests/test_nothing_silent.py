@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from scaling.cli import main
-from scaling.comparisons.equal_cost import at_equal_cost
+from scaling.comparisons.equal_cost import compare
 from scaling.compute import Shape
 from scaling.figures import plots
 from scaling.figures.curves import MIDDLE
@@ -82,8 +82,8 @@ def test_a_curve_and_a_comparison_leave_out_what_was_not_drawn(tmp_path):
     found = pool.curve()
     assert (found.y[0], found.n_problems, found.n_missing) == (0.5, 4, 6)
     assert pool.curve(level="0x").n_missing == 3
-    versus = at_equal_cost(pool, "majority", pool, "logprob")
-    assert np.isfinite(versus.value)
+    found = compare(pool, pool, "majority", "logprob")
+    assert np.isfinite(found.value)
     board = leaderboard([pool]).set_index("category")
     assert board.loc["all", ["n_problems", "n_missing"]].tolist() == [4, 6]
     assert board.loc["all", "accuracy"] == 0.5

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_methods import Scripted, Words, pools, right
 
-from scaling.comparisons.equal_cost import at_equal_cost
+from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.revision import grid_ratio, plateau, transitions
 from scaling.methods import draw, shared_prefix
 from scaling.models import load_lm
@@ -104,7 +104,7 @@ def test_a_reviser_that_always_fixes_beats_samples_and_the_grid_says_so(planted)
         lambda p, c, s, t: right(p) if s else coin(p, c, s, t), replace(REVISE, chains=8, steps=4)
     )
     assert grid_ratio(fixer, fresh).low[0, 1] > 1
-    found = at_equal_cost(fixer, "coverage", fresh, "coverage", k=2)
+    found = compare(fixer, fresh, k=2)
     assert found.verdict == "wins"
     assert found.value == 1
     assert 2 < found.samples < 4
@@ -112,8 +112,8 @@ def test_a_reviser_that_always_fixes_beats_samples_and_the_grid_says_so(planted)
 
 def test_a_cost_that_the_rival_cannot_spend_is_refused(planted):
     few = planted(coin, Plan(chains=2))
-    with pytest.raises(ValueError, match="the rival's pool reaches from"):
-        at_equal_cost(planted(coin, replace(REVISE, steps=8)), "last", few, "coverage")
+    with pytest.raises(ValueError, match="the baseline's samples cost from"):
+        compare(planted(coin, replace(REVISE, steps=8)), few, "last", "coverage")
 
 
 def test_a_revision_with_a_short_memory_sees_its_last_drafts_and_pays_anew():

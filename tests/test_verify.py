@@ -17,8 +17,8 @@ from scaling.store.files import entry_of
 from scaling.store.manifest import seal_hash
 from scaling.study import sample_run
 from scaling.tasks import get_task
-from scaling.verify import compare, first_difference, model_of, problems_of, redraw, verdicts
-from tests.trust.drift import SETTINGS, drift
+from scaling.verify import first_difference, model_of, problems_of, redraw, verdicts
+from tests.trust.drift import SETTINGS, accuracy_change, drift, exponent_change
 
 ROOT = Path(__file__).parents[1]
 FROZEN = ROOT / "tests/data/runs"
@@ -170,12 +170,11 @@ def test_drift_is_none_for_batches_and_engines_and_some_for_bfloat16(tmp_path: P
     assert table.loc["rows-3", "identical"] == "100.0000%"
     assert table.loc["rows-3", "first_token"] == ""
     base, narrow = (Runs.load(tmp_path / name)[0] for name in ("base", "bfloat16"))
-    lm = load_lm(model)
-    found = compare(base, narrow, lm.encode)
+    value, low, high = accuracy_change(base, narrow)
     own, other = (run.samples.groupby("problem")["correct"].mean() for run in (base, narrow))
-    assert found.accuracy[0] == pytest.approx((other - own).mean())
-    assert found.accuracy[1] <= found.accuracy[0] <= found.accuracy[2]
-    assert compare(base, base, lm.encode).exponent == pytest.approx((0, 0, 0))
+    assert value == pytest.approx((other - own).mean())
+    assert low <= value <= high
+    assert exponent_change(base, base) == pytest.approx((0, 0, 0))
     engines = [run.manifest["sessions"][0]["extra"]["engine"] for run in (base, narrow)]
     assert [engine["dtype"] for engine in engines] == ["float32", "bfloat16"]
     narrowed = engines[1].get("units") != "float32"  # a CPU without such units multiplies in fp32

@@ -6,7 +6,7 @@ import argparse
 
 from scaling.models import load_lm
 from scaling.runs import load_run
-from scaling.verify import model_of, redraw, told_model, verdicts
+from scaling.verify import logged_model, model_of, redraw, verdicts
 
 
 def run_verify(options: argparse.Namespace) -> None:
@@ -24,7 +24,7 @@ def run_verify(options: argparse.Namespace) -> None:
             )
         if not options.redraw:
             continue
-        lm = load_lm(model_of(run, options.models), **told_model(run)[1])
+        lm = load_lm(model_of(run, options.models), **logged_model(run)[1])
         on = {"device": options.device, "dtype": options.dtype}
         found = redraw(run, lm, options.redraw, file=options.problems_file, **on)
         print(f"{path}: {found.samples:,} samples drawn again, {found.identical:.4%} the same")

@@ -1,1 +1,1 @@
-"""Runs compared: at equal cost, drafts of revision step by step, policies by difficulty."""
+"""Runs compared: at equal cost, step by step of revision, and policies by difficulty."""

@@ -1,21 +1,23 @@
-"""Two methods at equal cost, paired over problems: who wins, by how much, how sure."""
+"""Two runs at equal cost, paired over problems: which is more accurate, by how much, how sure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from scaling import show
 from scaling.intervals import Estimate, difference
 from scaling.runs import Cluster, Run
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run's accuracy and that of a baseline which spends as much."""
+    """The accuracy of a run and that of a baseline that spends as much."""
 
-    cost: float  #: mean per problem, of both sides
-    value: float  #: accuracy of the method
+    cost: float  #: mean per problem, the same for both
+    value: float  #: accuracy of the run
     baseline: float  #: accuracy of the baseline at that cost
     samples: float  #: that the baseline draws for it
     gain: Estimate  #: value - baseline, paired over problems
@@ -30,58 +32,17 @@ class Comparison:
             f"{self.gain.problems} problems)"
         )
 
+    def _repr_html_(self) -> str:
+        gain = (float(end) for end in (self.gain.value, self.gain.low, self.gain.high))
+        facts: dict[str, Any] = {"accuracy": self.value, "baseline": self.baseline}
+        facts |= {"gain": show.with_interval(*gain), "problems": self.gain.problems}
+        facts |= {f"{self.unit} per problem": self.cost, "samples of the baseline": self.samples}
+        return show.card(f"equal cost: {self.verdict}", facts)
+
     @property
     def verdict(self) -> str:
         """Return "wins", "loses" or "even", by the 95 % interval."""
         return "wins" if self.gain.low > 0 else "loses" if self.gain.high < 0 else "even"
-
-
-def at_equal_cost(
-    pool: Run,
-    selector: str,
-    rival: Run,
-    rival_selector: str,
-    *,
-    level: str = "all",
-    unit: str = "flops",
-    k: int | None = None,
-    stopping: bool = False,
-    cluster: Cluster | None = None,
-) -> Comparison:
-    """Return a method at budget k (its largest, unless told) beside best-of-N at the same cost.
-
-    Between two numbers of samples the rival mixes them. stopping: the rival is told its verdicts
-    and stops at its first right sample. With `cluster` whole families of problems are resampled.
-    Errors: ValueError for other problems, or a cost outside the rival's pool.
-    """
-    if list(pool.problems["id"]) != list(rival.problems["id"]):
-        raise ValueError("the two runs hold other problems; sample both on the same ones")
-    rows = np.intersect1d(pool.rows(level), rival.rows(level))
-    at = pool.budgets()[-1:] if k is None else np.array([k])
-    value = pool.values(selector, at)[rows, 0]
-    cost = pool.cost(unit, at, selector=selector)[rows, 0].mean()
-    every = np.arange(1, rival.budgets()[-1] + 1)
-    spent = rival.stopping_cost(unit, every) if stopping else None
-    if spent is None:
-        spent = rival.cost(unit, every, selector=rival_selector)
-    mean = spent[rows].mean(axis=0)
-    if np.isnan(cost) or np.isnan(mean).all():
-        unknown = pool if np.isnan(cost) else rival
-        raise ValueError(
-            f"the cost in {unit} of {unknown.card.name} {unknown.label} is unknown; "
-            "compare by unit='samples', or by another unit that both runs hold"
-        )
-    if not mean[0] <= cost <= mean[-1]:
-        raise ValueError(
-            f"{pool.label} costs {cost:.3g} {unit} per problem; the rival's pool reaches from "
-            f"{mean[0]:.3g} to {mean[-1]:.3g}: take another budget, or a larger pool"
-        )
-    samples = float(np.interp(cost, mean, every))
-    below = min(int(samples), len(every) - 1)
-    ends = rival.values(rival_selector, np.array([below, below + 1]))[rows]
-    other = ends[:, 0] + (samples - below) * (ends[:, 1] - ends[:, 0])
-    gain = difference(value, other, cluster=pool.families(cluster, rows))
-    return Comparison(float(cost), float(value.mean()), float(other.mean()), samples, gain, unit)
 
 
 def compare(
@@ -97,20 +58,51 @@ def compare(
 ) -> Comparison:
     """Return a run's accuracy compared with that of a best-of-N run at equal cost, paired.
 
-    selector, baseline_selector: how each chooses an answer, the same by default. A run whose
-    verifier gave feedback is compared with a baseline that stops at its first right sample.
+    selector, baseline_selector: how each chooses an answer, the same by default. k: budget of the
+    run, by default its largest. Between two numbers of samples the baseline mixes them. A run whose
+    verifier gave feedback is compared with a baseline that stops at its first correct sample. With
+    `cluster` whole families of problems are resampled. Errors: ValueError for runs on different
+    problems, and for a cost that is unknown or that the baseline's samples do not reach.
+
+    >>> import scaling as sc
+    >>> small, _, large = sc.read_counts("tests/data/counts.csv")
+    >>> compare(large, small, unit="samples", k=8)
+    Comparison(0.898 against 0.385 at 8 samples per problem: +0.514 [+0.231, +0.669], 12 problems)
     """
     for given in (run, baseline):
         if not isinstance(given, Run):
             raise ValueError(f"{type(given).__name__} is given; give two runs, such as runs[0]")
-    return at_equal_cost(
-        run,
-        selector,
-        baseline,
-        baseline_selector or selector,
-        level=level,
-        unit=unit,
-        k=k,
-        stopping=run.plan.feedback == "verdict",
-        cluster=cluster,
-    )
+    require_same_problems(run, baseline)
+    rows = np.intersect1d(run.rows(level), baseline.rows(level))
+    at = run.budgets()[-1:] if k is None else np.array([k])
+    every = np.arange(1, baseline.budgets()[-1] + 1)
+    other = baseline_selector or selector
+    value = run.values(selector, at)[rows, 0]
+    cost = run.cost(unit, at, selector=selector)[rows, 0].mean()
+    if run.plan.feedback == "verdict":
+        spent = baseline.stopping_cost(unit, every)[rows].mean(axis=0)
+    else:
+        spent = baseline.cost(unit, every, selector=other)[rows].mean(axis=0)
+    if np.isnan(cost) or np.isnan(spent).all():
+        unknown = run if np.isnan(cost) else baseline
+        raise ValueError(
+            f"the cost in {unit} of {unknown.card.name} {unknown.label} is unknown; "
+            "compare by unit='samples', or by another unit that both runs hold"
+        )
+    if not spent[0] <= cost <= spent[-1]:
+        raise ValueError(
+            f"{run.label} costs {cost:.3g} {unit} per problem; the baseline's samples cost from "
+            f"{spent[0]:.3g} to {spent[-1]:.3g}: take another budget, or a baseline of more samples"
+        )
+    samples = float(np.interp(cost, spent, every))
+    below = min(int(samples), len(every) - 1)
+    ends = baseline.values(other, np.array([below, below + 1]))[rows]
+    base = ends[:, 0] + (samples - below) * (ends[:, 1] - ends[:, 0])
+    gain = difference(value, base, cluster=run.families(cluster, rows))
+    return Comparison(float(cost), float(value.mean()), float(base.mean()), samples, gain, unit)
+
+
+def require_same_problems(*runs: Run) -> None:
+    """Raise ValueError where runs were drawn on different problems."""
+    if any(list(run.problems["id"]) != list(runs[0].problems["id"]) for run in runs):
+        raise ValueError("the runs were drawn on different problems; draw them on the same ones")

@@ -1,7 +1,7 @@
-"""What revision does: right to wrong, wrong to right, its plateau, and its worth beside sampling.
+"""What revision does: correct to wrong, wrong to correct, its plateau, and its value in samples.
 
-Reads pools only. The grid compares c chains of s steps with best-of-N at equal mean test FLOPs;
-where the model is told its verdicts both sides are, and both stop at their first right draft.
+Reads runs only. The grid compares c chains of s steps with best-of-N at equal mean test FLOPs;
+where the verifier gives feedback, both sides stop at their first correct draft.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scaling.comparisons.equal_cost import require_same_problems
 from scaling.estimates import chain_prefix, pass_at_k
 from scaling.intervals import difference_limits, likelihood_interval
 from scaling.runs import Run, cost_until_right, doublings
@@ -19,14 +20,14 @@ from scaling.runs import Run, cost_until_right, doublings
 Floats = NDArray[np.float64]
 
 
-def transitions(pool: Run, level: str = "all") -> pd.DataFrame:
-    """Return one row per step: accuracy, share fixed of wrong drafts, broken of right, repeats.
+def transitions(run: Run, level: str = "all") -> pd.DataFrame:
+    """Return one row per step: accuracy, share fixed of wrong drafts, broken of correct, repeats.
 
-    `repeats`: drafts whose answer stood in the chain before; unanswered ones repeat nothing.
+    `repeats`: drafts whose answer an earlier draft of the chain has; unanswered ones repeat none.
     `fixed` and `broken` have intervals over problems; NaN where no draft of that kind was revised.
     """
-    rows = pool.rows(level)
-    correct, answers = pool.correct[rows], pool.answers[rows]
+    rows = run.rows(level)
+    correct, answers = run.correct[rows], run.answers[rows]
     table = []
     for step in range(correct.shape[-1]):
         now = correct[..., step]
@@ -55,10 +56,10 @@ def _rate(name: str, before: NDArray[np.bool_], now: Floats, result: int) -> dic
 
 
 def plateau(table: pd.DataFrame, fit_steps: int = 3) -> tuple[float, Floats]:
-    """Return the accuracy that untold revision tends to, and its forecast per step.
+    """Return the accuracy that revision without feedback tends to, and its forecast per step.
 
-    Drafts as a two-state Markov chain: accuracy a goes to a (1 - broken) + (1 - a) fixed, which
-    rests at fixed / (fixed + broken). Rates are the means over the first `fit_steps` steps.
+    Drafts as a two-state Markov chain: accuracy a goes to a (1 - broken) + (1 - a) fixed, whose
+    limit is fixed / (fixed + broken). Rates are the means over the first `fit_steps` steps.
     """
     early = table.iloc[1 : 1 + fit_steps]
     fixed, broken = float(early["fixed"].mean()), float(early["broken"].mean())
@@ -74,34 +75,52 @@ class Grid:
 
     chains: NDArray[np.int64]
     steps: NDArray[np.int64]
-    ratio: Floats  #: above 1 revision is worth it; NaN where best-of-N is not drawn that far
+    ratio: Floats  #: above 1 revision is better; NaN where best-of-N has too few samples
     low: Floats  #: 95 % interval over problems, paired
     high: Floats
     flops: Floats  #: mean per problem
     n_problems: int
 
 
-def grid_ratio(revised: Run, fresh: Run, level: str = "all") -> Grid:
-    """Return the grid of one revision pool compared with best-of-N of the same model and problems.
+def grid_ratio(revised: Run, sampled: Run, level: str = "all") -> Grid:
+    """Return the grid of a revision run compared with best-of-N of the same model and problems.
 
     Between two budgets of best-of-N its coverage is that of mixing them.
     """
-    if list(revised.problems["id"]) != list(fresh.problems["id"]):
-        raise ValueError("revision and best-of-N hold other problems; sample both on the same")
-    rows = np.intersect1d(revised.rows(level), fresh.rows(level))
+    require_same_problems(revised, sampled)
+    rows = np.intersect1d(revised.rows(level), sampled.rows(level))
     feedback = revised.plan.feedback == "verdict"
     chains = doublings(revised.correct.shape[1])
-    k = np.arange(1, fresh.correct.shape[1] + 1)
-    spent = fresh.stopping_cost("flops", k) if feedback else fresh.cost("flops", k)
+    k = np.arange(1, sampled.correct.shape[1] + 1)
+    spent = sampled.stopping_cost("flops", k) if feedback else sampled.cost("flops", k)
     value, cost = (table[rows] for table in _grid(revised, chains, feedback))
-    base = _at_mean_cost(spent[rows], fresh.values("coverage", k)[rows], cost)
+    base = _at_mean_cost(spent[rows], sampled.values("coverage", k)[rows], cost)
     low, high = ratio_interval(value, base)
     ratio, steps = value.mean(axis=0) / _positive(base), np.arange(1, value.shape[-1] + 1)
     return Grid(chains, steps, ratio, low, high, cost.mean(axis=0), len(rows))
 
 
+def _grid(run: Run, chains: NDArray[np.int64], feedback: bool) -> tuple[Floats, Floats]:
+    """Return coverage and mean FLOPs, each (problems, chains, steps).
+
+    With feedback, chains run one after another until one is correct: the j-th is begun with the
+    probability that j - 1 were wrong, and correct and wrong chains have costs of their own.
+    """
+    shared, own = run.costs["flops"]
+    right = chain_prefix(run.correct, "any")[0]  # (problems, chains, steps)
+    spent = np.cumsum(np.nan_to_num(own), axis=2)
+    n, c = right.shape[1], right.sum(axis=1).astype(int)  # (problems, steps)
+    every = np.arange(1, int(chains[-1]) + 1)
+    coverage = pass_at_k(n, c[:, None, :], every[:, None])  # (problems, every, steps)
+    if feedback:
+        cost = cost_until_right(spent, right, coverage)
+    else:
+        cost = every[:, None] * spent.mean(axis=1)[:, None]
+    return coverage[:, chains - 1], (cost + shared[:, None, None])[:, chains - 1]
+
+
 def _at_mean_cost(spent: Floats, right: Floats, cost: Floats) -> Floats:
-    """Return the coverage of best-of-N at the mean of `cost`, per problem; NaN beyond its pool.
+    """Return the coverage of best-of-N at the mean of `cost`, per problem; NaN beyond its samples.
 
     spent, right: (problems, k); cost: (problems, ...). To first order: a problem on which the other
     method spends more than best-of-N counts with what that difference buys on average.
@@ -144,24 +163,3 @@ def ratio_interval(a: Floats, b: Floats) -> tuple[Floats, Floats]:
             least, most = np.where(outside, share, least), np.where(outside, most, share)
         ends.append(r.reshape(points))
     return ends[0], ends[1]
-
-
-def _grid(pool: Run, chains: NDArray[np.int64], told: bool) -> tuple[Floats, Floats]:
-    """Return coverage and mean FLOPs, each (problems, chains, steps).
-
-    Told, chains run one after another until one is right: j of them are begun with the chance that
-    the j - 1 before were wrong, and right and wrong chains have costs of their own.
-    """
-    shared, own = pool.costs["flops"]
-    right = chain_prefix(pool.correct, "any")[0]  # (problems, chains, steps)
-    spent = np.cumsum(np.nan_to_num(own), axis=2)
-    n, c = right.shape[1], right.sum(axis=1).astype(int)  # (problems, steps)
-    every = np.arange(1, int(chains[-1]) + 1)
-    coverage = pass_at_k(n, c[:, None, :], every[:, None])  # (problems, every, steps)
-    cost = (
-        cost_until_right(spent, right, coverage)
-        if told
-        else every[:, None] * spent.mean(1)[:, None]
-    )
-    at = chains - 1
-    return coverage[:, at], (cost + shared[:, None, None])[:, at]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.comparisons.equal_cost import at_equal_cost
+from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.policy import pool_policy
 from scaling.comparisons.revision import grid_ratio
 from scaling.figures import plots
@@ -186,7 +186,7 @@ def search(runs: Runs, level: str | None = None, unit: str = "flops") -> plots.D
             label = SEARCH_NAMES.get(name, name)
             tables.append(points_of(ends, panel, label, "joined points", look))
             for run in group:
-                against = at_equal_cost(run, "last", sampled, names[0], level=at, unit=unit)
+                against = compare(run, sampled, "last", names[0], level=at, unit=unit)
                 gain = [float(x) for x in (against.gain.value, against.gain.low, against.gain.high)]
                 facts[f"{at} {name} {width_of(run)}"] = {
                     unit: against.cost, "accuracy": against.value, "best_of_n": against.baseline,

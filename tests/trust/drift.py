@@ -8,7 +8,7 @@ docs/trust.md.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling.fits import fit
+from scaling.intervals import difference
 from scaling.records import Plan, Problem, look_up
 from scaling.runs import Run
-from scaling.verify import Agreement, compare
+from scaling.verify import KEYS, compare
+
+Change = tuple[float, float, float]  #: estimate, low, high: 95 % over problems, paired
+UNKNOWN: Change = (float("nan"),) * 3
 
 MODEL = Path("data/models/ladder/0.1M/1e13")
 SETTINGS: dict[str, dict[str, Any]] = {  #: name -> options of `engine.Engine`, and threads
@@ -59,16 +64,53 @@ def drift(
         with threads(options.pop("threads", None)):
             runs[name] = sample_run(lm, task, problems, plan, root / name, **options)
     base = next(iter(runs.values()))
-    return pd.DataFrame([row(name, compare(base, run, lm.encode)) for name, run in runs.items()])
+    return pd.DataFrame([row(name, base, run, lm.encode) for name, run in runs.items()])
 
 
-def row(name: str, found: Agreement) -> dict[str, Any]:
+def row(name: str, base: Run, run: Run, encode: Callable[[str], Sequence[int]]) -> dict[str, Any]:
     """Return a comparison as a row to print."""
+    found = compare(base, run, encode)
     shown = {"setting": name, "samples": found.samples, "identical": f"{found.identical:.4%}"}
     shown["first_token"] = "" if np.isnan(found.first_token) else f"{found.first_token:g}"
-    for what, (value, low, high) in (("accuracy", found.accuracy), ("exponent", found.exponent)):
+    same = found.identical == 1  # nothing changed, whatever other problems would show
+    changes = {
+        "accuracy": (0.0, 0.0, 0.0) if same else accuracy_change(base, run),
+        "exponent": exponent_change(base, run),
+    }
+    for what, (value, low, high) in changes.items():
         shown[f"change of {what}"] = f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
     return shown
+
+
+def accuracy_change(first: Run, second: Run) -> Change:
+    """Return the change of the accuracy of one sample, over the samples that both runs hold."""
+    both = first.samples.merge(second.samples, on=KEYS, suffixes=("", "_other"))
+    means = both.groupby("problem")[["correct", "correct_other"]].mean()
+    if len(means) < 2:
+        return UNKNOWN
+    pairs = means["correct_other"].to_numpy(float), means["correct"].to_numpy(float)
+    change = difference(*pairs)
+    return float(change.value), float(change.low), float(change.high)
+
+
+def exponent_change(first: Run, second: Run) -> Change:
+    """Return the change of the exponent b of coverage, exp(a k^b), with its paired interval.
+
+    Replicates of both fits resample the same problems. NaN for other methods, other problems, and
+    where the law cannot be fitted, as to a model that is never correct.
+    """
+    ids = [list(run.problems["id"]) for run in (first, second)]
+    if ids[0] != ids[1] or {first.plan.method, second.plan.method} != {"best_of_n"}:
+        return UNKNOWN
+    try:
+        fits = [fit("exp_power", run.curve(replicates=400)) for run in (first, second)]
+    except ValueError:
+        return UNKNOWN
+    column = list(fits[0].params).index("b")
+    change = fits[1].replicates[:, column] - fits[0].replicates[:, column]
+    change = change[np.isfinite(change)]
+    low, high = np.quantile(change, [0.025, 0.975]) if len(change) >= 20 else UNKNOWN[:2]
+    return fits[1].params["b"] - fits[0].params["b"], float(low), float(high)
 
 
 def available() -> list[str]:
