@@ -21,7 +21,7 @@ from scaling.benchmarks.expressions import evaluate
 from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
 from scaling.benchmarks.readers import READERS, records
-from scaling.benchmarks.symbolic import Judge, TooLong, formula_key, time_limit
+from scaling.benchmarks.symbolic import Evaluator, TooLong, formula_key, time_limit
 from scaling.cli import main
 from scaling.records import Verdict, turns_of
 from scaling.report.leaderboard import thinking_tokens
@@ -171,16 +171,16 @@ def test_symbolic_answers_are_compared_as_mathematics(expected, text, right):
 @pytest.mark.parametrize("formula", ["9^{9^{9}}", "(10^{12})!"])
 def test_a_formula_that_takes_too_long_is_named_and_the_next_one_waits_for_nothing(formula):
     pytest.importorskip("latex2sympy2_extended")
-    judge = Judge()
+    judge = Evaluator()
     try:
         same, used = judge.key("x+1")
         assert 0 <= used < 0.9
-        process = judge._process
+        process = judge.process
         says = "is not evaluated: .* takes more than 0.9 s of CPU"
         with pytest.warns(UserWarning, match=says), pytest.raises(TooLong):
             judge.key(formula)
         assert judge.key("1+x")[0] == same != judge.key("x+2")[0]
-        assert (judge.killed, judge._process) == (1, process)
+        assert (judge.killed, judge.process) == (1, process)
     finally:
         judge.close()
 
@@ -206,10 +206,10 @@ def test_the_formulas_of_one_answer_share_its_time():
 
 def test_a_judge_that_does_not_answer_any_more_is_started_anew():
     pytest.importorskip("latex2sympy2_extended")
-    judge = Judge()
+    judge = Evaluator()
     try:
         same = judge.key("x+1")[0]
-        os.kill(judge._process.pid, signal.SIGSTOP)
+        os.kill(judge.process.pid, signal.SIGSTOP)
         judge.wait = 0.3
         with pytest.warns(UserWarning, match="is not evaluated"), pytest.raises(TooLong):
             judge.key("1+x")

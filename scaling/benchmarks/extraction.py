@@ -6,8 +6,10 @@ What the answer means is decided elsewhere: `numbers`, `mathematics`, `grading`.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import decimal, normalize
 
@@ -55,6 +57,13 @@ CHARACTERS: dict[int, Any] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF
 CHARACTERS |= str.maketrans("−–‑‐﹣×·⋅∙÷⁄∕∶’٫٬、", "-----****///:'.,,")
 CHARACTERS |= dict.fromkeys((0xA0, 0x202F, 0x2009, 0x2007, 0x3000), " ")
 CHARACTERS |= dict.fromkeys((0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF))
+
+
+def words(kind: str) -> dict[str, str]:
+    """Return what each word of a kind in `words.csv` means: a scale, a symbol, a unit, a base."""
+    with Path(__file__).with_name("words.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == kind]
+    return {name: row["meaning"] for row in rows for name in row["names"].split(" ")}
 
 
 class Stated(NamedTuple):

@@ -27,7 +27,7 @@ from scaling.benchmarks.extraction import (
     sentence,
     stated,
 )
-from scaling.benchmarks.mathematics import key, units_differ
+from scaling.benchmarks.mathematics import POWERED, key, units_differ
 from scaling.benchmarks.numbers import (
     TEXT,
     WORDED,
@@ -36,7 +36,6 @@ from scaling.benchmarks.numbers import (
     plain,
     to_number,
 )
-from scaling.benchmarks.spelling import POWERED
 from scaling.records import Verdict
 
 SOLUTION = re.compile(r"<solution>((?:(?!<solution>).)*?)</solution>", re.DOTALL)

@@ -12,9 +12,66 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from scaling.benchmarks.numbers import to_number
-from scaling.benchmarks.spelling import OPENING, ROWS, UNWRAP, WRAPPED, clean
+from scaling.benchmarks.extraction import HTML, characters, words
+from scaling.benchmarks.numbers import BLANKS, SIZES, to_number
 from scaling.benchmarks.symbolic import TooLong, formula_key, time_limit
+
+SYMBOLS = words("symbol")  #: symbol or command -> LaTeX in one spelling
+UNIT_OF = words("unit")  #: a unit of measure and its other names -> the unit
+OTHER_UNITS = words("other unit")
+BASES = words("base")
+REPLACED = re.compile(
+    "|".join(
+        re.escape(name) + r"(?![a-zA-Z])" * name[-1:].isalpha() * name.startswith("\\")
+        for name in sorted(SYMBOLS, key=len, reverse=True)
+    )
+)
+OPENING = (
+    r"\\(?:text(?:bf|rm|it|sf|tt|normal)?|math(?:rm|bf|it|sf)|mbox|hbox|operatorname|boldsymbol|bm)"
+    r"\s*\{"
+)
+UNWRAP = re.compile(OPENING + r"([^{}]*)\}")
+WRAPPED = OPENING + r"[^{}]*\}"
+BARE_ROOT = re.compile(r"(?:(?<!\\)\bsqrt|\\sqrt(?=\())\s*(?:(\w)|\(([^()]*)\))")
+ARROW = re.compile(
+    r"\\(?:Rightarrow|implies|Longrightarrow|to|therefore)(?![a-zA-Z])(?![^{}]*\})|⇒|→|∴"
+)
+DEGREES = re.compile(
+    r"\^\{?\s*\\circ\s*\}?(?:\s*(?:\\(?:text|mathrm)\{\s*[CFK]\}|[CF](?![a-zA-Z])))?"
+)
+POWERED = re.compile(rf"({OPENING}[^{{}}^$]*)\$?\^\{{?([23])\}}?\$?\s*\}}")  #: \text{cm$^2$}
+OF_UNITS = rf"\\[dt]?frac\{{{OPENING}([^{{}}]*)\}}\}}\{{{OPENING}([^{{}}]*)\}}\}}"
+CIRCULAR = (  #: \sin 60^\circ
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)?\s*[({]?)\s*([\d.]+)\s*"
+    r"(?:\^\{?\s*\\circ\s*\}?|°)"
+)
+RESPELT = [
+    (re.compile(old), new)
+    for old, new in (
+        (OF_UNITS, r"\\text{ \1/\2}"),
+        (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}|\\(?:rm|bf|it)\s*\{([^{}]*)\}", r"\\text{ \1\2}"),
+        (r"\\(?:rm|bf|it)(?![a-zA-Z])", ""),
+        (rf"\\q?quad\s*(?={OPENING}\s*(?!or|and))", " "),
+        (rf"(?<=\d)\s*\(({OPENING}[^{{}}]*\}})\)$", r"\1"),  # 15 (\text{cm})
+        (r"\\underline\s*\{([^{}]*)\}", r"\1"),
+        (rf"{OPENING}\s*,\s*\}}", ", "),
+        (r"\\[dt]?binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}"),
+        (r"\{\s*(\w+)\s*\\choose\s*(\w+)\s*\}", r"\\binom{\1}{\2}"),
+        (r"^(\w+)\s*\\choose\s*(\w+)$", r"\\binom{\1}{\2}"),
+        (r"\\log_\s*\{?e\}?(?![a-z])", r"\\ln "),
+        (CIRCULAR, r"\1\\frac{\2\\pi}{180}"),
+        (r"\\[hv]space\*?\s*\{[^{}]*\}", " "),
+    )
+]
+LABEL = re.compile(  #: \text{Total: }6
+    rf"^{OPENING}[^{{}}]*(?:\b(?:is|are|equals)|[:=])\s*\}}\s*(?=\S)"
+)
+ENVIRONMENT = re.compile(
+    r"\\begin\{(align(?:ed)?|equation|gather(?:ed)?|split)(\*?)\}(.*?)(?:\\\\\s*)?\\end\{\1\2\}",
+    re.DOTALL,
+)
+ROWS = re.compile(r"\\\\(?:\s*\[[^\]]*\])?")
+
 
 FIXED = {r"\infty": "∞", r"+\infty": "∞", r"-\infty": "-∞"}
 OR = re.compile(
@@ -26,39 +83,6 @@ THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
 UNIT = re.compile(
     rf"(?P<words>(?:\s*(?:/|\\cdot)?\s*{WRAPPED}|\s*/\s*[a-z]{{1,8}}|(?:\s+|(?<=\d))[a-zA-Z]{{2,14}}\.?)+)"
     r"(?:\s*\^\s*\{?(?P<power>-?[123])\}?(?:\s*/\s*[a-z]{1,8})?)?$"
-)
-UNITS = {  #: a unit of measure and its other names
-    "cm": "centimeter centimetre", "mm": "millimeter millimetre", "km": "kilometer kilometre",
-    "m": "meter metre", "in": "inch", "ft": "foot feet", "yd": "yard", "mi": "mile",
-    "s": "sec second", "min": "minute", "h": "hr hour", "kg": "kilogram", "g": "gram",
-    "lb": "pound", "oz": "ounce", "cent": "", "degree": "", "radian": "",
-}  # fmt: skip
-UNIT_OF = {name: unit for unit, names in UNITS.items() for name in (unit, *names.split())}
-OTHER_UNITS = frozenset(
-    [
-        "mph",
-        "kmh",
-        "kph",
-        "mg",
-        "ml",
-        "mL",
-        "am",
-        "pm",
-        "cc",
-        "day",
-        "sq",
-        "cu",
-        "per",
-        "rad",
-        "L",
-        "J",
-        "N",
-        "W",
-        "V",
-        "K",
-        "Hz",
-        "Pa",
-    ]
 )
 NO_UNIT = re.compile(
     r"\b(?:or|and|if|when|where|for|not|no|more|less|than|hundred|thousand|[a-z]+illion|dozen|half"
@@ -88,11 +112,23 @@ VALUE = re.compile(rf"{LETTER}\s*\([\d.,\s-]+\)")  #: f(1)
 TIME = re.compile(r"(\d{1,2}:\d\d)\s*([ap])\.?\s?m\.?", re.IGNORECASE)
 BASED = re.compile(rf"[({{]?([0-9A-Fa-f]+)[)}}]?_\{{?(?:{OPENING})?\(?(\d+|[a-z]+)\)?\}}{{0,2}}")
 IN_BASE = re.compile(r"\s*\(?\s*(?:in\s+)?base[\s-]*(\w+)\s*\)?$")
-BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"}
-BASES |= {"nine": "9", "ten": "10", "twelve": "12", "sixteen": "16"}
 MATRIX = re.compile(
     r"\\begin\{([pbB]?(?:small)?matrix|array)\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\}", re.DOTALL
 )
+
+
+def clean(text: str) -> str:
+    """Return LaTeX in one spelling, without sizes, currency, degrees, or marks of prose."""
+    text = POWERED.sub(r"\1}^\2", HTML.sub(" ", characters(text)).strip())
+    for old, new in RESPELT:
+        text = old.sub(new, text)
+    text = ENVIRONMENT.sub(lambda found: ROWS.split(found[3])[-1].replace("&", " "), text)
+    text = REPLACED.sub(lambda found: SYMBOLS[found[0]], SIZES.sub("", text))
+    text = BLANKS.sub(lambda found: found[1] or " " * bool(found[2]), text)
+    text = BARE_ROOT.sub(r"\\sqrt{\1\2}", DEGREES.sub("", text).replace("$", ""))
+    text = ARROW.split(text)[-1].strip(" \n\t,;:*`").rstrip(" .,;")
+    text = LABEL.sub("", re.sub(r"(?<!\\)\\$", "", text).rstrip())
+    return text if text.startswith("==") else text.lstrip("= ")
 
 
 @lru_cache(maxsize=2**16)
@@ -119,8 +155,8 @@ def _key(text: str) -> str:
         return FIXED[text]
     if not re.search(r"[(\[]|\\\{", text):  # (1,234) are two numbers
         text = THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
-    for reader in READERS:
-        if (found := reader(text)) is not None:
+    for form in FORMS:
+        if (found := form(text)) is not None:
             return found
     return formula_key(UNWRAP.sub(r"\1", text))
 
@@ -138,7 +174,7 @@ def _split(text: str, at: re.Pattern[str]) -> list[str]:
     return [*parts, text[begin:]]
 
 
-def _words(text: str) -> str | None:
+def _plain_words(text: str) -> str | None:
     r"""Return words in lower case, "even" of \text{Even}; None for what is no words."""
     if (wrapped := UNWRAP.fullmatch(text)) is not None:
         return _key(wrapped[1].strip(" ."))
@@ -158,7 +194,7 @@ def _list(text: str) -> str | None:
     return " ∪ ".join(keys) if ranges else f"{{{', '.join(keys)}}}"
 
 
-def _signs(text: str) -> str | None:
+def _plus_minus(text: str) -> str | None:
     """Return the list of both values of a formula with a plus-minus sign."""
     if not PLUS_MINUS.search(text):
         return None
@@ -207,7 +243,7 @@ def _matrix(text: str) -> str | None:
     return "[" + "; ".join(", ".join(_key(cell) for cell in row.split("&")) for row in rows) + "]"
 
 
-def _related(text: str) -> str | None:
+def _relation(text: str) -> str | None:
     """Return what a name is said to be, an interval, or an equation; None without a relation."""
     parts = [part.strip() for part in _split(text, RELATION)]
     if len(parts) == 1:
@@ -226,7 +262,7 @@ def _related(text: str) -> str | None:
 
 def _equal(sides: list[str]) -> str:
     """Return the key of what all sides come to, a name left out; else that of an equation."""
-    if (NAME.fullmatch(sides[0]) or _asked(sides)) and all(sides):
+    if (NAME.fullmatch(sides[0]) or _is_requested(sides)) and all(sides):
         sides = sides[1:]
         while len(sides) > 1 and VALUE.fullmatch(sides[0]):
             sides = sides[1:]
@@ -239,7 +275,7 @@ def _equal(sides: list[str]) -> str:
     return " = ".join(keys)
 
 
-def _asked(sides: list[str]) -> bool:
+def _is_requested(sides: list[str]) -> bool:
     """Return whether a sum or product of letters is what was asked for: a+b = 6, not x+y = 6."""
     letters = set(re.findall("[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", sides[0])))
     power = re.search(r"\^\{?\d\}?\s*$", sides[0])
@@ -269,7 +305,7 @@ def _range(sides: list[str], signs: list[str]) -> str | None:
     return f"{opens}{_key(low)}, {_key(high)}{closes}"
 
 
-def _ratio(text: str) -> str | None:
+def _ratio_or_time(text: str) -> str | None:
     """Return 3:4 of a ratio, 6:30 pm of a time."""
     if time := TIME.fullmatch(UNWRAP.sub(r"\1", text)):
         return f"{time[1]} {time[2].lower()}m"
@@ -277,7 +313,7 @@ def _ratio(text: str) -> str | None:
     return ":".join(map(_key, parts)) if len(parts) > 1 and all(parts) else None
 
 
-def _based(text: str) -> str | None:
+def _in_base(text: str) -> str | None:
     """Return 52_8 of a number in another base than ten."""
     text = IN_BASE.sub(r"_\1", UNWRAP.sub(r"\1", text)) if "base" in text or "_" in text else text
     if found := BASED.fullmatch(text.replace(" ", "")):
@@ -286,7 +322,7 @@ def _based(text: str) -> str | None:
     return text.replace(" ", "") if re.search(r"\d\s*_", text) else None
 
 
-def _measured(text: str) -> str | None:
+def _without_unit(text: str) -> str | None:
     r"""Return the key of what precedes a unit: 15 of 15\text{ cm}^2, of 15 square units."""
     found = UNIT.search(text)
     if not found:
@@ -309,7 +345,7 @@ def _stem(word: str) -> str:
 def _is_unit(word: str) -> bool:
     """Return whether a word that follows a number is a unit: a known one, or of four letters."""
     long = len(word) > 3 and word.islower() and not FUNCTION.match(word)
-    return long or word in OTHER_UNITS or _stem(word) in UNITS
+    return long or word in OTHER_UNITS or _stem(word) in UNIT_OF.values()
 
 
 def units_differ(one: str, other: str) -> bool:
@@ -326,9 +362,10 @@ def _units(text: str) -> tuple[frozenset[str], str]:
     words = re.findall("[a-zA-Z]+", UNWRAP.sub(r" \1 ", found["words"]))
     powers = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
     power = "".join(powers.get(word, "") for word in words) or found["power"] or "1"
-    return frozenset(_stem(word) for word in words) & UNITS.keys(), power
+    return frozenset(_stem(word) for word in words) & set(UNIT_OF.values()), power
 
 
-READERS = (
-    _words, _list, _signs, _union, _bracketed, _matrix, _related, _ratio, _based, _measured,
+FORMS = (
+    _plain_words, _list, _plus_minus, _union, _bracketed, _matrix, _relation, _ratio_or_time,
+    _in_base, _without_unit,
 )  # fmt: skip

@@ -9,20 +9,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from scaling.benchmarks.extraction import HTML, SENTENCE, characters
+from scaling.benchmarks.extraction import HTML, SENTENCE, characters, words
 
 LONGEST = 60  #: characters of an integer, a decimal, a numerator
-SCALES = {
-    "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "bn": 9, "trillion": 12, "lakh": 5,
-    "crore": 7, "十": 1, "百": 2, "千": 3, "万": 4, "萬": 4, "億": 8, "亿": 8, "兆": 12, "백": 2,
-    "천": 3, "만": 4, "억": 8, "조": 12, "ร้อย": 2, "พัน": 3, "หมื่น": 4, "แสน": 5, "ล้าน": 6, "हज़ार": 3,
-    "हजार": 3, "लाख": 5, "करोड़": 7, "करोड": 7, "mille": 3, "mil": 3, "tausend": 3, "ribu": 3,
-    "millón": 6, "millon": 6, "millone": 6, "millionen": 6, "milhão": 6, "milhõe": 6, "milioni": 6,
-    "juta": 6, "milliard": 9, "milliarde": 9, "milliarden": 9, "miliar": 9, "тыс": 3, "тысяча": 3,
-    "тысячи": 3, "тысяч": 3, "млн": 6, "миллион": 6, "миллиона": 6, "миллионов": 6, "млрд": 9,
-    "миллиард": 9, "миллиарда": 9, "миллиардов": 9, "nghìn": 3, "ngàn": 3, "triệu": 6, "tỷ": 9,
-    "ألف": 3, "آلاف": 3, "مليون": 6, "مليار": 9,
-}  # fmt: skip
+SCALES = {name: int(power) for name, power in words("scale").items()}  #: powers of ten
 SCALE = "|".join(sorted(SCALES, key=len, reverse=True))
 RUN = r"(?:\d{1,3}(?:[ ]\d{3})+(?![\d/])(?:[.,]\d+)?|\d+(?:[.,'_]\d+)*|\.\d+)"
 POINT = re.compile(  #: 1234.5; 1,234.5; 1 234.5; 1'234.5; 1_234; 1,50,000

@@ -1,15 +1,14 @@
-"""The key of a formula, by latex2sympy2-extended and sympy in a process that can be killed.
+"""The key of a formula, computed by latex2sympy2-extended and sympy in a process of its own.
 
-The kernel ends the process that takes too long, or too much memory; the formula then stays what
-it was, text. Run as a program, this file is what starts that process, again and again: lines of
-JSON in, lines out. Nothing here evaluates a formula as Python code.
+The kernel ends the process when a formula takes too much time or memory; the formula's key is then
+its text. Run as a program, this file is that process: lines of JSON in, lines out. Nothing here
+evaluates a formula as Python code.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache
 from hashlib import blake2b
@@ -26,18 +25,19 @@ from importlib.util import find_spec
 from typing import Any
 from zlib import crc32
 
-SECONDS = 0.9  #: of CPU time, for one answer: no verdict depends on how busy the machine is
-WAIT = 60.0  #: for one formula, by the clock
-START = 120.0  #: for the imports of the process
+SECONDS = 0.9  #: of CPU time for one answer, so that no verdict depends on how busy the machine is
+WAIT = 60.0  #: seconds by the clock for one formula
+START = 120.0  #: seconds for the imports of the process
 MEMORY = 4 << 30  #: bytes of the process
-WARM = (  #: what a first answer would wait for: imports, and tables of the grammar as it meets them
+LONGEST_REPLY = 2**16  #: bytes
+WARM_UP = (  #: evaluated before the first answer: fills the tables of the parser's grammar
     r"\frac{1}{2}x^3+x^2-1", r"(x-1)(x+1)", r"2\sqrt{3}", r"\sqrt[3]{12}", r"\frac{\pi}{2}",
     r"\sin(x)+\log_2 8", r"\binom{5}{2}+|x|", r"3+2i", r"e^{i\pi}", r"\frac{11+9a}{20}",
     r"5!", r"\cot x", r"-13x_1+3", r"2^{2019}", r"x^2+y^2-(1)",
 )  # fmt: skip
 LONGEST = 100  #: characters of a number in a key
 LARGEST = 3000  #: digits of a value before its point
-TINY = 1e-25  #: what two values of one formula may differ by, relative
+TINY = 1e-25  #: relative difference up to which two values of one formula are equal
 
 
 class TooLong(Exception):
@@ -50,24 +50,23 @@ LIMIT = threading.local()  #: left: seconds of CPU time for the formulas of this
 def formula_key(latex: str, equation: bool = False) -> str:
     """Return the key of a formula: a rational number as it is, else values to 25 digits.
 
-    equation: whether the formula is one side of an equation whose other side is 0. A formula that
-    cannot be read is its own text.
-
-    Errors: TooLong; ValueError where the parser is not installed.
+    equation: whether the formula is one side of an equation whose other side is 0. The key of a
+    formula that cannot be read is its text. Errors: TooLong; ValueError where the parser is not
+    installed.
     """
     if find_spec("latex2sympy2_extended") is None:
         raise ValueError(
             f"{latex!r} is more than numbers: it is read by latex2sympy2-extended; "
             "pip install 'inference-scaling-kit[tasks]'"
         )
-    found, used = judge().key(latex, equation, getattr(LIMIT, "left", SECONDS))
+    found, used = evaluator().key(latex, equation, getattr(LIMIT, "left", SECONDS))
     LIMIT.left = getattr(LIMIT, "left", SECONDS) - used
     return found or "".join(latex.split())
 
 
 @contextmanager
 def time_limit() -> Iterator[None]:
-    """Let the formulas within take `SECONDS` of CPU time together."""
+    """Limit the formulas within to `SECONDS` of CPU time together."""
     LIMIT.left = SECONDS
     try:
         yield
@@ -76,33 +75,29 @@ def time_limit() -> Iterator[None]:
 
 
 @cache
-def judge() -> Judge:
-    """Return this process's judge; it starts when first asked."""
-    return Judge()
+def evaluator() -> Evaluator:
+    """Return the evaluator that this process shares."""
+    return Evaluator()
 
 
-class Judge:
-    """A process that computes keys, started anew after it had to be killed."""
+class Evaluator:
+    """A process that computes keys, started when first needed and again after it failed."""
 
     def __init__(self, wait: float = WAIT) -> None:
         self.wait = wait
-        self.killed = 0  #: answers that took too long
-        self._process: subprocess.Popen[bytes] | None = None
-        self._turn = threading.Lock()
+        self.killed = 0  #: formulas that took too long
+        self.process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
 
     def key(
         self, latex: str, equation: bool = False, seconds: float = SECONDS
     ) -> tuple[str, float]:
-        """Return (a formula's key, "" if it cannot be read, seconds of CPU time); or TooLong."""
-        with self._turn:
-            process = self._process or self._start()
-            line = json.dumps([seconds, latex, equation]).encode() + b"\n"
-            try:
-                process.stdin.write(line)  # type: ignore[union-attr]
-                process.stdin.flush()  # type: ignore[union-attr]
-                reply = _line(process, self.wait)
-            except OSError:
-                reply = b""
+        """Return (a formula's key, "" if it cannot be read; seconds of CPU time); or TooLong."""
+        with self._lock:
+            if self.process is None:
+                self._start()
+            request = json.dumps([seconds, latex, equation]).encode() + b"\n"
+            reply = self._exchange(request, self.wait)
             if not reply:
                 self.close()
             if reply[:1] != b"=":
@@ -117,73 +112,70 @@ class Judge:
             return found, float(used)
 
     def close(self) -> None:
-        """End the process; the next question starts another."""
-        if self._process is not None:
+        """End the process; the next formula starts another."""
+        if self.process is not None:
             self._end()
-            self._process = None
+            self.process = None
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> None:
+        self._connection, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-W", "ignore", __file__]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        self.process = subprocess.Popen(
+            command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL
         )
-        self._process, self._end = process, weakref.finalize(self, _end, process)
-        if _line(process, START) != b"ready\n":
+        theirs.close()
+        self._end = weakref.finalize(self, _end, self.process, self._connection)
+        if self._exchange(b"", START) != b"ready\n":
             self.close()
             raise ValueError(
                 "the process that reads formulas does not start; check with: "
                 "python -c 'import latex2sympy2_extended'"
             )
-        return process
+
+    def _exchange(self, request: bytes, seconds: float) -> bytes:
+        """Return the reply to a request; nothing when it takes too long or the process died."""
+        self._connection.settimeout(seconds)
+        try:
+            self._connection.sendall(request)
+            return self._connection.recv(LONGEST_REPLY)
+        except OSError:
+            return b""
 
 
-def _line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
-    """Return the next line of a process; nothing when it takes too long or has died."""
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], seconds)
-    return process.stdout.readline() if ready else b""
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+    connection.close()
     process.kill()
     process.wait()
-    for pipe in (process.stdin, process.stdout):
-        try:
-            pipe.close()  # type: ignore[union-attr]
-        except OSError:  # a line that could not be sent any more
-            continue
 
 
+# ---------------------------------------------------------------- within the process
 def serve() -> None:
-    """Answer until the input ends: =, seconds, a blank and a key; ! where it was killed."""
+    """Answer until the input ends: =, seconds, a blank and a key; ! if the worker was killed."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    sys.set_int_max_str_digits(
-        0
-    )  # a key of 1/2000! is a hash of its digits; time is limited anyway
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    sys.set_int_max_str_digits(0)  # the time is limited anyway
+    client = socket.socket(fileno=os.dup(0))
     os.dup2(2, 1)  # whatever a library prints is no answer
-    for latex in WARM:
+    for latex in WARM_UP:
         evaluate(latex)
-    out.write(b"ready\n")
+    client.sendall(b"ready\n")
     worker = None
-    for line in sys.stdin.buffer:
-        worker = worker or fork()
-        try:
+    for line in client.makefile("rb"):
+        worker = worker or start_worker()
+        reply = b""
+        with suppress(OSError):
             worker.sendall(line)
-            reply = worker.recv(2**16)
-        except OSError:
-            reply = b""
+            reply = worker.recv(LONGEST_REPLY)
         if not reply:
             worker.close()
             os.wait()
             worker = None
-        out.write((reply or b"!") + b"\n")
+        client.sendall((reply or b"!") + b"\n")
 
 
-def fork() -> socket.socket:
-    """Return a connection to a copy of this process, which answers until an answer ends it."""
+def start_worker() -> socket.socket:
+    """Return a connection to a copy of this process, which answers until a formula ends it."""
     ours, theirs = socket.socketpair()
     if os.fork():
         theirs.close()
@@ -200,18 +192,17 @@ def fork() -> socket.socket:
         os._exit(0)
 
 
-# ---------------------------------------------------------------- within the process
 def evaluate(latex: str, equation: bool = False) -> str:
     """Return the key of a formula; "" for one that cannot be read."""
     try:
         formula = parse(latex)
         return equation_key(formula) if equation else value_key(formula)
-    except Exception:  # noqa: BLE001  what the parser raises at nonsense, sympy's own among them
+    except Exception:  # noqa: BLE001  the parser and sympy raise all kinds of errors
         return ""
 
 
 def parse(latex: str) -> Any:
-    """Return a formula as sympy reads it: decimals exact, i and e as the constants."""
+    """Return a formula as an expression of sympy: decimals exact, i and e as the constants."""
     import sympy
     from latex2sympy2_extended import NormalizationConfig, latex2sympy
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig
@@ -222,7 +213,7 @@ def parse(latex: str) -> Any:
         conversion_config=ConversionConfig(lowercase_symbols=False),
     )
     if not isinstance(formula, sympy.Expr):
-        raise TypeError(f"{latex} is no formula but {type(formula).__name__}")
+        raise TypeError(f"{latex} is not a formula but {type(formula).__name__}")
     constants = {"i": sympy.I, "e": sympy.E}
     exact = {number: sympy.Rational(str(number)) for number in formula.atoms(sympy.Float)}
     exact |= {s: constants[s.name] for s in formula.free_symbols if s.name in constants}
@@ -245,7 +236,7 @@ def value_key(formula: Any) -> str:
 
 
 def equation_key(formula: Any) -> str:
-    """Return the key of formula = 0, whatever it was multiplied by; of a line in x and y, y's."""
+    """Return the key of formula = 0, whatever factor it has; a line in x and y is solved for y."""
     import sympy
 
     symbols = {symbol.name: symbol for symbol in formula.free_symbols}
@@ -270,7 +261,7 @@ def values_of(formula: Any) -> list[str]:
 
 
 def point_value(formula: Any, point: int, positive: bool = True, places: int = 40) -> Any:
-    """Return a formula's value to 40 digits or more where each letter has a value of its own."""
+    """Return a formula's value to 40 digits or more, with a fixed value for each letter."""
     import sympy
 
     sign = -1 if point and not positive else 1
@@ -284,7 +275,7 @@ def point_value(formula: Any, point: int, positive: bool = True, places: int = 4
 
 
 def more_digits(value: Any) -> int:
-    """Return how many digits a large number needs more than others, so that adding 1 changes them.
+    """Return how many more digits a large number needs, so that adding 1 changes them.
 
     Errors: ValueError for a number of more than `LARGEST` digits.
     """
@@ -300,7 +291,7 @@ def digits(value: Any, more: int = 0) -> str:
     import sympy
 
     if not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo):
-        raise ValueError(f"{value} is no finite number")
+        raise ValueError(f"{value} is not a finite number")
     parts = value.as_real_imag()
     more = more or more_digits(value)
     tiny = max(abs(part) for part in parts) * TINY / 10**more
@@ -309,7 +300,7 @@ def digits(value: Any, more: int = 0) -> str:
 
 
 def _digits(number: Any, places: int) -> str:
-    if abs(number) < TINY and number._prec == 1:  # nothing but rounding
+    if abs(number) < TINY and number._prec == 1:  # rounding alone
         return "0"
     fraction = Fraction(str(number)) if places == 25 and 1e-9 < abs(number) < 1e9 else Fraction()
     near = fraction.limit_denominator(10**6)

@@ -31,7 +31,7 @@ from typing import Any
 from unicodedata import decimal
 
 from scaling.benchmarks.grading import SCORERS
-from scaling.benchmarks.symbolic import formula_key, judge
+from scaling.benchmarks.symbolic import evaluator, formula_key
 from scaling.records import Problem
 from scaling.tasks import TASKS, get_task
 from scaling.tasks.traces import Searcher, write_trace
@@ -440,8 +440,8 @@ def main() -> None:
     for name in options.only or jobs:
         row: dict[str, Any] = {}
         for seed in options.seeds:  # noted after each, so that hours can be cut short
-            killed = judge().killed
-            found = jobs[name](seed=seed) | {"killed": judge().killed - killed}
+            killed = evaluator().killed
+            found = jobs[name](seed=seed) | {"killed": evaluator().killed - killed}
             sums = {what: row.get(what, 0) + value for what, value in found.items()}
             slowest = max(found["slowest (s)"], row.get("slowest (s)", 0.0))
             row = sums | {"slowest (s)": slowest}
