@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling.benchmarks import load_benchmark, own_prompts
-from scaling.benchmarks.readers import READERS
+from scaling.benchmarks import READERS, load_benchmark, own_prompts
 from scaling.models import CARD, find_models, load_lm, read_card
 from scaling.records import Problem
 from scaling.runs import SEARCHES, Run, load_run

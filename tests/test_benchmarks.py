@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.benchmarks import Benchmark, Row, audit, load_benchmark
+from scaling.benchmarks import READERS, Benchmark, Row, audit, load_benchmark, records
 from scaling.benchmarks.expressions import evaluate
 from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
-from scaling.benchmarks.readers import READERS, records
 from scaling.benchmarks.symbolic import Evaluator, TooLong, formula_key, time_limit
 from scaling.cli import main
 from scaling.records import Verdict, turns_of
@@ -556,8 +555,8 @@ def test_worked_examples_are_turns_of_a_conversation_and_text_for_a_base_model(t
     label = stop.strip()
     assert all(turn["content"].count(label) == (turn["role"] == "user") for turn in turns)
     assert task.as_turns(chat) == chat  # done once
-    assert f"{len(turns) // 2} worked examples as turns" in task.asked_as(chat=True)
-    assert "worked examples as plain text" in task.asked_as(chat=False)
+    assert f"{len(turns) // 2} worked examples as turns" in task.describe_prompt(chat=True)
+    assert "worked examples as plain text" in task.describe_prompt(chat=False)
 
 
 def test_worked_examples_follow_the_system_message_of_a_problem(tmp_path):

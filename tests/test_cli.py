@@ -128,7 +128,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_tasks.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    monkeypatch.setattr("scaling.tasks.TASKS", dict(TASKS))
+    known = dict(TASKS)
+    for module in ("scaling.tasks", "scaling.tasks.catalogue"):
+        monkeypatch.setattr(f"{module}.TASKS", known)
     monkeypatch.delitem(sys.modules, "own_tasks", raising=False)
     imported: list[str] = []  # so that workers of later tests import none of it
     monkeypatch.setattr("scaling.executors.USER_MODULES", imported)

@@ -20,10 +20,9 @@ from time import process_time
 
 import pytest
 
-from scaling.benchmarks import load_benchmark
+from scaling.benchmarks import load_benchmark, records
 from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.mathematics import key
-from scaling.benchmarks.readers import records
 from scaling.records import Completion, ModelCard, Plan
 from scaling.serving import Served
 from scaling.study import sample_run

@@ -17,15 +17,15 @@ from scaling.records import Completion, Plan
 from scaling.study import sample_run
 from scaling.tasks import WAIT, content_split, get_task
 from scaling.tasks.chat import ChatTask, split_thinking
-from scaling.tasks.countdown import random_steps, stated
+from scaling.tasks.countdown import extract_answer, random_steps
 from scaling.tasks.traces import (
     Searcher,
-    after,
     behaviour,
-    check,
     examples,
-    moves,
+    pool_after,
+    possible_steps,
     thinking_budgets,
+    write_check,
     write_trace,
 )
 
@@ -80,13 +80,13 @@ def test_the_answer_is_the_attempt_a_trace_is_content_with_or_else_what_follows(
         (f"{right}!>1|{search}>4+4=8", "4+4=8"),
         (search, search),
     ):
-        assert stated(text) == answer
+        assert extract_answer(text) == answer
 
 
 def test_moves_are_those_that_the_generator_of_problems_can_make():
     numbers = [3, 7, 12]
     seen = {random_steps(numbers, Random(i))[0] for i in range(3000)}  # 11 of them: a miss < 1e-50
-    assert {step for step in moves(numbers) if step[2] != 1} >= seen
+    assert {step for step in possible_steps(numbers) if step[2] != 1} >= seen
 
 
 def test_the_first_attempts_of_a_search_with_a_memory_never_repeat():
@@ -137,15 +137,28 @@ def test_traces_of_a_seed_change_not_without_notice():
 
 
 def test_moves_and_checks_are_exact_at_their_edges():
-    assert moves([1, 2]) == [(2, "+", 1, 3), (2, "-", 1, 1)]  # times and over 1 change nothing
-    assert moves([2, 4]) == [(4, "*", 2, 8), (4, "+", 2, 6), (4, "-", 2, 2), (4, "/", 2, 2)]
-    assert moves([3, 3]) == [(3, "*", 3, 9), (3, "+", 3, 6), (3, "/", 3, 1)]  # 0 is no result
-    assert moves([33, 3]) == [
+    assert possible_steps([1, 2]) == [
+        (2, "+", 1, 3),
+        (2, "-", 1, 1),
+    ]  # times and over 1 change nothing
+    assert possible_steps([2, 4]) == [
+        (4, "*", 2, 8),
+        (4, "+", 2, 6),
+        (4, "-", 2, 2),
+        (4, "/", 2, 2),
+    ]
+    assert possible_steps([3, 3]) == [
+        (3, "*", 3, 9),
+        (3, "+", 3, 6),
+        (3, "/", 3, 1),
+    ]  # 0 is no result
+    assert possible_steps([33, 3]) == [
         (33, "*", 3, 99), (33, "+", 3, 36), (33, "-", 3, 30), (33, "/", 3, 11)
     ]  # fmt: skip
-    assert (34, "*", 3, 102) not in moves([34, 3])
-    assert after([2, 4, 4], (4, "*", 2, 8)) == [4, 8]
-    assert (check(22, 33), check(33, 22), check(5, 5)) == ("?33-22=11", "?33-22=11", "?5-5=0")
+    assert (34, "*", 3, 102) not in possible_steps([34, 3])
+    assert pool_after([2, 4, 4], [(4, "*", 2, 8)]) == [4, 8]
+    found = (write_check(22, 33), write_check(33, 22), write_check(5, 5))
+    assert found == ("?33-22=11", "?33-22=11", "?5-5=0")
 
 
 def test_a_false_claim_and_a_mark_without_steps_are_counted_once():

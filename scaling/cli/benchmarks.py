@@ -6,9 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from scaling.benchmarks import audit, load_benchmark, read_prompt
+from scaling.benchmarks import READERS, audit, load_benchmark, read_prompt, records
 from scaling.benchmarks.gym import gym_benchmark
-from scaling.benchmarks.readers import READERS, records
 from scaling.report.leaderboard import leaderboard, read_prices
 from scaling.runs import load_run
 from scaling.tasks import get_task

@@ -46,7 +46,7 @@ from scaling.study import (
     without_weights,
     work_of,
 )
-from scaling.tasks import TASKS, get_task, tried
+from scaling.tasks import TASKS, get_task, validate_task
 from scaling.tasks.chat import chat_task
 
 LOADING = (
@@ -109,7 +109,7 @@ def run_sample(options: argparse.Namespace) -> None:
     if "scaling.methods" not in sys.modules:  # no method was added; torch, which it loads, can wait
         look_up(SELECTORS, plan_of(options, {}).method, "method")
     task = task_of(options)
-    problems = tried(task, options.problems, options.problem_seed)
+    problems = validate_task(task, options.problems, options.problem_seed)
     which = chosen(task, len(problems), options)
 
     from scaling.cli.serving import open_server, warn_if_alike
@@ -129,9 +129,9 @@ def run_sample(options: argparse.Namespace) -> None:
     problems = list(as_turns(lm, task, problems))
     suggested = {"stop": usual_stop(lm, task)}
     plan = plan_of(options, suggested | (lm.defaults if options.model_defaults else {}))
-    if hasattr(task, "asked_as"):
+    if hasattr(task, "describe_prompt"):
         stop = f"; {', '.join(map(repr, plan.stop))} ends a sample" if plan.stop else ""
-        print(f"{task.name}: {task.asked_as(bool(lm.chat))}{stop}")
+        print(f"{task.name}: {task.describe_prompt(bool(lm.chat))}{stop}")
     print(f"runs in {options.runs}\n{which}")
     print_left_out(task)
     print(described(plan))

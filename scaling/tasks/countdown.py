@@ -7,11 +7,14 @@ step.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from random import Random
 
 from scaling.records import Problem, Verdict
-from scaling.tasks import ANSWER, Drawn
+from scaling.tasks.base import ANSWER, GeneratedTask
 
+Step = tuple[int, str, int, int]  #: left, operator, right, result
+LONGEST_ANSWER = 400  #: characters
 LARGEST_RESULT = 99  #: intermediate results of generated problems stay within two digits
 STEP = re.compile(r"([0-9]{1,9})([-+*/])([0-9]{1,9})=([0-9]{1,9})")
 
@@ -27,9 +30,9 @@ def apply(left: int, op: str, right: int) -> int | None:
     return left // right if right and left % right == 0 else None
 
 
-def random_steps(numbers: list[int], rng: Random) -> list[tuple[int, str, int, int]]:
-    """Return random valid steps (left, op, right, result) that use up all the numbers."""
-    pool, steps = list(numbers), []
+def random_steps(numbers: Sequence[int], rng: Random) -> list[Step]:
+    """Return random valid steps that use all the numbers."""
+    pool, steps = list(numbers), list[Step]()
     while len(pool) > 1:
         rng.shuffle(pool)
         left, right = pool[0], pool[1]
@@ -45,21 +48,27 @@ def random_steps(numbers: list[int], rng: Random) -> list[tuple[int, str, int, i
     return steps
 
 
-def write(steps: list[tuple[int, str, int, int]]) -> str:
+def write(steps: Sequence[Step]) -> str:
     """Return steps as text."""
     return ";".join(f"{left}{op}{right}={result}" for left, op, right, result in steps)
 
 
-def stated(text: str) -> str:
-    """Return what a text answers: of a trace the attempt it is content with, or what follows `>`.
+def parse_problem(id: str) -> tuple[list[int], int]:
+    """Return (numbers, target) of a problem's id."""
+    given, _, target = id.partition("=")
+    return [int(number) for number in given.split(",")], int(target)
 
-    Content (`!`) is with the steps that stand: since the last restart (`x`), less those taken back
-    (`<`), checks (`?...`) left out. A direct answer is itself.
+
+def extract_answer(text: str) -> str:
+    """Return the answer of a text: the attempt that a trace accepts, or what follows `>`.
+
+    `!` accepts the steps that stand: those since the last restart (`x`), without steps taken back
+    (`<`) and checks (`?...`). A direct answer is itself.
     """
-    thinking, _, said = text.rpartition(ANSWER)
+    thinking, _, answer = text.rpartition(ANSWER)
     thinking = text if text.endswith("!") else thinking
     if not thinking.endswith("!"):
-        return said
+        return answer
     path: list[str] = []
     for part in re.split(r"(<)", re.split(r"[x|>]", thinking)[-1]):
         if part == "<":
@@ -69,10 +78,10 @@ def stated(text: str) -> str:
     return ";".join(path)
 
 
-class Countdown(Drawn):
+class Countdown(GeneratedTask):
     """Levels are NUMBERSxLARGEST: "3x20" gives three numbers of 1 to 20."""
 
-    name, usual = "countdown", ("3x20", "4x20")
+    name, default_levels = "countdown", ("3x20", "4x20")
 
     def draw(self, level: str, rng: Random) -> Problem:
         """Return one problem with a known solution."""
@@ -83,37 +92,34 @@ class Countdown(Drawn):
         return Problem(id=prompt[:-1], prompt=prompt, answer=write(steps), level=level)
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Return whether every step is true, uses what is there, and the last gives the target.
+        """Return whether every step is true, uses available numbers, and the last is the target.
 
-        Of a thinking trace only its answer is read, see `stated`.
+        Of a thinking trace only its answer counts, see `extract_answer`.
         """
-        given, _, target = problem.id.partition("=")
-        text = stated(text)
-        if len(text) >= 400:
+        pool, target = parse_problem(problem.id)
+        text = extract_answer(text)
+        if len(text) >= LONGEST_ANSWER:
             return Verdict(None, False)
-        parts = text.strip().split(";")
-        steps = [match for part in parts if (match := STEP.fullmatch(part))]
-        if len(steps) < len(parts):
+        text = text.strip()
+        steps = [STEP.fullmatch(part) for part in text.split(";")]
+        if None in steps:
             return Verdict(None, False)
-        pool = [int(number) for number in given.split(",")]
-        for step in steps:
-            left, op, right, result = int(step[1]), step[2], int(step[3]), int(step[4])
+        for step in filter(None, steps):
+            left, right, result = int(step[1]), int(step[3]), int(step[4])
             for number in (left, right):
                 if number not in pool:
-                    return Verdict(text.strip(), False)
+                    return Verdict(text, False)
                 pool.remove(number)
-            if apply(left, op, right) != result:
-                return Verdict(text.strip(), False)
+            if apply(left, step[2], right) != result:
+                return Verdict(text, False)
             pool.append(result)
-        return Verdict(text.strip(), pool == [int(target)])
+        return Verdict(text, pool == [target])
 
     def wrong(self, problem: Problem, rng: Random) -> str:
         """Return a plausible wrong draft: valid steps that miss the target, half claiming it."""
-        given, _, target = problem.id.partition("=")
-        while True:
-            steps = random_steps([int(number) for number in given.split(",")], rng)
-            if steps[-1][3] != int(target):
-                break
+        numbers, target = parse_problem(problem.id)
+        while (steps := random_steps(numbers, rng))[-1][3] == target:
+            continue
         if rng.random() < 0.5:
-            steps[-1] = (*steps[-1][:3], int(target))
+            steps[-1] = (*steps[-1][:3], target)
         return write(steps)

@@ -1,7 +1,7 @@
 """Running sums: add several numbers, every partial sum written out.
 
 Prompt `12+45+33=`, solution `12+45=57;57+33=90`. The answer is what follows the last `=`; there is
-one right answer, so votes mean something.
+one right answer, so that majority votes are meaningful.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from random import Random
 
 from scaling.records import Problem, Verdict
-from scaling.tasks import Drawn
+from scaling.tasks.base import GeneratedTask
 
 LAST = re.compile(r"=([0-9]{1,9})$")
 
@@ -24,10 +24,10 @@ def running_sums(numbers: list[int]) -> str:
     return ";".join(steps)
 
 
-class Sums(Drawn):
+class Sums(GeneratedTask):
     """Levels are TERMSxLARGEST: "4x99" adds four numbers of 1 to 99."""
 
-    name, usual = "sums", ("3x99", "6x99")
+    name, default_levels = "sums", ("3x99", "6x99")
 
     def draw(self, level: str, rng: Random) -> Problem:
         """Return one problem with its solution."""
@@ -47,7 +47,7 @@ class Sums(Drawn):
         return Verdict(answer, int(answer) == sum(map(int, problem.id.split("+"))))
 
     def wrong(self, problem: Problem, rng: Random) -> str:
-        """Return a plausible wrong draft: one digit of one partial sum slips and is carried on."""
+        """Return a plausible wrong draft: one partial sum is wrong, and so are those after it."""
         numbers = [int(number) for number in problem.id.split("+")]
         slip = rng.randrange(1, len(numbers))
         error = rng.choice((-10, -1, 1, 10, 2, -2, 20, 100))

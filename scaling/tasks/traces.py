@@ -1,10 +1,9 @@
-"""Thinking traces on Countdown: written in search of varied quality, and read back as behaviour.
+"""Thinking traces on Countdown: written by searches of varied quality, and analysed as behaviour.
 
 `7+3=10;12+10=22<12*10=120x7*3=21;21+12=33?33-33=0!>7*3=21;21+12=33` tries 7+3 first, goes back one
-step (`<`), then to the beginning (`x`), checks a result against the target (`?33-33=0`: what is
-missing), is content (`!`) and answers (`>`). Only the answer is verified, by the task: the attempt
-a trace is content with, or else what follows its last `>`. `|` after an answer says "wait". No
-torch here and no model: `thinking` samples, `reinforce` trains.
+step (`<`), then to the beginning (`x`), checks a result against the target (`?33-33=0`), accepts it
+(`!`) and answers (`>`). The task verifies the answer alone (`countdown.extract_answer`). `|` after
+an answer asks to continue. No torch here and no model: `thinking` samples, `reinforce` trains.
 """
 
 from __future__ import annotations
@@ -16,29 +15,36 @@ from itertools import combinations
 from random import Random
 
 from scaling.records import Plan, Problem
-from scaling.tasks import ANSWER, WAIT, content_split, get_task, stream
-from scaling.tasks.countdown import LARGEST_RESULT, apply, write
+from scaling.tasks.base import ANSWER, WAIT, content_split, stream
+from scaling.tasks.countdown import (
+    LARGEST_RESULT,
+    STEP,
+    Countdown,
+    Step,
+    apply,
+    parse_problem,
+    write,
+)
 
-BACK, AGAIN, CHECK, CONTENT = "<", "x", "?", "!"
-FORCED, WAITED = 0.3, 0.15  #: shares of examples that are cut and asked, and that are told to wait
+BACK, RESTART, CHECK, ACCEPT = "<", "x", "?", "!"
+CUT, CONTINUED = 0.3, 0.15  #: shares of examples that are cut, and that are asked to continue
 TOKEN = re.compile(r"\?(?:[0-9]+-[0-9]+=[0-9]+)?|[0-9]+[-+*/][0-9]+=[0-9]+|[<x!>|]")
-Step = tuple[int, str, int, int]
 
 
 @dataclass(frozen=True)
 class Searcher:
     """How one trace searches; the traces to imitate mix all kinds, most of them poor."""
 
-    depth_first: bool  #: after a miss, go back one step; else begin again
+    depth_first: bool  #: after a miss, go back one step; else restart
     memory: bool  #: never try the same attempt twice
     checks: bool  #: subtract each result from the target, in writing
-    intuition: float  #: how often a fresh attempt is a known solution
+    intuition: float  #: how often an attempt from the beginning is a known solution
     slips: float  #: how often a result is misjudged
-    patience: int  #: attempts before it answers whatever it has
+    patience: int  #: attempts before it answers with what it has
 
     @classmethod
     def draw(cls, rng: Random) -> Searcher:
-        """Return a searcher of random habits."""
+        """Return a random searcher."""
         return cls(
             depth_first=rng.random() < 0.5,
             memory=rng.random() < 0.5,
@@ -49,11 +55,10 @@ class Searcher:
         )
 
 
-def moves(pool: Sequence[int]) -> list[Step]:
+def possible_steps(pool: Sequence[int]) -> list[Step]:
     """Return every step that a pool of numbers allows and that changes something."""
     found = set()
-    for pair in combinations(sorted(pool), 2):
-        small, large = pair
+    for small, large in combinations(sorted(pool), 2):
         for op in "+-*/":
             result = apply(large, op, small)
             trivial = op in "*/" and small == 1
@@ -62,18 +67,20 @@ def moves(pool: Sequence[int]) -> list[Step]:
     return sorted(found)
 
 
-def after(pool: Sequence[int], step: Step) -> list[int]:
-    """Return the pool once a step has used two of its numbers."""
-    left = list(pool)
-    left.remove(step[0])
-    left.remove(step[2])
-    return [*left, step[3]]
+def pool_after(numbers: Sequence[int], path: Sequence[Step]) -> list[int]:
+    """Return the numbers that are left after some steps."""
+    pool = list(numbers)
+    for left, _, right, result in path:
+        pool.remove(left)
+        pool.remove(right)
+        pool.append(result)
+    return pool
 
 
-def check(result: int, target: int) -> str:
+def write_check(result: int, target: int) -> str:
     """Return a result compared with the target in writing, e.g. `?33-22=11`.
 
-    Models of this size subtract well, but never learnt to compare two numbers side by side.
+    Models of this size subtract well, but did not learn to compare two numbers directly.
     """
     large, small = max(result, target), min(result, target)
     return f"{CHECK}{large}-{small}={large - small}"
@@ -81,91 +88,73 @@ def check(result: int, target: int) -> str:
 
 def write_trace(problem: Problem, searcher: Searcher, rng: Random) -> str:
     """Return a whole trace, its answer included."""
-    numbers, target = _given(problem)
-    known = _steps(problem.answer)
+    numbers, target = parse_problem(problem.id)
     text, tried = "", set[tuple[Step, ...]]()
     path: list[Step] = []
-    fresh = True  # the present attempt begins at the beginning
+    at_start = True
     for attempt in range(searcher.patience):
-        guided = fresh and rng.random() < searcher.intuition
         start = len(path)
-        path = known[:] if guided else _complete(numbers, path, tried, searcher, rng)
+        if at_start and rng.random() < searcher.intuition:
+            path = [(int(a), op, int(b), int(c)) for a, op, b, c in STEP.findall(problem.answer)]
+        else:
+            path = _complete(numbers, path, tried, searcher, rng)
         tried.add(tuple(path))
         text += write(path[start:])
         right = path[-1][3] == target and len(path) == len(numbers) - 1
-        content = right != (rng.random() < searcher.slips)
-        text += check(path[-1][3], target) * searcher.checks + CONTENT * content
-        if content or attempt + 1 == searcher.patience:
+        accepted = right != (rng.random() < searcher.slips)
+        text += write_check(path[-1][3], target) * searcher.checks + ACCEPT * accepted
+        if accepted or attempt + 1 == searcher.patience:
             break
-        path, fresh, mark = _go_back(numbers, path, tried, searcher)
-        text += mark
+        kept = _go_back(numbers, path, tried) if searcher.depth_first else []
+        text += BACK * (len(path) - len(kept)) if kept else RESTART
+        path, at_start = kept, not kept
     return text + ANSWER + write(path)
 
 
 def _complete(
     numbers: Sequence[int], path: list[Step], tried: set, searcher: Searcher, rng: Random
 ) -> list[Step]:
-    """Return `path` continued to one number (or to where nothing is left to do)."""
-    for _ in range(20):  # a searcher with a memory looks for an attempt it has not made
-        now, pool = list(path), _pool(numbers, path)
-        while choice := moves(pool):
-            now.append(rng.choice(choice))
-            pool = after(pool, now[-1])
-        if len(now) > len(path) and not (searcher.memory and tuple(now) in tried):
+    """Return `path` continued to one number, or until no step is possible."""
+    for _ in range(20):  # a searcher with a memory looks for a new attempt
+        found = list(path)
+        while choice := possible_steps(pool_after(numbers, found)):
+            found.append(rng.choice(choice))
+        if len(found) > len(path) and not (searcher.memory and tuple(found) in tried):
             break
-    return now
+    return found
 
 
-def _go_back(numbers: Sequence[int], path: list[Step], tried: set, searcher: Searcher):
-    """Return (path to continue from, whether that is the beginning, what is written)."""
-    keep = len(path) - 1
-    while searcher.depth_first and keep > 0:
+def _go_back(numbers: Sequence[int], path: list[Step], tried: set) -> list[Step]:
+    """Return the longest beginning of `path` with a step that was not tried; [] for none."""
+    for keep in range(len(path) - 1, 0, -1):
         done = {
             attempt[keep]
             for attempt in tried
             if list(attempt[:keep]) == path[:keep] != list(attempt)
         }
-        if set(moves(_pool(numbers, path[:keep]))) - done:
-            return path[:keep], False, BACK * (len(path) - keep)
-        keep -= 1
-    return [], True, AGAIN
-
-
-def _pool(numbers: Sequence[int], path: Sequence[Step]) -> list[int]:
-    pool = list(numbers)
-    for step in path:
-        pool = after(pool, step)
-    return pool
-
-
-def _given(problem: Problem) -> tuple[list[int], int]:
-    given, _, target = problem.id.partition("=")
-    return [int(number) for number in given.split(",")], int(target)
-
-
-def _steps(text: str) -> list[Step]:
-    found = re.findall(r"([0-9]+)([-+*/])([0-9]+)=([0-9]+)", text)
-    return [(int(a), op, int(b), int(c)) for a, op, b, c in found]
+        if set(possible_steps(pool_after(numbers, path[:keep]))) - done:
+            return path[:keep]
+    return []
 
 
 def examples(seed: int, levels: tuple[str, ...] = ("3x20",)) -> Iterator[tuple[str, str]]:
     """Yield (context, what is to be written) of the train split without end.
 
-    A whole trace; or one cut anywhere and asked for its answer, which is a right one; or one told
-    to wait, with another after it.
+    A whole trace; or a trace cut anywhere, with a right answer to write; or a trace that is asked
+    to continue, with another one to write.
     """
-    rng, task = stream("thinking", seed), get_task("countdown", levels)
+    rng, task = stream("thinking", seed), Countdown(levels)
     while True:
         problem = task.draw(rng.choice(levels), rng)
         if content_split(problem.id) != "train":
             continue
         trace = write_trace(problem, Searcher.draw(rng), rng)
         kind = rng.random()
-        if kind < FORCED:
+        if kind < CUT:
             thinking = trace.partition(ANSWER)[0]
             cut = thinking[: rng.randint(0, len(thinking))]
             yield problem.prompt + cut + ANSWER, problem.answer
-        elif kind < FORCED + WAITED:
+        elif kind < CUT + CONTINUED:
             more = write_trace(problem, Searcher.draw(rng), rng)
             yield problem.prompt + trace + WAIT, more
         else:
@@ -173,37 +162,36 @@ def examples(seed: int, levels: tuple[str, ...] = ("3x20",)) -> Iterator[tuple[s
 
 
 def behaviour(problem_id: str, text: str) -> dict[str, int]:
-    """Return how often a trace does what: counts over its thinking, the answer left out.
+    """Return counts of what a trace does in its thinking.
 
-    attempts: judged results that are not the first step's; switches: attempts with another first
-    step than the one before; backtracks: `<`; restarts: `x`; repeats: attempts made before; checks:
-    results compared with the target in writing; false_claims: content with a wrong result.
+    attempts: judged results other than the first step's; switches: attempts with another first step
+    than the one before; backtracks: `<`; restarts: `x`; repeats: attempts made before; checks:
+    results compared with the target in writing; false_claims: wrong results that are accepted.
     """
-    target = problem_id.partition("=")[2]
+    target = parse_problem(problem_id)[1]
     names = ("attempts", "switches", "backtracks", "restarts", "repeats", "checks", "false_claims")
-    count, open_ = dict.fromkeys(names, 0), False
+    count, is_open = dict.fromkeys(names, 0), False
     path: list[str] = []
     made: list[tuple[str, ...]] = []
     for token in TOKEN.findall(re.sub(f"{ANSWER}[^{WAIT}]*", ANSWER, text)):
         if token[0].isdigit():
             path.append(token)
-            open_ = True
+            is_open = True
             continue
-        if open_:  # a mark after steps ends an attempt
+        if is_open:  # a mark after steps ends an attempt
             count["attempts"] += 1
             count["switches"] += bool(made) and made[-1][0] != path[0]
             count["repeats"] += tuple(path) in made
             made.append(tuple(path))
-            open_ = False
+            is_open = False
         count["backtracks"] += token == BACK
-        count["restarts"] += token == AGAIN
+        count["restarts"] += token == RESTART
         count["checks"] += token[0] == CHECK
-        count["false_claims"] += (
-            token == CONTENT and bool(path) and not path[-1].endswith(f"={target}")
-        )
+        wrong = bool(path) and not path[-1].endswith(f"={target}")
+        count["false_claims"] += token == ACCEPT and wrong
         if token == BACK:
             path = path[:-1]
-        elif token[0] != CHECK and token != CONTENT:
+        elif token[0] not in (CHECK, ACCEPT):
             path = []
     return count
 

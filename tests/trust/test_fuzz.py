@@ -75,8 +75,8 @@ def test_no_changed_trace_is_right_that_a_walk_through_it_denies() -> None:
 
 
 def test_a_verifier_that_ignores_steps_back_is_found_wrong(monkeypatch: Any) -> None:
-    real = countdown.stated
-    monkeypatch.setattr(countdown, "stated", lambda text: real(text.replace("<", ";")))
+    real = countdown.extract_answer
+    monkeypatch.setattr(countdown, "extract_answer", lambda text: real(text.replace("<", ";")))
     assert attack("countdown", 500, write=fuzz.traces)["wrong verdicts"] > 5
 
 

@@ -1,8 +1,8 @@
-"""Files of published benchmarks as rows: JSON Lines, a JSON list, CSV or Parquet; nothing fetched.
+"""Read rows from files of published benchmarks: JSON Lines, a JSON list, CSV or Parquet.
 
-A reader is one function from a record to the fields of a `Row`; `READERS` names them. A record that
-cannot be graded by ground truth is left out with its reason, a malformed one is an error that names
-its line.
+A reader is one function from a record to the fields of a `Row`, and one entry in `READERS`. A
+record that cannot be graded by ground truth is left out with a reason; a malformed one is an error
+that names its line. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 
 from pyarrow import ArrowException
 
-from scaling.benchmarks import Row
+from scaling.benchmarks.benchmark import Benchmark, Row, read_prompt
 from scaling.benchmarks.extraction import boxed
 from scaling.benchmarks.grading import SCORERS
-from scaling.records import conversation
+from scaling.records import conversation, look_up
 
 Record = dict[str, Any]
 ID_LENGTH = 80  #: characters of a problem that serve as its id where the file has none
@@ -41,6 +41,37 @@ class Reader(NamedTuple):
     fields: Callable[[Record], Record]  #: record -> fields of a Row
     prompt: str  #: its usual prompt, a name of `prompts/`
     what: str  #: the fields it reads, for the help text
+
+
+def load_benchmark(
+    name: str, path: str | Path | None, prompt: str | None = None, newer_than: str = ""
+) -> Benchmark:
+    """Return the benchmark in a file, read by `READERS[name]`.
+
+    prompt: a name of `prompts/` or a file with `{question}` in it; by default the reader's.
+    newer_than: an ISO date; only problems released after it, which no older model has seen.
+    Errors: ValueError naming the line that is malformed, repeated, or without an answer.
+    """
+    reader = look_up(READERS, name, "benchmark")
+    if not path:
+        raise ValueError(f"{name} is a benchmark: name its file with --problems-file")
+    rows, left_out = read_rows(name, Path(path))
+    template, notes = read_prompt(prompt or reader.prompt)
+    notes |= {"file": Path(path).name, "file_sha256": sha256(Path(path).read_bytes()).hexdigest()}
+    if newer_than:
+        rows, older = _newer(rows, newer_than)
+        left_out, notes["newer_than"] = left_out + older, newer_than
+    return Benchmark(name, rows, template, notes, left_out)
+
+
+def _newer(rows: list[Row], date: str) -> tuple[list[Row], Counter[str]]:
+    """Return (rows released after a date, how many others there are by reason)."""
+    if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", date):
+        raise ValueError(f"--newer-than is {date!r}; give a date as 2024-06-24")
+    kept = [row for row in rows if row.meta.get("released", "") > date]
+    undated = sum("released" not in row.meta for row in rows)
+    older = len(rows) - len(kept) - undated
+    return kept, +Counter({f"not newer than {date}": older, "without a release date": undated})
 
 
 def records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -62,8 +93,7 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     if name.endswith(".parquet"):
         from pyarrow import parquet as pq
 
-        for number, row in enumerate(pq.read_table(path).to_pylist()):
-            yield f"row {number}", row
+        yield from ((f"row {i}", row) for i, row in enumerate(pq.read_table(path).to_pylist()))
         return
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
         if name.endswith(".csv"):
@@ -87,15 +117,15 @@ def _json(text: str, where: str) -> Any:
 def read_rows(name: str, path: Path) -> tuple[list[Row], Counter[str]]:
     """Return (rows, how many were left out by reason) of a benchmark's file.
 
-    Errors: ValueError for a malformed record, an id twice, or a problem without an answer.
+    Errors: ValueError for a malformed record, a repeated id, or a problem without an answer.
     """
     rows: dict[str, Row] = {}
-    where_was: dict[str, str] = {}
+    places: dict[str, str] = {}
     left_out: Counter[str] = Counter()
     for number, (where, record) in enumerate(records(path)):
+        defaults: Record = {"id": str(number), "source": name, "task": name, "level": "all"}
         try:
-            found: Record = {"id": str(number), "source": name, "task": name, "level": "all"}
-            row = _row(found | READERS[name].fields(record))
+            row = _row(defaults | READERS[name].fields(record))
         except LeftOut as reason:
             left_out[str(reason)] += 1
             continue
@@ -104,21 +134,17 @@ def read_rows(name: str, path: Path) -> tuple[list[Row], Counter[str]]:
             raise ValueError(f"{path}, {where} is no {name} problem: {what}") from error
         if not row.answer or not row.prompt:
             raise ValueError(f"{path}, {where}: problem {row.id} has no answer, or no question")
-        if row.id in rows and _from_prompt(row) and row.prompt != rows[row.id].prompt:
+        same_start = row.id == row.prompt[:ID_LENGTH]  # the file has no ids
+        if row.id in rows and same_start and row.prompt != rows[row.id].prompt:
             row = replace(row, id=f"{row.id} {sha256(row.prompt.encode()).hexdigest()[:8]}")
         if row.id in rows:
-            raise ValueError(f"{path}, {where}: id {row.id} came before, {where_was[row.id]}")
-        rows[row.id], where_was[row.id] = row, where
+            raise ValueError(f"{path}, {where}: id {row.id} came before, {places[row.id]}")
+        rows[row.id], places[row.id] = row, where
     return list(rows.values()), left_out
 
 
-def _from_prompt(row: Row) -> bool:
-    """Return whether a row's id is the start of its prompt because the file has no ids."""
-    return row.id == row.prompt[:ID_LENGTH]
-
-
 def _row(given: Record) -> Row:
-    """Return a row, numbers among its texts spelt out; ValueError for what is no field of one."""
+    """Return a row, with numbers as text; ValueError for a field that rows do not have."""
     texts = {f.name for f in fields(Row)} - {"meta"}
     if unknown := set(given) - texts - {"meta"}:
         raise ValueError(f"unknown field {min(unknown)}; allowed: {', '.join(sorted(texts))}, meta")
@@ -126,13 +152,13 @@ def _row(given: Record) -> Row:
         value = given.get(name)
         if isinstance(value, (bool, list, dict)):
             raise ValueError(f"{name} is {value!r}; give text")
-        given[name] = value if isinstance(value, str) else _spelt(value)
+        given[name] = value if isinstance(value, str) else _text(value)
     if not isinstance(given.get("meta", {}), dict):
         raise ValueError(f"meta is {given['meta']!r}; give an object")
     return Row(**given)
 
 
-def _spelt(value: Any) -> str:
+def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
@@ -169,20 +195,20 @@ def _svamp(record: Record) -> Record:
         "id": record["ID"],
         "prompt": f"{body}{'' if body.endswith('.') else '.'} {record['Question'].strip()}",
         "answer": str(Fraction(str(record["Answer"]))),
-        "level": record["Type"].replace("Divison", "Division"),  # spelt both ways there
+        "level": record["Type"].replace("Divison", "Division"),  # the file has both spellings
         "scorer": "number",
     }
 
 
 def _contest(record: Record) -> Record:
-    """AIME-style: problem and answer under the usual names, a year or a date where there is one."""
+    """AIME and the like: problem and answer under their usual names, a date where there is one."""
     given = {key.lower(): value for key, value in record.items()}
     released = str(given.get("released") or given.get("date") or given.get("year") or "")
     names = [given[k] for k in ("id", "unique_id", "problem_id", "url") if given.get(k) is not None]
     found = {"id": str(names[0])} if names else {}
     return found | {
         "prompt": given["problem"] if "problem" in given else given["question"],
-        "answer": _spelt(given["answer"]),
+        "answer": _text(given["answer"]),
         "level": str(given.get("level") or given.get("subject") or "all"),
         "scorer": "math",
         "meta": {"released": released} if released else {},
@@ -222,7 +248,7 @@ def _livebench(record: Record) -> Record:
         raise LeftOut(f"of task {task}, not decided by one true answer")
     if len(turns) != 1:
         raise LeftOut("with several turns")
-    answer = _spelt(record["ground_truth"])
+    answer = _text(record["ground_truth"])
     if scorer == "number" and re.fullmatch("[A-Z]", answer):
         scorer = "letter"
     return {
@@ -237,7 +263,7 @@ def _livebench(record: Record) -> Record:
 
 
 def _own(record: Record) -> Record:
-    """The fields of a Row, spelt out; `messages` may stand for `prompt`."""
+    """The fields of a Row; `messages` may replace `prompt`."""
     if "messages" in record:
         record["prompt"] = conversation(record.pop("messages"))
     if (scorer := record.get("scorer")) not in SCORERS:
@@ -252,5 +278,5 @@ READERS: dict[str, Reader] = {
     "contest": Reader(_contest, "boxed", "problem, answer (AIME, OlymMATH and the like)"),
     "game24": Reader(_game24, "game24", "24.csv of tree-of-thoughts: Rank, Puzzles"),
     "livebench": Reader(_livebench, "bare", "question files of LiveBench"),
-    "rows": Reader(_own, "bare", "the kit's own rows: id, prompt, answer, scorer, level, meta"),
+    "rows": Reader(_own, "bare", "rows of your own: id, prompt, answer, scorer, level, meta"),
 }
