@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "engine": {"records", "compute"},
     "serving": {"records", "engine", "markers"},
     "methods": {"tasks", "models", "engine", "records", "store"},
-    "train": {"tasks", "models", "methods", "engine", "compute", "records", "provenance"},
+    "ladder": {"tasks", "models", "methods", "engine", "compute", "records", "provenance"},
     # the door
     "store": {"records", "provenance"},
     # right room: read samples

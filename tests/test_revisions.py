@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_methods import Scripted, Words, pools, right
+from test_methods import Scripted, Words, right
 
 from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.revision import grid_ratio, plateau, transitions
@@ -19,15 +19,6 @@ from scaling.runs import load_run
 from scaling.runs.tables import accuracy_table
 from scaling.store import open_run
 from scaling.tasks import get_task, stream
-from scaling.train.revise import (
-    Course,
-    answer_lesson,
-    avoid_lesson,
-    batches,
-    reward_lesson,
-    row_of,
-    train_reviser,
-)
 
 REVISE = Plan(method="revision", chains=2, steps=5)
 
@@ -148,58 +139,6 @@ def test_revision_of_a_model_not_trained_for_it_warns_once_and_runs():
     assert [str(w.message) for w in caught] == [
         "the card of plain does not say that it was trained for revision; it is sampled as it is"
     ]
-
-
-# ---------------------------------------------------------------- training
-def chain_of(script, feedback="none"):
-    found, _ = pools(script, replace(REVISE, chains=1, steps=4, feedback=feedback), n=1)
-    ((problem, chain),) = found.items()
-    return problem, chain
-
-
-def test_a_row_learns_the_weighed_drafts_and_their_ends_alone():
-    words = Words()
-    words.eos_ids = (1,)
-    ids, labels, weights = row_of(words, "1+2:", (["3=4", "5=3"], [0.0, 1.0]), "~")
-    assert words.decode(ids) == "1+2:3=4~5=3"
-    learnt = [(i, label) for i, (label, w) in enumerate(zip(labels, weights, strict=True)) if w]
-    assert [label for _, label in learnt] == [*words.encode("5=3"), 1]
-    assert words.decode([ids[learnt[0][0]]]) == "~"
-    assert labels[words.decode(ids).index("~") - 1] == 1  # a draft ends by the stop token
-
-
-def test_lessons_end_in_a_right_draft_and_rewards_are_against_the_usual():
-    problem, chain = chain_of(lambda p, c, s, t: right(p) if s == 1 else "7=7")
-    drafts, weights = answer_lesson(problem, chain, False, None)
-    assert drafts == ["7=7", right(problem.id), right(problem.id)]
-    assert weights == [0, 1, 1]
-    problem, told = chain_of(lambda p, c, s, t: right(p) if s == 1 else "7=7", "verdict")
-    assert answer_lesson(problem, told, True, None) == (["7=7", right(problem.id)], [0, 1])
-    again = avoid_lesson(*chain_of(lambda p, c, s, t: "7=7" if s < 3 else right(p)), False, None)
-    assert again[1] == [0, -0.3, -0.3, 1, 1]
-    problem, never = chain_of(lambda *_: "7=7")
-    assert answer_lesson(problem, never, True, None)[0][-1] == problem.answer
-    usual = {(problem.level, s): 0.25 for s in range(4)}
-    assert reward_lesson(problem, chain, False, usual)[1] == [-0.25, 0.75, -0.25, -0.25]
-
-
-def test_batches_hold_rows_of_like_length():
-    rows = [([1] * n, [2] * n, [1.0] * n) for n in (10, 20, 100, 300) for _ in range(8)]
-    shapes = {ids.shape[1] for ids, _, _ in batches(rows, 448, stream(0))}
-    assert shapes == {48, 112, 224}
-
-
-def test_a_reviser_is_trained_from_its_own_drafts(tiny_folder):
-    lm = load_lm(tiny_folder)
-    course = Course(
-        "sums", ("2x9",), rounds=2, problems=12, batch_tokens=1000, compiled=False, steps=2
-    )
-    made, accuracy = train_reviser(lm, course, "revisers/t")
-    assert len(accuracy) == 2
-    assert made.card.train_flops > lm.card.train_flops
-    assert made.card.identity != lm.card.identity
-    with pytest.raises(ValueError, match="unknown lesson 'rewards'; did you mean 'reward'"):
-        train_reviser(lm, replace(course, lesson="rewards"), "x")
 
 
 def test_drafts_after_verifier_feedback_are_not_read_as_a_vote(planted):

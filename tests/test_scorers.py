@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scaling import compute
+from scaling.ladder import ScorerCourse, new_scorer, train_scorer
 from scaling.methods.scorers import (
     SelfCertainty,
     load_scorer,
@@ -25,7 +26,6 @@ from scaling.runs import load_run
 from scaling.store.scores import read_scores, write_scores
 from scaling.study import sample_run
 from scaling.tasks import get_task
-from scaling.train.scorer import Lesson, new_scorer, train_scorer
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,9 @@ class Marked:
 
 
 def test_a_reward_model_learns_what_can_be_seen(lm):
-    lesson = Lesson(problems=48, chains=8, epochs=8, batch_rows=48, rate=1e-2, kind="outcome")
+    lesson = ScorerCourse(
+        problems=48, chains=8, epochs=8, batch_tokens=1536, rate=1e-2, kind="outcome"
+    )
     scorer, seen = train_scorer(lm, Marked, lesson, "scorers/early")
     assert 0.1 < seen["right"] < 0.9
     assert scorer.card.train_flops > lm.card.train_flops
@@ -110,9 +112,9 @@ def test_a_course_without_contrast_stops_and_says_so(lm):
         verify = staticmethod(lambda problem, text: Verdict(text, False))
 
     with pytest.raises(ValueError, match="0% of the samples are right: no contrast"):
-        train_scorer(lm, Never, Lesson(problems=4, chains=2), "s")
+        train_scorer(lm, Never, ScorerCourse(problems=4, chains=2), "s")
     with pytest.raises(ValueError, match="kind is 'vibes'; allowed: process, outcome"):
-        train_scorer(lm, Never, Lesson(kind="vibes"), "s")
+        train_scorer(lm, Never, ScorerCourse(kind="vibes"), "s")
 
 
 def test_a_saved_scorer_says_the_same_and_is_known_by_its_identity(lm, tmp_path):

@@ -5,20 +5,25 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, replace
 
+from scaling.ladder import (
+    LADDER,
+    RECIPES,
+    Course,
+    Recipe,
+    ScorerCourse,
+    check_budgets,
+    imitate,
+    reinforce,
+    train_reviser,
+    train_rung,
+    train_scorer,
+)
 from scaling.methods.scorers import save_scorer
 from scaling.models import load_lm, save_lm
 from scaling.records import look_up
 from scaling.tasks import get_task
-from scaling.train import (
-    LADDER,
-    RECIPES,
-    Recipe,
-    check_budgets,
-    reinforce,
-    revise,
-    train_rung,
-)
-from scaling.train.scorer import Lesson, train_scorer
+
+REWARDED = ("expert", "grpo")  #: lessons of `reinforce`
 
 
 def run_train(options: argparse.Namespace) -> None:
@@ -34,22 +39,25 @@ def run_train(options: argparse.Namespace) -> None:
 
 def run_scorer(options: argparse.Namespace) -> None:
     """Train and save a reward model."""
-    lesson = Lesson(kind=options.kind, problems=options.problems, seed=options.seed)
+    course = ScorerCourse(kind=options.kind, problems=options.problems, seed=options.seed)
     lm = load_lm(options.model)
-    scorer, seen = train_scorer(lm, get_task(options.task), lesson, f"scorers/{options.kind}")
+    scorer, seen = train_scorer(lm, get_task(options.task), course, f"scorers/{options.kind}")
     folder = options.out / options.kind
-    save_scorer(scorer, folder, lesson=asdict(lesson), seen=seen, base=lm.card.name)
+    save_scorer(scorer, folder, course=asdict(course), seen=seen, base=lm.card.name)
     print(f"{folder}: {seen['solutions']:,} solutions, {seen['right']:.0%} right")
 
 
 def run_reviser(options: argparse.Namespace) -> None:
     """Train and save a reviser."""
     feedbacks = tuple(options.feedback)
-    names = ("task", "lesson", "rounds", "problems", "steps", "rate", "seed")
-    given = {name: getattr(options, name) for name in names}
-    course = revise.Course(levels=tuple(options.levels), feedbacks=feedbacks, **given)
+    names = ("task", "lesson", "problems", "steps", "rate", "seed")
+    course = Course(
+        levels=tuple(options.levels), feedbacks=feedbacks, chains=2, max_new_tokens=64, updates=0,
+        replay=0.0, plain=0.2, batch_tokens=8192, widths=(48, 112, 224),
+        **{name: getattr(options, name) for name in names},
+    )  # fmt: skip
     name = options.name or f"{options.lesson}-{'-'.join(feedbacks)}"
-    lm, accuracy = revise.train_reviser(load_lm(options.model), course, f"revisers/{name}")
+    lm, accuracy = train_reviser(load_lm(options.model), course, options.rounds, f"revisers/{name}")
     notes = {"course": asdict(course), "skills": ["revision"], "first_drafts": accuracy}
     save_lm(lm, options.out / name, **notes)
     print(f"{options.out / name}: first drafts {accuracy[0]:.3f} to {accuracy[-1]:.3f} right")
@@ -57,17 +65,17 @@ def run_reviser(options: argparse.Namespace) -> None:
 
 def run_reinforce(options: argparse.Namespace) -> None:
     """Imitate unless that is done or not wanted, then train by reward; print the checkpoints."""
-    look_up(reinforce.CREDIT, options.method, "method")
+    look_up(dict.fromkeys(REWARDED), options.method, "method")
     check_budgets(options.budgets)
     if not 0 <= options.imitate < float("inf"):
         raise ValueError(f"imitate is {options.imitate:g}; give FLOPs, or 0 for none")
-    course = reinforce.Course(method=options.method, seed=options.seed)
+    course = Course(lesson=options.method, seed=options.seed)
     start, folder = options.out / "start", options.out / options.method
     if not options.imitate:
         course = replace(course, direct=True, max_new_tokens=64)
         start, folder = options.model, options.out / f"direct-{options.method}"
     elif not start.exists():
-        recipe = Recipe(seed=options.seed, rate=1.5e-3, compiled=True)
-        reinforce.imitate(load_lm(options.model), options.imitate, start, recipe)
-    for path in [start, *reinforce.reward(load_lm(start), options.budgets, folder, course)]:
+        recipe = Recipe(seed=options.seed, rate=1.5e-3, compiled=True, widths=course.widths)
+        imitate(load_lm(options.model), options.imitate, start, recipe)
+    for path in [start, *reinforce(load_lm(start), options.budgets, folder, course)]:
         print(path)

@@ -138,18 +138,19 @@ def files(root: Path, pattern: str) -> Parts:
 
 def train(root: Path, tell: Callable[[str], None]) -> None:
     """Train a model of one layer through two checkpoints."""
-    from scaling import train as training
+    from scaling import ladder
+    from scaling.models import SIZES
 
-    training.SIZES["mini"] = (32, 1)
-    save = training.save_checkpoint
+    SIZES["mini"] = (32, 1)
+    save = ladder.Trainer.save_checkpoint
 
     def told(trainer: Any, path: Path, *rest: Any) -> None:
         save(trainer, path, *rest)
         tell(f"mini/{path.name}/model.safetensors")
 
-    training.save_checkpoint = told
-    recipe = training.Recipe(batch_tokens=1024, warmup_steps=2)
-    training.train_rung("mini", (4e8, 1.2e9), root, recipe)
+    ladder.Trainer.save_checkpoint = told  # type: ignore[method-assign, assignment]
+    recipe = ladder.Recipe(batch_tokens=1024, warmup_steps=2)
+    ladder.train_rung("mini", (4e8, 1.2e9), root, recipe)
 
 
 def trained(root: Path) -> Parts:

@@ -1,0 +1,303 @@
+"""Train a model on its own samples, round by round: RL training and revision of drafts.
+
+A round samples every problem's chains from the current model, turns them into weighted rows by a
+lesson, and learns from each row once. Expert iteration keeps the right samples, GRPO weighs a
+sample by its reward less its group's mean, in standard deviations (Shao et al. 2024,
+arXiv:2402.03300, eq. 4; one update per sample, so that no ratio needs a clip, and no reference
+model is kept). The lessons of revision learn a chain's right draft after its wrong ones. The only
+reward is the task's verifier.
+
+All compute is counted: the `train_flops` of a checkpoint are those of its start, of every sampled
+token, and of three forwards per position learnt from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from scaling import compute
+from scaling.engine import Engine
+from scaling.ladder.pretraining import examples as answer_examples
+from scaling.ladder.trainer import Recipe, Row, Trainer, check_budgets, flops_name
+from scaling.methods import draw
+from scaling.models import CARD, LM, load_lm
+from scaling.records import Plan, Problem, Sample, look_up
+from scaling.tasks import get_task, revision_suffix, stream
+from scaling.tasks.traces import examples as trace_examples
+
+PROMPT_TOKENS = 24  #: room for the longest prompt
+REPEATED = 0.3  #: weight of a repeated wrong draft, against 1 of a right one
+Chain = Sequence[Sample]  #: the samples of one chain by step
+Weighted = tuple[list[str], list[float]]  #: drafts of a chain, and the weight of each in the loss
+Means = Mapping[tuple[str, int], float]  #: mean reward of the round by (level, step)
+Lesson = Callable[[Problem, Sequence[Chain], bool, Means], list[Weighted]]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a model is trained on its own samples; written into its card."""
+
+    lesson: str = "grpo"  #: a name in `LESSONS`
+    task: str = "countdown"
+    levels: tuple[str, ...] = ("3x20",)
+    problems: int = 64  #: per round
+    chains: int = 8  #: per problem
+    steps: int = 1  #: drafts per chain; more than one is revision
+    feedbacks: tuple[str, ...] = ("none",)  #: of revision, in turn, round by round
+    max_new_tokens: int = 256  #: longest sample
+    updates: int = 1  #: optimiser steps per round; 0: one per batch
+    replay: float = 0.1  #: earlier examples replayed, per sample learnt from
+    direct: bool = False  #: replay direct answers, not traces
+    plain: float = 0.0  #: share of the problems whose reference answer is learnt as well
+    rate: float = 1e-3
+    batch_tokens: int = 2048  #: padded tokens per batch
+    widths: tuple[int, ...] = (64, 128, 288)  #: padded row lengths; few, since each is compiled
+    compiled: bool = True
+    seed: int = 0
+
+
+# -- lessons -----------------------------------------------------------------------------------
+
+
+def expert(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+    """Return the right samples with weight 1, the others with 0 (expert iteration)."""
+    return [([s.text for s in chain], [float(s.correct) for s in chain]) for chain in chains]
+
+
+def grpo(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+    """Return each sample with its group-relative advantage, 0 where all rewards are equal."""
+    rewards = np.array([[float(s.correct) for s in chain] for chain in chains])
+    advantages = (rewards - rewards.mean()) / (rewards.std() or 1.0)
+    pairs = zip(chains, advantages.tolist(), strict=True)
+    return [([s.text for s in chain], weights) for chain, weights in pairs]
+
+
+def answer(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+    """Return each chain up to its first right draft, and only that draft to learn.
+
+    Without feedback the right draft is learnt twice: after the wrong ones, and as a copy of itself.
+    A chain without a right draft ends in the reference answer.
+    """
+    found: list[Weighted] = []
+    for chain in chains:
+        drafts = [sample.text for sample in chain]
+        first = next((i for i, sample in enumerate(chain) if sample.correct), len(chain))
+        kept = [*drafts, problem.answer][: first + 1]
+        kept += [] if told or first == len(chain) else kept[-1:]
+        found.append((kept, [0.0] * first + [1.0] * (len(kept) - first)))
+    return found
+
+
+def avoid(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+    """Return the lesson of `answer`, with a negative weight for wrong drafts that are repeated."""
+    lessons = answer(problem, chains, told, usual)
+    for chain, (drafts, weights) in zip(chains, lessons, strict=True):
+        seen: set[str] = set()
+        for i, sample in enumerate(chain[: len(drafts) - 1]):
+            if not sample.correct and sample.text in seen:
+                weights[i] = -REPEATED
+            seen.add(sample.text)
+    return lessons
+
+
+def reward(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+    """Return each draft weighed by its reward less the mean reward at its level and step."""
+    return [
+        ([s.text for s in chain], [s.correct - usual[problem.level, s.step] for s in chain])
+        for chain in chains
+    ]
+
+
+def plain(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+    """Return the reference answer once per chain: the control, as much training, no revision."""
+    return [([problem.answer], [1.0]) for _ in chains]
+
+
+LESSONS: dict[str, Lesson] = {
+    "expert": expert,
+    "grpo": grpo,
+    "answer": answer,
+    "avoid": avoid,
+    "reward": reward,
+    "plain": plain,
+}
+
+
+# -- rounds ------------------------------------------------------------------------------------
+
+
+def sample_round(
+    trainer: Trainer, course: Course, index: int
+) -> list[tuple[Problem, list[list[Sample]]]]:
+    """Return the problems of a round with the chains that the current model draws."""
+    seed = stream("round", course.seed, index).getrandbits(31)
+    task = get_task(course.task, course.levels)
+    plan = Plan(
+        "revision" if course.steps > 1 else "best_of_n",
+        chains=course.chains,
+        steps=course.steps,
+        feedback=course.feedbacks[index % len(course.feedbacks)],
+        max_new_tokens=course.max_new_tokens,
+        seed=seed,
+    )
+    skills = ("revision",) if course.steps > 1 else ()
+    lm = LM(trainer.model, trainer.tokenizer, None, skills=skills)  # type: ignore[arg-type]
+    engine = Engine(trainer.model, eos_ids=lm.eos_ids, device=trainer.device)
+    found = []
+    for problem, samples in draw(
+        lm, task, task.problems(course.problems, "train", seed), plan, engine
+    ):
+        chains: dict[int, list[Sample]] = defaultdict(list)
+        for sample in sorted(samples, key=lambda s: (s.chain, s.step)):
+            chains[sample.chain].append(sample)
+        found.append((problem, list(chains.values())))
+    return found
+
+
+def rows_of_round(
+    trainer: Trainer, course: Course, index: int, pools: list[tuple[Problem, list[list[Sample]]]]
+) -> list[Row]:
+    """Return what a round teaches: its lesson's rows that have a weight, and reference answers."""
+    feedback = course.feedbacks[index % len(course.feedbacks)]
+    suffix = revision_suffix(feedback) if course.steps > 1 else ""
+    rewards = defaultdict(list)
+    for problem, chains in pools:
+        for sample in (sample for chain in chains for sample in chain):
+            rewards[problem.level, sample.step].append(sample.correct)
+    means = {key: float(np.mean(found)) for key, found in rewards.items()}
+    teach, rows = LESSONS[course.lesson], []
+    for problem, chains in pools:
+        lessons = teach(problem, chains, feedback == "verdict", means)
+        for chain, (drafts, weights) in zip(chains, lessons, strict=True):
+            ended = drafts[-1] != chain[-1].text or chain[-1].finish == "stop"
+            if any(weights):
+                rows.append(trainer.row(problem.prompt, drafts, weights, suffix, ended))
+    known = pools[:: max(1, round(1 / course.plain))] if course.plain else []
+    return rows + [trainer.row(problem.prompt, [problem.answer]) for problem, _ in known]
+
+
+def sampling_flops(shape: compute.Shape, samples: Sequence[Sample]) -> float:
+    """Return the FLOPs of samples when the prompt of each problem is computed once."""
+    prompts = {s.problem: s.prompt_tokens for s in samples if s.step == 0}
+    cached = [s.cached_tokens if s.step else s.prompt_tokens for s in samples]
+    shared = compute.forward_flops(shape, np.array(list(prompts.values())), 0, logit_rows=0)
+    drawn = compute.sample_flops(
+        shape,
+        np.array([s.prompt_tokens for s in samples]),
+        np.array(cached),
+        np.array([s.completion_tokens for s in samples]),
+    )
+    return float(np.sum(shared) + np.sum(drawn))
+
+
+def play_round(
+    trainer: Trainer, course: Course, index: int, replay: Iterator[tuple[str, str]], rate: float
+) -> dict[str, float]:
+    """Sample, weigh, learn; return the facts of the round.
+
+    Errors: ValueError where no sample of the first round was right, if only rewards teach.
+    """
+    pools = sample_round(trainer, course, index)
+    samples = [sample for _, chains in pools for chain in chains for sample in chain]
+    firsts = [sample.correct for sample in samples if sample.step == 0]
+    if index == 0 and not any(firsts) and course.lesson in ("expert", "grpo"):
+        raise ValueError(
+            f"none of {len(firsts)} samples of {', '.join(course.levels)} was right: a reward that "
+            "never occurs teaches nothing; start from a more trained model, or an easier level"
+        )
+    spent = sampling_flops(trainer.shape, samples)
+    trainer.flops += spent
+    before, rows = trainer.flops, rows_of_round(trainer, course, index, pools)
+    learnt = len(rows)
+    pairs = [next(replay) for _ in range(round(course.replay * learnt))]
+    rows += [trainer.row(context, [text]) for context, text in pairs]
+    order = np.random.default_rng([course.seed, index]).permutation(len(rows))
+    shuffled = [rows[i] for i in order]
+    if course.updates:
+        parts = np.array_split(np.arange(len(rows)), course.updates)
+        updates = [list(trainer.pack([shuffled[i] for i in part], course.batch_tokens))
+                   for part in parts if len(part)]  # fmt: skip
+    else:
+        updates = [[batch] for batch in trainer.pack(shuffled, course.batch_tokens)]
+    for batches in updates:
+        trainer.learn(batches, rate)
+    tokens = np.mean([sample.completion_tokens for sample in samples])
+    facts = {"reward": float(np.mean(firsts)), "tokens": float(tokens), "learnt": learnt}
+    return facts | {"sampling_flops": spent, "update_flops": trainer.flops - before}
+
+
+def start(lm: LM, course: Course) -> Trainer:
+    """Return the trainer of a course. Errors: ValueError for an unknown lesson."""
+    look_up(LESSONS, course.lesson, "lesson")
+    recipe = Recipe(
+        rate=course.rate, seed=course.seed, compiled=course.compiled, widths=course.widths
+    )
+    return Trainer(lm, recipe)
+
+
+def reinforce(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> list[Path]:
+    """Train by reward; return checkpoints at `budgets` FLOPs (rising) beyond the start's own.
+
+    A checkpoint is complete or absent: the same call continues after the last complete one, with
+    new optimisers. Errors: ValueError for an unknown lesson, budgets that do not rise, or a reward
+    that never occurs.
+    """
+    check_budgets(budgets)
+    if course.max_new_tokens > (most := course.widths[-1] - PROMPT_TOKENS):
+        raise ValueError(
+            f"max_new_tokens is {course.max_new_tokens}; samples to learn from have at most {most}"
+        )
+    paths = [folder / flops_name(budget) for budget in budgets]
+    done = [path for path in paths if (path / CARD).exists()]
+    if done != paths[: len(done)]:
+        missing = next(path for path in paths if path not in done)
+        raise ValueError(
+            f"{done[-1]} exists and {missing.name}, of fewer FLOPs, does not: it cannot be made "
+            "from a model that has learnt more; leave that budget out, or give another folder"
+        )
+    origin, lm = lm.card, load_lm(done[-1]) if done else lm
+    trainer, rounds = start(lm, course), []
+    spent = {"sampling_flops": 0.0, "update_flops": 0.0}
+    if done:
+        notes = json.loads((done[-1] / CARD).read_text())
+        spent, rounds = {name: notes[name] for name in spent}, notes["rounds"]
+    seed = stream("replay", course.seed, len(rounds)).getrandbits(31)
+    replay = answer_examples(seed) if course.direct else trace_examples(seed, course.levels)
+    bar = tqdm(total=budgets[-1], unit="FLOP", unit_scale=True, desc=course.lesson)
+    for budget, path in zip(budgets, paths, strict=True):
+        if path in done:
+            continue
+        while trainer.flops - origin.train_flops < budget:
+            facts = play_round(trainer, course, len(rounds), replay, course.rate)
+            spent = {name: value + facts.pop(name) for name, value in spent.items()}
+            rounds.append({name: round(float(value), 4) for name, value in facts.items()})
+            bar.update(trainer.flops - origin.train_flops - bar.n)
+            bar.set_postfix(rounds[-1])
+        notes = {"course": asdict(course), "start": origin.name, "rounds": rounds}
+        notes |= {"start_flops": origin.train_flops} | spent | {"skills": lm.skills}
+        name = f"thinking/{folder.parent.name}/{folder.name}/{path.name}"
+        trainer.save_checkpoint(path, name, notes)
+    bar.close()
+    return paths
+
+
+def train_reviser(lm: LM, course: Course, rounds: int, name: str) -> tuple[LM, list[float]]:
+    """Return the model after some rounds of revision, and the first-draft accuracy of each.
+
+    The rate rises over three rounds and falls linearly to zero over all of them.
+    """
+    trainer, accuracy = start(lm, course), []
+    bar = tqdm(range(rounds), unit="round", desc=name)
+    for index in bar:
+        rate = course.rate * min(1.0, (index + 1) / 3) * (1 - index / rounds)
+        facts = play_round(trainer, course, index, iter(()), rate)
+        accuracy.append(facts["reward"])
+        bar.set_postfix(first_draft=f"{accuracy[-1]:.3f}", rows=facts["learnt"])
+    return trainer.lm(name, ("revision",)), accuracy

@@ -1,0 +1,318 @@
+"""Train a small language model on weighted tokens: one trainer, whatever is taught.
+
+A row holds token ids, the label of each position and the weight of each label in the loss.
+Pre-training and imitation give answers weight 1, expert iteration gives it to right samples, and a
+policy gradient weighs every sample by its advantage. What to teach is in `pretraining`, `rounds`
+and `scorer`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+
+from scaling import compute
+from scaling.engine.isa import levels
+from scaling.models import (
+    LM,
+    SIZES,
+    character_tokenizer,
+    make_card,
+    save_lm,
+    tiny_config,
+    writing,
+)
+
+WIDTHS = (32, 48, 64, 96, 144, 208, 288)  #: row lengths after padding
+COUNTS = ("steps", "tokens", "flops", "losses")  #: fields of a Trainer that a branch changes
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  #: ids, labels, weights (rows, width)
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  #: (outputs, labels) -> nats per label
+State = tuple[dict[str, torch.Tensor], dict[str, Any]]  #: tensors by name, counts
+
+
+class Row(NamedTuple):
+    """One training example; position i predicts labels[i], with weights[i] in the loss."""
+
+    ids: Sequence[int]
+    labels: Sequence[int]
+    weights: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained; written into its card."""
+
+    rate: float = 3e-3  #: peak rate of the matrices' optimiser (Muon, RMS-matched to AdamW)
+    batch_tokens: int = 8192  #: padded tokens per step of a stream, or per batch of a round
+    warmup_steps: int = 20
+    seed: int = 0
+    compiled: bool = False  #: torch.compile: three times faster for the smallest, slower to start
+    widths: tuple[int, ...] = WIDTHS  #: row lengths after padding; each is compiled
+
+
+def token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the negative log-probability of each label (rows, width), in nats."""
+    nats = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return nats.view(labels.shape)
+
+
+def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+    """Return a function from text to token ids, by a table where tokens are characters (faster)."""
+    table = {token: i for token, i in tokenizer.get_vocab().items() if len(token) == 1}
+    if len(tokenizer) > len(table) + len(tokenizer.all_special_tokens):
+        return lambda text: tokenizer.encode(text, add_special_tokens=False)
+    return lambda text: [table[character] for character in text]
+
+
+def optimisers(model: Any, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the blocks' matrices and AdamW for embeddings and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+class Trainer:
+    """A model, its optimisers, its data and the compute spent so far."""
+
+    def __init__(
+        self, start: str | tuple[int, int] | LM, recipe: Recipe, loss: Loss = token_loss
+    ) -> None:
+        """start: a size of the ladder, (hidden, layers), or a model to continue from."""
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.loss = recipe, loss
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        # a processor without bfloat16 units emulates it, 10 times slower
+        self.bf16 = self.device == "cuda" or "avx512_bf16" in levels()
+        self.steps, self.tokens, self.flops, self.rows_cut = 0, 0, 0.0, 0
+        attention = "sdpa" if self.device == "cuda" else "eager"  # fused is slower on a CPU: LOG.md
+        if isinstance(start, LM):
+            self.model, self.tokenizer = copy.deepcopy(start.model).float(), start.tokenizer
+            self.model.set_attn_implementation(attention)
+            self.tokens, self.flops = start.card.train_tokens, start.card.train_flops
+        else:
+            from transformers import AutoModelForCausalLM
+
+            config = tiny_config(*(SIZES[start] if isinstance(start, str) else start))
+            self.model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+            self.tokenizer = character_tokenizer()
+        self.model.to(self.device)
+        self.shape = compute.Shape.from_config(self.model.config)
+        self.optimisers = optimisers(self.model, recipe.rate)
+        self.encode, self.stop = encoder(self.tokenizer), self.tokenizer.eos_token_id
+        self.forward = self.model.forward
+        if recipe.compiled:
+            self.forward = torch.compile(self.model.forward, dynamic=False)
+        self.batches: Iterator[Batch] = iter(())  #: of `feed`
+        self.batches_drawn = 0
+        self.losses: list[float] = []
+
+    # -- rows and batches --------------------------------------------------------------------------
+
+    def row(
+        self,
+        prompt: str,
+        drafts: Sequence[str],
+        weights: Sequence[float] = (1.0,),
+        suffix: str = "",
+        ended: bool = True,
+    ) -> Row:
+        """Return a prompt and its drafts as a row; each draft is followed by a stop token.
+
+        weights: one per draft. suffix: the text that asks for the next draft; in the row it takes
+        the place of the stop token, and it is not learnt. ended=False: the last draft was cut off,
+        so that its stop token is not learnt.
+        """
+        after, ids = self.encode(suffix), self.encode(prompt)
+        labels, weight_of = ids[1:], [0.0] * (len(ids) - 1)
+        for draft, weight in zip(drafts, weights, strict=True):
+            tokens = self.encode(draft)
+            ids += [*tokens, *after]
+            labels += [*tokens, self.stop, *after[1:]]
+            weight_of += [weight] * (len(tokens) + 1) + [0.0] * max(len(after) - 1, 0)
+        if not ended:
+            weight_of[-max(len(after), 1)] = 0.0
+        return Row(ids[: len(labels)], labels, weight_of)
+
+    def pack(self, rows: Iterable[Row], batch_tokens: int) -> Iterator[Batch]:
+        """Yield batches of rows of similar length; a row longer than every width is cut.
+
+        Shapes are few, because each is compiled: the last batches are filled with empty rows.
+        """
+        widths = self.recipe.widths
+        waiting: dict[int, list[Row]] = {width: [] for width in widths}
+        for row in rows:
+            width = next((w for w in widths if len(row.ids) <= w), widths[-1])
+            self.rows_cut += len(row.ids) > width
+            waiting[width].append(row)
+            if len(waiting[width]) == max(1, batch_tokens // width):
+                yield as_batch(waiting[width], len(waiting[width]), width)
+                waiting[width] = []
+        for width, rest in waiting.items():
+            if rest:
+                yield as_batch(rest, max(1, batch_tokens // width), width)
+
+    def feed(self, rows: Iterable[Row]) -> None:
+        """Take the endless rows that `step` learns from."""
+        self.batches = self.pack(rows, self.recipe.batch_tokens // 4)
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    def learn(self, batches: Iterable[Batch], rate: float) -> float:
+        """Take one optimiser step on some batches; return the weighted loss per learnt token.
+
+        The loss is the sum of weight x nats over the number of tokens with a weight. Compute is
+        counted with padding, and matrix products are in bfloat16 where the machine has units for
+        it.
+        """
+        batches = list(batches)
+        count = max(1, sum(int(weights.count_nonzero()) for *_, weights in batches))
+        total = torch.zeros((), device=self.device)
+        for ids, labels, weights in batches:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+                outputs = self.forward(input_ids=ids.to(self.device), use_cache=False).logits
+            nats = self.loss(outputs.float(), labels.to(self.device))
+            value = (nats * weights.to(self.device)).sum() / count
+            value.backward()
+            total += value.detach()
+            self.tokens += ids.numel()
+            context = (ids.shape[1] + 1) / 2
+            self.flops += float(compute.train_flops(self.shape, ids.numel(), context))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            optimiser.zero_grad()
+        return total.item()
+
+    def step(self, decay: float = 1.0) -> float:
+        """Learn from the next batches of `feed`, at `decay` times the peak rate; return the loss.
+
+        The rate rises over the first `warmup_steps`.
+        """
+        warmup = min(1.0, (self.steps + 1) / self.recipe.warmup_steps)
+        self.losses.append(self.learn(self.next_batches(), self.recipe.rate * warmup * decay))
+        self.steps += 1
+        return self.losses[-1]
+
+    def next_batches(self) -> list[Batch]:
+        """Return the next four batches of the stream, which make up one step."""
+        self.batches_drawn += 4
+        return list(islice(self.batches, 4))
+
+    def branch(self, flops: float) -> Iterator[float]:
+        """Train up to `flops` in all while the rate falls linearly to zero; yield the losses."""
+        start = self.flops
+        while self.flops < flops:
+            yield self.step(decay=max(0.0, 1 - (self.flops - start) / (flops - start)))
+
+    # -- saving ------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Return a copy of everything that a branch changes."""
+        tensors = {f"weights/{name}": t.clone() for name, t in self.model.state_dict().items()}
+        for i, optimiser in enumerate(self.optimisers):
+            for index, slots in optimiser.state_dict()["state"].items():
+                tensors |= {f"{i}/{index}/{name}": t.clone() for name, t in slots.items()}
+        return tensors, {name: copy.copy(getattr(self, name)) for name in COUNTS}
+
+    def restore(self, state: State) -> None:
+        """Return to a copied state; the stream of data is not rewound."""
+        tensors, counts = state
+        weights, states = {}, [o.state_dict() | {"state": {}} for o in self.optimisers]
+        for name, tensor in tensors.items():
+            where, _, rest = name.partition("/")
+            if where == "weights":
+                weights[rest] = tensor
+            else:
+                index, slot = rest.split("/")
+                states[int(where)]["state"].setdefault(int(index), {})[slot] = tensor
+        self.model.load_state_dict(weights)
+        for optimiser, saved in zip(self.optimisers, states, strict=True):
+            optimiser.load_state_dict(saved)
+        for name in COUNTS:
+            setattr(self, name, copy.copy(counts[name]))
+
+    def save(self, path: Path) -> None:
+        """Write everything that training continues from, whole or not at all (safetensors)."""
+        tensors, counts = self.state()
+        notes = counts | {"batches_drawn": self.batches_drawn, "recipe": asdict(self.recipe)}
+        temporary = path.with_suffix(".tmp")
+        with writing(temporary):
+            save_file(tensors, temporary, {"trunk": json.dumps(notes)})
+        os.replace(temporary, path)
+
+    def resume(self, path: Path) -> None:
+        """Continue from what `save` wrote; the stream of data is drawn again up to there.
+
+        Errors: ValueError where the file is unreadable or of another recipe.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                notes = json.loads(file.metadata()["trunk"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            drawn = notes["batches_drawn"]
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}); delete it to start again"
+            ) from error
+        if notes["recipe"] != json.loads(json.dumps(asdict(self.recipe))):
+            raise ValueError(f"{path} is of another recipe; delete it to restart")
+        self.restore((tensors, notes))
+        while self.batches_drawn < drawn:
+            self.next_batches()
+
+    def lm(self, name: str, skills: tuple[str, ...] = ()) -> LM:
+        """Return the model as it would be loaded: rounded to bfloat16, with its card."""
+        model = copy.deepcopy(self.model).to(torch.bfloat16)
+        card = make_card(model, name, self.flops, self.tokens)
+        return LM(model, self.tokenizer, card, skills=skills)
+
+    def save_checkpoint(self, path: Path, name: str, notes: dict[str, Any]) -> Path:
+        """Write a checkpoint next to its place and move it there; an older one is replaced."""
+        temporary = path.with_name(f".{path.name}.tmp")
+        last = {"final_loss": float(np.mean(self.losses[-20:]))} if self.losses else {}
+        save_lm(self.lm(name), temporary, **notes, **last, rows_cut=self.rows_cut)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+        return path
+
+
+def as_batch(rows: Sequence[Row], size: int, width: int) -> Batch:
+    """Return rows as tensors (size, width), padded on the right and filled with empty rows."""
+    whole = np.zeros((2, size, width), np.int64)
+    weights = np.zeros((size, width), np.float32)
+    for i, row in enumerate(rows):
+        for part, values in zip((*whole, weights), row, strict=True):
+            part[i, : len(values)] = values[:width]
+    ids, labels = torch.from_numpy(whole)
+    return ids, labels, torch.from_numpy(weights)
+
+
+def flops_name(flops: float) -> str:
+    """Return FLOPs as folders are named: 3e12."""
+    digits, _, exponent = f"{flops:.3g}".partition("e") if flops >= 1e6 else (f"{flops:g}", "", "")
+    return f"{digits}e{int(exponent)}" if exponent else digits
+
+
+def check_budgets(budgets: Sequence[float]) -> None:
+    """Raise ValueError unless budgets rise: a checkpoint would have the name of another."""
+    if not budgets or any(b <= a for a, b in pairwise([0.0, *budgets])):
+        given = ", ".join(map(flops_name, budgets)) or "none"
+        raise ValueError(f"budgets are {given}; give FLOPs that rise, e.g. 1e11 1e12")

@@ -1,0 +1,355 @@
+"""Training: losses fall, gradients are known, compute adds up, and a killed run continues."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from itertools import islice, repeat
+
+import numpy as np
+import pytest
+import torch
+
+from scaling import compute
+from scaling.ladder import (
+    LESSONS,
+    Course,
+    Recipe,
+    Row,
+    Trainer,
+    examples,
+    imitate,
+    reinforce,
+    rounds,
+    train_reviser,
+    train_rung,
+)
+from scaling.ladder.pretraining import answers
+from scaling.ladder.rounds import play_round, sampling_flops
+from scaling.ladder.trainer import token_loss
+from scaling.models import LM, SIZES, load_lm
+from scaling.records import Problem, Sample, Verdict
+from scaling.tasks import REVISE, WRONG, content_split, get_task
+
+SMALL = Recipe(batch_tokens=1024, warmup_steps=2)
+COURSE = Course(
+    problems=6, chains=4, max_new_tokens=4, replay=0.0, rate=3e-3, batch_tokens=512, compiled=False
+)
+PROBLEM = Problem("2+1=3", "2+1:", "3", "easy")
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    made = Trainer((32, 1), SMALL)
+    made.feed(answers(made, examples(0)))
+    return made
+
+
+@pytest.fixture
+def lm(tiny_folder) -> LM:
+    return load_lm(tiny_folder)
+
+
+@pytest.fixture(autouse=True)
+def mini(monkeypatch):
+    monkeypatch.setitem(SIZES, "mini", (32, 1))
+
+
+def script_verdict(monkeypatch, right) -> None:
+    """Let the task's verifier say `right(text)`."""
+    task = get_task("countdown", ("3x20",))
+    monkeypatch.setattr(task, "verify", lambda problem, text: Verdict(text, bool(right(text))))
+    monkeypatch.setattr(rounds, "get_task", lambda *_: task)
+
+
+# -- rows and steps ------------------------------------------------------------------------------
+
+
+def test_only_what_has_a_weight_is_learnt(lm):
+    trainer = Trainer(lm, SMALL)
+    ids, labels, weights = trainer.row("1,2=3:", ["2+1=3"])
+    assert lm.decode(ids) == "1,2=3:2+1=3"
+    learnt = [label for label, weight in zip(labels, weights, strict=True) if weight]
+    assert learnt == [*lm.encode("2+1=3"), lm.tokenizer.eos_token_id]
+    *_, cut = trainer.row("1,2=3:", ["2+1=3"], ended=False)
+    assert cut == [*weights[:-1], 0.0]
+
+
+def test_a_draft_is_followed_by_the_stop_token_and_not_by_what_asks_for_the_next(lm):
+    ids, labels, weights = Trainer(lm, SMALL).row("1+2:", ["3=4", "5=3"], [0.0, 1.0], "~")
+    text = lm.decode(ids)
+    assert text == "1+2:3=4~5=3"
+    learnt = [(i, label) for i, (label, w) in enumerate(zip(labels, weights, strict=True)) if w]
+    assert [label for _, label in learnt] == [*lm.encode("5=3"), 1]
+    assert text[learnt[0][0]] == "~"
+    assert labels[text.index("~") - 1] == 1
+
+
+def test_batches_hold_every_row_once_have_few_shapes_and_cut_what_is_too_long(lm):
+    trainer = Trainer(lm, replace(SMALL, widths=(64, 128, 144)))
+    rows = [trainer.row("1,2=3:", ["1" * n], [float(n)]) for n in range(1, 200, 7)]
+    batches = list(trainer.pack(rows, 512))
+    largest = np.concatenate([weights.amax(1).numpy() for *_, weights in batches])
+    assert sorted(largest[largest > 0]) == [max(row.weights) for row in rows]
+    assert {tuple(ids.shape) for ids, *_ in batches} <= {(8, 64), (4, 128), (3, 144)}
+    assert trainer.rows_cut == sum(len(row.ids) > 144 for row in rows) > 0
+    for ids, labels, weights in batches:
+        learnt = (weights[:, :-1] > 0) & (labels[:, :-1] != trainer.stop)
+        assert (labels[:, :-1][learnt] == ids[:, 1:][learnt]).all()
+
+
+def test_the_loss_falls(trainer):
+    losses = [trainer.step() for _ in range(40)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.5
+
+
+def test_flops_are_those_of_the_tokens_that_were_computed(trainer):
+    ids = torch.ones(4, 32, dtype=int)
+    trainer.learn([(ids, ids, torch.ones(4, 32))], 1e-3)
+    assert trainer.tokens == 128
+    assert trainer.flops == float(compute.train_flops(trainer.shape, 128, 33 / 2))
+
+
+def test_examples_are_of_the_train_split_and_some_show_drafts():
+    pairs = list(islice(examples(0), 500))
+    assert all(content_split(context.split(":")[0]) == "train" for context, _ in pairs)
+    shown = [context.split(":", 1)[1] for context, _ in pairs]
+    revisions = [drafts for drafts in shown if drafts]
+    assert 20 < len(revisions) < 90  # 50 expected; outside by chance less than once in 10^5
+    assert all(drafts[-1] in (REVISE, WRONG) for drafts in revisions)
+
+
+# -- pre-training --------------------------------------------------------------------------------
+
+
+def test_a_branch_leaves_the_trunk_as_it_was(trainer):
+    trainer.step()
+    trunk = trainer.state()
+    before = [p.clone() for p in trainer.model.parameters()]
+    for _ in trainer.branch(trainer.flops * 4):
+        pass
+    assert any((a != b).any() for a, b in zip(before, trainer.model.parameters(), strict=True))
+    trainer.restore(trunk)
+    assert all((a == b).all() for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_a_rung_saves_checkpoints_that_record_their_own_path(tmp_path):
+    folders = train_rung("mini", (1e9, 3e9), tmp_path, SMALL)
+    cards = [json.loads((folder / "card.json").read_text()) for folder in folders]
+    assert [folder.name for folder in folders] == ["1e9", "3e9"]
+    for card, budget in zip(cards, (1e9, 3e9), strict=True):
+        assert budget <= card["train_flops"] < budget * 1.4
+        assert card["train_tokens"] > 0
+        assert card["recipe"]["seed"] == 0
+    assert load_lm(folders[1]).card.identity == cards[1]["identity"]
+
+
+def test_training_continues_after_a_kill_and_ends_in_the_same_weights(tmp_path, monkeypatch):
+    whole = train_rung("mini", (1e9, 3e9), tmp_path / "whole", SMALL)
+    branch, killed = Trainer.branch, tmp_path / "killed"
+
+    def dies_in_the_second_branch(self, flops):
+        yield from (
+            loss for i, loss in enumerate(branch(self, flops)) if flops < 2e9 or 1 / (3 - i)
+        )
+
+    monkeypatch.setattr(Trainer, "branch", dies_in_the_second_branch)
+    with pytest.raises(ZeroDivisionError):
+        train_rung("mini", (1e9, 3e9), killed, SMALL)
+    assert [path.name for path in (killed / "mini").iterdir() if path.is_dir()] == ["1e9"]
+    monkeypatch.setattr(Trainer, "branch", branch)
+    resumed = train_rung("mini", (1e9, 3e9), killed, SMALL)
+    for a, b in zip(whole, resumed, strict=True):
+        assert load_lm(a).card.identity == load_lm(b).card.identity
+    assert not list(killed.rglob("trunk*"))
+
+
+def test_a_trunk_of_another_recipe_or_cut_short_is_refused(tmp_path, trainer):
+    path = tmp_path / "trunk.safetensors"
+    trainer.step()
+    trainer.save(path)
+    with pytest.raises(ValueError, match="another recipe"):
+        Trainer((32, 1), Recipe(batch_tokens=2048)).resume(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be read"):
+        trainer.resume(path)
+
+
+# -- lessons -------------------------------------------------------------------------------------
+
+
+def chain(*right: bool, texts: str = "") -> list[Sample]:
+    rows = enumerate(zip(texts or "w" * len(right), right, strict=True))
+    return [Sample("p", 0, i, t, t, r, 0, 0, 4, 0, 1, 0, "stop") for i, (t, r) in rows]
+
+
+def taught(name: str, *chains: list[Sample], told: bool = False, usual=None):
+    return LESSONS[name](PROBLEM, chains, told, usual or {})
+
+
+def test_groups_are_weighed_against_their_own_mean():
+    group = [chain(right) for right in (True, False, False, False)]
+    assert [weights for _, weights in taught("expert", *group)] == [[1], [0], [0], [0]]
+    advantages = [weight for _, (weight,) in taught("grpo", *group)]
+    np.testing.assert_allclose(advantages, np.array([3, -1, -1, -1]) / np.sqrt(3))
+    for same in (True, False):
+        assert taught("grpo", chain(same), chain(same)) == [(["w"], [0])] * 2
+
+
+def test_lessons_of_revision_end_in_a_right_draft_and_rewards_are_against_the_usual():
+    second = chain(False, True, False, False, texts="wrww")
+    assert taught("answer", second) == [(["w", "r", "r"], [0, 1, 1])]
+    assert taught("answer", second, told=True) == [(["w", "r"], [0, 1])]
+    late = chain(False, False, False, True, texts="wwwr")
+    assert taught("avoid", late)[0][1] == [0, -0.3, -0.3, 1, 1]
+    assert taught("answer", chain(False, False))[0] == (["w", "w", PROBLEM.answer], [0, 0, 1])
+    usual = {(PROBLEM.level, step): 0.25 for step in range(4)}
+    assert taught("reward", second, usual=usual)[0][1] == [-0.25, 0.75, -0.25, -0.25]
+    assert taught("plain", second) == [([PROBLEM.answer], [1])]
+
+
+def test_the_gradient_of_a_bandit_is_that_of_its_expected_reward():
+    rewards = torch.tensor([1.0, 0.0, 0.3, 0.0])
+    logits = torch.tensor([0.2, -0.4, 0.9, 0.1], dtype=torch.float64, requires_grad=True)
+    (known,) = torch.autograd.grad((torch.softmax(logits, 0) * rewards).sum(), logits)
+    for baseline in (0.0, 0.37):  # a baseline changes no expectation
+        weights = torch.softmax(logits, 0).detach() * (rewards - baseline)  # every arm, by its odds
+        nats = token_loss(logits.expand(4, 1, 4), torch.arange(4)[:, None])
+        (ours,) = torch.autograd.grad((nats[:, 0] * weights).sum(), logits)
+        torch.testing.assert_close(-ours, known, rtol=1e-5, atol=1e-6)
+
+
+# -- rounds --------------------------------------------------------------------------------------
+
+
+def test_the_compute_of_a_round_is_its_samples_and_its_updates(lm, monkeypatch):
+    script_verdict(monkeypatch, lambda text: len(text) % 2)
+    trainer, seen = Trainer(lm, replace(SMALL, widths=COURSE.widths)), []
+    before, sample_round = trainer.flops, rounds.sample_round
+    monkeypatch.setattr(rounds, "sample_round", lambda *a: seen.append(sample_round(*a)) or seen[0])
+    facts = play_round(trainer, replace(COURSE, lesson="expert"), 0, repeat(("", "")), 1e-3)
+    log = [sample for _, chains in seen[0] for (sample,) in chains]
+    assert trainer.flops - before == pytest.approx(facts["sampling_flops"] + facts["update_flops"])
+    assert facts["learnt"] == sum(sample.correct for sample in log) > 0
+    positions = 64 * 8 * -(-facts["learnt"] // 8)
+    want = float(compute.train_flops(trainer.shape, positions, 65 / 2))
+    assert facts["update_flops"] == pytest.approx(want)
+    alone = [  # the same from first principles: prompts once per problem, then token by token
+        sum(compute.forward_flops(trainer.shape, 1, s.prompt_tokens + t - 1) for t in range(1, n))
+        + compute.head_flops(trainer.shape)
+        for s in log
+        for n in [s.completion_tokens]
+    ]
+    prompts = {s.problem: s.prompt_tokens for s in log}
+    shared = [compute.forward_flops(trainer.shape, n, 0, 0) for n in prompts.values()]
+    assert facts["sampling_flops"] == pytest.approx(sum(alone) + sum(shared), rel=1e-3)
+
+
+def test_a_prompt_is_paid_once_however_many_samples_share_it(lm):
+    shape = compute.Shape(**lm.card.shape)
+    log = [Sample("a", i, 0, "", "", True, 0, 0, 10, 10 * (i > 0), 5, 0, "stop") for i in range(3)]
+    log.append(Sample("a", 0, 1, "", "", True, 0, 0, 16, 14, 5, 0, "stop"))
+    assert sampling_flops(shape, log) == pytest.approx(
+        compute.forward_flops(shape, 10, 0, logit_rows=0)
+        + 3 * compute.sample_flops(shape, 10, 10, 5)
+        + compute.sample_flops(shape, 16, 14, 5)
+    )
+
+
+@pytest.mark.parametrize("lesson", ["expert", "grpo"])
+def test_reward_makes_what_is_rewarded_more_likely(lm, monkeypatch, lesson):
+    digits = "0123456789"  # a bandit: only the first character counts; 10 of 64 arms pay at first
+    script_verdict(monkeypatch, lambda text: text[:1] in digits and text)
+    course = replace(COURSE, lesson=lesson, problems=8, chains=8, max_new_tokens=1)
+    trainer = rounds.start(lm, course)
+    rewards = [play_round(trainer, course, i, repeat(("", "")), 1e-2)["reward"] for i in range(25)]
+    assert rewards[0] < 0.4
+    assert np.mean(rewards[-5:]) > 0.8  # measured 0.97 to 1 for seeds 0, 1, 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({}, "none of 24 samples of 3x20 was right"),
+        ({"lesson": "grop"}, "did you mean 'grpo'"),
+        ({"max_new_tokens": 400}, "max_new_tokens is 400.*at most 264"),
+    ],
+)
+def test_a_course_that_cannot_teach_is_refused(changes, match, lm, tmp_path):
+    with pytest.raises(ValueError, match=match):
+        reinforce(lm, [1e9], tmp_path, replace(COURSE, **changes))
+
+
+def test_checkpoints_count_all_compute_and_a_killed_run_continues(lm, tmp_path, monkeypatch):
+    script_verdict(monkeypatch, lambda text: "1" in text)
+    start = load_lm(imitate(lm, 2e8, tmp_path / "start", Recipe(batch_tokens=512)))
+    assert 2e8 <= start.card.train_flops - lm.card.train_flops < 4e8
+    assert start.skills == ("thinking", "wait")
+    course, budgets = replace(COURSE, max_new_tokens=16, replay=0.5), (5e7, 2e8)
+    first = reinforce(start, budgets[:1], tmp_path / "grpo", course)
+    before = (first[0] / "card.json").read_text()
+    both = reinforce(start, budgets, tmp_path / "grpo", course)  # as after a kill
+    assert both[:1] == first
+    assert (first[0] / "card.json").read_text() == before
+    for path, budget in zip(both, budgets, strict=True):
+        card = json.loads((path / "card.json").read_text())
+        assert card["train_flops"] - start.card.train_flops >= budget
+        total = card["start_flops"] + card["sampling_flops"] + card["update_flops"]
+        assert card["train_flops"] == pytest.approx(total)
+        assert load_lm(path).card.identity == card["identity"]
+    played = json.loads((both[1] / "card.json").read_text())["rounds"]
+    assert played[: len(json.loads(before)["rounds"])] == json.loads(before)["rounds"]
+    assert not list((tmp_path / "grpo").glob(".*"))
+
+
+def test_a_model_that_answers_directly_is_rewarded_without_a_trace(lm, tmp_path, monkeypatch):
+    script_verdict(monkeypatch, lambda text: "1" in text)
+    monkeypatch.setattr(rounds, "trace_examples", lambda *_: pytest.fail("a trace was replayed"))
+    seen, row = [], Trainer.row
+
+    def noted(self, prompt, drafts, *rest, **options) -> Row:
+        seen.append((prompt, drafts[0]))
+        return row(self, prompt, drafts, *rest, **options)
+
+    monkeypatch.setattr(Trainer, "row", noted)
+    course = replace(COURSE, direct=True, replay=0.5, max_new_tokens=16)
+    (path,) = reinforce(replace(lm, skills=("revision",)), [1e8], tmp_path / "t/direct", course)
+    answers = [answer for context, answer in seen if "=" in answer and "=" in context]
+    assert any(re.fullmatch(r"[-+*/0-9=;]+", answer) for answer in answers)
+    made = load_lm(path)
+    assert (made.card.name, made.skills) == ("thinking/t/direct/1e8", ("revision",))
+    assert made.card.train_flops >= lm.card.train_flops + 1e8
+
+
+@pytest.mark.parametrize("budgets", [(1e9, 1e8), (1e8, 1e8), (0.0,), (-1.0, 1.0), ()])
+def test_budgets_that_do_not_rise_are_refused_before_anything_is_trained(lm, tmp_path, budgets):
+    """A checkpoint named 1e8 once held 3.4e9 FLOPs."""
+    for train in (
+        lambda: reinforce(lm, budgets, tmp_path, COURSE),
+        lambda: train_rung("0.1M", budgets, tmp_path),
+    ):
+        with pytest.raises(ValueError, match="give FLOPs that rise"):
+            train()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_fewer_flops_is_not_made_from_one_of_more(lm, tmp_path):
+    """It once held the weights and the FLOPs of the one that was there."""
+    (tmp_path / "1e9").mkdir()
+    (tmp_path / "1e9" / "card.json").write_text("{}")
+    with pytest.raises(ValueError, match="1e9 exists and 1e8, of fewer FLOPs, does not"):
+        reinforce(lm, (1e8, 1e9, 1e10), tmp_path, COURSE)
+
+
+def test_a_reviser_is_trained_from_its_own_drafts(lm):
+    course = Course(
+        "answer", "sums", ("2x9",), problems=12, chains=2, steps=2, updates=0, replay=0.0,
+        plain=0.2, max_new_tokens=16, batch_tokens=1000, compiled=False,
+    )  # fmt: skip
+    made, accuracy = train_reviser(lm, course, 2, "revisers/t")
+    assert len(accuracy) == 2
+    assert made.card.train_flops > lm.card.train_flops
+    assert made.card.identity != lm.card.identity
+    with pytest.raises(ValueError, match="unknown lesson 'rewards'; did you mean 'reward'"):
+        train_reviser(lm, replace(course, lesson="rewards"), 1, "x")
