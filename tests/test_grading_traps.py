@@ -7,8 +7,7 @@ from fractions import Fraction
 import pytest
 
 from scaling.benchmarks import extraction, numbers
-from scaling.benchmarks.expressions import evaluate
-from scaling.benchmarks.grading import SCORERS
+from scaling.benchmarks.grading import SCORERS, evaluate
 from scaling.records import Verdict
 
 MARKED = ("#### {}", "The answer is {}", "so $\\boxed{{{}}}$")
@@ -193,19 +192,19 @@ def test_parts_of_a_text_are_found_where_they_stand():
     assert extraction.boxed("\\boxed{a{b}c} d}") == "a{b}c"
     assert extraction.boxed("\\boxed{1}\\boxed{}") == ""
     assert extraction.boxed("\\boxed{a{b}") is extraction.boxed("no box") is None
-    assert extraction.stated("#### a\nb") == "a"
-    assert extraction.stated("answer is: **a**") == "a**"
-    assert extraction.stated("#### ") is extraction.stated("nothing") is None
+    assert extraction.extract_answer("#### a\nb") == "a"
+    assert extraction.extract_answer("answer is: **a**") == "a**"
+    assert extraction.extract_answer("#### ") is extraction.extract_answer("nothing") is None
     for text, number in (
         ("-1,234.50", Fraction(-2469, 2)), ("+5.", Fraction(5)), (".5/2", Fraction(1, 4)),
         ("$ 7 %", Fraction(7)), ("1/0", None), ("1,23", None), ("1.2.3", None), ("", None),
         ("9" * 60, Fraction(10**60 - 1)), ("9" * 61, None), ("−5", Fraction(-5)),
     ):  # fmt: skip
         assert numbers.to_number(text) == number
-    assert numbers.find_number("2 + 3 = 5 rolls = x") == 5
-    assert numbers.find_number("5 rolls. Then 7") == 5
-    assert numbers.find_number("(5)") == 5
-    assert numbers.find_number("2 + 3") is numbers.find_number("none") is None
+    assert numbers.extract_number("2 + 3 = 5 rolls = x") == 5
+    assert numbers.extract_number("5 rolls. Then 7") == 5
+    assert numbers.extract_number("(5)") == 5
+    assert numbers.extract_number("2 + 3") is numbers.extract_number("none") is None
     assert numbers.last_number("1 and 2. 3") == 3
     assert numbers.last_number("x") is numbers.last_number("7-5") is None
 

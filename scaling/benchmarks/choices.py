@@ -1,8 +1,8 @@
-"""Which option an answer to a multiple-choice question chooses.
+"""Find the option that an answer to a multiple-choice question chooses.
 
-What is boxed, tagged or stated ("the answer is C", "I choose C", a last line "C") counts before
-other lines and words that name an option, and those before a letter in brackets within a line. Of
-each kind the last one counts. Two options at once ("A and C") are no choice.
+A boxed, tagged or marked option ("the answer is C", "I choose C", a last line "C") has priority
+over other lines and words that name an option, and those over a letter in brackets within a line.
+Of each kind the last one counts. Two options at once ("A and C") are not a choice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scaling.benchmarks.extraction import MARK, characters, marked_parts
 from scaling.benchmarks.numbers import TEXT
 
 RUNS = re.compile(r"[\W_]{20,}")  #: of blanks and marks: cut, so that no pattern is slow at them
-STATED, NAMED, MENTIONED = 3, 2, 1  #: how certain a choice is
+MARKED, NAMED, MENTIONED = 3, 2, 1  #: how certain a choice is
 MARKUP = re.compile(r"\\[()\[\],;!]|[$`\"“”„«»「」✅✔✓]|\\(?:bf|rm|it|left|right|quad)(?![a-z])")
 OPEN = r"[\s*_({\['<]*"
 NOUN = (
@@ -95,7 +95,7 @@ BAD = re.compile(
 NAMES = ((IS_RIGHT, NAMED), (END, NAMED), (REPEATED, NAMED), (BRACKETS, MENTIONED))
 
 
-def chosen(text: str) -> str:
+def extract_choice(text: str) -> str:
     """Return the letter of the option that a text chooses; "" for none, or for several."""
     text = MARKUP.sub("", TEXT.sub(r"\1", TEXT.sub(r"\1", characters(text))))
     text = RUNS.sub(lambda run: "\n" * ("\n" in run[0]) + run[0][-9:], text)
@@ -109,12 +109,12 @@ def _choices(text: str) -> Iterator[tuple[int, int, str]]:
         end = text.find(said, start) + len(said)
         if not found or _a_word(said + text[end : end + 20], found) or _refused(text, start, end):
             continue
-        yield STATED if certain else NAMED, start, _letter(said, found)
+        yield MARKED if certain else NAMED, start, _letter(said, found)
     for form in (MARK, CHOSEN):
         for mark in form.finditer(text):
             found = OPTION.match(text, mark.end())
             if found and not _a_word(text, found) and not _refused(text, mark.start(), len(text)):
-                yield STATED, mark.start(), _letter(text, found)
+                yield MARKED, mark.start(), _letter(text, found)
     yield from _lines(text)
     for form, sure in NAMES:
         for found in form.finditer(text):
@@ -123,13 +123,13 @@ def _choices(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the lines that are an option, and the only one that begins with an option's label."""
+    """Yield the lines that consist of an option, and an option whose label alone begins lines."""
     labels = []
     for found in LINE.finditer(text):
         rest = text[found.end(1 if found[1] else 2) : found.end()]
         if found["alone"] is not None:
             last = not text[found.end() :].strip(" \n\t*`$.>")
-            yield STATED if last else NAMED, found.start(), _letter(text, found)
+            yield MARKED if last else NAMED, found.start(), _letter(text, found)
         elif not BAD.search(rest) and _is_label(found, rest):
             labels.append((found.start(), _letter(text, found)))
     if len({letter for _, letter in labels}) == 1:
@@ -142,7 +142,7 @@ def _is_label(found: re.Match[str], rest: str) -> bool:
 
 
 def _refused(text: str, start: int, end: int) -> bool:
-    """Return whether a text says that the option at a place is not the one."""
+    """Return whether a text rejects the option at a place."""
     before = REFUSED_BEFORE.search(text[max(0, start - 20) : start])
     return bool(before or REFUSED.match(text, end))
 
@@ -153,7 +153,7 @@ def _a_word(text: str, found: re.Match[str]) -> bool:
 
 
 def _letter(text: str, found: re.Match[str]) -> str:
-    """Return the letter of an option; "" where another one is named with it."""
+    """Return the letter of an option; "" where another one is named together with it."""
     one = next(n for n, group in enumerate(found.groups(), 1) if group)
     start, end = found.span(one)
     while text.startswith(found[one], end):  # EEEEE

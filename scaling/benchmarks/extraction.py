@@ -1,7 +1,7 @@
-r"""Which part of a text is its answer, and that part in plain characters.
+r"""Find the part of a text that is its answer, and write it in plain characters.
 
-A box or an answer tag counts before `####` or "the answer is", and of each kind the last one does.
-What the answer means is decided elsewhere: `numbers`, `mathematics`, `grading`.
+A box or an answer tag has priority over `####` or "the answer is"; of each kind the last one
+counts. What the answer means is decided elsewhere: `numbers`, `mathematics`, `grading`.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def words(kind: str) -> dict[str, str]:
     return {name: row["meaning"] for row in rows for name in row["names"].split(" ")}
 
 
-class Stated(NamedTuple):
-    """What a text states as its answer."""
+class Answer(NamedTuple):
+    """The part of a text that is marked as its answer."""
 
     text: str
-    marked: bool  #: behind #### or "the answer is", so that prose may follow
+    marked: bool  #: after #### or "the answer is", so that prose may follow
 
 
 def characters(text: str) -> str:
@@ -97,7 +97,7 @@ def boxed(text: str) -> str | None:
 
 
 def box_of(text: str) -> tuple[int, str] | None:
-    """Return (start, content) of the last box, with those that it continues."""
+    """Return (start, content) of the last box, joined with boxes of the same list before it."""
     start = _lastbox_of(text, len(text))
     content = None if start is None else _content(text, start)
     if start is None or content is None:
@@ -117,7 +117,7 @@ def _lastbox_of(text: str, end: int) -> int | None:
 
 
 def _content(text: str, start: int) -> tuple[str, int] | None:
-    """Return (content, end) of a box: within balanced braces, or what one token or word holds."""
+    """Return (content, end) of a box: what is in balanced braces, or one token or word."""
     name = BOX.match(text, start)
     if name is None:
         return None
@@ -140,39 +140,39 @@ def _tag(text: str) -> tuple[int, str] | None:
     return opens.start(), text[opens.end() :].partition("</")[0].strip()
 
 
-def answer_part(text: str) -> Stated | None:
-    """Return what a text states as its answer; None where nothing marks one."""
+def answer_part(text: str) -> Answer | None:
+    """Return the marked answer of a text; None without one."""
     found = [part for part in (box_of(text), _tag(text)) if part is not None]
     if found:
         said = max(found)[1]
         *_, mark = (None, *MARK.finditer(said))
         if mark is not None and said.count("{", mark.end()) == said.count("}", mark.end()):
-            return Stated(said[mark.end() :], True)
-        return Stated(said, False)
+            return Answer(said[mark.end() :], True)
+        return Answer(said, False)
     ends = [mark.end() for mark in MARK.finditer(text)]
     lines = (text[end : end + 10 * LONGEST].partition("\n")[0].strip() for end in reversed(ends))
     first = next(filter(None, lines), None)
-    return None if first is None else Stated(first, True)
+    return None if first is None else Answer(first, True)
 
 
-def stated(text: str) -> str | None:
-    """Return the text of `answer_part`; None where there is none."""
+def extract_answer(text: str) -> str | None:
+    """Return the text of the marked answer; None without one."""
     part = answer_part(text)
     return (part.text or None) if part and part.marked else part and part.text
 
 
 def sentence(text: str) -> str:
-    """Return the first sentence of what is stated, without marks of prose around it."""
+    """Return the first sentence of an answer, without punctuation and markup around it."""
     return SENTENCE.split(text, maxsplit=1)[0].strip(" *_`\"'")
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a text that holds anything."""
+    """Return the last line of a text that is not blank."""
     return next(iter(text.strip().splitlines()[-1:]), "")
 
 
 def segments(text: str, last: bool = False) -> str:
-    r"""Return the first (or last) formula in $, \( or \[ with those that continue it; else ""."""
+    r"""Return the first (or last) formula in $, \( or \[, and the rest of its list; or ""."""
     found = list(SEGMENT.finditer(text))
     if not found:
         return ""
@@ -188,13 +188,13 @@ def segments(text: str, last: bool = False) -> str:
 
 
 def fills_line(text: str, start: int, end: int) -> bool:
-    """Return whether nothing else but marks is on the line of a part of a text."""
+    """Return whether a part of a text has a line to itself, but for punctuation."""
     before = text[max(0, start - LONGEST) : start].rpartition("\n")[2]
     return not re.search(r"\w", before + text[end : end + LONGEST].partition("\n")[0])
 
 
 def marked_parts(text: str) -> Iterator[tuple[int, bool, str]]:
-    """Yield (place, whether it is certainly an answer, content) of what is boxed, tagged or bold.
+    """Yield (place, whether it is certainly an answer, content) of boxed, tagged and bold parts.
 
     Bold is certain where it follows "answer is" or fills its line. A heading ("**Note**: ...") is
     no answer, but what follows "**Answer**:" is.
@@ -216,7 +216,7 @@ def marked_parts(text: str) -> Iterator[tuple[int, bool, str]]:
 
 
 def _formula(found: re.Match[str]) -> str:
-    """Return what is between the marks of a formula; of several lines the last."""
+    """Return the content of a formula; of several lines the last."""
     if found["e"] is None:
         return next(filter(None, found.groups()))
     lines = found["e"].strip().removesuffix("\\\\").split("\\\\")

@@ -1,8 +1,8 @@
-"""Problems by the generators of reasoning-gym, graded here: its scorers never see a model's output.
+"""Problems made by the generators of reasoning-gym, graded by our scorers.
 
-They are rewards for training (a wrong answer may score above 0, some raise, some run the answer as
-code). So each generator on the list has a scorer of ours, and every item proves it when it is made:
-its oracle answer must be right, corrupted ones wrong.
+The scorers of reasoning-gym are rewards for training: a wrong answer may score above 0, some raise,
+some run the answer as code. They never see a model's output. Each generated item is checked: its
+own answer must be right, and corrupted answers wrong.
 """
 
 from __future__ import annotations
@@ -10,31 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scaling.benchmarks import Benchmark, Row
+from scaling.benchmarks.benchmark import Benchmark, Row
 from scaling.benchmarks.grading import SCORERS
 from scaling.records import look_up
 
-ALLOWED: dict[str, str] = {  #: generator -> our scorer
-    "basic_arithmetic": "number",
-    "bitwise_arithmetic": "exact",
-    "calendar_arithmetic": "exact",
-    "chain_sum": "number",
-    "count_bits": "number",
-    "count_primes": "number",
-    "countdown": "expression",
-    "decimal_chain_sum": "number",
-    "gcd": "number",
-    "gsm_symbolic": "number",
-    "lcm": "number",
-    "leg_counting": "number",
-    "letter_counting": "number",
-    "number_sequence": "number",
-    "products": "number",
-    "puzzle24": "expression",
-    "simple_equations": "number",
-    "spell_backward": "exact",
-    "time_intervals": "exact",
+GENERATORS = {  #: our scorer -> generators
+    "number": "basic_arithmetic chain_sum count_bits count_primes decimal_chain_sum gcd "
+    "gsm_symbolic lcm leg_counting letter_counting number_sequence products simple_equations",
+    "exact": "bitwise_arithmetic calendar_arithmetic spell_backward time_intervals",
+    "expression": "countdown puzzle24",
 }
+ALLOWED = {name: scorer for scorer, names in GENERATORS.items() for name in names.split()}
 
 
 def gym_benchmark(name: str, n: int, seed: int = 0, template: str = "{question}") -> Benchmark:
@@ -50,30 +36,25 @@ def gym_benchmark(name: str, n: int, seed: int = 0, template: str = "{question}"
             "reasoning-gym is not installed: pip install 'inference-scaling-kit[tasks]'"
         ) from error
     items = reasoning_gym.create_dataset(name, size=n, seed=seed)
-    rows = {str(i): _row(name, str(i), items[i], scorer) for i in range(n)}
-    unlike = {row.prompt: row for row in rows.values()}  # small generators repeat themselves
-    for row in unlike.values():
+    rows = [_row(name, str(i), items[i], scorer) for i in range(n)]
+    distinct = {row.prompt: row for row in rows}  # small generators repeat themselves
+    for row in distinct.values():
         check(row)
     notes = {"generator": f"reasoning-gym {name}", "generator_seed": seed}
-    return Benchmark(f"gym:{name}", list(unlike.values()), template, notes)
+    return Benchmark(f"gym:{name}", list(distinct.values()), template, notes)
 
 
 def _row(name: str, id: str, item: dict[str, Any], scorer: str) -> Row:
-    meta = item["metadata"]
-    answer = str(item["answer"])
-    about: dict[str, Any] = {}
+    given, answer, meta = item["metadata"], str(item["answer"]), dict[str, Any]()
     if scorer == "expression":
-        about = {
-            "numbers": meta["numbers"],
-            "target": meta.get("target_number", meta.get("target")),
-        }
-        about["target"] = 24 if about["target"] is None else about["target"]
-        answer = str(meta.get("expression") or answer)
-    return Row(id, "reasoning-gym", name, item["question"], answer, "all", scorer, about)
+        target = given.get("target_number", given.get("target"))
+        meta = {"numbers": given["numbers"], "target": 24 if target is None else target}
+        answer = str(given.get("expression") or answer)
+    return Row(id, "reasoning-gym", name, item["question"], answer, "all", scorer, meta)
 
 
 def corrupted(answer: str) -> Iterator[str]:
-    """Yield texts that are no right answer, though some look like it."""
+    """Yield texts that are wrong, some of which resemble the answer."""
     yield ""
     yield f"{answer}1" if answer[-1:].isdigit() else f"{answer} 1"
     yield f"1{answer}"
@@ -83,10 +64,10 @@ def corrupted(answer: str) -> Iterator[str]:
 
 
 def check(row: Row) -> None:
-    """Raise ValueError unless the row's scorer takes its answer and refuses corrupted ones."""
-    grade = SCORERS[row.scorer]
+    """Raise ValueError unless the row's scorer accepts its answer and refuses corrupted ones."""
+    grade, item = SCORERS[row.scorer], f"{row.task}, item {row.id}"
     if not grade(row.answer, f"Answer: {row.answer}", row.meta).correct:
-        raise ValueError(f"{row.task}, item {row.id}: its own answer {row.answer!r} is not taken")
+        raise ValueError(f"{item}: its own answer {row.answer!r} is not accepted")
     for wrong in corrupted(row.answer):
         if grade(row.answer, wrong, row.meta).correct:
-            raise ValueError(f"{row.task}, item {row.id}: {wrong!r} is taken for {row.answer!r}")
+            raise ValueError(f"{item}: {wrong!r} is accepted for {row.answer!r}")

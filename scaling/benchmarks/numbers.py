@@ -1,7 +1,8 @@
 r"""Numbers as people and models write them, read exactly: signs, thousands, fractions, scales.
 
-`find_number` looks for the number that a statement gives; a number that is only a part of what is
-said (`x<5`, `5^2`, `5 or 7`, "less than 5") is none. `to_number` reads a text that is nothing else.
+`extract_number` finds the number that an answer gives; a number that is only a part of something
+else (`x<5`, `5^2`, `5 or 7`, "less than 5") does not count. `to_number` reads a text that is only a
+number.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ NUMBER = re.compile(
     (?![.,'_/]?\d)(?!\w*\d/\d)""",
     re.VERBOSE | re.IGNORECASE,
 )
-AFTER = re.compile(  #: a number that is only a part of what is said
+AFTER = re.compile(  #: what follows a number that is only a part of something else
     r"""\s*(?:(?:[-+*/^_]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d  # 2 + 3, 5 2, 2 \times 3
     | (?!(?-i:[hsgLVW])(?!\w|\s?\d))[a-z](?![a-z]) | \s*\\(?!circ|q?quad)[a-z]
     | \s*(?:[_^](?!\{?\\circ)|\+)  # 5x, 5\pi, 5^n, 5+x
@@ -49,7 +50,7 @@ AFTER = re.compile(  #: a number that is only a part of what is said
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-BEFORE = re.compile(  #: the same, seen from the other side: √5, x<5, x!=5, 7-5, \sqrt{5}, not 5
+BEFORE = re.compile(  #: what precedes one: √5, x<5, x!=5, 7-5, \sqrt{5}, not 5
     r"(?:[\^√∛∜<>≤≥≠_±]|[<>=]=|(?<!\d)!=|[\w)}\]][^\S\n]*[-+*/]"
     r"|\\(?!approx|q?quad|displaystyle|implies|[a-z]*arrow)[a-z]+[^\S\n]*[{[]?"
     r"|\bnot|n't|[(\[{]\s*-?[\d.]+\s*,|\b(?:log|ln|sin|cos|tan|sqrt|exp)|\b(?:less|fewer|more|greater|larger|smaller|higher|lower|bigger)\s+than|\b(?:under|above|below)|\bexceeds?"
@@ -105,7 +106,7 @@ REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\(?:overline|bar|dot(?=\{?\d\}?$))\
 
 
 def plain(text: str) -> str:
-    r"""Return a text without what changes no number: LaTeX's blanks and sizes, tags, \text."""
+    r"""Return a text without what does not change a number: LaTeX blanks and sizes, tags, \text."""
     text = HTML.sub(" ", CALCULATED.sub("", ARROW.sub(":", characters(text))))
     text = SIZES.sub("", text.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%"))
     text = BLANKS.sub(lambda m: m[1] or " " * bool(m[2]), text)
@@ -122,7 +123,7 @@ def _fraction(found: re.Match[str]) -> str:
 
 
 def _power(text: str) -> Fraction | None:
-    """Return the value of a text that is nothing but a power, 10^2; None for anything else."""
+    """Return the value of a text that is only a power, 10^2; None for other text."""
     text = text.replace("**{", "^{").strip(" \t\n*$`.")
     found = POWER.fullmatch(text) if len(text) <= LONGEST else None
     if not found:
@@ -164,7 +165,7 @@ def _value(found: re.Match[str], commas: bool = True) -> Fraction | None:
 
 
 def to_number(text: str) -> Fraction | None:
-    """Return a text that is nothing but a number (1,234.50 $ or %); None for anything else."""
+    """Return the value of a text that is only a number (1,234.50 $ or %); None for other text."""
     bare = re.sub(r"\^\{?\\circ\}?|[°%]", "", plain(text)).strip(" \t\n$€£¥₹").rstrip(" .")
     if repeating := REPEATING.fullmatch(bare):
         return _repeating(*repeating.groups())
@@ -190,8 +191,8 @@ def _alone(text: str, found: re.Match[str]) -> bool:
     return not (signed or more or BEFORE.search(before) or AFTER.match(text, end))
 
 
-def find_number(said: str, factorials: bool = False) -> Fraction | None:
-    """Return the number that a statement gives: 5 of "2 + 3 = 5 rolls"; None where it gives none.
+def extract_number(said: str, factorials: bool = False) -> Fraction | None:
+    """Return the number that an answer gives: 5 of "2 + 3 = 5 rolls"; None where it gives none.
 
     A number that opens its first sentence is it; else the first one of the last side of an equation
     on which no arithmetic is left to do. factorials: whether 5! is one, not an exclamation.
