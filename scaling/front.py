@@ -42,6 +42,13 @@ def sample(
     benchmark, or a task object. problems: how many over all levels, or a benchmark file, of which
     all are drawn. plan: fields of `Plan`, such as chains=64, temperature=0.8. Needs torch.
     Errors: ValueError for a task, option or number that cannot be, and for what has no effect.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> model, small = "data/models/ladder/0.1M/1e12", {"chains": 2, "progress": False}
+    >>> with TemporaryDirectory() as folder:
+    ...     run = sample(model, "sums", problems=3, levels=["2x9"], runs=folder, **small)
+    >>> run.n_samples, run.correct.shape
+    (6, (3, 2, 1))
     """
     from scaling.benchmarks import load_benchmark
     from scaling.models import load_lm

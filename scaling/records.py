@@ -65,9 +65,21 @@ def device_name(text: str) -> str:
     return text
 
 
+class AsTable:
+    """Shows the fields of a dataclass as a table in a notebook."""
+
+    def _repr_html_(self) -> str:
+        rows = {name: value for name, value in vars(self).items() if not isinstance(value, dict)}
+        return show.card(type(self).__name__, rows)
+
+
 @dataclass(frozen=True)
-class Problem:
-    """One question of a task."""
+class Problem(AsTable):
+    """One question of a task.
+
+    >>> Problem("p1", "1+1=", "2", "easy").answer
+    '2'
+    """
 
     id: str  #: unique within the task, readable, a pure function of the content
     prompt: str  #: the text a model is given; of several turns, what `conversation` makes of them
@@ -109,16 +121,27 @@ def with_system(system: str, turns: list[dict[str, str]]) -> list[dict[str, str]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a verifier says of one text."""
+class Verdict(AsTable):
+    """What a verifier says of one text.
+
+    >>> Verdict("2", correct=True)
+    Verdict(answer='2', correct=True)
+    """
 
     answer: str | None  #: the normalised answer; None when nothing could be extracted
     correct: bool  #: checked against ground truth; False when answer is None
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a pool of samples is drawn. Frozen and logged; two equal plans give equal samples."""
+class Plan(AsTable):
+    """How a pool of samples is drawn. Frozen and logged; two equal plans give equal samples.
+
+    >>> Plan(chains=4, temperature=0.8) == Plan(chains=4, temperature=0.8)
+    True
+    >>> Plan(chains=0)
+    Traceback (most recent call last):
+    ValueError: chains is 0; give an integer of at least 1
+    """
 
     method: str = "best_of_n"  #: a name in `scaling.methods.METHODS`
     chains: int = 64  #: parallel chains per problem (exchangeable)
@@ -191,8 +214,13 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One verified completion: a row of the log."""
+class Sample(AsTable):
+    """One verified completion: a row of the log.
+
+    >>> place, text, logprob = ("p1", 0, 0), ("2", "2", True), (-0.1, -0.1)
+    >>> Sample(*place, *text, *logprob, 5, 0, 2, 0.01, "stop").correct
+    True
+    """
 
     problem: str  #: Problem.id
     chain: int  #: parallel index
@@ -219,8 +247,12 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class ModelCard:
-    """What a curve needs to know of a model, without its weights."""
+class ModelCard(AsTable):
+    """What a curve needs to know of a model, without its weights.
+
+    >>> ModelCard("mine", 1000, 800, train_flops=6e9, train_tokens=1_000_000).train_flops
+    6000000000.0
+    """
 
     name: str  #: e.g. "ladder/1.2M/3e13"
     n_params: int  #: all parameters, tied ones once
@@ -241,7 +273,13 @@ def onward(module: str, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy against budget, with what a refit needs: `replicates` are bootstrap curves."""
+    """Accuracy against budget, with what a refit needs: `replicates` are bootstrap curves.
+
+    >>> import scaling as sc
+    >>> curve = sc.read_counts("tests/data/counts.csv")[0].curve(level="easy")
+    >>> curve.frame.round(3).iloc[[0, -1], :4].values.tolist()
+    [[1.0, 0.094, 0.049, 0.519], [32.0, 1.0, 0.531, 1.0]]
+    """
 
     x: np.ndarray  #: (points,) budget, in `x_unit`
     y: np.ndarray  #: (points,) estimate; NaN where undefined
@@ -293,7 +331,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Fit:
-    """A law fitted to a curve and to each of its replicates."""
+    """A law fitted to a curve and to each of its replicates.
+
+    >>> import scaling as sc
+    >>> law = sc.read_counts("tests/data/counts.csv")[0].curve(level="easy").fit("exp_power")
+    >>> law.success, [round(value, 2) for value in law.params.values()]
+    (True, [-4.49, -1.11])
+    """
 
     law: str  #: a name in `scaling.fits.laws.LAWS`
     params: dict[str, float]  #: best fit

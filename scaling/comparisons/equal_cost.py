@@ -14,7 +14,13 @@ from scaling.runs import Cluster, Run
 
 @dataclass(frozen=True)
 class Comparison:
-    """The accuracy of a run and that of a baseline that spends as much."""
+    """The accuracy of a run and that of a baseline that spends as much.
+
+    >>> import scaling as sc
+    >>> small, _, large = sc.read_counts("tests/data/counts.csv")
+    >>> sc.compare(large, small, unit="samples", k=8).verdict
+    'wins'
+    """
 
     cost: float  #: mean per problem, the same for both
     value: float  #: accuracy of the run

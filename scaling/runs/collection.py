@@ -21,7 +21,12 @@ SHOWN = 20  #: rows of a printed table
 
 
 class Runs(Sequence[Run]):
-    """A sequence of runs. Slices and selections are `Runs` too; `.frame` has every accuracy."""
+    """A sequence of runs. Slices and selections are `Runs` too; `.frame` has every accuracy.
+
+    >>> runs = Runs.load("data/runs/revisers")
+    >>> [run.label for run in runs.select("countdown", model=runs[0].card.name)]
+    ['best_of_n', 'revision+verdict']
+    """
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self._runs = tuple(runs)
