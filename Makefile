@@ -103,7 +103,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip install -q --python $(BIN)/python $(UVFLAGS) -c constraints.txt -e '.[test]'
-	$(BIN)/python -c 'import scaling.study, transformers.models.llama.modeling_llama'  # compiled once, not by each worker
+	$(BIN)/python -c 'import scaling.sampling, transformers.models.llama.modeling_llama'  # compiled once, not by each worker
 	touch $@
 
 # The tested versions of every extra, for all platforms. Constraints (-c) install nothing by themselves.

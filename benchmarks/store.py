@@ -26,8 +26,9 @@ from scaling.engine import Engine
 from scaling.models import load_lm
 from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.runs import load_run
+from scaling.sampling import sample_run
 from scaling.store import open_run
-from scaling.study import PLAIN, sample_run
+from scaling.study import BEST_OF_N
 from scaling.tasks import get_task
 
 PROBLEMS, CHAINS = 200, 1000
@@ -58,7 +59,7 @@ def share_of_sampling(model: str, problems: int, repeats: int = 21) -> None:
     """
     lm, task = load_lm(LADDER / model), get_task("sums")
     engine = Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode)
-    asked, n = (lm, task, task.problems(problems), PLAIN), problems * PLAIN.chains
+    asked, n = (lm, task, task.problems(problems), BEST_OF_N), problems * BEST_OF_N.chains
     drawn: list[Any] = []
     sampling = cpu(lambda: drawn.extend(methods.draw(*asked, engine)))
     added = []
@@ -102,8 +103,9 @@ def alone() -> None:
         with open_run(Path(root), task="t", card=card, plan=plan, problems=problems) as log:
 
             def write() -> None:
-                for i, unit in enumerate(units):
-                    log.write(f"{i:06d}", unit)
+                for unit in units:
+                    log.write(unit)
+                    log.flush()
 
             timed("write", write)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

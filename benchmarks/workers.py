@@ -22,7 +22,7 @@ from statistics import median
 from scaling.executors import QUIET, open_executor
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.study import UNIT, Unit, Work, sample_all
+from scaling.sampling import SHARD_PROBLEMS, RunSpec, Shard, sample_all, shards_of
 from scaling.tasks import get_task
 
 MODEL, ADDRESS = "data/models/ladder/1.3M/1e14", "tcp://127.0.0.1:18786"
@@ -30,24 +30,24 @@ PLAN = Plan(chains=32, max_new_tokens=64)
 PROBLEMS, ROUNDS = 160, 3
 
 
-def work(problems: int, root: str) -> Work:
+def work(problems: int, root: str) -> RunSpec:
     """Return a run of so many problems."""
     task = get_task("sums")
-    return Work(MODEL, task, tuple(task.problems(problems)), PLAN, Path(root))
+    return RunSpec(MODEL, task, tuple(task.problems(problems)), PLAN, Path(root))
 
 
-def discard(unit: Unit) -> int:
-    """Return how many samples were drawn of a unit."""
-    return len(unit()[0])
+def discard(shard: Shard) -> int:
+    """Return how many samples were drawn of a shard."""
+    return len(shard()[0])
 
 
 def draw(pool: Executor, problems: int) -> float:
     """Return the seconds that units take whose samples stay where they are drawn."""
     asked, identity = work(problems, ""), load_lm(MODEL, weights=False).card.identity
-    parts = [asked.problems[i : i + UNIT] for i in range(0, problems, UNIT)]
-    units = [Unit(replace(asked, problems=part), identity) for part in parts]
+    parts = shards_of(asked.problems, PLAN)
+    shards = [Shard(replace(asked, problems=part), identity) for part in parts]
     start = time.perf_counter()
-    assert sum(pool.map(discard, units)) == asked.size
+    assert sum(pool.map(discard, shards)) == problems * PLAN.chains
     return time.perf_counter() - start
 
 
@@ -106,7 +106,7 @@ def main() -> None:
         plain = {n: enter(open_executor("local", n)) for n in (1, 2)}
         pools = {"plain": plain, "Dask": dask_workers}
         for way, n in walls:
-            ways[way](pools[way][n], 4 * UNIT)  # every worker loads the model
+            ways[way](pools[way][n], 4 * SHARD_PROBLEMS)  # every worker loads the model
         shared = [psutil.Process(pid) for pid in (os.getpid(), scheduler)]
         before = [sum(process.cpu_times()[:2]) for process in shared]
         for _ in range(ROUNDS):

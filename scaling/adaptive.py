@@ -15,7 +15,7 @@ import numpy as np
 from scaling.comparisons.policy import PolicyGain
 from scaling.records import Plan, Problem
 from scaling.runs import Run
-from scaling.study import sample_run
+from scaling.sampling import sample_run
 
 
 def assigned(gain: PolicyGain, signal: Sequence[float], budget: float) -> list[str]:

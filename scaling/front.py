@@ -52,7 +52,7 @@ def sample(
     """
     from scaling.benchmarks import load_benchmark
     from scaling.models import load_lm
-    from scaling.study import sample_run
+    from scaling.sampling import sample_run
     from scaling.tasks import TASKS, get_task
 
     known = {field.name: None for field in fields(Plan)}

@@ -236,6 +236,11 @@ class Sample(AsTable):
     seconds: float  #: share of wall time
     finish: str  #: "stop", "length", "error: reason", or `FINAL` and the reason
     thinking_tokens: int | None = None  #: new tokens up to the end of thinking; None: unknown
+    confidence_mean: float | None = None  #: mean token confidence; None: not measured
+    confidence_lowest: float | None = None  #: lowest mean over a window of tokens; None: as above
+    entropy: float | None = None  #: mean entropy of the next token, nats; None: not measured
+    code_point: int | None = None  #: new tokens before the code begins; None: not measured
+    isa: str | None = None  #: instruction set that computed it, set by the log; None: unknown
 
     @classmethod
     def of(

@@ -130,7 +130,7 @@ def redraw(
 
     file: as of `task_of`. engine: options of `sample_run`.
     """
-    from scaling.study import sample_run
+    from scaling.sampling import sample_run
 
     problems = problems_of(run)
     chosen = Random(seed).sample(problems, min(count, len(problems)))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 FORKS = get_context("forkserver")
-WARM = ["scaling.methods", "scaling.engine", "scaling.cli", "scaling.study"]
+WARM = ["scaling.methods", "scaling.engine", "scaling.cli", "scaling.sampling", "scaling.study"]
 WARM += ["transformers.models.llama.modeling_llama"]
 FORKS.set_forkserver_preload(WARM)
 

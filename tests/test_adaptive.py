@@ -15,7 +15,7 @@ from scaling.estimates import agreed_vote, stopped_vote
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan, Verdict
-from scaling.study import sample_run
+from scaling.sampling import sample_run
 from scaling.tasks import get_task
 
 

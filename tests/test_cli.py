@@ -134,7 +134,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "own_tasks", raising=False)
     imported: list[str] = []  # so that workers of later tests import none of it
     monkeypatch.setattr("scaling.executors.USER_MODULES", imported)
-    monkeypatch.setattr("scaling.study.USER_MODULES", imported)
+    monkeypatch.setattr("scaling.sampling.USER_MODULES", imported)
 
 
 def test_an_own_task_is_known_by_its_module_and_drawn_once(own, tiny_folder, capsys) -> None:

@@ -24,7 +24,7 @@ from scaling.methods import METHODS
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import load_run
-from scaling.study import Work, sample_all, sample_run, so_far, units_of
+from scaling.sampling import RunSpec, running_accuracy, sample_all, sample_run, shards_of
 from scaling.tasks import get_task
 from tests.forks import FORKS, WARM, forked
 
@@ -59,21 +59,23 @@ class Noted:
         return pd.Series(lines.split()).value_counts()
 
 
-def work(model: Path, root: Path, task=None, problems: int = 40) -> Work:
+def work(model: Path, root: Path, task=None, problems: int = 40) -> RunSpec:
     """Return a small run of several units."""
-    return Work(
+    return RunSpec(
         str(model), task or get_task("sums"), tuple(get_task("sums").problems(problems)), PLAN, root
     )
 
 
-def sleeper(model: Path, folder: Path) -> Work:
+def sleeper(model: Path, folder: Path) -> RunSpec:
     """Return the run of `work` whose third unit sleeps, until a file "killed" is in the folder."""
-    unit = units_of(work(model, folder).problems, PLAN)
-    slow = tuple(problem for problem, name in unit.items() if name == "000002")
+    third = shards_of(work(model, folder).problems, PLAN)[2]
+    slow = tuple(problem.id for problem in third)
     return work(model, folder / "runs", Noted(folder, slow))
 
 
-def verb(folder: Path, asked: Work, executor: str, workers: int, settings: dict[str, str]) -> None:
+def verb(
+    folder: Path, asked: RunSpec, executor: str, workers: int, settings: dict[str, str]
+) -> None:
     """Sample a run as a verb of the command line; standard error goes to the file `said`."""
 
     class Parser:
@@ -86,7 +88,7 @@ def verb(folder: Path, asked: Work, executor: str, workers: int, settings: dict[
     sys.exit(cli.main())
 
 
-def sampling(asked: Work, folder: Path, executor: str, workers: int = 0):
+def sampling(asked: RunSpec, folder: Path, executor: str, workers: int = 0):
     """Return the context of a process that samples a run."""
     return forked(verb, folder, asked, executor, workers, dict(os.environ))
 
@@ -169,10 +171,9 @@ def test_any_executor_draws_what_one_stream_draws_and_shows_how_right_it_is(
     with ThreadPoolExecutor(2) as threads:
         (run,) = sample_all([work(tiny_folder, tmp_path)], executor=threads)
     assert run.path.name == alone.path.name
-    assert run.manifest["units"] == ["000000", "000001", "000002", "000003"]
     pd.testing.assert_frame_equal(texts(run), texts(alone))
     rates = run.samples.groupby("problem")["correct"].mean()
-    shown = f"accuracy={so_far(list(rates))}"
+    shown = f"accuracy={running_accuracy(list(rates))}"
     assert shown in capsys.readouterr().err
 
 
@@ -370,7 +371,7 @@ def test_a_job_that_slurm_does_not_take_is_one_line(slurm, tiny_folder, tmp_path
 def test_a_worker_that_holds_another_model_is_refused(tiny_folder, tmp_path, monkeypatch):
     class Elsewhere(ThreadPoolExecutor):
         def submit(self, unit):
-            monkeypatch.setattr("scaling.study.LOADED", {})
+            monkeypatch.setattr("scaling.sampling.LOADED", {})
             (tmp_path / "card.json").write_text(card.replace('"identity": "', '"identity": "x'))
             return super().submit(unit)
 

@@ -27,7 +27,7 @@ from scaling.intervals import Estimate, difference, mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import Runs
-from scaling.study import sample_run
+from scaling.sampling import sample_run
 from scaling.tasks import get_task
 
 ROOT = Path(__file__).parents[1]

@@ -28,8 +28,8 @@ from scaling.models import load_lm
 from scaling.records import Curve, ModelCard, Plan, Problem, Sample
 from scaling.runs import Runs, load_run
 from scaling.runs.tables import accuracy_table
+from scaling.sampling import sample_run
 from scaling.store import open_run
-from scaling.study import sample_run
 from scaling.tasks import get_task
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def write_pool(root, rate, chains, vote=(), seed=0):
                 Sample(problem.id, j, 0, a, str(a), bool(r), s, s, 12, 0, 8, 0.25, "stop")
                 for j, (a, r, s) in enumerate(zip(answers, right, score, strict=True))
             ]
-            writer.write(f"{i:06d}", samples)
+            writer.write(samples)
         return load_run(writer.seal())
 
 

@@ -24,8 +24,8 @@ from scaling.benchmarks import load_benchmark, records
 from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.mathematics import key
 from scaling.records import Completion, ModelCard, Plan
+from scaling.sampling import sample_run
 from scaling.serving import Served
-from scaling.study import sample_run
 from tests.test_benchmarks import held, lines
 
 pytest.importorskip("latex2sympy2_extended")

@@ -45,9 +45,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     # commands: put the rooms together
     "executors": set(),
     "notebooks": {"provenance"},
-    "adaptive": {"comparisons", "runs", "records", "study"},
+    "adaptive": {"comparisons", "runs", "records", "sampling"},
+    "sampling": ANYTHING,
     "study": ANYTHING,
-    "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "study"}
+    "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "sampling"}
     | {"fits", "intervals"},
     "cli": ANYTHING,
     "__main__": {"cli"},

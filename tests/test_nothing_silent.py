@@ -57,7 +57,7 @@ def unfinished(root: Path, drawn: int = 4, of: int = 10, finish: str = "stop") -
     plan = Plan(chains=4, max_new_tokens=8)
     with open_run(root, task="planted", card=CARD, plan=plan, problems=problems) as writer:
         rows = [sample(p.id, c, c < 2, finish) for p in problems[:drawn] for c in range(4)]
-        writer.write("000000", rows)
+        writer.write(rows)
         return writer.path
 
 
@@ -107,7 +107,7 @@ def test_samples_that_failed_make_their_budgets_nan_and_are_counted(tmp_path):
     with open_run(tmp_path, task="planted", card=CARD, plan=plan, problems=problems) as writer:
         rows = [sample(p.id, c, c < 2) for p in problems for c in range(4)]
         rows[3] = sample("p0", 3, False, "error: timeout")
-        writer.write("000000", rows)
+        writer.write(rows)
         pool = load_run(writer.path)
     table = accuracy_table([pool]).query("selector == 'coverage'").set_index("k")
     assert table["n_missing"].to_dict() == {1: 0, 2: 0, 4: 1}
@@ -125,7 +125,7 @@ def test_the_last_columns_count_samples_without_an_answer_and_those_cut(tmp_path
         rows[:3] = [sample("p0", c, False, "length") for c in range(3)]  # cut: no answer
         rows[4] = replace(rows[4], finish="length")  # cut behind its answer
         rows[5] = replace(rows[5], answer=None, correct=False)  # ended by itself, no answer
-        writer.write("000000", rows)
+        writer.write(rows)
         pool = load_run(writer.seal())
     table = accuracy_table([pool]).query("selector == 'coverage' and k == 4").set_index("level")
     assert table["n_unextracted"].to_dict() == {"0x": 3, "1x": 1, "all": 4}
@@ -140,7 +140,7 @@ def test_of_a_search_the_last_node_of_each_chain_is_counted(tmp_path):
         rows = [sample("p0", chain, False, "stop", step) for chain in range(2) for step in range(2)]
         rows = [replace(row, answer=None if row.step == 0 else "2") for row in rows]
         rows.append(replace(rows[0], step=2, finish="discarded"))
-        writer.write("000000", rows)
+        writer.write(rows)
         pool = load_run(writer.path)
     assert flaw_counts([pool]) == (2, 0, 0)
 
@@ -336,7 +336,7 @@ def planted(root: Path, task: str, rate: float, size: int = 1000, trained: float
             for c in range(plan.chains)
             for step in range(plan.steps)
         ]
-        writer.write("000000", rows)
+        writer.write(rows)
         writer.seal()
 
 

@@ -34,7 +34,7 @@ def write_pilot(root, rate, seed=0, problems=60, chains=16, **changes):
                 Sample(problem.id, j, 0, "2", "2", bool(r), -1.0, -1.0, *cost)
                 for j, r in enumerate(right)
             ]
-            writer.write(f"{i:06d}", samples)
+            writer.write(samples)
         return load_run(writer.seal())
 
 

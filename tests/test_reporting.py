@@ -79,7 +79,7 @@ def made(root: Path, method="best_of_n", chains=16, steps=1, seed=0, text=HOSTIL
                             "stop",
                         )
                     )
-        writer.write("000000", samples)
+        writer.write(samples)
         return load_run(writer.seal())
 
 

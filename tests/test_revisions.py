@@ -41,7 +41,7 @@ def planted(tiny_folder, tmp_path):
         problems = task.problems(n)
         with open_run(tmp_path, task="sums", card=card, plan=plan, problems=problems) as writer:
             drawn = draw(Words(), task, problems, plan, Recorder(script))
-            writer.write("all", [sample for _, samples in drawn for sample in samples])
+            writer.write([sample for _, samples in drawn for sample in samples])
             return load_run(writer.seal())
 
     return make

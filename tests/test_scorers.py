@@ -23,8 +23,8 @@ from scaling.methods.scorers import (
 from scaling.models import load_lm
 from scaling.records import Plan, Problem, Verdict
 from scaling.runs import load_run
+from scaling.sampling import sample_run
 from scaling.store.scores import read_scores, write_scores
-from scaling.study import sample_run
 from scaling.tasks import get_task
 
 

@@ -140,8 +140,8 @@ def test_the_ledger_adds_up_scorer_passes_and_discarded_branches_included(tiny_f
     with open_run(
         tmp_path, task="sums", card=lm.card, plan=plan, problems=problems, extra=extra
     ) as writer:
-        for problem, rows in draw(words, task, problems, plan, Steps(3), scorer):
-            writer.write(problem.id, rows)
+        for _, rows in draw(words, task, problems, plan, Steps(3), scorer):
+            writer.write(rows)
         pool = load_run(writer.seal())
     flops = 0.0
     for problem in problems:

@@ -15,6 +15,7 @@ from scaling.cli import main
 from scaling.records import FINAL, Plan, Sample, Verdict
 from scaling.runs import load_run
 from scaling.runs.tables import accuracy_table
+from scaling.sampling import sample_run
 from scaling.serving import Client, Endpoint, connect
 from scaling.serving import client as client_module
 from scaling.serving.batch import BatchEngine
@@ -22,7 +23,6 @@ from scaling.serving.client import Failed, Refused
 from scaling.serving.probe import EASY, SEEDS
 from scaling.serving.protocol import token_counts
 from scaling.store import open_run
-from scaling.study import sample_run
 from scaling.tasks import get_task
 from scaling.verify import verdicts
 from tests import faulty_server
@@ -140,10 +140,10 @@ def test_more_thinking_than_new_tokens_is_refused_by_the_log(tmp_path):
     row = Sample("0", 0, 0, "", None, False, 0.0, 0.0, 1, 0, 5, 0.0, "stop", 6)
     what = {"task": "digits", "card": card, "plan": PLAN, "problems": problems(1)}
     with (
-        open_run(tmp_path, **what) as writer,
         pytest.raises(ValueError, match="1 samples with more thinking than new tokens: problem 0"),
+        open_run(tmp_path, **what) as writer,
     ):
-        writer.write("0", [row])
+        writer.write([row])
 
 
 # ---------------------------------------------------------------- texts

@@ -25,9 +25,9 @@ from scaling.engine import Engine, Job
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import load_run
+from scaling.sampling import sample_run
 from scaling.serving import Client, Endpoint, connect
 from scaling.serving.client import Failed
-from scaling.study import sample_run
 from scaling.tasks import get_task
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "ladder" / "0.1M" / "1e13"

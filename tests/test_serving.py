@@ -17,10 +17,10 @@ from scaling.cli import main
 from scaling.engine.schedule import Job
 from scaling.records import Plan, Problem, Verdict, conversation
 from scaling.runs import load_run
+from scaling.sampling import sample_run
 from scaling.serving import Client, Endpoint, alike, connect, seed_of, served_names
 from scaling.serving.batch import BatchEngine, read_answers
 from scaling.serving.client import Failed
-from scaling.study import sample_run
 from tests import faulty_server
 from tests.faulty_server import serve
 

@@ -25,7 +25,7 @@ import pytest
 from scaling import show, store
 from scaling.estimates import pass_at_k
 from scaling.intervals import mean_interval
-from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.records import FINAL, ModelCard, Plan, Problem, Sample
 from scaling.runs import Run, Runs, load_run
 from scaling.store import files, manifest
 
@@ -33,7 +33,7 @@ ROOT = Path(store.__file__).parents[2]
 PROBLEMS = [Problem(f"p{i}", f"prompt {i}", str(i), "easy" if i < 6 else "hard") for i in range(12)]
 CARD = ModelCard("ladder/1M/3e13", 1_000_000, 900_000, 3e13, 5_000_000, {"layers": 4}, "abc")
 PLAN = Plan(chains=8, steps=2, seed=3)
-UNITS = {f"block {i}/4": PROBLEMS[3 * i : 3 * i + 3] for i in range(4)}
+GROUPS = [PROBLEMS[i : i + 3] for i in range(0, 12, 3)]
 
 
 def sample(problem: Problem, chain: int, step: int) -> Sample:
@@ -52,7 +52,7 @@ def sample(problem: Problem, chain: int, step: int) -> Sample:
         cached_tokens=0,
         completion_tokens=rng.randrange(1, 64),
         seconds=0.25,
-        finish=rng.choice(["stop", "length", "error: out of memory"]),
+        finish=rng.choice(["stop", "length", f"{FINAL}: too long"]),
         thinking_tokens=rng.choice([None, 0, 1]),
     )
 
@@ -67,21 +67,22 @@ def open_run(root: Path, **changed: Any) -> store.Writer:
     return store.open_run(root, **asked)
 
 
-def finish(root: Path, written: list[str] | None = None) -> Run:
+def finish(root: Path, written: set[str] | None = None) -> Run:
     """Open the run under `root`, write what is missing (noting it in `written`), seal."""
     with open_run(root) as writer:
-        for unit, problems in UNITS.items():
-            if unit not in writer.done:
-                writer.write(unit, rows(problems))
+        for group in GROUPS:
+            if left := [problem for problem in group if problem.id not in writer.complete]:
+                writer.write(rows(left))
                 if written is not None:
-                    written.append(unit)
+                    written |= {problem.id for problem in left}
         return load_run(writer.seal())
 
 
 @pytest.fixture(autouse=True)
-def _quick_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking git takes longer than all the writing of these tests."""
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save at once; asking git for the provenance takes longer than all the writing here."""
     monkeypatch.setattr(store.writer.provenance, "collect", lambda: {"commit": "c0ffee"})
+    monkeypatch.setattr(store.writer, "SAVE", 0)
 
 
 @pytest.fixture
@@ -91,11 +92,16 @@ def sealed(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def half(tmp_path: Path) -> Iterator[store.Writer]:
-    """An open run with two of four units written."""
+    """An open run with half of its problems written, in two parts."""
     with open_run(tmp_path / "runs") as writer:
-        for unit in list(UNITS)[:2]:
-            writer.write(unit, rows(UNITS[unit]))
+        for group in GROUPS[:2]:
+            writer.write(rows(group))
         yield writer
+
+
+def good(problems: list[Problem], **changes: Any) -> list[Sample]:
+    """Return samples none of which failed."""
+    return [dataclasses.replace(row, finish="stop", **changes) for row in rows(problems)]
 
 
 def logged(run: Run) -> dict[str, bytes]:
@@ -108,6 +114,9 @@ def logged(run: Run) -> dict[str, bytes]:
 def test_a_loaded_run_equals_what_was_written(sealed: Run) -> None:
     run = load_run(sealed.path, text=True)
     wanted = pd.DataFrame([dataclasses.asdict(s) for s in rows(PROBLEMS)])
+    measured = ["confidence_mean", "confidence_lowest", "entropy", "code_point", "isa"]
+    assert run.samples[measured].isna().all(axis=None)
+    wanted = wanted.drop(columns=measured)
     got = run.samples[list(wanted.columns)]
     for name in ("logprob", "sampling_logprob"):
         np.testing.assert_array_equal(got[name], wanted[name].astype(np.float32))
@@ -163,13 +172,13 @@ def test_a_run_shows_what_it_holds_and_its_accuracy(sealed: Run) -> None:
 
 
 def test_a_run_that_is_sealed_while_it_is_read_is_read_whole(half, monkeypatch):
-    for unit in list(UNITS)[2:]:
-        half.write(unit, rows(UNITS[unit]))
-    told = store.reader.read_manifest
+    for group in GROUPS[2:]:
+        half.write(rows(group))
+    read = store.reader.read_manifest
 
     def slowly(path: Path) -> dict[str, Any]:
-        monkeypatch.setattr(store.reader, "read_manifest", told)
-        manifest = told(path)
+        monkeypatch.setattr(store.reader, "read_manifest", read)
+        manifest = read(path)
         half.seal()
         return manifest
 
@@ -178,25 +187,55 @@ def test_a_run_that_is_sealed_while_it_is_read_is_read_whole(half, monkeypatch):
     assert (run.manifest["status"], len(run.samples)) == ("sealed", len(rows(PROBLEMS)))
 
 
-@pytest.mark.parametrize("unit", ["u~failed", "u"])
-def test_a_unit_gives_way_only_once_the_new_one_is_on_the_disk(tmp_path, monkeypatch, unit):
-    one = rows(next(iter(UNITS.values())))
+def test_the_newest_samples_of_a_problem_count_once_they_are_on_the_disk(tmp_path, monkeypatch):
+    """A problem that failed, or is judged again, is written again."""
+    failed = [dataclasses.replace(row, finish="error: timeout") for row in rows(PROBLEMS[:2])]
     with open_run(tmp_path) as writer:
-        writer.write("u~failed", one)
+        writer.write([*failed, *good(PROBLEMS[2:3])])
+        assert writer.complete == {"p2"}
         with monkeypatch.context() as patch:
             patch.setattr(store.writer, "write_part", no_space)
             with pytest.raises(OSError, match="No space"):
-                writer.write(unit, one, instead_of="u~failed")
-        assert len(load_run(writer.path).samples) == len(one)
-        writer.write(
-            unit, [dataclasses.replace(row, seconds=0.5) for row in one], instead_of="u~failed"
-        )
-        assert writer.done == {unit}
-        assert set(load_run(writer.path).samples["seconds"]) == {0.5}
+                writer.write(good(PROBLEMS[:1]))
+        assert set(load_run(writer.path).samples["finish"]) == {"error: timeout", "stop"}
+    with open_run(tmp_path) as writer:
+        assert writer.complete == {"p0", "p2"}, "saved on the way out"
+        writer.write(good(PROBLEMS[:1], seconds=0.5))
+        assert len(writer.read()) == 3 * PLAN.chains * PLAN.steps
+        found = load_run(writer.seal()).samples.groupby("problem")
+    assert dict(found["seconds"].max()) == {"p0": 0.5, "p1": 0.25, "p2": 0.25}
+    assert dict(found["finish"].first())["p1"] == "error: timeout"
 
 
 def no_space(*_: Any) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_pending_problems_are_saved_by_time_by_flush_by_seal_or_on_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.writer, "SAVE", 1e9)
+    with open_run(tmp_path) as writer:
+        writer.write(rows(PROBLEMS[:1]))
+        assert load_run(writer.path).samples.empty
+        writer.flush()
+        writer.flush()
+        assert len(list(writer.path.glob("parts/*"))) == 2
+        writer.write(rows(PROBLEMS[1:2]))
+    with open_run(tmp_path) as writer:
+        assert writer.complete == {"p0", "p1"}
+        writer.write(rows(PROBLEMS[2:]))
+        assert writer.finished
+        assert len(load_run(writer.seal()).samples) == len(rows(PROBLEMS))
+
+
+def test_the_instruction_set_of_each_sample_is_logged(tmp_path: Path) -> None:
+    with open_run(tmp_path) as writer:
+        for group, isa in zip(GROUPS, ("avx2", "amx", None, "avx2"), strict=True):
+            writer.write(rows(group), isa)
+        run = load_run(writer.seal())
+    found = run.samples["isa"].fillna("unknown").groupby(run.samples["problem"]).agg(set)
+    assert list(found[["p0", "p3", "p6", "p11"]]) == [{"avx2"}, {"amx"}, {"unknown"}, {"avx2"}]
 
 
 def test_the_manifest_counts_errors_instead_of_dropping_them(sealed: Run) -> None:
@@ -214,7 +253,7 @@ def test_the_same_plan_resumes_and_any_other_is_another_run(half: store.Writer) 
     root = half.path.parent
     half.close()
     with open_run(root) as again:
-        assert (again.path, again.done) == (half.path, set(list(UNITS)[:2]))
+        assert (again.path, again.complete) == (half.path, {p.id for p in PROBLEMS[:6]})
     others = [
         {"plan": dataclasses.replace(PLAN, seed=4)},
         {"card": dataclasses.replace(CARD, identity="other weights")},
@@ -224,7 +263,7 @@ def test_the_same_plan_resumes_and_any_other_is_another_run(half: store.Writer) 
     paths = set()
     for other in others:
         with open_run(root, **other) as writer:
-            assert not writer.done
+            assert not writer.complete
             paths.add(writer.path)
     assert len(paths | {half.path}) == len(others) + 1
 
@@ -236,10 +275,10 @@ def test_every_session_of_a_run_is_recorded_with_its_settings(half: store.Writer
     assert sessions == [{"commit": "c0ffee", "extra": e} for e in ({}, {"device": "cpu"})]
 
 
-def test_units_in_any_order_end_in_the_same_bytes(sealed: Run, tmp_path: Path) -> None:
+def test_problems_in_any_order_end_in_the_same_bytes(sealed: Run, tmp_path: Path) -> None:
     with open_run(tmp_path / "other") as writer:
-        for unit in reversed(UNITS):
-            writer.write(unit, rows(UNITS[unit])[::-1])
+        for group in reversed(GROUPS):
+            writer.write(rows(group)[::-1])
         assert logged(load_run(writer.seal())) == logged(sealed)
 
 
@@ -249,10 +288,10 @@ def test_sealing_twice_changes_nothing_and_a_sealed_run_takes_no_more(
     before = (sealed.path / "manifest.json").read_bytes()
     with open_run(sealed.path.parent) as writer:
         assert writer.sealed
-        assert writer.done == set(UNITS)
+        assert writer.finished
         assert load_run(writer.seal()).sha256 == sealed.sha256
         with pytest.raises(ValueError, match="is sealed"):
-            writer.write("more", rows(PROBLEMS[:1]))
+            writer.write(rows(PROBLEMS[:1]))
     assert (sealed.path / "manifest.json").read_bytes() == before
     assert not (sealed.path / "parts").exists()
 
@@ -264,25 +303,25 @@ class Crash(BaseException):
     """Stands for a power cut: nothing after it runs, cleaning up included."""
 
 
-def test_a_crash_at_any_step_on_the_disk_loses_at_most_the_unit_in_flight(
+def test_a_crash_at_any_step_on_the_disk_loses_only_what_is_in_flight(
     sealed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in range(1000):
         root = tmp_path / str(step)
-        written: list[str] = []
+        written: set[str] = set()
         with monkeypatch.context() as patch:
             if not crashes_at(step, root, patch, written):
                 break
         with open_run(root) as writer:
-            assert writer.done >= set(written)
+            assert writer.complete >= written
         assert logged(finish(root)) == logged(sealed)
         assert not list(root.rglob("*.tmp"))
         assert not list(root.rglob("parts"))
         shutil.rmtree(root)
-    assert step > 4 * len(UNITS), "each unit alone has more steps than that"
+    assert step > 4 * len(GROUPS), "each part alone has more steps than that"
 
 
-def crashes_at(step: int, root: Path, patch: pytest.MonkeyPatch, written: list[str]) -> bool:
+def crashes_at(step: int, root: Path, patch: pytest.MonkeyPatch, written: set[str]) -> bool:
     """Run until the n-th flush, rename or removal; return whether there was one to crash at."""
     left = iter(range(step))
 
@@ -308,7 +347,7 @@ OTHER = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_store import *
-store.writer.provenance.collect = dict
+store.writer.provenance.collect, store.writer.SAVE = dict, 0
 for line in sys.stdin:
     print(eval(line), flush=True)
 """
@@ -365,7 +404,7 @@ def test_kills_at_random_moments_end_in_the_same_bytes_as_an_unbroken_run(
         assert other(f"kill_while_writing({str(root)!r}, {delay})") == "killed"
         runs = [load_run(path.parent) for path in root.glob("*/manifest.json")]
         seen.append(sum(len(run.samples) for run in runs))
-        assert seen[-1] >= seen[-2], "a finished unit was lost"
+        assert seen[-1] >= seen[-2], "a complete problem was lost"
         if runs and runs[0].manifest["status"] == "sealed":
             assert logged(runs[0]) == logged(sealed)
             shutil.rmtree(root)
@@ -387,7 +426,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_run(
 
 
 @pytest.mark.parametrize("step", range(3))
-def test_a_full_disk_is_one_clear_line_and_costs_one_unit(
+def test_a_full_disk_is_one_clear_line_and_loses_nothing_that_is_saved(
     half: store.Writer, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, left, real = sorted(half.path.rglob("*")), iter(range(step)), os.fsync
@@ -400,11 +439,19 @@ def test_a_full_disk_is_one_clear_line_and_costs_one_unit(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match=r"no space left to write .*free some space"):
-            half.write("block 2/4", rows(UNITS["block 2/4"]))
+            half.write(rows(GROUPS[2]))
     if step < 2:  # before the renames
         assert sorted(half.path.rglob("*")) == before
-    half.write("block 2/4", rows(UNITS["block 2/4"]))
+    half.write(rows(GROUPS[2]))
     assert len(load_run(half.path).samples) == 9 * PLAN.chains * PLAN.steps
+
+
+def write_on_a_full_disk(disk: Path, ballast: Path) -> None:
+    with open_run(disk) as writer:
+        writer.write(rows(GROUPS[0]))
+        with pytest.raises(OSError, match="No space"):
+            fill(ballast)
+        writer.write(rows(GROUPS[1]))
 
 
 def fill(path: Path) -> None:
@@ -413,7 +460,7 @@ def fill(path: Path) -> None:
             file.write(b"0" * 4096)
 
 
-def test_a_file_system_that_really_fills_up_keeps_every_finished_unit(tmp_path: Path) -> None:
+def test_a_file_system_that_really_fills_up_keeps_every_complete_problem(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)]
@@ -421,12 +468,8 @@ def test_a_file_system_that_really_fills_up_keeps_every_finished_unit(tmp_path: 
         pytest.skip("mounting a small file system needs root")
     try:
         ballast = disk / "ballast"
-        with open_run(disk) as writer:
-            writer.write("block 0/4", rows(UNITS["block 0/4"]))
-            with pytest.raises(OSError, match="No space"):
-                fill(ballast)
-            with pytest.raises(OSError, match="no space left to write"):
-                writer.write("block 1/4", rows(UNITS["block 1/4"]))
+        with pytest.raises(OSError, match="no space left to write"):
+            write_on_a_full_disk(disk, ballast)
         with pytest.raises(OSError, match="no space left to write"):
             open_run(disk)
         ballast.unlink()
@@ -503,11 +546,8 @@ def test_a_damaged_part_is_named_and_deleting_it_resumes_without_it(half: store.
     half.close()
     path = sorted(half.path.glob("parts/*.facts.parquet"))[1]
     path.write_bytes(path.read_bytes()[:-9])
-    with (
-        open_run(half.path.parent) as writer,
-        pytest.raises(ValueError, match=r"block%201.*delete"),
-    ):
-        writer.seal()
+    with pytest.raises(ValueError, match=r"parts/000001\..*delete it and resume"):
+        open_run(half.path.parent)
     path.unlink()
     assert len(finish(half.path.parent).samples) == len(rows(PROBLEMS))
 
@@ -524,32 +564,42 @@ def test_another_format_is_refused_with_a_sentence(sealed: Run) -> None:
     told = json.loads(path.read_text())
     for number in (manifest.FORMAT + 1, 0, "two"):
         path.write_text(json.dumps(told | {"format": number}))
-        with pytest.raises(ValueError, match=f"format {number}, this version reads 1 to 2; update"):
+        with pytest.raises(
+            ValueError, match=f"format {number}, this version reads 1 to {manifest.FORMAT}; update"
+        ):
             load_run(sealed.path)
 
 
-def test_a_run_of_the_first_format_is_read_resumed_and_guarded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_of_an_earlier_format_is_read_resumed_and_guarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    """It had no `thinking_tokens`: null there, whatever later sessions add."""
+    """Columns are null there; a part `~failed` counts only until one without it is there."""
+    old = rows(PROBLEMS[5:6])
+    later = files.LATER if version == 1 else files.LATER[1:]
     with monkeypatch.context() as then:
-        old = files.schema_of(Sample, skip=("text", "thinking_tokens"))
-        then.setitem(files.SCHEMAS, "facts", old)
-        then.setattr("scaling.store.writer.FORMAT", 1)
+        then.setitem(files.SCHEMAS, "facts", files.schema_of(Sample, skip=("text", *later)))
         with open_run(tmp_path) as writer:
-            for unit in list(UNITS)[:3]:
-                writer.write(unit, rows(UNITS[unit]))
-        (path,) = tmp_path.iterdir()
-        assert json.loads((path / "manifest.json").read_text())["format"] == 1
+            for number, samples in (
+                ("000001", rows(PROBLEMS[:3])),
+                ("000000", rows(PROBLEMS[3:6])),
+                ("000000~failed", [dataclasses.replace(row, answer="7") for row in old]),
+            ):
+                tables = {k: files.table_of(samples, x, "") for k, x in files.SCHEMAS.items()}
+                store.parts.write_part(writer.path, number, tables)
+            path = writer.path
+    told = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(told | {"format": version}))
     first = load_run(path).samples
-    assert first["thinking_tokens"].isna().all()
-    with open_run(tmp_path) as writer:
-        assert writer.read("block 0/4")[0].thinking_tokens is None
+    assert len(first) == 6 * PLAN.chains * PLAN.steps
+    assert first["thinking_tokens"].isna().all() == (version == 1)
+    assert not (first["answer"] == "7").any()
     run = finish(tmp_path)
-    assert run.manifest["format"] == 2
-    told = dict(run.samples.groupby("problem", sort=False)["thinking_tokens"].max())
-    assert [name for name, most in told.items() if most == 1] == [p.id for p in PROBLEMS[9:]]
+    assert run.manifest["format"] == manifest.FORMAT
     assert len(run.samples) == len(rows(PROBLEMS))
+    again = load_run(run.path).samples
+    pd.testing.assert_frame_equal(again[: len(first)], first)
+    assert again["thinking_tokens"][len(first) :].notna().any()
 
 
 def test_a_manifest_that_is_not_json_names_the_line(sealed: Run) -> None:
@@ -600,7 +650,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
         ({"completion_tokens": 2**40}, "column completion_tokens"),
         ({"text": 3}, "column text"),
         ({"problem": "unheard of"}, "a problem unknown to its run: unheard of"),
-        ({"problem": "p0", "chain": 0, "step": 0}, "more than once.*problem p0, chain 0, step 0"),
+        ({"chain": 0, "step": 0}, "1 samples more than once.*problem p0, chain 0, step 0"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused_and_nothing_is_written(
@@ -609,28 +659,11 @@ def test_a_row_that_does_not_fit_is_refused_and_nothing_is_written(
     samples = rows(PROBLEMS[:3])
     samples[5] = dataclasses.replace(samples[5], **change)
     with open_run(tmp_path) as writer:
-        with pytest.raises(ValueError, match=f"unit 'u'.*{message}"):
-            writer.write("u", samples)
-        assert not writer.done
+        with pytest.raises(ValueError, match=f"the log.*{message}"):
+            writer.write(samples)
         assert not list((writer.path / "parts").iterdir())
-
-
-def test_a_unit_is_written_once_under_a_name_that_fits_a_file(tmp_path: Path) -> None:
     with open_run(tmp_path) as writer:
-        writer.write("../\u00fc .%", rows(PROBLEMS[:1]))
-        for unit in ("../\u00fc .%", "", "x" * 300):
-            with pytest.raises(ValueError, match="give each once"):
-                writer.write(unit, rows(PROBLEMS[1:2]))
-    with open_run(tmp_path) as again:
-        assert again.done == {"../\u00fc .%"}
-
-
-def test_two_units_that_hold_the_same_sample_cannot_be_sealed(tmp_path: Path) -> None:
-    with open_run(tmp_path) as writer:
-        writer.write("a", rows(PROBLEMS[:1]))
-        writer.write("b", rows(PROBLEMS[:1]))
-        with pytest.raises(ValueError, match=f"^{writer.path} holds 16 samples more than once"):
-            writer.seal()
+        assert not writer.complete
 
 
 def test_a_run_needs_problems_each_once(tmp_path: Path) -> None:
@@ -649,7 +682,7 @@ def test_a_million_samples_load(tmp_path: Path) -> None:
         for problem in problems:
             one = sample(problem, 0, 0)
             pool = [dataclasses.replace(one, chain=i, logprob=-1 / (i + 1)) for i in range(10_000)]
-            writer.write(problem.id, pool)
+            writer.write(pool)
         path = writer.seal()
     assert len(load_run(path).samples) == 1_000_000
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import executors, study
+from scaling import executors, sampling
 from scaling.cli import main
 from scaling.engine.isa import VARIABLE, levels, library
 from scaling.estimates import pass_at_k
@@ -25,7 +25,9 @@ from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import load_run
 from scaling.runs.tables import COLUMNS, accuracy_table
-from scaling.study import Work, sample_run, without_weights
+from scaling.sampling import RunSpec, sample_run
+from scaling.store import writer as store_writer
+from scaling.study import without_weights
 from scaling.tasks import get_task
 from tests.forks import FORKS, command, forked
 
@@ -44,7 +46,7 @@ def draw_one(model: Path, root: Path, problems: int = 12, task: str = "sums", **
 
 def draw_at_once(model: Path, root: Path) -> None:
     """Draw 40 problems, each logged as soon as it is drawn."""
-    study.SAVE = 0
+    store_writer.SAVE = 0
     draw_one(model, root, 40, chains=64)
 
 
@@ -71,7 +73,7 @@ def test_a_run_killed_again_and_again_ends_in_the_samples_of_an_unbroken_one(tin
             until = time.time() + 60
             while time.time() < until and child.is_alive():
                 if len(list((tmp_path / "broken").glob("*/parts/*.parquet"))) > parts:
-                    break  # a unit has just been written: the next is being drawn
+                    break  # a part has just been written: the next problem is being drawn
                 time.sleep(0.005)
             assert child.is_alive()
     resumed = draw_one(tiny_folder, tmp_path / "broken", 40, chains=64)
@@ -102,10 +104,10 @@ def logged_problems(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_leaving_amid_a_unit_keeps_its_finished_problems_and_draws_the_others_alone(
+def test_leaving_early_keeps_the_complete_problems_and_only_the_others_are_drawn(
     tiny_folder, tmp_path, error
 ):
-    """After 6 of 60 problems the log was empty: a unit of 10 was written when whole, or never."""
+    """After 6 of 60 problems the log was once empty: ten were written together, or none."""
 
     def leave(task):
         if sum(task.seen.values()) > 6 * PLAN.chains:
@@ -122,11 +124,10 @@ def test_leaving_amid_a_unit_keeps_its_finished_problems_and_draws_the_others_al
     done = {name for name, count in left.seen.items() if count == PLAN.chains}
     assert kept <= done
     assert len(done - kept) <= 1, "one may wait for the next row to be yielded"
-    assert 4 <= len(kept) < 10, "no unit was whole"
+    assert 4 <= len(kept) < 10
     going_on = Watched(lambda task: None)
     resumed = sample_run(lm, going_on, problems, plan, root, **one_by_one)
     assert not kept & set(going_on.seen)
-    assert resumed.manifest["units"] == whole.manifest["units"]
     first, second = (load_run(run.path, text=True).samples[DRAWN] for run in (whole, resumed))
     pd.testing.assert_frame_equal(first, second)
 
@@ -152,6 +153,7 @@ def test_a_run_is_resumed_to_the_same_samples_at_each_instruction_set(
     stopped_after(6, tiny_folder, tmp_path / "broken")
     resumed = draw_one(tiny_folder, tmp_path / "broken", 12)
     assert [s["extra"]["isas"] for s in resumed.manifest["sessions"]] == [[level], [level]]
+    assert set(resumed.samples["isa"]) == {level}
     first, second = (load_run(run.path, text=True).samples[DRAWN] for run in (whole, resumed))
     pd.testing.assert_frame_equal(first, second)
 
@@ -163,30 +165,29 @@ def test_a_run_that_is_resumed_with_another_instruction_set_says_so(
     monkeypatch.setenv(VARIABLE, LEVELS[-1])
     stopped_after(6, tiny_folder, tmp_path)
     monkeypatch.setenv(VARIABLE, "none")
-    said = rf"1 units were computed with SCALING_ISA {LEVELS[-1]}, further ones with none"
+    said = rf"\d problems were sampled with SCALING_ISA {LEVELS[-1]}, further ones with none"
     with pytest.warns(UserWarning, match=said):
         resumed = draw_one(tiny_folder, tmp_path, 12)
     isas = [session["extra"]["isas"] for session in resumed.manifest["sessions"]]
     assert isas == [[LEVELS[-1]], ["none"]]
+    assert set(resumed.samples["isa"]) == {LEVELS[-1], "none"}
 
 
 def test_a_run_of_several_workers_logs_what_each_of_them_computes_with(tiny_folder, tmp_path):
     """Workers of a cluster may have different processors."""
     task, lm = get_task("sums"), load_lm(tiny_folder, weights=False)
-    work = Work(str(tiny_folder), task, tuple(task.problems(2)), PLAN, tmp_path)
-    with study.open_log(lm, work) as writer:
+    spec = RunSpec(str(tiny_folder), task, tuple(task.problems(2)), PLAN, tmp_path)
+    with sampling.open_log(lm, spec) as writer:
         for isa in ("avx2", "avx2"):
-            study.note_engine(writer, {"isa": isa})
-        with pytest.warns(UserWarning, match="computed with SCALING_ISA avx2, further ones with"):
-            study.note_engine(writer, {"isa": "amx"})
-        study.note_engine(writer, {"device": "cuda"})
+            sampling.note_engine(writer, {"isa": isa})
+        with pytest.warns(UserWarning, match="sampled with SCALING_ISA avx2, further ones with"):
+            sampling.note_engine(writer, {"isa": "amx"})
+        sampling.note_engine(writer, {"device": "cuda"})
         assert writer.sessions[-1]["extra"]["isas"] == ["avx2", "amx"]
 
 
-def test_a_kill_amid_a_unit_finds_all_on_the_disk_but_the_last_seconds(
-    tiny_folder, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(study, "SAVE", 0.0)
+def test_at_any_moment_all_but_the_last_seconds_are_on_the_disk(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(store_writer, "SAVE", 0.0)
     on_disk = []
 
     def look(task):
@@ -202,26 +203,25 @@ def test_a_kill_amid_a_unit_finds_all_on_the_disk_but_the_last_seconds(
 
 
 @pytest.mark.parametrize("times", [1, 99])
-def test_a_write_that_fails_is_told_and_tried_once_more_on_the_way_out(
+def test_a_write_that_fails_is_raised_and_tried_once_more_on_the_way_out(
     tiny_folder, tmp_path, monkeypatch, times
 ):
-    """The unit had left the list by then: the second try ended in a KeyError in its place."""
-    failures = iter([OSError("no room")] * times)
+    failures = iter([None, None, *[OSError("no room")] * times])
 
-    def write_unit(writer, unit, samples, write=study.write_unit):
-        for failure in failures:
+    def write_part(*arguments, write=store_writer.write_part):
+        if failure := next(failures, None):
             raise failure
-        write(writer, unit, samples)
+        write(*arguments)
 
-    monkeypatch.setattr(study, "SAVE", 0.0)
-    monkeypatch.setattr(study, "write_unit", write_unit)
+    monkeypatch.setattr(store_writer, "SAVE", 0.0)
+    monkeypatch.setattr(store_writer, "write_part", write_part)
     problems, lm = get_task("sums").problems(12), load_lm(tiny_folder)
     with pytest.raises(OSError, match="no room"):
         sample_run(lm, get_task("sums"), problems, PLAN, tmp_path, progress=False, max_rows=1)
-    assert len(logged_problems(tmp_path)) == (10 if times == 1 else 9)
+    assert len(logged_problems(tmp_path)) == (3 if times == 1 else 2)
 
 
-def test_a_unit_left_between_its_last_problem_and_its_end_is_finished_without_sampling(
+def test_a_run_left_between_its_last_problem_and_its_end_is_sealed_without_sampling(
     tiny_folder, tmp_path, monkeypatch
 ):
     def leave(*_):
@@ -229,11 +229,10 @@ def test_a_unit_left_between_its_last_problem_and_its_end_is_finished_without_sa
 
     problems, lm = get_task("sums").problems(3), load_lm(tiny_folder)
     with monkeypatch.context() as patch:
-        patch.setattr(study, "SAVE", 0)
-        patch.setattr(study, "write_unit", study.save_unit)
-        assert not sample_run(lm, get_task("sums"), problems, PLAN, tmp_path, progress=False).sha256
-    nothing = Watched(leave)
-    assert sample_run(lm, nothing, problems, PLAN, tmp_path, progress=False).sha256
+        patch.setattr(store_writer.Writer, "seal", leave)
+        with pytest.raises(KeyboardInterrupt):
+            sample_run(lm, get_task("sums"), problems, PLAN, tmp_path, progress=False)
+    assert sample_run(lm, Watched(leave), problems, PLAN, tmp_path, progress=False).sha256
     assert logged_problems(tmp_path) == {problem.id for problem in problems}
 
 

@@ -14,7 +14,7 @@ from scaling import compute
 from scaling.methods import draw
 from scaling.models import character_tokenizer, load_lm
 from scaling.records import Completion, Plan
-from scaling.study import sample_run
+from scaling.sampling import sample_run
 from scaling.tasks import WAIT, content_split, get_task
 from scaling.tasks.chat import ChatTask, split_thinking
 from scaling.tasks.countdown import extract_answer, random_steps

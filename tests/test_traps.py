@@ -184,7 +184,7 @@ def drawn(root: Path, model: str, level: str, right: list[list[int]], problems: 
             for p, row in zip(asked, right, strict=False)
             for chain, c in enumerate(row)
         ]
-        writer.write("000000", samples)
+        writer.write(samples)
         if len(right) == problems:
             writer.seal()
         return writer.path.name

@@ -26,14 +26,14 @@ def log(root: Path, card: ModelCard, rate: float, chains: int = 8) -> None:
     draw, problems = random.Random(card.name), [Problem(f"p{i}", "?", "1", "all") for i in range(8)]
     plan = Plan(chains=chains, max_new_tokens=8)
     with open_run(root, task="sums", card=card, plan=plan, problems=problems) as writer:
-        for unit, problem in enumerate(problems):
+        for problem in problems:
             rows = []
             for chain in range(chains):
                 right = draw.random() < rate
                 answer, logprob = str(int(right)), -draw.random()
                 said = f"x={answer}", answer, right, logprob, logprob
                 rows.append(Sample(problem.id, chain, 0, *said, 4, 0, 4, 0.1, "stop"))
-            writer.write(f"{unit:06d}", rows)
+            writer.write(rows)
         writer.seal()
 
 

@@ -13,9 +13,9 @@ from scaling.cli import main
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import Runs, load_run
+from scaling.sampling import sample_run
 from scaling.store.files import entry_of
 from scaling.store.manifest import seal_hash
-from scaling.study import sample_run
 from scaling.tasks import get_task
 from scaling.verify import first_difference, model_of, problems_of, redraw, verdicts
 from tests.trust.drift import SETTINGS, accuracy_change, drift, exponent_change
@@ -37,19 +37,18 @@ def test_runs_frozen_in_format_1_load_for_ever() -> None:
     assert {"device", "dtype", "store", "threads", "max_rows"} <= set(engine)
 
 
-def test_an_open_run_that_was_cut_in_other_units_is_refused_and_not_sealed_with_a_loss(
-    tmp_path: Path,
-) -> None:
-    """Units of two problems became units of ten: one that is done looks as if all ten were."""
+def test_an_open_run_of_the_first_format_is_resumed_problem_by_problem(tmp_path: Path) -> None:
+    """Its parts are units of two problems; units of ten once made one look like all of them."""
     (source,) = [run for run in Runs.load(FROZEN) if not run.sha256]
     path = shutil.copytree(source.path, tmp_path / source.path.name)
     lm = load_lm(model_of(source, MODELS))
     asked = (lm, get_task("sums", ["2x99", "4x99"]), problems_of(source), source.plan)
-    with pytest.raises(ValueError, match=r"no sample of 2 problems.*another folder"):
-        sample_run(*asked, tmp_path, progress=False)
-    assert len(load_run(path).samples) == 8
-    assert load_run(path).sha256 == ""
-    assert len(sample_run(*asked, tmp_path / "anew", progress=False).samples) == 16
+    before, run = load_run(path).samples, sample_run(*asked, tmp_path, progress=False)
+    assert (run.path, len(before), len(run.samples), run.manifest["format"]) == (path, 8, 16, 3)
+    kept = run.samples[run.samples["problem"].isin(before["problem"])].reset_index(drop=True)
+    assert kept["seconds"].equals(before["seconds"]), "nothing is sampled twice"
+    assert kept["isa"].isna().all()
+    assert run.samples["isa"].notna().sum() == 8
 
 
 def test_a_frozen_run_is_verified_from_its_texts_and_keys(capsys: pytest.CaptureFixture) -> None:

@@ -32,20 +32,17 @@ from scaling.planner import estimate
 from scaling.records import FINAL, Plan, Problem, look_up
 from scaling.runs import SELECTORS, Run, load_run
 from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line
-from scaling.store.files import refuse_foreign
-from scaling.study import (
-    PRESETS,
-    Work,
+from scaling.sampling import (
+    RunSpec,
     as_turns,
     check_prompts,
     sample_all,
     sample_run,
+    shards_of,
     too_long,
-    units_of,
-    ways_of,
-    without_weights,
-    work_of,
 )
+from scaling.store.files import refuse_foreign
+from scaling.study import PRESETS, extra_runs, study_runs, without_weights
 from scaling.tasks import TASKS, get_task, validate_task
 from scaling.tasks.chat import chat_task
 
@@ -89,15 +86,15 @@ def run_study(options: argparse.Namespace) -> None:
     plans = {n: replace(getattr(preset, n), seed=options.seed) for n in ("plan", "revision")}
     preset, engine = replace(preset, **plans), engine_options(options)
     models = find_models(options.models)
-    work = work_of(preset, models, options.tasks, options.runs, **engine)
+    specs = study_runs(preset, models, options.tasks, options.runs, **engine)
     if "countdown" in options.tasks:
-        work += ways_of(preset, options.models, options.runs, **engine)
+        specs += extra_runs(preset, options.models, options.runs, **engine)
     if missing := without_weights(COMMITTED, options.models):
         print(
             f"{sum(missing.values())} runs in {COMMITTED} are not sampled again, because these "
             f"models are not under {options.models.parent}: {', '.join(sorted(missing))}"
         )
-    runs = sample_all(work, options.workers, options.executor or "local")
+    runs = sample_all(specs, options.workers, options.executor or "local")
     print(f"{len(runs)} runs, {sum(len(r.samples) for r in runs):,} samples under {options.runs}")
     run_accuracy(options)
     run_figures(options)
@@ -143,8 +140,8 @@ def run_sample(options: argparse.Namespace) -> None:
     before = {path: path.stat().st_mtime_ns for path in options.runs.glob("*/manifest.json")}
     if options.executor and not is_served(options):
         pairs = tuple(loading.items()), tuple(how.items())
-        work = Work(options.model, task, tuple(problems), plan, options.runs, *pairs)
-        (run,) = sample_all([work], options.workers, options.executor)
+        spec = RunSpec(options.model, task, tuple(problems), plan, options.runs, *pairs)
+        (run,) = sample_all([spec], options.workers, options.executor)
     else:
         run = sample_run(lm, task, problems, plan, options.runs, **how)
     pool = run
@@ -276,16 +273,16 @@ def print_cost(options: argparse.Namespace, lm: Any, task: Any, problems: Any, p
     lengths = [len(lm.encode(text)) if local else len(text.encode()) / 4 for text in texts]
     shape = Shape(**lm.card.shape) if lm.card.shape else None
     cost = estimate(lengths, plan, shape, options.mean_tokens)
-    units = len(set(units_of(problems, plan).values()))
+    shards = len(shards_of(problems, plan))
     about = "" if local else " (a token per four bytes)"
     most = "" if options.mean_tokens else " at most"
-    print(f"{cost['samples']:,.0f} samples of {len(problems):,} problems in {units:,} units")
+    print(f"{cost['samples']:,.0f} samples of {len(problems):,} problems in {shards:,} shards")
     print(f"{cost['prompt_tokens']:,.0f} prompt tokens{about},{most} {cost['tokens']:,.0f} new")
     print(f"{cost['flops']:.3g} FLOPs" if shape else "FLOPs unknown: give --card")
     workers = options.workers or 1
     hours = math.nan
     if options.tokens_per_second:
-        busy = min(workers, units)
+        busy = min(workers, shards)
         hours = cost["tokens"] / options.tokens_per_second / busy / 3600
         print(f"{hours:,.3g} hours on {busy:,} worker(s)")
     else:

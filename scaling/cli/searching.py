@@ -10,8 +10,8 @@ from scaling.methods.search import SEARCHES, search_plans
 from scaling.models import load_lm
 from scaling.records import look_up
 from scaling.runs import load_run
+from scaling.sampling import sample_run
 from scaling.store.scores import write_scores
-from scaling.study import sample_run
 from scaling.tasks import get_task
 
 

@@ -11,30 +11,26 @@ from scaling.markers import count_ends, ends_unopened, is_thinking
 from scaling.records import FINAL, Sample
 
 
-def settle_served(writer: Any, lm: Any, rest: dict[str, list[Sample]]) -> None:
+def settle_served(writer: Any, lm: Any) -> None:
     """Take back answers that were read from unfinished thinking; note what was refused for good.
 
-    writer: of the run (`store.Writer`); rest: units that are not on the disk, changed in place.
+    writer: of the run (`store.Writer`).
     """
-    units = {unit: writer.read(unit) for unit in writer.done} | rest
-    rows = [row for unit in units.values() for row in unit]
+    rows = writer.read()
     noted = any(session["extra"].get("opens_thinking") for session in writer.sessions)
     given = getattr(lm, "given", None)
     opened = bool(lm.opens_thinking or (given is None and (noted or shows_opened(rows))))
-    changed = 0
-    for unit, before in units.items() if opened else ():
-        after = [without_answer(row) if is_thinking(row.text, True) else row for row in before]
-        changed += sum(old is not new for old, new in zip(before, after, strict=True))
-        if unit in rest:
-            rest[unit] = after
-        elif any(old is not new for old, new in zip(before, after, strict=True)):
-            writer.write(unit, after, unit)
-    if changed:
-        warnings.warn(
-            f"{changed:,} samples never end their thinking, which the chat template of this server "
-            "opens, as other texts show: they have no answer (--no-opens-thinking: they do)",
-            stacklevel=3,
-        )
+    if opened:
+        settled = [without_answer(row) if is_thinking(row.text, True) else row for row in rows]
+        changed = [new.problem for old, new in zip(rows, settled, strict=True) if new is not old]
+        writer.write([row for row in settled if row.problem in set(changed)])
+        if changed:
+            warnings.warn(
+                f"{len(changed):,} samples never end their thinking, which the chat template of "
+                "this server opens, as other texts show: they have no answer "
+                "(--no-opens-thinking: they do)",
+                stacklevel=3,
+            )
     refused = {row.problem: row.finish for row in rows if row.finish.startswith(FINAL)}
     writer.note(opens_thinking=opened, refused=refused)
 

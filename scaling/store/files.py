@@ -19,7 +19,10 @@ import pyarrow.parquet as pq
 
 from scaling.records import Problem, Sample
 
-LATER = ("thinking_tokens",)  #: columns that files of an earlier format lack: null there
+#: columns that files of an earlier format lack: null there
+LATER = (
+    "thinking_tokens", "confidence_mean", "confidence_lowest", "entropy", "code_point", "isa",
+)  # fmt: skip
 RECORD = "written.sha256"  #: what the kit wrote into a folder: lines of sha256sum
 BLOCK = 256  #: rows per digest, to say where an edited file differs
 ARROW = {
@@ -28,6 +31,7 @@ ARROW = {
     "int": pa.int32(),
     "int | None": pa.int32(),
     "float": pa.float32(),
+    "float | None": pa.float32(),
     "bool": pa.bool_(),
 }
 

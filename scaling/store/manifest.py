@@ -12,7 +12,9 @@ from typing import Any
 from scaling.records import ModelCard, Plan, Problem
 from scaling.store.files import json_hash, read_bytes, write_files
 
-FORMAT = 2  #: of the run folder; 1 had no `thinking_tokens`, a later one is refused
+FORMAT = (
+    3  #: of the run folder: earlier ones lack the columns `files.LATER`; a later one is refused
+)
 
 
 def card_to_json(card: ModelCard) -> dict[str, Any]:

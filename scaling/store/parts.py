@@ -1,15 +1,14 @@
-"""The parts of an open run: a pair of files `<unit>.<hashes>.<kind>.parquet` per unit of work.
+"""The parts of an open run: pairs of files `<number>.<hashes>.<kind>.parquet` of complete problems.
 
-A name holds the unit and twelve digits of the hash of each file, so that no index has to be kept in
-step with the folder, and a damaged part is known by its own name.
+A name holds twelve digits of the hash of each file, so that no index has to be kept in step with
+the folder, and a damaged part is known by its name. A problem that was sampled again, or judged
+again, is in several parts: the newest counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -18,35 +17,33 @@ import pyarrow.compute as pc
 from scaling.store.files import SCHEMAS, from_parquet, read_bytes, sha256, to_parquet, write_files
 
 FOLDER = "parts"
-FAILED = "~failed"  #: ends the name of a unit whose samples have failed, or are still to come
+FAILED = "~failed"  #: in format 2, ends the number of a part that a later one without it replaces
 KEYS = ["problem", "chain", "step"]
+Tables = dict[str, pa.Table]  #: kind -> table
 
 
-def write_part(run: Path, unit: str, tables: dict[str, pa.Table]) -> str:
-    """Write the two files of a unit; return the stem of their names.
-
-    The facts come last, and a part without both is no part.
-    """
-    data = {kind: to_parquet(tables[kind], small=False) for kind in ("text", "facts")}
-    stem = ".".join([quote(unit, safe=""), *(sha256(part)[:12] for part in data.values())])
-    write_files({run / FOLDER / f"{stem}.{kind}.parquet": data[kind] for kind in data})
-    return stem
-
-
-def find_parts(run: Path) -> dict[str, str]:
-    """Return {unit: stem of its file names} for the parts of which both files exist.
+def find_parts(run: Path) -> list[str]:
+    """Return what the names of each part begin with, oldest first.
 
     What a crash leaves behind (half a part, a file not yet renamed) is no part; sealing removes it.
-    Nor is a unit with failed samples, once the same unit without them is there.
     """
     stems: dict[str, set[str]] = {kind: set() for kind in SCHEMAS}
     for path in (run / FOLDER).glob("*.parquet"):
         stem, kind, _ = path.name.rsplit(".", 2)
         stems[kind].add(stem)
-    whole = sorted(stems["facts"] & stems["text"])
-    found = {unquote(stem.rsplit(".", 2)[0]): stem for stem in whole}
-    late = {unit for unit in found if unit.endswith(FAILED) and unit[: -len(FAILED)] in found}
-    return {unit: stem for unit, stem in found.items() if unit not in late}
+    return sorted(set.intersection(*stems.values()), key=lambda stem: (FAILED not in stem, stem))
+
+
+def next_number(run: Path) -> int:
+    """Return the number of a part that is newer than all."""
+    return 1 + max((int(stem[:6]) for stem in find_parts(run)), default=-1)
+
+
+def write_part(run: Path, number: int, tables: Tables) -> None:
+    """Write the two files of a part; they appear whole or not at all."""
+    data = {kind: to_parquet(tables[kind], small=False) for kind in ("text", "facts")}
+    stem = ".".join([str(number).rjust(6, "0"), *(sha256(part)[:12] for part in data.values())])
+    write_files({run / FOLDER / f"{stem}.{kind}.parquet": data[kind] for kind in data})
 
 
 def read_part(run: Path, stem: str, kind: str) -> pa.Table:
@@ -54,51 +51,58 @@ def read_part(run: Path, stem: str, kind: str) -> pa.Table:
     path = run / FOLDER / f"{stem}.{kind}.parquet"
     data, (_, text, facts) = read_bytes(path), stem.rsplit(".", 2)
     if not sha256(data).startswith(text if kind == "text" else facts):
-        advice = "delete it and resume: that unit is sampled again"
+        advice = "delete it and resume: its problems are sampled again"
         raise ValueError(f"{path} was changed after it was written; {advice}")
     return from_parquet(path, data, SCHEMAS[kind])
 
 
 def read_parts(
-    run: Path,
-    kinds: Iterable[str],
-    ids: Sequence[str],
-    more: Mapping[str, pa.Table] = MappingProxyType({}),
-) -> dict[str, pa.Table]:
-    """Return all parts as one table per kind, sorted by problem (as in `ids`), chain, step.
+    run: Path, kinds: Iterable[str], ids: Sequence[str], last: Tables | None = None
+) -> Tables:
+    """Return the newest samples of each problem, sorted by problem (as in `ids`), chain, step.
 
-    more: further rows, by kind.
+    last: rows that are newer than those of every part. Errors: ValueError for a damaged part.
     """
-    stems = find_parts(run).values()
-    parts = {k: [read_part(run, stem, k) for stem in stems] for k in {"facts", *kinds}}
-    first = {k: more.get(k, SCHEMAS[k].empty_table()) for k in parts}
-    tables = {k: pa.concat_tables([first[k], *parts[k]]) for k in parts}
-    order = np.lexsort(_places(tables["facts"], ids))
-    return {kind: tables[kind].take(order).combine_chunks() for kind in kinds}
+    stems = find_parts(run)
+    parts = {kind: [read_part(run, stem, kind) for stem in stems] for kind in {"facts", *kinds}}
+    for kind in parts:
+        parts[kind].append(last[kind] if last else SCHEMAS[kind].empty_table())
+    facts = pa.concat_tables(parts["facts"])
+    places = places_of(facts, ids, str(run))
+    age = np.repeat(np.arange(len(stems) + 1), [len(part) for part in parts["facts"]])
+    newest = np.zeros(len(ids), int)
+    np.maximum.at(newest, places[-1], age)
+    order = np.lexsort(places)
+    order = order[(age == newest[places[-1]])[order]]
+    return {kind: pa.concat_tables(parts[kind]).take(order).combine_chunks() for kind in kinds}
 
 
-def _places(facts: pa.Table, ids: Sequence[str]) -> tuple[np.ndarray, ...]:
-    """Return step, chain and problem (its place in `ids`, NaN for none) of each row."""
+def places_of(facts: pa.Table, ids: Sequence[str], what: str) -> tuple[np.ndarray, ...]:
+    """Return step, chain and problem (its place in `ids`) of each row, all (rows,).
+
+    Errors: ValueError for a problem that is not among the ids.
+    """
     problem = pc.index_in(facts["problem"], pa.array(ids, pa.string()))
+    if problem.null_count:
+        name = facts["problem"][problem.is_null().index(True).as_py()]
+        raise ValueError(f"{what} has a problem unknown to its run: {name}")
     return facts["step"].to_numpy(), facts["chain"].to_numpy(), problem.to_numpy()
 
 
 def check_rows(facts: pa.Table, ids: Sequence[str], what: str) -> None:
     """Refuse rows of an unknown problem, two at one (problem, chain, step), too much thinking."""
-    places = _places(facts, ids)
-    unknown = np.flatnonzero(np.isnan(places[-1]))
-    if len(unknown):
-        raise ValueError(f"{what} has a problem unknown to its run: {facts['problem'][unknown[0]]}")
+    places = places_of(facts, ids, what)
     ordered = np.stack(places)[:, order := np.lexsort(places)]
     twice = order[1:][(ordered[:, 1:] == ordered[:, :-1]).all(axis=0)]
     if len(twice):
-        row = ", ".join(f"{key} {facts[key][twice[0]]}" for key in KEYS)
-        raise ValueError(f"{what} holds {len(twice)} samples more than once; the first: {row}")
-    if "thinking_tokens" in facts.column_names:  # files of an earlier format lack it
-        too_many = pc.greater(facts["thinking_tokens"], facts["completion_tokens"])
-        if wrong := pc.sum(too_many).as_py():
-            first = pc.index(too_many, True).as_py()
-            row = ", ".join(f"{key} {facts[key][first]}" for key in KEYS)
-            raise ValueError(
-                f"{what} has {wrong} samples with more thinking than new tokens: {row}"
-            )
+        raise ValueError(
+            f"{what} has {len(twice)} samples more than once; the first: {_place(facts, twice[0])}"
+        )
+    excess = pc.greater(facts["thinking_tokens"], facts["completion_tokens"])
+    if wrong := pc.sum(excess).as_py():
+        first = _place(facts, pc.index(excess, True).as_py())
+        raise ValueError(f"{what} has {wrong} samples with more thinking than new tokens: {first}")
+
+
+def _place(facts: pa.Table, row: int) -> str:
+    return ", ".join(f"{key} {facts[key][int(row)]}" for key in KEYS)

@@ -1,4 +1,4 @@
-"""Write a run: one writer at a time, one call per unit of work, sealed at the end."""
+"""Write a run: one writer at a time, complete problems only, sealed at the end."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from scaling import provenance
-from scaling.records import ModelCard, Plan, Problem, Sample
+from scaling.records import FINAL, ModelCard, Plan, Problem, Sample
 from scaling.store.files import PROBLEMS, SCHEMAS, json_hash, table_of, write_tables
 from scaling.store.manifest import FORMAT, identity_of, read_manifest, seal_hash, write_manifest
-from scaling.store.parts import FOLDER, check_rows, find_parts, read_part, read_parts, write_part
+from scaling.store.parts import FOLDER, Tables, check_rows, next_number, read_parts, write_part
 
-LONGEST_UNIT = 180  #: characters of a unit's name once quoted; file systems end at 255
+SAVE = 5.0  #: seconds after which complete problems are on the disk
 
 
 def open_run(
@@ -37,7 +39,7 @@ def open_run(
     """Return a writer for the run of this task, model, plan, problems under `root`, new or resumed.
 
     `extra` (JSON-ready: device, precision, batch size ...) is kept with the provenance of this
-    session; it is no part of the run's identity. A sealed run comes back with everything done.
+    session; it is no part of the run's identity. A sealed run comes back with everything complete.
     Errors: ValueError when another process writes it or it was damaged; OSError on a full disk.
     """
     if not problems or len({problem.id for problem in problems}) < len(problems):
@@ -58,7 +60,7 @@ def open_run(
         manifest = read_manifest(run)
         if manifest["status"] == "open":
             (run / FOLDER).mkdir(exist_ok=True)
-            manifest["format"] = FORMAT  # what this session writes, an older one can not read
+            manifest["format"] = FORMAT  # earlier versions cannot read what this session writes
             manifest["sessions"].append(provenance.collect() | {"extra": extra or {}})
             write_manifest(run, manifest)
         return Writer(run, lock, manifest, [problem.id for problem in problems])
@@ -93,60 +95,98 @@ def _lock(run: Path) -> int:
         holder = os.read(handle, 200).decode(errors="replace") or "another process"
         os.close(handle)
         raise ValueError(f"{run} is being written by {holder}; wait for it or stop it") from error
-    with contextlib.suppress(OSError):  # the name is a courtesy; a full disk is told of elsewhere
+    with contextlib.suppress(OSError):  # the name is a courtesy; a full disk is reported elsewhere
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
     return handle
 
 
 class Writer(contextlib.AbstractContextManager["Writer"]):
-    """An open run, locked until closed: `write` each unit of work once, `seal` at the end."""
+    """An open run, locked until closed: `write` complete problems, `seal` at the end."""
 
     path: Path  #: the run's folder
-    done: set[str]  #: units whose samples are on the disk
+    complete: set[str]  #: problems that need no more sampling
 
     def __init__(self, path: Path, lock: int, manifest: dict[str, Any], ids: list[str]) -> None:
-        self.path = path
-        self.done = set(manifest.get("units", ())) | set(find_parts(path))
-        self._manifest = manifest
-        self._ids = ids
-        self._handle: int | None = lock
+        self.path, self._handle, self._manifest, self._ids = path, lock, manifest, ids
+        self._pending: dict[str, tuple[list[Sample], str | None]] = {}
+        self._saved, self._number = time.perf_counter(), next_number(path)
+        self.complete = set(ids)
+        if not self.sealed:
+            self.complete = _complete(read_parts(path, ["facts"], ids)["facts"])
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Save what is pending and close; an error on the way out does not hide an earlier one."""
+        try:
+            with contextlib.suppress(*([OSError] if kind else [])):
+                self.flush()
+        finally:
+            self.close()
 
     @property
     def sealed(self) -> bool:
         """Whether the run is complete and closed for good."""
         return bool(self._manifest["status"] == "sealed")
 
+    @property
+    def finished(self) -> bool:
+        """Whether every problem is complete."""
+        return self.complete.issuperset(self._ids)
+
     def close(self) -> None:
-        """Give the lock back; what was written stays."""
-        if self._handle is not None:
+        """Release the lock; what was saved stays."""
+        if self._handle >= 0:
             os.close(self._handle)
-            self._handle = None
+            self._handle = -1
 
-    def write(self, unit: str, samples: Sequence[Sample], instead_of: str = "") -> None:
-        """Log all samples of one unit of work; when it returns they are on the disk.
+    def write(self, samples: Sequence[Sample], isa: str | None = None) -> None:
+        """Log all samples of some problems, in place of earlier ones of those problems.
 
-        instead_of: a unit that goes once the new one is there, with failed samples or the same.
-        Errors: ValueError for a sealed run, a unit already done, rows that do not fit the schema;
-        OSError when the disk is full, with nothing of the unit left behind.
+        They are on the disk after `SAVE` seconds, after `flush`, or when the writer is closed. A
+        problem with a sample that failed, and may be retried, is logged but not complete.
+        isa: the instruction set that computed them.
+        Errors: those of `flush`.
         """
         self._check_open()
-        again = unit in self.done and unit != instead_of
-        if again or not 0 < len(quote(unit, safe="")) <= LONGEST_UNIT:
-            raise ValueError(
-                f"unit {unit!r}: give each once, by a name of 1 to {LONGEST_UNIT} bytes"
-            )
-        tables = {k: table_of(samples, schema, f"unit {unit!r}") for k, schema in SCHEMAS.items()}
-        check_rows(tables["facts"], self._ids, f"unit {unit!r}")
-        old = find_parts(self.path).get(instead_of) if instead_of else None
-        new = write_part(self.path, unit, tables)
-        if old and old != new:
-            for kind in ("facts", "text"):
-                (self.path / FOLDER / f"{old}.{kind}.parquet").unlink()
-        self.done = self.done - {instead_of} | {unit}
+        of: dict[str, list[Sample]] = defaultdict(list)
+        for sample in samples:
+            of[sample.problem].append(sample)
+        self._pending |= {problem: (rows, isa) for problem, rows in of.items()}
+        self.complete |= set(of)
+        self.complete -= {row.problem for row in samples if can_be_retried(row.finish)}
+        if time.perf_counter() >= self._saved + SAVE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Save what `write` was given; when it returns it is on the disk.
+
+        Errors: ValueError for rows that do not fit the schema, which are dropped; OSError when the
+        disk is full, with nothing left behind: the rows stay pending.
+        """
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, {}
+        tables = self._tables(pending)
+        try:
+            write_part(self.path, self._number, tables)
+        except BaseException:
+            self._pending = pending | self._pending
+            raise
+        self._number += 1
+        self._saved = time.perf_counter()
+
+    def _tables(self, pending: dict[str, tuple[list[Sample], str | None]]) -> Tables:
+        rows = list(chain.from_iterable(rows for rows, _ in pending.values()))
+        tables = {kind: table_of(rows, schema, "the log") for kind, schema in SCHEMAS.items()}
+        isas = np.repeat(
+            np.array([isa for _, isa in pending.values()], object),
+            [len(found) for found, _ in pending.values()],
+        )
+        place = tables["facts"].schema.get_field_index("isa")
+        field = tables["facts"].schema.field(place)
+        tables["facts"] = tables["facts"].set_column(place, field, [pa.array(isas, field.type)])
+        check_rows(tables["facts"], self._ids, "the log")
+        return tables
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
@@ -154,60 +194,58 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return list(self._manifest["sessions"])
 
     def note(self, **facts: Any) -> None:
-        """Add JSON-ready facts to what the manifest tells of this session."""
+        """Add JSON-ready facts to what the manifest says of this session."""
         self._check_open()
         self._manifest["sessions"][-1]["extra"] |= facts
         write_manifest(self.path, self._manifest)
 
-    def read(self, unit: str) -> list[Sample]:
-        """Return the samples of a unit that is on the disk."""
-        tables = {kind: read_part(self.path, find_parts(self.path)[unit], kind) for kind in SCHEMAS}
+    def read(self) -> list[Sample]:
+        """Return all samples that were written and not sealed, pending ones included."""
+        tables = self._merged()
         texts = tables["text"]["text"].to_pylist()
         rows = zip(tables["facts"].to_pylist(), texts, strict=True)
         return [Sample(**row, text=text) for row, text in rows]
 
-    def seal(
-        self, rest: Mapping[str, Sequence[Sample]] = MappingProxyType({}), whole: bool = False
-    ) -> Path:
-        """Merge the parts, hash, close for good; return the folder. Repeating it changes nothing.
-
-        rest: units that were not written, and go into the merged files straight away. whole:
-        refuse, with ValueError, while a problem has no sample.
+    def seal(self) -> Path:
+        """Merge all samples, hash, close for good; return the folder. Repeating it changes nothing.
 
         The manifest's rename is the moment of sealing: a crash before it leaves the run open and
-        whole, a crash after it leaves parts that nothing reads and the next `seal` removes.
+        loses nothing, a crash after it leaves parts that nothing reads and the next `seal` removes.
         """
         if not self.sealed:
             self._check_open()
-            self._manifest = self._merge(rest, whole)
-            write_manifest(self.path, self._manifest)
+            tables = self._merged()
+            files = self._manifest["files"] | write_tables(self.path, tables)
+            failed = pc.sum(pc.starts_with(tables["facts"]["finish"], "error")).as_py()
+            manifest = self._manifest | {
+                "status": "sealed",
+                "n_samples": tables["facts"].num_rows,
+                "n_errors": failed or 0,
+                "files": files,
+            }
+            write_manifest(self.path, manifest := manifest | {"sha256": seal_hash(manifest)})
+            self._manifest, self._pending = manifest, {}
         shutil.rmtree(self.path / FOLDER, ignore_errors=True)
         return self.path
 
-    def _merge(self, rest: Mapping[str, Sequence[Sample]], whole: bool) -> dict[str, Any]:
-        """Write the merged files; return the manifest that seals them."""
-        rows, units = list(chain.from_iterable(rest.values())), ", ".join(rest)
-        more = {k: table_of(rows, schema, f"units {units}") for k, schema in SCHEMAS.items()}
-        tables = read_parts(self.path, SCHEMAS, self._ids, more)
-        check_rows(tables["facts"], self._ids, str(self.path))
-        there = set(pc.unique(tables["facts"]["problem"]).to_pylist())
-        if whole and (lost := [name for name in self._ids if name not in there]):
-            raise ValueError(
-                f"{self.path} has no sample of {len(lost)} problems, the first {lost[0]}: another "
-                "version cut its units of work in another size; sample into another folder (--runs)"
-            )
-        files = write_tables(self.path, tables)
-        failed = pc.sum(pc.starts_with(tables["facts"]["finish"], "error")).as_py()
-        manifest = self._manifest | {
-            "status": "sealed",
-            "n_samples": tables["facts"].num_rows,
-            "n_errors": failed or 0,
-            "units": sorted(self.done | set(rest)),
-            "files": self._manifest["files"] | files,
-        }
-        return manifest | {"sha256": seal_hash(manifest)}
+    def _merged(self) -> Tables:
+        last = self._tables(self._pending) if self._pending else None
+        return read_parts(self.path, SCHEMAS, self._ids, last)
 
     def _check_open(self) -> None:
-        if self._handle is None or self.sealed:
+        if self._handle < 0 or self.sealed:
             state = "sealed" if self.sealed else "closed"
             raise ValueError(f"{self.path} is {state}; nothing more can be written to it")
+
+
+def can_be_retried(finish: str) -> bool:
+    """Return whether a sample failed for a reason that may pass."""
+    return finish.startswith("error") and not finish.startswith(FINAL)
+
+
+def _complete(facts: pa.Table) -> set[str]:
+    """Return the problems without a sample that can be retried."""
+    finish = facts["finish"].to_pylist()
+    retry = pa.array([can_be_retried(text) for text in finish], pa.bool_())
+    names = facts["problem"]
+    return set(names.unique().to_pylist()) - set(names.filter(retry).to_pylist())

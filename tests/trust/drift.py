@@ -55,7 +55,7 @@ def drift(
     machine has.
     """
     from scaling.models import load_lm
-    from scaling.study import sample_run
+    from scaling.sampling import sample_run
 
     runs: dict[str, Run] = {}
     for name in names or available():

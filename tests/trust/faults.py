@@ -5,9 +5,9 @@
 
 A job runs in a child forked from a process that has everything loaded, so that a kill costs
 milliseconds. `faults.c` sits below Python: it sees every write, sync, rename and removal, whoever
-makes it. What a child has finished (a unit whose `write` returned) it tells over a pipe, and that
-must be there after the kill; what is there must be equal to the unbroken job's, and the job run
-again must end in the same.
+makes it. What a child has finished (problems whose `write` returned) it reports over a pipe, and
+that must be there after the kill; what is there must be equal to the unbroken job's, and the job
+run again must end in the same.
 """
 
 from __future__ import annotations
@@ -59,20 +59,20 @@ def lm() -> Any:
 
 
 def sample(root: Path, tell: Callable[[str], None]) -> None:
-    """Draw six units of a small pool."""
-    from scaling import study
-    from scaling.store.writer import Writer
+    """Sample a small pool, each problem saved at once."""
+    from scaling.sampling import sample_run
+    from scaling.store import Writer, writer
     from scaling.tasks import get_task
 
-    study.UNIT, study.SAVE, task, write = 2, 0, get_task("sums"), Writer.write
+    writer.SAVE, task, write = 0, get_task("sums"), Writer.write
 
-    def told(writer: Writer, unit: str, samples: Any, *rest: str) -> None:
-        write(writer, unit, samples, *rest)
+    def noted(log: Writer, samples: Any, *isa: str | None) -> None:
+        write(log, samples, *isa)
         for row in samples:
             tell(f"{row.problem} {row.chain} {row.step}")
 
-    Writer.write = told  # type: ignore[method-assign]
-    study.sample_run(lm(), task, task.problems(12), plan(), root / "runs", progress=False)
+    Writer.write = noted  # type: ignore[method-assign]
+    sample_run(lm(), task, task.problems(12), plan(), root / "runs", progress=False)
 
 
 def plan() -> Any:
@@ -83,7 +83,7 @@ def plan() -> Any:
 
 
 def seal(root: Path, tell: Callable[[str], None]) -> None:
-    """Seal that pool once all of its units are there."""
+    """Seal that pool once all of its problems are there."""
     from scaling.runs import load_run
     from scaling.store import open_run
     from scaling.tasks import get_task
@@ -113,7 +113,7 @@ def sampled(root: Path) -> Parts:
 
 @cache
 def template() -> Path:
-    """Return a folder that holds a run with all its units, not yet sealed, and one sealed."""
+    """Return a folder that holds a run with all its problems, not yet sealed, and one sealed."""
     from scaling.store.writer import Writer
 
     folder, seal = Path(tempfile.mkdtemp(prefix="kit-faults-")), Writer.seal

@@ -33,7 +33,7 @@ def soak(samples: int) -> dict[str, Any]:
     import torch
 
     from scaling.models import load_lm
-    from scaling.study import sample_run
+    from scaling.sampling import sample_run
     from scaling.tasks import get_task
 
     torch.set_num_threads(1)

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling import study
+from scaling import sampling
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import Run, Runs, load_run
+from scaling.store import Writer, writer
 from scaling.store.parts import find_parts
 from scaling.tasks import get_task
 from tests.forks import forked
@@ -30,10 +31,10 @@ posix = pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD and /proc
 
 
 def draw(model: Path, root: Path, **options: Any) -> Run:
-    """Return a small run of eight problems, four units."""
+    """Return a small run of eight problems."""
     task = get_task("sums")
     lm, problems = load_lm(model), task.problems(8)
-    return study.sample_run(lm, task, problems, PLAN, root, progress=False, **options)
+    return sampling.sample_run(lm, task, problems, PLAN, root, progress=False, **options)
 
 
 def drawn(run: Run) -> pd.DataFrame:
@@ -42,30 +43,25 @@ def drawn(run: Run) -> pd.DataFrame:
 
 
 @pytest.fixture(autouse=True)
-def _small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "UNIT", 2)
-    monkeypatch.setattr(study, "SAVE", 0)  # each is on the disk as soon as it is whole
+def _save_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SAVE", 0)  # each problem is on the disk as soon as it is complete
 
 
 @pytest.fixture(scope="module")
 def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run that nothing disturbs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "UNIT", 2)
-        return draw(tiny_folder, tmp_path_factory.mktemp("whole"))
+    return draw(tiny_folder, tmp_path_factory.mktemp("whole"))
 
 
-def open_copy(run: Run, model: Path, root: Path, units: int = 3) -> Path:
-    """Return a run under `root` that stopped after some units."""
-    from scaling.store.writer import Writer
-
+def open_copy(run: Run, model: Path, root: Path, problems: int = 6) -> Path:
+    """Return a run under `root` that stopped after some problems."""
     write = Writer.write
     with pytest.MonkeyPatch.context() as patch:
 
-        def stops(writer: Writer, unit: str, samples: Any, *rest: str) -> None:
-            if len(writer.done) == units:
+        def stops(log: Writer, *samples: Any) -> None:
+            if len(log.complete) == problems:
                 raise KeyboardInterrupt
-            write(writer, unit, samples, *rest)
+            write(log, *samples)
 
         patch.setattr(Writer, "write", stops)
         with pytest.raises(KeyboardInterrupt):
@@ -104,23 +100,28 @@ def test_every_change_of_the_disk_may_fail() -> None:
 # ---- damage ----
 
 
-def test_a_flipped_bit_in_a_part_is_named_and_only_its_unit_is_drawn_again(
+def test_a_flipped_bit_in_a_part_is_named_and_only_its_problem_is_drawn_again(
     whole: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = open_copy(whole, tiny_folder, tmp_path)
-    unit, stem = list(find_parts(path).items())[1]
+    stem = find_parts(path)[1]
     part = path / "parts" / f"{stem}.facts.parquet"
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 4
     part.write_bytes(data)
-    with pytest.raises(ValueError, match=rf"{unit}.*was changed.*delete it and resume"):
+    with pytest.raises(ValueError, match=r"000001.*was changed.*delete it and resume"):
         draw(tiny_folder, tmp_path)
     part.unlink()
     written: list[str] = []
-    write = study.write_unit
-    monkeypatch.setattr(study, "write_unit", lambda w, u, s: (written.append(u), write(w, u, s)))
+    write = Writer.write
+
+    def noted(log: Writer, samples: Any, *isa: Any) -> None:
+        written.extend({sample.problem for sample in samples})
+        write(log, samples, *isa)
+
+    monkeypatch.setattr(Writer, "write", noted)
     pd.testing.assert_frame_equal(drawn(draw(tiny_folder, tmp_path)), drawn(whole))
-    assert written == [unit]
+    assert len(written) == 3, "the damaged one, and two that had not been drawn"
 
 
 def test_a_checkpoint_cut_short_is_one_line_that_names_its_folder(
@@ -167,19 +168,19 @@ def test_a_run_copied_while_it_is_written_goes_on_to_the_same_samples(
     whole: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[Path] = []
-    write = study.write_unit
+    write = Writer.write
 
-    def copied(writer: Any, unit: str, samples: Any) -> None:
-        write(writer, unit, samples)
+    def copied(log: Writer, *samples: Any) -> None:
+        write(log, *samples)
         copies.append(tmp_path / f"copy{len(copies)}")
-        shutil.copytree(writer.path, copies[-1] / writer.path.name)
+        shutil.copytree(log.path, copies[-1] / log.path.name)
 
-    monkeypatch.setattr(study, "write_unit", copied)
+    monkeypatch.setattr(Writer, "write", copied)
     draw(tiny_folder, tmp_path / "run")
-    monkeypatch.setattr(study, "write_unit", write)
-    assert len(copies) == 4
-    for number, copy in enumerate(copies, start=1):
-        assert len(Runs.load(copy)[0].samples) >= number * 2 * PLAN.chains
+    monkeypatch.setattr(Writer, "write", write)
+    assert len(copies) == 8
+    for number, copy in enumerate(copies[::3], start=0):
+        assert len(Runs.load(copy)[0].samples) == (3 * number + 1) * PLAN.chains
         pd.testing.assert_frame_equal(drawn(draw(tiny_folder, copy)), drawn(whole))
 
 
@@ -206,7 +207,7 @@ def starve(model: Path, root: Path, limit: int, told: Path, **options: Any) -> N
     from scaling.engine.schedule import Schedule
 
     torch.set_num_threads(1)
-    study.UNIT, evict, rows = 2, Schedule._evict, []
+    evict, rows = Schedule._evict, []
 
     def seen(self: Schedule) -> None:
         rows.append(self.max_rows)
@@ -215,12 +216,12 @@ def starve(model: Path, root: Path, limit: int, told: Path, **options: Any) -> N
     Schedule._evict = seen  # type: ignore[method-assign]
     lm, task = load_lm(model), get_task("sums")  # loading starts threads, which take address space
     asked = (lm, task, task.problems(8), PLAN)
-    study.sample_run(*asked, root / "warm", progress=False, max_rows=2)
+    sampling.sample_run(*asked, root / "warm", progress=False, max_rows=2)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + limit, size + limit))
     rows.clear()
     options |= {"max_rows": 1 << 17, "memory_cap": 1 << 40}
-    run = study.sample_run(*asked, root / "starved", progress=False, **options)
+    run = sampling.sample_run(*asked, root / "starved", progress=False, **options)
     told.write_text(f"{run.path} {min(rows)}")
 
 
