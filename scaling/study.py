@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from scaling.records import FEEDBACKS, Plan
-from scaling.sampling import RunSpec
+from scaling.sampling import RunSpec, sample_run
 from scaling.tasks import get_task
+
+__all__ = ["PRESETS", "Preset", "extra_runs", "sample_run", "study_runs", "without_weights"]
 
 BEST_OF_N = Plan(chains=64, max_new_tokens=64)
 REVISION = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
