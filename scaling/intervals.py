@@ -1,12 +1,12 @@
-"""How sure a number is: intervals of means over problems, and bootstrap replicates for fits.
+"""Intervals of means over problems, and bootstrap replicates for fits.
 
 Points of one curve share problems and samples, so a replicate is a whole curve: the matrices
-(replicates, points) made here fit `Curve.replicates`, one draw of problems per row.
+(replicates, points) returned here are `Curve.replicates`, one draw of problems per row.
 
-Which level to resample. Each problem's estimate already carries the noise of its own samples, so
-resampling problems alone answers "what would other problems and other samples give". Resampling
-both levels counts the samples' noise twice; resampling samples alone answers "what would other
-samples give on just these problems". How often intervals hold the truth: docs/trust.md.
+Which level to resample. Each problem's estimate already includes the noise of its own samples, so
+resampling problems alone shows the variation over other problems and other samples (resampling
+both would count the samples' noise twice). `bootstrap_counts` resamples samples alone: the
+variation over other samples of just these problems. Measured calibration: docs/trust.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from scaling.estimates import pass_at_k
 Floats = NDArray[np.float64]
 Limits = tuple[ArrayLike, ArrayLike]  #: least and greatest value, one for all points or one each
 REPLICATES = int(os.environ.get("SCALING_REPLICATES", "1000"))  #: fewer for a quick look
-LEVELS = ("problems", "samples", "both")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Estimate:
     value: Floats  #: (points,) or a number
     low: Floats  #: lower end, NaN for one problem
     high: Floats  #: upper end
-    replicates: Floats  #: (replicates, points), fit for `Curve.replicates`
+    replicates: Floats  #: (replicates, points), as `Curve.replicates`
     problems: int  #: problems behind it
     units: int  #: what was resampled: problems, or families of problems
 
@@ -63,13 +62,15 @@ def _counts(name: str, given: ArrayLike) -> Floats:
         raise ValueError(f"{name} holds a count above 1.8e308; give smaller ones") from None
 
 
-def _whole(replicates: int) -> int:
+def _checked(replicates: int) -> int:
     try:
-        return index(replicates)
+        if index(replicates) >= 2:
+            return index(replicates)
     except TypeError:
-        raise ValueError(
-            f"replicates is {replicates!r}; give a whole number of 2 or more, such as 1000"
-        ) from None
+        pass  # as for a number below 2
+    raise ValueError(
+        f"replicates is {replicates!r}; give a whole number of 2 or more, such as 1000"
+    )
 
 
 def _groups(problems: int, cluster: ArrayLike | None) -> NDArray[np.int64]:
@@ -85,14 +86,12 @@ def _groups(problems: int, cluster: ArrayLike | None) -> NDArray[np.int64]:
 def problem_weights(
     problems: int, replicates: int = REPLICATES, seed: int = 0, cluster: ArrayLike | None = None
 ) -> Floats:
-    """Return what each problem weighs in each replicate, (replicates, problems), rows sum to 1.
+    """Return the weight of each problem in each replicate, (replicates, problems), rows sum to 1.
 
-    Equal arguments give equal weights: two methods on the same problems are compared in pairs.
+    Equal arguments give equal weights, so two methods on the same problems are compared in pairs.
     """
-    group, replicates = _groups(problems, cluster), _whole(replicates)
+    group, replicates = _groups(problems, cluster), _checked(replicates)
     count = int(group.max()) + 1
-    if replicates < 2:
-        raise ValueError(f"replicates is {replicates}; give 2 or more, 1000 for a 95 % interval")
     drawn = np.random.default_rng(seed).integers(count, size=(replicates, count))
     cells = drawn + np.arange(replicates)[:, None] * count
     times = np.bincount(cells.ravel(), minlength=replicates * count).reshape(replicates, count)
@@ -107,59 +106,43 @@ def bootstrap_problems(
 
     values: an estimate per problem and budget, e.g. `pass_at_k(n[:, None], c[:, None], k)`. With
     `cluster` (one label per problem) whole families are resampled. A budget at which any problem is
-    NaN is NaN: no problem leaves the denominator unseen. One problem, or one family, says nothing
-    of the next: all NaN, with a warning. 1-d values give (replicates,).
+    NaN is NaN: no problem leaves the denominator silently. All NaN, with a warning, for one problem
+    or one family. 1-d values give (replicates,).
     """
-    table, replicates = _table(values), _whole(replicates)
+    table, replicates = _table(values), _checked(replicates)
     if _groups(len(table), cluster).max() == 0:
         warnings.warn(
             "one problem or family cannot be resampled: its interval is NaN", stacklevel=2
         )
         return np.full((replicates, *table.shape[1:]), np.nan)
     weights = problem_weights(len(table), replicates, seed, cluster)
-    # BLAS wakes threads for the whole of a small product, at many times its cost; not for parts.
+    # For a small product BLAS starts threads, at many times its cost; not for parts of it.
     step = 8 * (2**15 // max(table.size, 1)) or replicates
     return np.concatenate([weights[at : at + step] @ table for at in range(0, replicates, step)])
 
 
 def bootstrap_counts(
-    n: ArrayLike,
-    c: ArrayLike,
-    k: ArrayLike,
-    replicates: int = REPLICATES,
-    seed: int = 0,
-    levels: str = "samples",
+    n: ArrayLike, c: ArrayLike, k: ArrayLike, replicates: int = REPLICATES, seed: int = 0
 ) -> Floats:
     """Return replicates of coverage at k, (replicates, budgets), samples redrawn within problems.
 
     n, c: (problems,); c is redrawn as Binomial(n, c / n). A pool redrawn with replacement repeats
-    samples, so its pass@k falls short of the estimate, 1 - (1 - c/n)^k on average, the more the
-    nearer k is to n; each replicate is moved back by that. levels: "samples" (these problems),
-    "both" (problems too: too wide), "problems" (as `bootstrap_problems`).
+    samples, so its pass@k is below the estimate, 1 - (1 - c/n)^k on average, most where k is close
+    to n; each replicate is corrected for that.
     """
-    if levels not in LEVELS:
-        raise ValueError(f"levels is {levels!r}; allowed: {', '.join(LEVELS)}")
     drawn, right = np.broadcast_arrays(np.atleast_1d(n), np.asarray(c))
     if drawn.ndim != 1 or not (drawn >= 1).all() or not np.isfinite(right).all():
         raise ValueError("n or c is 0, missing, or no row: give n >= 1 and c of each problem")
-    budgets, replicates = np.atleast_1d(np.asarray(k)), _whole(replicates)
-    value = np.asarray(pass_at_k(drawn[:, None], right[:, None], budgets))
-    if levels == "problems" or (levels == "both" and len(drawn) == 1):  # one: NaN, with a warning
-        return bootstrap_problems(value, replicates, seed)
-    drawn, right = drawn.astype(np.int64), right.astype(np.int64)
-    rng, count = np.random.default_rng([seed, 1]), len(drawn)
-    chosen = np.broadcast_to(np.arange(count), (replicates, count))
-    if levels == "both":
-        chosen = rng.integers(count, size=(replicates, count))
-    rate = right / drawn
-    redrawn = rng.binomial(drawn[chosen], rate[chosen])
-    size, row = np.unique(drawn, return_inverse=True)
-    ladder = np.minimum(np.arange(size[-1] + 1), size[:, None])  # (sizes, counts)
+    budgets, rng = np.atleast_1d(np.asarray(k)), np.random.default_rng([seed, 1])
+    rate, shape = right / drawn, (_checked(replicates), len(drawn))
+    redrawn = rng.binomial(drawn.astype(np.int64), rate, shape)
+    size, row = np.unique(drawn.astype(np.int64), return_inverse=True)
+    possible = np.minimum(np.arange(size[-1] + 1), size[:, None])  # (sizes, counts)
     result = np.empty((replicates, len(budgets)))
     for point, budget in enumerate(budgets):
-        shift = value[:, point] - (1 - (1 - rate) ** budget)
-        table = np.asarray(pass_at_k(size[:, None], ladder, budget))
-        result[:, point] = (table[row[chosen], redrawn] + shift[chosen]).mean(axis=1)
+        shift = np.asarray(pass_at_k(drawn, right, budget)) - (1 - (1 - rate) ** budget)
+        table = np.asarray(pass_at_k(size[:, None], possible, budget))
+        result[:, point] = (table[row, redrawn] + shift).mean(axis=1)
     return result
 
 
@@ -173,7 +156,7 @@ def likelihood_interval(
 
     limits: the lowest and the highest possible value. For the lower end the sample is extended by
     one problem with the lowest value, for the upper end by one with the highest: a kind of problem
-    that the sample happens to miss (impossible, or trivial) may exist. Each end then reaches as far
+    that the sample does not contain (impossible, or trivial) may exist. Each end is then as far
     from the mean as the profile likelihood allows at Student's quantile of `level`. Both ends are
     within `limits` and never fall when a value rises, so those of a coverage curve rise with k.
     With `cluster` (one label per problem) whole families are the units; an end may then fall if
@@ -203,8 +186,8 @@ def _lower_end(values: Floats, quantile: float) -> Floats:
     """Return the lower end for the mean of values of 0 or more, (units, points).
 
     The likeliest weights that have a given mean are proportional to 1 / (value + shift). Their mean
-    is the harmonic mean of (value + shift), less the shift. The additional problem, of value 0, is
-    then made up for: without it the mean would be higher by a share of 1 / (units + 1).
+    is the harmonic mean of (value + shift), less the shift. The additional problem, of value 0,
+    lowers the mean by a share of 1 / (units + 1), which is added again.
     """
     floor = np.minimum(values.min(axis=0), 0.0)  # below 0 only for families of unequal size
     mean = values.mean(axis=0) - floor
@@ -276,8 +259,8 @@ def difference(
 ) -> Estimate:
     """Return mean(a) - mean(b) with its interval, paired: row i of both is the same problem.
 
-    a, b: (problems, points) or (problems,). What makes a problem hard for both drops out, which two
-    separate intervals cannot see. An interval that holds 0 is a claim below the noise.
+    a, b: (problems, points) or (problems,). Difficulty that both share cancels, unlike in two
+    separate intervals. A difference whose interval holds 0 is below the noise.
     """
     first, second = _table(a), _table(b)
     if first.shape != second.shape:
@@ -289,8 +272,9 @@ def difference(
 def difference_limits(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     """Return the least and greatest a - b of an additional problem, (points,) each.
 
-    It is impossible or trivial for one side alone: for the least, a = 0 or b = 1 and the other like
-    those seen. For values outside 0 to 1, the two differ by the greatest value.
+    That problem is impossible or trivial for one side alone: for the least difference, a = 0 or
+    b = 1 and the other is as observed. For values outside 0 to 1, the two differ by the greatest
+    value.
     """
     both, gain = np.concatenate([a, b]), a - b
     top = np.abs(both).max(axis=0)
@@ -324,12 +308,12 @@ def wilson(c: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Flo
 
 @dataclass(frozen=True)
 class Study:
-    """A study that can tell a difference between two methods on the same problems."""
+    """A study that detects a difference between two methods on the same problems."""
 
     problems: int  #: problems, each answered by both methods
     samples: int  #: samples per problem and method
     draws: int  #: samples in all, both methods
-    detectable: float  #: smallest true difference found with the wanted power
+    detectable: float  #: smallest true difference found with the required power
 
 
 def detectable_effect(
@@ -343,8 +327,8 @@ def detectable_effect(
     """Return the smallest difference in accuracy that is found with the given power.
 
     (z_level + z_power) sqrt((between^2 + 2 within / samples) / problems), where `between` is the
-    standard deviation over problems of the true paired difference and `within` the mean of p (1-p):
-    `pilot_spread` measures both.
+    standard deviation over problems of the true paired difference and `within` the mean of p (1-p),
+    both measured by `pilot_spread`.
     """
     if not between >= 0 or not 0 <= within <= 0.25:
         raise ValueError(
@@ -377,8 +361,8 @@ def plan_study(
 ) -> Study:
     """Return the cheapest study that finds a difference `effect` with the given power, paired.
 
-    Cost is draws plus `problem_cost` (in draws) per problem; `max_problems` is what a benchmark
-    holds. ValueError when no number of samples on so few problems can tell such a difference.
+    Cost is draws plus `problem_cost` (in draws) per problem; `max_problems` is the size of the
+    benchmark. ValueError when no number of samples on so few problems detects the difference.
     """
     if not 1e-6 <= effect < 1 or not 0 < power < 1:
         raise ValueError(f"effect is {effect}, power {power}; give 1e-6 to 1, and 0 to 1")
@@ -390,8 +374,8 @@ def plan_study(
     if not allowed.any():
         floor = float(detectable_effect(max_problems or 1, np.inf, between, within, power, level))
         raise ValueError(
-            f"{max_problems} problems cannot tell a difference of {effect:g} whatever the samples: "
-            f"the smallest is {floor:.3g}; add problems, or claim less"
+            f"{max_problems} problems cannot detect a difference of {effect:g} with any number of "
+            f"samples: the smallest is {floor:.3g}; add problems, or claim less"
         )
     cost = np.where(allowed, problems * (2 * samples + problem_cost), np.inf)
     best = int(np.argmin(cost))

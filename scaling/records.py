@@ -354,37 +354,51 @@ class Fit:
     n_points: int
     n_failed: int  #: replicates that could not be fitted
     function: Callable[..., np.ndarray] = field(repr=False, compare=False)  #: (x, parameters) -> y
+    formula: str = ""  #: the law with its parameters as numbers
+    n_problems: int = 0  #: problems behind the points; 0 where unknown
+    #: numbers in `formula` that follow from the parameters: estimate, low, high
+    derived: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     @property
     def frame(self) -> pd.DataFrame:
         """Return one row per parameter: estimate, low, high."""
         import pandas as pd
 
-        rows = [(name, value, *self.interval[name]) for name, value in self.params.items()]
-        return pd.DataFrame(rows, columns=["parameter", "estimate", "low", "high"])
+        return pd.DataFrame(self._rows()[: len(self.params)])
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the printed table: parameters, then numbers derived from them."""
+        names = ("parameter", "estimate", "low", "high")
+        values = {k: (v, *self.interval[k]) for k, v in self.params.items()} | self.derived
+        return [dict(zip(names, (k, *v), strict=True)) for k, v in values.items()]
 
     def _facts(self) -> dict[str, Any]:
-        facts = {"success": self.success, "message": self.message, "rmse": self.rmse}
+        facts: dict[str, Any] = {"formula": f"y = {self.formula}"} if self.formula else {}
+        facts |= {"success": self.success, "message": self.message, "rmse": self.rmse}
+        facts |= {"points": self.n_points}
+        facts |= {"problems": self.n_problems} if self.n_problems else {}
         refits = f"{len(self.replicates) - self.n_failed} of {len(self.replicates)}"
-        return facts | {"points": self.n_points, "refits": refits}
+        return facts | {"replicates fitted": refits}
 
     def __repr__(self) -> str:
-        """Return the law with its parameters and what to make of it, in one line."""
+        """Return the law with its numbers and whether the fit succeeded, in one line."""
         found = ", ".join(f"{name}={show.number(value)}" for name, value in self.params.items())
-        return f"Fit({self.law}: {found}; {self.message})"
+        return f"Fit({self.law}: {self.formula or found}; {self.message})"
 
     def __str__(self) -> str:
+        import pandas as pd
+
         facts = "\n".join(f"{name}: {show.number(v)}" for name, v in self._facts().items())
-        table = self.frame.map(show.number).to_string(index=False)
+        table = pd.DataFrame(self._rows()).map(show.number).to_string(index=False)
         return f"{self.law}, 95 % intervals\n{table}\n{facts}"
 
     def _repr_html_(self) -> str:
-        """Return the parameters like a results table, and whether to believe them."""
+        """Return the parameters with intervals as a card for a notebook."""
         title = f"{self.law}, 95 % intervals"
-        return show.card(title, self._facts(), show.table_html(self.frame.to_dict("records")))
+        return show.card(title, self._facts(), show.table_html(self._rows()))
 
     def summary(self) -> str:
-        """Return the parameters with 95 % intervals, and whether to believe them, as text."""
+        """Return the formula, the parameters with 95 % intervals and the fit's quality, as text."""
         return str(self)
 
     def plot(self, x: Any, ax: Any = None, **style: Any) -> Any:

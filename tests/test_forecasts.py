@@ -157,9 +157,9 @@ def test_intervals_on_other_problems_hold_the_luck_of_both():
             Curve(k, e.value, e.low, e.high, e.replicates)
             for e in (mean_interval(values[i::2], 40, seed=i) for i in range(2))
         )
-        for apart in held:
-            table = forecast("beta_binomial", other, 1 / 4, known, apart)[1]
-            held[apart].append(table.covered.mean())
+        for other_problems in held:
+            table = forecast("beta_binomial", other, 1 / 4, known, other_problems)[1]
+            held[other_problems].append(table.covered.mean())
     assert np.mean(held[True]) >= 0.8 > np.mean(held[False])
 
 

@@ -243,18 +243,6 @@ def test_redrawn_samples_centre_on_the_estimate_and_spread_as_the_samples_do() -
     np.testing.assert_allclose(draws[:, :2].std(axis=0), many.std(axis=0), rtol=0.1)
 
 
-def test_resampling_both_levels_counts_the_noise_of_samples_twice() -> None:
-    rng = np.random.default_rng(6)
-    right = rng.binomial(4, rng.beta(0.5, 2, 400))
-    spread = {
-        levels: bootstrap_counts(4, right, 1, 2000, 1, levels).std()
-        for levels in ("problems", "samples", "both")
-    }
-    twice = np.hypot(spread["problems"], spread["samples"])
-    assert spread["both"] == pytest.approx(twice, rel=0.07)
-    assert spread["both"] > 1.1 * spread["problems"]
-
-
 def test_one_problem_has_no_interval_and_says_so() -> None:
     for call in (
         lambda: mean_interval([[0.5, 0.7]]),
@@ -268,11 +256,8 @@ def test_one_problem_has_no_interval_and_says_so() -> None:
         assert np.isfinite(found.value).all()
 
 
-def test_samples_of_one_problem_can_be_redrawn_but_not_the_problem() -> None:
+def test_samples_of_one_problem_can_be_redrawn() -> None:
     assert np.ptp(bootstrap_counts(8, [3], [1, 2], 50)) > 0
-    for levels in ("both", "problems"):
-        with pytest.warns(UserWarning, match="one problem or family cannot be resampled"):
-            assert np.isnan(bootstrap_counts(8, [3], [1, 2], 50, levels=levels)).all()
 
 
 def test_accuracy_of_zero_or_one_has_a_width() -> None:
@@ -319,7 +304,7 @@ def test_a_planned_study_finds_its_effect_as_often_as_planned() -> None:
 
 
 def test_a_claim_below_the_noise_is_refused_with_the_smallest_that_is_not() -> None:
-    with pytest.raises(ValueError, match=r"30 problems cannot tell .* the smallest is 0\.0767"):
+    with pytest.raises(ValueError, match=r"30 problems cannot detect .* the smallest is 0\.0767"):
         plan_study(0.01, max_problems=30)
     assert detectable_effect(30, np.inf) == pytest.approx(0.0767, abs=1e-4)
 
@@ -335,16 +320,15 @@ def test_a_pilot_recovers_the_spread_it_was_drawn_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "names"),
     [
         (lambda: likelihood_interval(np.ones((9, 2)), level=95), "between 0 and 1"),
-        (lambda: bootstrap_problems(np.ones((3, 2)), 1), "give 2 or more"),
+        (lambda: bootstrap_problems(np.ones((3, 2)), 1), "a whole number of 2 or more"),
         (lambda: mean_interval([0, 1], 10.5), "is 10.5; give a whole number of 2 or more"),
         (lambda: mean_interval([1], 10.5), "is 10.5; give a whole number of 2 or more"),
         (lambda: bootstrap_counts(4, [1, 2], 1, 10.5), "is 10.5; give a whole number of 2 or more"),
         (lambda: bootstrap_problems(np.ones((3, 2)), cluster=[1, 2]), "one label per problem"),
         (lambda: bootstrap_problems(np.ones((0, 2))), "give .problems, points."),
-        (lambda: bootstrap_counts(4, [1, 2], 1, levels="all"), "problems, samples, both"),
         (lambda: bootstrap_counts([4, 0], [1, 0], 1), "give n >= 1"),
         (lambda: bootstrap_counts([4, 4], [1, NAN], 1), "n or c is 0, missing"),
         (lambda: bootstrap_counts([4, NAN], [1, 2], 1), "n or c is 0, missing"),
@@ -362,6 +346,6 @@ def test_a_pilot_recovers_the_spread_it_was_drawn_from() -> None:
         (lambda: pilot_spread(1, [1, 0], [0, 1]), "2 samples or more"),
     ],
 )
-def test_bad_input_is_refused_in_words(call: Callable[[], object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bad_input_is_refused_in_words(call: Callable[[], object], names: str) -> None:
+    with pytest.raises(ValueError, match=names):
         call()

@@ -133,4 +133,4 @@ def test_the_command_prints_problems_samples_flops_and_hours(pilots, capsys):
     assert main(["plan", "--effect", "0.03"]) == 0
     assert "for FLOPs and hours name one or two small runs: --pilot RUN" in capsys.readouterr().out
     assert main(["plan", "--effect", "0.001", "--max-problems", "50"]) == 1
-    assert "50 problems cannot tell a difference of 0.001" in capsys.readouterr().err
+    assert "50 problems cannot detect a difference of 0.001" in capsys.readouterr().err

@@ -1,26 +1,26 @@
-"""`fit`: one law, one curve, many starts, every replicate refitted. Draws nothing."""
+"""`fit`: one law fitted to one curve from many starting values, and to each of its replicates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from scaling.estimates import pass_at_k
-from scaling.fits.laws import LAWS, Axes, Law
-from scaling.fits.losses import likelihood, residuals, squares
-from scaling.fits.minimise import Array, Minimum, Objective, minimise
+from scaling.fits.functions import Array, Axes
+from scaling.fits.laws import LAWS, Law
+from scaling.fits.minimise import Minimum, Objective, likelihood, minimise, residuals, squares
 from scaling.records import Curve, Fit, look_up
 
-FEWEST = 20  # replicates that it takes for an interval
-FAILED = 0.1  # share of replicates that may fail before the interval is not believed
+MIN_REPLICATES = 20  # for an interval
+MAX_FAILED = 0.1  # share of replicates that may fail in a successful fit
 FLAT = 1e-11  # smallest eigenvalue of the scaled curvature at which parameters count as determined
 ZEROS = 6.6  # likelihood ratio that 1 in 200 populations without impossible problems exceeds
-STEPS, KEPT = (4, 100, 200), (24, 6, 1)  # iterations from each start, and how many starts go on
+STEPS, KEPT = (4, 100, 200), (24, 6, 1)  # iterations from each start, and how many starts continue
 CONTINUATION = 6  # steps in which a fitted scale shrinks from 1 to its value
 
 
@@ -41,7 +41,7 @@ def fit(
     """Return `law` fitted to a `Curve`, or to arrays `x` (a tuple for several axes) and `y`.
 
     A curve's replicates (problems resampled) are each refitted, and so are `replicates`
-    (replicates, points) beside arrays. Arrays alone count as independent points, resampled
+    (replicates, points) given with arrays. Arrays alone count as independent points, resampled
     `bootstrap` times: `resample` is "points" (the default from ten points per parameter) or
     "residuals" (of Student's width, so that few points give wide intervals). `delta` makes the
     summed loss Huber, on log y for laws of a loss; `fit_scale` takes `delta` in units of a scale
@@ -53,8 +53,8 @@ def fit(
     option that does not apply is refused.
 
     `success` is False, and `message` says what to try, where the optimum was not reached, is not
-    unique or sits at a bound, where replicates failed, and where counts hold more zeros than the
-    law can. Intervals are NaN below 20 replicates. ValueError for x <= 0, too few points,
+    unique or lies at a bound, where replicates failed, and where counts hold more zeros than the
+    law allows. Intervals are NaN below 20 replicates. ValueError for x <= 0, too few points,
     or a law of samples on a Curve in another unit.
     """
     law = law if isinstance(law, Law) else look_up(LAWS, str(law), "law")
@@ -62,6 +62,7 @@ def fit(
         raise ValueError(
             f"starts is {starts}, bootstrap {bootstrap}; give 1 or more, and 0 or more"
         )
+    n_problems = x.n_problems if isinstance(x, Curve) else 0
     given: dict[str, Any] = {"replicates": replicates, "weights": weights, "delta": delta}
     given |= {"fit_scale": fit_scale or None, "resample": None if resample == "auto" else resample}
     if isinstance(x, Curve):
@@ -96,14 +97,15 @@ def fit(
     if count := max(map(len, rows)) * (min(map(len, rows)) > 0):
         refits, _, good = problem.solve(*rows, start=np.repeat(z, count, 0))
         good = good & ((rows[1] > 0).sum(-1) >= len(law.params))
-    params = law.natural(np.vstack([z, refits]))
+    params = law.from_unconstrained(np.vstack([z, refits]))
     params = law.rescale(params, unit) if law.rescale else params
     off = residuals(law, axes, y, params[0])
     with np.errstate(all="ignore"):
         curvature = squares(law, problem.x, y[None], w[None], np.array([[np.inf]]))(
             z, np.zeros(1, int)
         )[3]
-    return _report(law, params, good, z[0], converged[0], curvature[0], off, len(y))
+    found = _report(law, params, good, z[0], converged[0], curvature[0], off, len(y))
+    return replace(found, n_problems=n_problems)
 
 
 def _refuse(given: dict[str, Any], names: Iterable[str], why: str) -> None:
@@ -133,7 +135,7 @@ class _Problem:
         else:
             found = minimise(objective, start, limits, size)
         for shrink in np.linspace(0, 1, CONTINUATION + 1)[1:] if self.fit_scale else ():
-            r = residuals(self.law, self.x, y, self.law.natural(found[0]))
+            r = residuals(self.law, self.x, y, self.law.from_unconstrained(found[0]))
             scale = (delta * (w * np.abs(r)).sum(-1) / w.sum(-1))[..., None]
             for _ in range(4):  # the scale is the mean of pull times residual: a fixed point
                 pull = np.clip(r / scale, -delta, delta)
@@ -153,7 +155,7 @@ class _Problem:
             return y[None], w * rng.multinomial(n, np.full(n, 1 / n), size=count)
         if free == 0:
             return y[None][:0], w[None][:0]
-        off = residuals(self.law, self.x, y, self.law.natural(z))
+        off = residuals(self.law, self.x, y, self.law.from_unconstrained(z))
         size = np.sqrt((w * off**2).sum() / rng.chisquare(free, (count, 1)))  # it is uncertain too
         noise = size * rng.standard_normal((count, n)) / np.sqrt(np.maximum(w, 1e-300))
         off = off + noise
@@ -163,10 +165,10 @@ class _Problem:
 def _best(objective: Objective, law: Law, starts: Array, size: int) -> Minimum:
     """Return the best minimum (one row): few steps from each start, more from the best of them.
 
-    Of minima as low as the lowest, one that converged: of the start that was best, as others can
-    lie far along a flat valley. Starts that creep along others are left after STEPS[1].
+    Of minima as low as the lowest, one that converged is returned, from the best start: others can
+    lie far along a flat valley. The search ends after STEPS[1] once the best start has converged.
     """
-    z = law.free(starts)
+    z = law.to_unconstrained(starts)
     for steps, kept in zip(STEPS, KEPT, strict=True):
         z, value, converged = minimise(objective, z, law.limits(), size, steps)
         lowest = converged & (value <= value.min() * (1 + 1e-9))
@@ -189,22 +191,24 @@ def _grid(law: Law, x: Axes, y: Array, w: Array, count: int | None) -> Array:
     searched = np.array(list(product(*grid.values())))
     if count:
         searched = searched[np.linspace(0, len(searched) - 1, count).astype(int)]
-    p = np.where(law.moved_in_logs, 1.0, np.zeros((len(searched), len(law.params))))
+    p = np.where(law.is_log, 1.0, np.zeros((len(searched), len(law.params))))
     p[:, [law.params.index(name) for name in grid]] = searched
     if law.linear:
         columns = [law.params.index(name) for name in law.linear]
         with np.errstate(all="ignore"):
-            basis = law.terms(x, law.free(p))[1][..., columns]  # (starts, points, linear)
+            basis = law.terms(x, law.to_unconstrained(p))[1][
+                ..., columns
+            ]  # (starts, points, linear)
         if not np.isfinite(basis).all():
             raise ValueError(
-                f"{law.name} is undefined at some x, which reach from {min(map(np.min, x)):.3g}: "
+                f"{law.name} is undefined at some x (from {min(map(np.min, x)):.3g} on): "
                 f"it takes {law.units}"
             )
         root = np.sqrt(w)[:, None] / (y[:, None] if law.log_response else 1.0)
         size = np.abs(basis * root).max(1, keepdims=True) + 1e-300
         solved = np.linalg.pinv(basis * root / size) @ (y * root[:, 0]) / size[:, 0]
         least = 1e-3 * np.abs(y).mean() / np.maximum(np.abs(basis).mean(1), 1e-300)
-        p[:, columns] = np.where(law.moved_in_logs[columns], np.maximum(solved, least), solved)
+        p[:, columns] = np.where(law.is_log[columns], np.maximum(solved, least), solved)
     return p
 
 
@@ -216,7 +220,8 @@ def _checked(
     y = np.asarray(y, float).ravel()
     w = np.ones_like(y) if weights is None else np.asarray(weights, float).ravel()
     if {len(part) for part in (*axes, w)} != {len(y)}:
-        raise ValueError(f"axes {[len(a) for a in axes]}, y {len(y)}, weights {len(w)}: give equal")
+        sizes = f"axes {[len(a) for a in axes]}, y {len(y)}, weights {len(w)}"
+        raise ValueError(f"{sizes}: give equal lengths")
     if np.isinf(y).any():
         raise ValueError("y holds infinity; give numbers, NaN where there is no estimate")
     keep = np.isfinite(y)
@@ -229,8 +234,8 @@ def _checked(
         raise ValueError(f"{law.name} compares log y; every y must be positive, got {y.min()}")
     if law.share and ((y < -1e-9) | (y > 1 + 1e-9)).any():
         raise ValueError(
-            f"{law.name} is a law of accuracy, from 0 to 1; y reaches from {y.min():g} to "
-            f"{y.max():g}: give shares, or a law that is free, such as power_floor"
+            f"{law.name} is a law of accuracy, from 0 to 1; y ranges from {y.min():g} to "
+            f"{y.max():g}: give shares, or a law of any value, such as power_floor"
         )
     points = len(set(zip(*(axis[w > 0] for axis in axes), strict=True)))
     if points < len(law.params):
@@ -260,17 +265,18 @@ def _report(
     low, high = law.limits()
     stuck = [k for k, v, a, b in zip(law.params, z, low, high, strict=True) if not a < v < b]
     ends = [k for k in stuck if law.bounds[k] != (0.0, 1.0)]  # a share of 0 or 1 is an answer
-    free = np.array([name not in stuck for name in law.params])
+    inner = np.array([name not in stuck for name in law.params])
     size = np.sqrt(np.maximum(np.diag(curvature), 0))
-    most, size, curvature = size.max(), size[free], curvature[np.ix_(free, free)]
-    flat = free.any() and (
+    most, size, curvature = size.max(), size[inner], curvature[np.ix_(inner, inner)]
+    flat = inner.any() and (
         size.min() <= 1e-9 * most or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
     )
-    undetermined, many = flat and not ends, failed > FAILED * len(replicates)
+    undetermined, many = flat and not ends, failed > MAX_FAILED * len(replicates)
     problems = [
         (bool(trouble), trouble),
         (not converged, "the optimum was not reached: give more starts, or try a simpler law"),
-        (bool(ends), f"{', '.join(ends)} at a bound: the points lack this shape, try another law"),
+        (bool(ends), f"{', '.join(ends)} at a bound: the points do not have this shape, "
+         "try another law"),
         (undetermined, "the points do not determine the parameters: widen the range of x, "
          "or try a law with fewer"),
         (many and not undetermined, f"{failed} of {len(replicates)} replicates could not be "
@@ -279,10 +285,12 @@ def _report(
     wrong = [sentence for condition, sentence in problems if condition]
     notes = wrong or ["converged", *(f"{k} is at its natural limit" for k in stuck)]
     interval = np.full((2, len(z)), np.nan)
-    if len(kept) >= FEWEST:
+    if len(kept) >= MIN_REPLICATES:
         interval = np.quantile(kept, [0.025, 0.975], axis=0)
     else:
-        notes.append(f"no interval: it takes {FEWEST} replicates, or more points than parameters")
+        notes.append(
+            f"no interval: it needs {MIN_REPLICATES} replicates, or more points than parameters"
+        )
     return Fit(
         law=law.name,
         params=dict(zip(law.params, params[0].tolist(), strict=True)),
@@ -294,7 +302,25 @@ def _report(
         n_points=n,
         n_failed=failed,
         function=law.predict,
+        formula=law.written(params[0]),
+        derived=_derived(law, params[0], kept),
     )
+
+
+def _derived(law: Law, best: Array, replicates: Array) -> dict[str, tuple[float, float, float]]:
+    """Return the law's derived numbers: estimate, low, high; NaN where there is no interval."""
+    if law.derived is None:
+        return {}
+    with np.errstate(all="ignore"):
+        value, many = law.derived(*best), law.derived(*replicates.T)
+    enough = len(replicates) >= MIN_REPLICATES
+    found = {}
+    for name in value:
+        ends = np.full(2, np.nan)
+        if enough:
+            ends = np.quantile(many[name], [0.025, 0.975], method="nearest")
+        found[name] = float(value[name]), float(ends[0]), float(ends[1])
+    return found
 
 
 def _fit_counts(law: Law, n: Array, c: Array, starts: int | None, bootstrap: int, seed: int) -> Fit:
@@ -322,9 +348,12 @@ def _fit_counts(law: Law, n: Array, c: Array, starts: int | None, bootstrap: int
         objective = likelihood(law, pairs[:, 0], pairs[:, 1], draws.astype(float))
         refits, _, good = minimise(objective, np.repeat(z, bootstrap, 0), law.limits(), 2**6, 200)
     k = np.unique(np.geomspace(1, n.min(), 12).astype(int)).astype(float)
-    off = law.predict(k, law.natural(z[0])) - pass_at_k(n[:, None], c[:, None], k).mean(axis=0)
+    off = law.predict(k, law.from_unconstrained(z[0])) - pass_at_k(n[:, None], c[:, None], k).mean(
+        axis=0
+    )
     zeros = ""
     if (other := LAWS.get(f"{law.name}_zero")) and 2 * (value - best(other)[0][1])[0] > ZEROS:
         zeros = f"more problems without a success than {law.name} allows: try {other.name}"
-    params = law.natural(np.vstack([z, refits]))
-    return _report(law, params, good, z[0], converged[0], curvature, off, len(n), zeros)
+    params = law.from_unconstrained(np.vstack([z, refits]))
+    found = _report(law, params, good, z[0], converged[0], curvature, off, len(n), zeros)
+    return replace(found, n_problems=len(n))

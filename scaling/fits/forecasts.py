@@ -1,39 +1,81 @@
-"""Which law to trust on runs of one's own: every law fitted to small budgets, scored on larger.
+"""Which law to trust: fitted to small budgets, scored on larger ones.
 
-`fits.tournament` does it for curves; here are the curves of pools, and the verdict over all of
-them. Not here: laws over train and test compute together (`joint.joint_tournament`).
+For curves (`forecast`, `tournament`), for the curves of runs (`law_tournament`), for counts of
+correct samples (`count_tournament`), and for joint laws (`joint.joint_tournament`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from scaling import show
 from scaling.estimates import pass_at_k
-from scaling.fits import tournament
-from scaling.fits.forecast import best_first, forecast
-from scaling.fits.laws import LAWS
+from scaling.fits.fitting import fit
+from scaling.fits.laws import LAWS, Law
 from scaling.intervals import mean_interval
 from scaling.records import Curve, Fit, look_up
 from scaling.runs import Run, doublings
 
+GRAIN = 1e-3  # 0.1 percentage points: a law below 1 never equals a measured 1 to the last digit
+COLUMNS = ["x", "y", "predicted", "low", "high", "error", "covered"]
+RESULTS = ["law", "curve", "median_error", "worst_error", "coverage", "width",
+           "n_fitted", "n_held_out", "success", "message"]  # fmt: skip
+#: decimals of scores that do not depend on the processor
+DECIMALS = {"median_error": 3, "worst_error": 3, "coverage": 2, "width": 2}
 GROUPS = ("task", "level")
 SIZES = (4, 16, 64, 256, 1024)  #: of the prefixes counted
 USEFUL = (0.002, 0.95)  #: accuracy of one sample between which a curve has something to forecast
 OUTSIDE = f"curves whose first accuracy is not between {USEFUL[0]} and {USEFUL[1]}"
+OTHERS = "pools of another method, or stopped early"
+Labelled = tuple[tuple[str, ...], Curve, Curve]  # task, level, model; fitted curve, scored curve
 
 
-def first_chains(pool: Run, count: int) -> Run:
-    """Return the pool as it was when `count` chains had been drawn."""
-    ledger = {name: column[:, :count] for name, column in pool.ledger.items()}
-    return pool.with_arrays(
-        correct=pool.correct[:, :count], answers=pool.answers[:, :count], ledger=ledger
-    )
+# ---------------------------------------------------------------- one law, one curve
+def forecast(
+    law: str | Law, curve: Curve, share: float = 1 / 16, known: Curve | None = None,
+    other_problems: bool = False,
+) -> tuple[Fit, pd.DataFrame]:  # fmt: skip
+    """Return `law` fitted to x <= share * largest x, and its score at every larger x.
+
+    known: the curve that is fitted, where it was read from fewer samples than `curve`;
+    `other_problems`: and from other problems, see `score`. Rows: the measured y, the prediction
+    with its 95 % band, error = predicted - y, and whether the band covers y within `GRAIN` (NaN
+    without a band). ValueError when too few points remain to fit.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share is {share}; give a number between 0 and 1, say 1/16")
+    known, seen = known or curve, np.isfinite(curve.y)
+    limit = share * curve.x[seen].max() * (1 + 1e-12)
+    early = np.isfinite(known.y) & (known.x <= limit)
+    parts = {k: getattr(known, k)[..., early] for k in ("x", "y", "low", "high", "replicates")}
+    fitted, later = fit(law, replace(known, **parts)), seen & (curve.x > limit)
+    noise = (curve.replicates - curve.y)[:, later] if other_problems else None
+    return fitted, score(fitted, curve.x[later], curve.y[later], noise)
+
+
+def score(
+    fitted: Fit, x: np.ndarray | tuple[np.ndarray, ...], y: np.ndarray,
+    noise: np.ndarray | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Return a fit's error and interval coverage at held-out points.
+
+    noise: where y was measured on other problems than the fit's, its replicates less y, as many as
+    the fit's; they widen the band to the range of such a measurement.
+    """
+    predicted, (low, high) = fitted.predict(x), fitted.band(x)
+    if noise is not None and not np.isnan(low).all():
+        good = np.isfinite(fitted.replicates).all(-1)
+        drawn = fitted.function(x, fitted.replicates[good]) + noise[good]
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    covered = np.where(np.isnan(low), np.nan, (low - GRAIN <= y) & (y <= high + GRAIN))
+    at = x[0] if isinstance(x, tuple) else x
+    columns = (at, y, predicted, low, high, predicted - y, covered)
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -42,7 +84,7 @@ class Forecast:
 
     fit: Fit
     frame: pd.DataFrame  #: a row per held-out budget: x, y, predicted, low, high, error, covered
-    fit_up_to: int  #: samples of each problem that the law saw
+    fit_up_to: int  #: samples of each problem that the law was fitted to
 
     @property
     def median_error(self) -> float:
@@ -50,7 +92,7 @@ class Forecast:
         return float(self.frame["error"].abs().median())
 
     def __repr__(self) -> str:
-        """Return how far off the law is at the budgets that it did not see."""
+        """Return the error of the law at the held-out budgets, in one line."""
         inside = self.frame["covered"]
         return (
             f"Forecast({self.fit.law} fitted to {self.fit_up_to} samples: median error "
@@ -78,6 +120,79 @@ def forecast_run(
     return Forecast(*found, fit_up_to)
 
 
+# ---------------------------------------------------------------- many laws, many curves
+def tournament(
+    curves: Mapping[str, Curve | tuple[Curve, Curve]], laws: Iterable[str], share: float = 1 / 16,
+    other_problems: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """Return one row per law and curve: the score of its forecast beyond `share` of the budget.
+
+    A pair of curves is (fitted, scored), see `forecast`, also for `other_problems`. `median_error`
+    and `worst_error` are absolute, in the unit of y; `coverage` is the share of held-out points
+    inside the band. A law that cannot be fitted to a curve keeps its row, with NaN scores and the
+    reason in `message`. Best law first.
+    """
+    rows = []
+    laws = list(laws)
+    for law in laws:  # a wrong name is an error, not a row that says so
+        look_up(LAWS, law, "law")
+    for name, given in curves.items():
+        known, curve = given if isinstance(given, tuple) else (given, given)
+        for law in laws:
+            try:
+                fitted, held_out = forecast(law, curve, share, known, other_problems)
+            except ValueError as reason:
+                rows.append((law, name, *[np.nan] * 4, 0, 0, False, str(reason)))
+                continue
+            error, width = held_out.error.abs(), held_out.high - held_out.low
+            scores = error.median(), error.max(), held_out.covered.mean(), width.median()
+            found = fitted.n_points, len(held_out), fitted.success, fitted.message
+            rows.append((law, name, *scores, *found))
+    table = pd.DataFrame(rows, columns=RESULTS)
+    by = ["curve", "median_error"]
+    return table.sort_values(by, kind="stable", ignore_index=True, key=best_first)
+
+
+def trust(
+    table: pd.DataFrame, error: float = 0.02, coverage: float = 0.9, by: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return one row per law over the curves of a tournament, the most trustworthy first.
+
+    `by`: columns that separate tables, such as `GROUPS`. `trusted`: median error at most `error`
+    and intervals that hold at least `coverage` of the held-out points, over the curves that it
+    could be fitted to; `n_unfitted` counts the others.
+    """
+    groups = table.groupby([*by, "law"])
+    found = groups[["median_error", "worst_error", "width"]].median()
+    found["coverage"] = groups["coverage"].mean()
+    found["n_curves"] = groups["median_error"].count()
+    found["n_unfitted"] = groups.size() - found["n_curves"]
+    found["trusted"] = (found.median_error <= error) & (found.coverage >= coverage)
+    order, ascending = [*by, "trusted", "median_error"], [*[True] * len(by), False, True]
+    found = found.reset_index()
+    return found.sort_values(order, ascending=ascending, ignore_index=True, key=best_first)
+
+
+def printable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of scores with the digits that do not depend on the processor.
+
+    Where a fit is not a success, some replicates have no optimum, and rounding decides where they
+    stop: its coverage has one decimal, its width one significant digit.
+    """
+    shown = table.round(DECIMALS)
+    if "success" in shown:
+        unsure = ~shown["success"].astype(bool)
+        shown.loc[unsure, "coverage"] = table.loc[unsure, "coverage"].round(1)
+        shown.loc[unsure, "width"] = [float(f"{v:.1g}") for v in table.loc[unsure, "width"]]
+    return shown
+
+
+def best_first(column: pd.Series) -> pd.Series:
+    """Return the sort key of a column of scores: errors that print equally are ties."""
+    return column.round(DECIMALS[column.name]) if column.name in DECIMALS else column
+
+
+# ---------------------------------------------------------------- curves of runs and of counts
 def law_tournament(
     pools: Sequence[Run],
     selector: str = "coverage",
@@ -87,59 +202,31 @@ def law_tournament(
     halves: bool = False,
     replicates: int = 300,
 ) -> pd.DataFrame:
-    """Return one row per law and curve, see `fits.tournament`, over best-of-N pools and levels.
+    """Return `tournament` over best-of-N pools and their levels, with task, level and model.
 
     Laws see k up to `share` of the pool. Those budgets are read from the whole pool, so that the
-    error is the law's alone; `few` reads them from the first chains only, as one who had drawn no
-    more would, and the error holds luck too. `halves` fits to every second problem and scores on
+    error is the law's alone; with `few` they are read from the first chains only, as if no more had
+    been drawn, and the error includes luck too. `halves` fits to every second problem and scores on
     the others, so that fit and measurement share no luck. Curves that start outside `USEFUL` are
-    left out, and pools of other methods; `attrs["left_out"]` counts both. Further columns: task,
-    level, model.
+    left out, and pools of other methods; `attrs["left_out"]` counts both.
     """
-    curves, which, left_out = {}, [], Counter[str]()
-    for pool in pools:
-        plan = pool.plan
-        if plan.method != "best_of_n" or plan.stop_after_correct or plan.stop_at_agreement:
-            left_out["pools of another method, or stopped early"] += 1
-            continue
-        early = first_chains(pool, max(1, int(share * pool.correct.shape[1]))) if few else pool
-        for level in [name for name in pool.levels if name != "all"]:
-            rows = pool.rows(level)
-            fitted, scored = (rows[::2], rows[1::2]) if halves else (rows, rows)
-            whole = _curve(pool, selector, scored, replicates, seed=1)
-            if USEFUL[0] < whole.y[0] < USEFUL[1]:
-                place = pool.task, level, pool.card.name
-                which.append((*place, " ".join(place)))
-                curves[" ".join(place)] = _curve(early, selector, fitted, replicates), whole
-            else:
-                left_out[OUTSIDE] += 1
-    return _judge(curves, which, laws or suiting(selector), share, halves, left_out)
+    left_out = Counter[str]()
 
+    def curves() -> Iterator[Labelled]:
+        for pool in pools:
+            plan = pool.plan
+            if plan.method != "best_of_n" or plan.stop_after_correct or plan.stop_at_agreement:
+                left_out[OTHERS] += 1
+                continue
+            early = first_chains(pool, max(1, int(share * pool.correct.shape[1]))) if few else pool
+            for level in [name for name in pool.levels if name != "all"]:
+                rows = pool.rows(level)
+                fitted, scored = (rows[::2], rows[1::2]) if halves else (rows, rows)
+                known = _curve(early, selector, fitted, replicates)
+                measured = _curve(pool, selector, scored, replicates, seed=1)
+                yield (pool.task, level, pool.card.name), known, measured
 
-def _judge(
-    curves: dict[str, tuple[Curve, Curve]], which: Sequence[tuple[str, ...]], laws: Iterable[str],
-    share: float, halves: bool, left_out: Mapping[str, int],
-) -> pd.DataFrame:  # fmt: skip
-    """Return `fits.tournament` of curves, with the task, level and model of each in `which`."""
-    table = tournament(curves, laws, share, apart=halves)
-    table = table.merge(pd.DataFrame(which, columns=[*GROUPS, "model", "curve"]), on="curve")
-    table.attrs["left_out"] = dict(left_out)
-    return table
-
-
-def prefix_counts(pool: Run, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
-    """Return one row per problem of a best-of-N pool: how many of its first n chains are right.
-
-    Columns: task, level, model, problem, and one per n in `sizes`, named by it. What forecasts from
-    n samples really drawn are fitted to and scored on, in a thousandth of the log's size.
-    """
-    chains = pool.correct.shape[1]
-    if pool.plan.method != "best_of_n" or max(sizes) > chains:
-        raise ValueError(f"sizes are {list(sizes)}; give numbers up to the {chains} chains drawn")
-    problems = pool.problems
-    told = {"task": pool.task, "level": problems["level"], "model": pool.card.name}
-    right = {str(n): pool.correct[:, :n, 0].sum(axis=1).astype(int) for n in sizes}
-    return pd.DataFrame(told | {"problem": problems["id"]} | right)
+    return _labelled_tournament(curves(), laws or suited_laws(selector), share, halves, left_out)
 
 
 def count_tournament(
@@ -150,24 +237,63 @@ def count_tournament(
 
     counts: with columns for n and share * n.
     """
-    few, curves, which, left_out = round(share * n), {}, [], Counter[str]()
-    missing = [size for size in (few, n) if str(size) not in counts]
-    if missing:
+    few, step = round(share * n), 2 if halves else 1
+    if missing := [size for size in (few, n) if str(size) not in counts]:
         raise ValueError(f"counts hold no column {missing[0]}; they have {list(counts.columns)}")
-    for key, rows in counts.groupby([*GROUPS, "model"], sort=False):
-        place, step = tuple(map(str, key)), 2 if halves else 1
-        whole = _coverage(rows[str(n)][step - 1 :: step], n, replicates, seed=1)
-        if USEFUL[0] < whole.y[0] < USEFUL[1]:
-            which.append((*place, " ".join(place)))
+
+    def curves() -> Iterator[Labelled]:
+        for key, rows in counts.groupby([*GROUPS, "model"], sort=False):
+            measured = _coverage(rows[str(n)][step - 1 :: step], n, replicates, seed=1)
             known = _coverage(rows[str(few)][::step], few, replicates)
-            curves[" ".join(place)] = known, whole
+            yield tuple(map(str, key)), known, measured
+
+    laws = laws or suited_laws("coverage")
+    return _labelled_tournament(curves(), laws, share, halves, Counter())
+
+
+def _labelled_tournament(
+    labelled: Iterable[Labelled], laws: Iterable[str], share: float, halves: bool,
+    left_out: Counter[str],
+) -> pd.DataFrame:  # fmt: skip
+    """Return `tournament` of the useful curves, with the task, level and model of each."""
+    curves, labels = {}, []
+    for label, known, measured in labelled:
+        if USEFUL[0] < measured.y[0] < USEFUL[1]:
+            labels.append((*label, " ".join(label)))
+            curves[" ".join(label)] = known, measured
         else:
             left_out[OUTSIDE] += 1
-    return _judge(curves, which, laws or suiting("coverage"), share, halves, left_out)
+    table = tournament(curves, laws, share, other_problems=halves)
+    table = table.merge(pd.DataFrame(labels, columns=[*GROUPS, "model", "curve"]), on="curve")
+    table.attrs["left_out"] = dict(left_out)
+    return table
+
+
+def prefix_counts(pool: Run, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
+    """Return one row per problem of a best-of-N pool: how many of its first n chains are right.
+
+    Columns: task, level, model, problem, and one per n in `sizes`, named by it. Enough to fit and
+    score forecasts from n samples, at a thousandth of the log's size.
+    """
+    chains = pool.correct.shape[1]
+    if pool.plan.method != "best_of_n" or max(sizes) > chains:
+        raise ValueError(f"sizes are {list(sizes)}; give numbers up to the {chains} chains drawn")
+    problems = pool.problems
+    named = {"task": pool.task, "level": problems["level"], "model": pool.card.name}
+    right = {str(n): pool.correct[:, :n, 0].sum(axis=1).astype(int) for n in sizes}
+    return pd.DataFrame(named | {"problem": problems["id"]} | right)
+
+
+def first_chains(pool: Run, count: int) -> Run:
+    """Return the pool as it was when `count` chains had been drawn."""
+    ledger = {name: column[:, :count] for name, column in pool.ledger.items()}
+    return pool.with_arrays(
+        correct=pool.correct[:, :count], answers=pool.answers[:, :count], ledger=ledger
+    )
 
 
 def _coverage(right: pd.Series, n: int, replicates: int, seed: int = 0) -> Curve:
-    """Return coverage by samples of problems of which `right` of n samples are right."""
+    """Return coverage by samples of problems with `right` of n samples correct."""
     k = doublings(n)
     return _averaged(pass_at_k(n, right.to_numpy()[:, None], k), k, replicates, seed)
 
@@ -185,33 +311,12 @@ def _averaged(values: np.ndarray, k: np.ndarray, replicates: int, seed: int) -> 
                  n_problems=len(values))  # fmt: skip
 
 
-def suiting(selector: str) -> list[str]:
-    """Return the laws of one axis that speak of what a selector reaches."""
+def suited_laws(selector: str) -> list[str]:
+    """Return the laws of one axis that describe a selector's accuracy."""
     return [name for name, law in LAWS.items() if law.axes == 1 and suits(name, selector)]
 
 
 def suits(law: str, selector: str) -> bool:
-    """Return whether a law speaks of what a selector reaches: some speak of coverage alone."""
+    """Return whether a law describes a selector's accuracy; some describe coverage only."""
     coverage = look_up(LAWS, law, "law").density is not None or law == "exp_power"
     return selector == "coverage" or not coverage
-
-
-def trust(
-    table: pd.DataFrame, error: float = 0.02, coverage: float = 0.9, by: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Return one row per law over the curves of a tournament, the most trustworthy first.
-
-    `by`: columns to tell apart, such as `GROUPS`. `trusted`: median error at most `error` and
-    intervals that hold at least `coverage` of the held-out points, of the
-    curves that it could be fitted to; `n_unfitted` counts the others.
-    """
-    groups = table.groupby([*by, "law"])
-    found = groups[["median_error", "worst_error", "width"]].median()
-    found["coverage"] = groups["coverage"].mean()
-    found["n_curves"] = groups["median_error"].count()
-    found["n_unfitted"] = groups.size() - found["n_curves"]
-    found["trusted"] = (found.median_error <= error) & (found.coverage >= coverage)
-    found = found.reset_index()
-    order = [*by, "trusted", "median_error"]
-    ascending = [*[True] * len(by), False, True]
-    return found.sort_values(order, ascending=ascending, ignore_index=True, key=best_first)

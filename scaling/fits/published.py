@@ -1,8 +1,8 @@
-"""Published numbers, and the same numbers refitted here from the data behind them.
+"""Published numbers, and the same numbers recomputed here from the data behind them.
 
-`facts` and `curves` read the typed tables in data/published. `refit` recomputes from third-party
-files whatever a CPU can, and lays ours beside print; differences are shown and left standing. The
-files are not part of the project: SCALING_EXTERNAL names their folder, by default data/external.
+`facts` and `curves` read the typed tables in data/published. `refit` recomputes what a CPU can from
+third-party files and shows the difference from the published values. The files are not part of the
+project: SCALING_EXTERNAL names their folder, by default data/external.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ import pandas as pd
 
 from scaling.estimates import majority_at_k, pass_at_k, pass_hat_k
 from scaling.fits import fit
-from scaling.fits.laws import LAWS, Array, Law, Terms
-from scaling.fits.losses import residuals
+from scaling.fits.functions import Array
+from scaling.fits.laws import LAWS, Law
+from scaling.fits.minimise import residuals
 from scaling.intervals import wilson
 from scaling.records import look_up
 
 DATA = Path(__file__).parents[2] / "data"
-GEMSTONES = {"hot": "hot", "slim": "slim_chinchilla"}
-GEMSTONES |= {"chinchilla_like": "hot_sampled_like_chinchilla"}
+GEMSTONES = {"hot": "hot", "slim": "slim_chinchilla",
+             "chinchilla_like": "hot_sampled_like_chinchilla"}  # fmt: skip
 Numbers = dict[str, float]
+Points = tuple[tuple[Array, Array], Array]  #: two axes, value
 
 
 def facts() -> pd.DataFrame:
-    """Return the typed numbers: source, quantity, value, interval, where printed, and how sure.
+    """Return the typed numbers: source, quantity, value, interval, where printed, reliability.
 
     `sure`: A read in the source, B from a secondary source, C digitised or recalled. `tolerance` is
-    how near a refit should come, in the unit of the value; NaN where nothing here can refit it.
+    how close a refit should come, in the unit of the value; NaN where nothing here can refit it.
     """
     return pd.read_csv(DATA / "published" / "facts.csv")
 
@@ -58,7 +60,7 @@ def external(root: str | Path | None = None) -> Path:
 
 
 # ---------------------------------------------------------------- readers
-def chinchilla_points(root: Path) -> tuple[tuple[Array, Array], Array]:
+def chinchilla_points(root: Path) -> Points:
     """Return (parameters, tokens) and loss of the 240 points below the five highest losses."""
     table = pd.read_csv(root / "chinchilla-epoch" / "epoch_chinchilla_svg_extracted_data.csv")
     table = table[table.loss < table.loss.nlargest(5).min()]
@@ -66,7 +68,7 @@ def chinchilla_points(root: Path) -> tuple[tuple[Array, Array], Array]:
     return (n, table["Training FLOP"].to_numpy(float) / (6 * n)), table.loss.to_numpy(float)
 
 
-def gemstone_points(root: Path, which: str) -> tuple[tuple[Array, Array], Array]:
+def gemstone_points(root: Path, which: str) -> Points:
     """Return (parameters, tokens) and loss of one of the three sets in `GEMSTONES`."""
     path = root / "gemstones" / f"wandb_df_for_fitting_{GEMSTONES[which]}.jsonl"
     table = pd.read_json(path, lines=True)
@@ -75,7 +77,7 @@ def gemstone_points(root: Path, which: str) -> tuple[tuple[Array, Array], Array]
     return (n, d), loss
 
 
-def gadre_points(root: Path, dataset: str) -> tuple[tuple[Array, Array], Array]:
+def gadre_points(root: Path, dataset: str) -> Points:
     """Return (FLOPs C = 6 N D, tokens per parameter M) and C4 loss of the five fitted models."""
     small = "d=96_l=8_h=4"
     names = [f"{d}-1.0" for d in (small, "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h=8")]
@@ -90,7 +92,7 @@ def gadre_points(root: Path, dataset: str) -> tuple[tuple[Array, Array], Array]:
     return (c, m), y
 
 
-def boardlaw_points(root: Path) -> tuple[tuple[Array, Array], Array]:
+def boardlaw_points(root: Path) -> Points:
     """Return (training FLOPs, board size) and Elo along the frontiers of the vector figure."""
     text = (root / "boardlaw" / "flops_curves.svg").read_text()
     flops, board, elo = [], [], []
@@ -114,7 +116,7 @@ def tokens_per_parameter(p: Numbers, flops: float = 5.88e23) -> float:
 
 
 def _printed(source: str, root: Path) -> Numbers:
-    """Return what follows from the printed parameters of a source."""
+    """Return the optimal tokens per parameter for the printed parameters of a source."""
     rows = facts().query("source == @source").set_index("quantity").value
     p = {str(name): float(value) for name, value in rows.items()}
     return {"tokens_per_parameter": tokens_per_parameter(p)}
@@ -139,21 +141,19 @@ def _gadre(root: Path, dataset: str) -> Numbers:
     return fit("over_training", *gadre_points(root, dataset), bootstrap=0).params
 
 
-def _incline(c: Array, b: Array, *p: Array) -> Terms:
-    """Return Elo = min(0, max(m_flops log10 C + m_board b + c, p_board b + p0)) and its slopes."""
-    rise, floor = p[0] * np.log10(c) + p[1] * b + p[2], p[3] * b + p[4]
-    up, one = rise > floor, np.ones_like(rise)
-    under = np.maximum(rise, floor) < 0
-    slopes = (np.log10(c) * up, b * up, one * up, b * ~up, one * ~up)
-    return np.minimum(0.0, np.maximum(rise, floor)), tuple(slope * under for slope in slopes)
+def _incline(c: Array, board: Array, *p: Array) -> Array:
+    """Return Elo = min(0, max(m_flops log10 C + m_board board + c, p_board board + p0))."""
+    rise = p[0] * np.log10(c) + p[1] * board + p[2]
+    return np.minimum(0.0, np.maximum(rise, p[3] * board + p[4]))
 
 
 def _boardlaw(root: Path) -> Numbers:
     grid = {"m_flops": (300.0, 700.0, 3), "m_board": (-700.0, -200.0, 3), "c": (-7e3, -1e3, 5)}
     grid |= {"p_board": (-400.0, -100.0, 3), "p0": (0.0, 1000.0, 3)}
     search = {name: np.linspace(*ends) for name, ends in grid.items()}
-    words = "min(0, max(incline, floor))", "(FLOPs, board size) -> Elo", "Jones 2021"
-    law = Law("frontier", tuple(grid), _incline, {}, lambda x: search, *words, axes=2)
+    law = Law("frontier", tuple(grid), _incline, {}, lambda x: search,
+              "min(0, max(m_flops log10 C + m_board board + c, p_board board + p0))",
+              "(FLOPs, board size) -> Elo", "Jones 2021", axes=2)  # fmt: skip
     return fit(law, *boardlaw_points(root), bootstrap=0).params
 
 
@@ -196,9 +196,9 @@ def _obs_scaling(root: Path) -> Numbers:
     def shares(table: pd.DataFrame) -> Array:
         return np.cumsum(np.linalg.svd(table - table.mean(), compute_uv=False) ** 2)
 
-    whole, filled = shares(scores.dropna()), shares(scores.fillna(scores.mean()))
-    return {"pc1_complete": whole[0] / whole[-1], "pc1_imputed": filled[0] / filled[-1],
-            "pc3_complete": whole[2] / whole[-1]}  # fmt: skip
+    complete, filled = shares(scores.dropna()), shares(scores.fillna(scores.mean()))
+    return {"pc1_complete": complete[0] / complete[-1], "pc1_imputed": filled[0] / filled[-1],
+            "pc3_complete": complete[2] / complete[-1]}  # fmt: skip
 
 
 def _reflexion(root: Path) -> Numbers:
@@ -250,9 +250,10 @@ TYPED_ONLY = ("chinchilla_printed", "chinchilla_tex", "o1_mini", "s1_wait")  # n
 
 
 def refit(source: str, root: str | Path | None = None) -> pd.DataFrame:
-    """Return the published numbers of `source` beside ours, with their difference.
+    """Return the published numbers of `source`, ours, and the difference.
 
-    `agrees`: it is within the row's tolerance. Third-party files are looked for as `external` says.
+    `agrees`: it is within the row's tolerance. `root`: the folder of third-party files, as in
+    `external`.
     """
     refitted = look_up(REFITS, source, "published source")
     ours = refitted(DATA if source in TYPED_ONLY else external(root))
