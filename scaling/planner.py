@@ -1,7 +1,7 @@
-"""What a study would cost before it is run: from a pilot's log to problems, samples, FLOPs, hours.
+"""What a study would cost: from a pilot's log to problems, samples, FLOPs and hours.
 
-`intervals.plan_study` says how many problems and samples tell a difference of a given size; a pilot
-says how noisy the problems are and what one sample costs on the machine that drew it.
+`intervals.plan_study` finds how many problems and samples detect a difference of a given size; a
+pilot shows how much problems vary and what a sample costs on the machine that drew it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling import compute
+from scaling.comparisons.equal_cost import require_same_problems
 from scaling.intervals import Study, pilot_spread, plan_study
 from scaling.records import Plan
 from scaling.runs import Run
@@ -22,7 +23,7 @@ UNITS = ("tokens", "flops", "seconds")
 
 @dataclass(frozen=True)
 class Pilot:
-    """What small runs of one or two methods, on the same problems, say of a larger study."""
+    """What small runs of one or two methods, on the same problems, show for a larger study."""
 
     between: float | None  #: spread over problems of the paired difference; None for one run
     within: float  #: mean of p (1 - p)
@@ -31,31 +32,32 @@ class Pilot:
 
 
 def read_pilot(pools: Sequence[Run]) -> Pilot:
-    """Return what one or two best-of-N runs say. ValueError where they cannot be paired."""
+    """Return what one or two best-of-N runs show. ValueError where they cannot be paired."""
     if not 1 <= len(pools) <= 2 or any(p.plan.method != "best_of_n" for p in pools):
         raise ValueError("a pilot is one best-of-N run, or two on the same problems")
-    first, last = pools[0], pools[-1]
-    if list(first.problems["id"]) != list(last.problems["id"]):
-        raise ValueError(
-            "the two pilot runs were drawn on different problems; draw them on one set"
-        )
-    drawn = [np.isfinite(pool.correct[:, :, 0]).sum(axis=1) for pool in (first, last)]
-    n = int(drawn[0][0])
-    if any((count != n).any() for count in drawn):
+    require_same_problems(*pools)
+    pair = pools[0], pools[-1]
+    counts = [pool.counts for pool in pair]
+    n = int(counts[0][0][0])
+    if any((drawn != n).any() for drawn, _ in counts):
         raise ValueError(
             "a pilot needs as many samples of every problem in both runs: draw it without "
             "stop_after_correct, and again if samples failed"
         )
-    between, within = pilot_spread(
-        n, *(np.nansum(p.correct[:, :, 0], axis=1) for p in (first, last))
-    )
-    costs = [pool.costs for pool in (first, last)]
+    between, within = pilot_spread(n, counts[0][1], counts[1][1])
+    costs = [pool.costs for pool in pair]
     return Pilot(
         between if len(pools) == 2 else None,
         within,
         {unit: float(sum(cost[unit][0].mean() for cost in costs)) for unit in UNITS},
-        {unit: float(np.mean([np.nanmean(cost[unit][1]) for cost in costs])) for unit in UNITS},
+        {unit: float(np.mean([_known_mean(cost[unit][1]) for cost in costs])) for unit in UNITS},
     )
+
+
+def _known_mean(values: np.ndarray) -> float:
+    """Return the mean of the values that are known; NaN where none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def plan(
@@ -65,16 +67,20 @@ def plan(
     between: float | None = None,
     max_problems: int | None = None,
 ) -> tuple[Study, dict[str, float]]:
-    """Return the cheapest study in FLOPs that finds `effect`, and its cost per unit (no pilot: {}).
+    """Return the cheapest study in FLOPs that finds `effect`, and its cost per unit.
 
-    between: the paired spread, where it is not the pilot's; 0.15 where neither tells it.
+    between: the paired spread over problems, by default the pilot's, else 0.15. Without a pilot the
+    costs are {}, as for samples whose FLOPs are unknown.
     """
     spread = pilot.between if pilot and between is None else between
     known = {} if spread is None else {"between": spread}
     if pilot is None:
         return plan_study(effect, power, max_problems=max_problems, **known), {}
     once, each = pilot.per_problem, pilot.per_draw  # both methods' prompts, one sample
-    known |= {"within": pilot.within, "problem_cost": once["flops"] / each["flops"]}
+    known |= {"within": pilot.within}
+    if math.isnan(each["flops"]):  # samples of another tool: their spread is known, no cost
+        return plan_study(effect, power, max_problems=max_problems, **known), {}
+    known |= {"problem_cost": once["flops"] / each["flops"]}
     study = plan_study(effect, power, max_problems=max_problems, **known)
     return study, {u: study.problems * once[u] + study.draws * each[u] for u in UNITS}
 
@@ -87,10 +93,10 @@ def estimate(
 ) -> dict[str, float]:
     """Return samples, prompt, billed and new tokens, and FLOPs of a run, before it is drawn.
 
-    prompts: tokens of each problem's; mean_tokens: new ones per step, by default the plan's cap,
-    which makes the estimate an upper bound, as it is for searches and thinking budgets. A prompt is
-    prefilled once and shared by its chains, as `curves` prices it; billed_tokens are the input if
-    every sample is a request of its own. FLOPs are NaN without a shape.
+    prompts: prompt tokens of each problem. mean_tokens: new tokens per step, by default the plan's
+    cap, which makes the estimate an upper bound, as it is for searches and thinking budgets. A
+    prompt is processed once and shared by its chains; billed_tokens are the input if every sample
+    is a request of its own. FLOPs are NaN without a shape.
     """
     new, prompt = mean_tokens or plan.max_new_tokens, np.asarray(prompts, float)
     step = np.arange(plan.steps)

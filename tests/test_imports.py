@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     | {"provenance"},
     "comparisons": {"show", "estimates", "intervals", "runs"},
     "fits": {"show", "estimates", "records", "intervals", "runs"},
-    "planner": {"compute", "runs", "intervals", "records"},
+    "planner": {"compute", "runs", "comparisons", "intervals", "records"},
     "readers": {"provenance", "estimates", "records"},
     "figures": {"records", "provenance", "show", "store", "intervals", "runs"}
     | {"comparisons", "fits"},

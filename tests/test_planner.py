@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+import scaling as sc
 from scaling.cli import main
 from scaling.compute import Shape, forward_flops, sample_flops
 from scaling.intervals import detectable_effect
@@ -45,8 +46,8 @@ def pilots(tmp_path_factory):
     return [write_pilot(root, rate + 0.1 * i, seed=i) for i in (0, 1)]
 
 
-def test_a_pilot_tells_what_a_prompt_and_a_sample_cost(pilots):
-    found = read_pilot([run for run in pilots])
+def test_a_pilot_shows_what_a_prompt_and_a_sample_cost(pilots):
+    found = read_pilot(pilots)
     assert found.per_problem["tokens"] == 2 * PROMPT
     assert found.per_draw["tokens"] == COMPLETION
     assert found.per_draw["seconds"] == pytest.approx(SECONDS)
@@ -55,16 +56,16 @@ def test_a_pilot_tells_what_a_prompt_and_a_sample_cost(pilots):
     assert found.between < 0.12  # planted: the same 0.1 on every problem, spread 0
 
 
-def test_the_cost_of_a_run_told_before_is_the_cost_its_log_tells_after(pilots):
+def test_the_estimate_of_a_run_is_the_cost_that_its_log_shows_later(pilots):
     pool = pilots[0]
-    told = estimate([PROMPT] * 60, pool.plan, SHAPE, mean_tokens=COMPLETION)
+    before = estimate([PROMPT] * 60, pool.plan, SHAPE, mean_tokens=COMPLETION)
     for name, unit in (("samples", "samples"), ("flops", "flops")):
         shared, own = pool.costs[unit]
-        assert told[name] == pytest.approx(shared.sum() + own.sum())
+        assert before[name] == pytest.approx(shared.sum() + own.sum())
     frame = pool.samples
-    assert told["tokens"] == frame["completion_tokens"].sum()
-    assert told["billed_tokens"] == frame["prompt_tokens"].sum()
-    assert told["prompt_tokens"] == 60 * PROMPT
+    assert before["tokens"] == frame["completion_tokens"].sum()
+    assert before["billed_tokens"] == frame["prompt_tokens"].sum()
+    assert before["prompt_tokens"] == 60 * PROMPT
     revised = estimate([10, 20], Plan(method="revision", chains=3, steps=2), None, 5)
     assert revised["samples"] == 12
     assert revised["tokens"] == 12 * 5
@@ -90,7 +91,7 @@ def test_a_dry_run_multiplies_as_by_hand_and_starts_nothing(tiny_folder, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_plan_tells_the_effect_with_the_wanted_power_and_prices_every_draw(pilots):
+def test_a_plan_detects_the_effect_with_the_wanted_power_and_prices_every_draw(pilots):
     pilot = read_pilot([pilots[0]])
     study, cost = plan(0.03, 0.9, pilot)
     assert study.detectable <= 0.03
@@ -101,26 +102,35 @@ def test_a_plan_tells_the_effect_with_the_wanted_power_and_prices_every_draw(pil
     assert cost["seconds"] == pytest.approx(study.draws * SECONDS)
 
 
-def test_dear_prompts_move_the_plan_from_problems_to_samples(pilots):
-    pilot = read_pilot([pilots[0]])
-    dear = replace(pilot, per_problem={unit: 1e3 * c for unit, c in pilot.per_problem.items()})
-    assert plan(0.03, 0.8, dear)[0].samples > plan(0.03, 0.8, pilot)[0].samples
+def test_expensive_prompts_move_the_plan_from_problems_to_samples(pilots):
+    pilot = read_pilot(pilots[:1])
+    expensive = replace(pilot, per_problem={unit: 1e3 * c for unit, c in pilot.per_problem.items()})
+    assert plan(0.03, 0.8, expensive)[0].samples > plan(0.03, 0.8, pilot)[0].samples
     assert plan(0.03, between=0.3)[0].problems > plan(0.03, between=0.1)[0].problems
     assert plan(0.03)[1] == {}
 
 
-def test_pilots_that_cannot_tell_are_refused(pilots, tmp_path):
+def test_pilots_that_cannot_be_paired_are_refused(pilots, tmp_path):
     other = write_pilot(tmp_path, np.full(30, 0.5), problems=30)
     revised = write_pilot(tmp_path, np.full(60, 0.5), method="revision", steps=2)
-    with pytest.raises(ValueError, match="different problems"):
-        read_pilot([pilots[0], other])
-    for pools in ([revised], []):
-        with pytest.raises(ValueError, match="one best-of-N run, or two"):
-            read_pilot(pools)
     correct = pilots[0].correct.copy()
     correct[3, 2, 0] = np.nan
-    with pytest.raises(ValueError, match="as many samples of every problem"):
-        read_pilot([pilots[0].with_arrays(correct=correct)])
+    lost = pilots[0].with_arrays(correct=correct)
+    for runs, says in (
+        ([pilots[0], other], "different problems"),
+        ([revised], "one best-of-N run, or two"),
+        ([], "one best-of-N run, or two"),
+        ([lost], "as many samples of every problem"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            read_pilot(runs)
+
+
+def test_a_pilot_whose_costs_are_unknown_gives_a_plan_without_costs():
+    (run, *_) = sc.read_counts("tests/data/counts.csv")
+    study, cost = plan(0.05, 0.8, read_pilot([run]))
+    assert cost == {}
+    assert study.problems > 0
 
 
 def test_the_command_prints_problems_samples_flops_and_hours(pilots, capsys):

@@ -187,10 +187,11 @@ def test_an_unknown_setting_names_the_nearest(tmp_path) -> None:
     assert next(iter(SETTINGS)) == "base"
 
 
-def test_the_first_difference_of_two_sequences_is_found() -> None:
-    assert first_difference([1, 2, 3], [1, 2, 4]) == 2
-    assert first_difference([1, 2], [1, 2, 4]) == 2
-    assert first_difference([], [1]) == 0
+@pytest.mark.parametrize(
+    ("a", "b", "place"), [([1, 2, 3], [1, 2, 4], 2), ([1], [1, 4], 1), ([], [1], 0)]
+)
+def test_the_first_difference_of_two_sequences_is_found(a, b, place) -> None:
+    assert first_difference(a, b) == place
 
 
 def test_a_run_of_a_benchmark_is_judged_by_its_file(tiny_folder, tmp_path, capsys):

@@ -1,13 +1,12 @@
-"""Compute-optimal strategy by difficulty: what it gains once it has paid for its own estimate.
+"""Choosing a strategy by difficulty, and what it gains once its difficulty estimate is paid for.
 
 Snell et al. 2024 (arXiv:2408.03314) choose a way of spending inference compute for each bin of
-difficulty. Two things flatter such a policy: choosing and scoring on the same problems, and reading
-difficulty for nothing. Here the choice is made on other folds of problems than it is scored on, and
-the pilot samples that tell the difficulty are taken out of each problem's budget.
-
-The pilot samples must be others than those behind the values: a problem whose samples were lucky
-would look easy and good at once. `split_pilot` keeps them apart. `pool_policy` does it for logged
-runs. Not here: how a budget is divided among problems (every problem is given the same).
+difficulty. Two mistakes flatter such a policy: choosing and scoring on the same problems, and
+reading difficulty at no cost. Here the choice is made on other folds of problems than it is scored
+on, and the pilot samples that measure difficulty are charged to each problem's budget. They must
+not be among those behind the values: a problem with lucky samples would look easy and good at once.
+`split_pilot` separates them, and `pool_policy` does so for logged runs. Every problem gets the same
+budget.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
+from scaling.comparisons.equal_cost import require_same_problems
 from scaling.intervals import Estimate, difference, problem_weights
 from scaling.runs import SELECTORS, Cluster, Run
 
@@ -30,29 +30,35 @@ Strategies = Mapping[str, tuple[ArrayLike, ArrayLike]]
 
 @dataclass(frozen=True)
 class PolicyGain:
-    """A policy by difficulty beside the best single strategy, at equal cost per problem."""
+    """A policy by difficulty compared with the best single strategy, at equal cost per problem."""
 
     budget: Floats  #: (points,) cost per problem that each side may spend
     single: Floats  #: (points,) mean value of the best single strategy, chosen on other folds
-    free: Floats  #: (points,) mean value of the policy if difficulty cost nothing
-    paid: Floats  #: (points,) the same when the pilot is charged; NaN where it costs the budget
+    free: Floats  #: (points,) mean value of the policy if the pilot cost nothing
+    paid: Floats  #: (points,) the same, pilot cost included; NaN where it costs the whole budget
     gain_free: Estimate  #: free - single, paired over problems
     gain: Estimate  #: paid - single, paired over problems
     edges: Floats  #: (bins - 1,) where the signal is cut; fewer for few distinct values
-    choice: list[list[str]]  #: (bins, points) strategy per bin, paid for, chosen on all problems
+    choice: list[list[str]]  #: (bins, points) strategy per bin, pilot cost included
 
     @property
     def survives(self) -> NDArray[np.bool_]:
-        """Return, per budget, whether the gain stands above the noise once the pilot is paid."""
+        """Return, per budget, whether the gain with pilot cost is significantly above 0."""
         return np.asarray(self.gain.low) > 0
 
     def table(self) -> pd.DataFrame:
-        """Return a row per budget: the sides, the gain before and after the charge, the claim."""
+        """Return a row per budget: both sides, the gain without and with the pilot's cost."""
         columns: dict[str, Any] = {"budget": self.budget, "single": self.single, "free": self.free}
         for name, gain in (("free_gain", self.gain_free), ("paid_gain", self.gain)):
             columns |= {name: gain.value, f"{name}_low": gain.low, f"{name}_high": gain.high}
             columns[f"{name}_claim"] = gain.claim
         return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        return f"PolicyGain of {self.gain.problems} problems\n{self.table()}"
+
+    def _repr_html_(self) -> str:
+        return self.table().to_html()
 
 
 def split_pilot(
@@ -60,7 +66,7 @@ def split_pilot(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return columns (problems, pilot) to read difficulty from, and (problems, rest) for values.
 
-    Drawn afresh for each problem: use with `np.take_along_axis(pool, columns, axis=1)`.
+    They differ from problem to problem: use with `np.take_along_axis(pool, columns, axis=1)`.
     """
     if not 0 < pilot < samples:
         raise ValueError(f"pilot is {pilot} of {samples} samples; give 1 to {samples - 1}")
@@ -83,26 +89,26 @@ def policy_gain(
 ) -> PolicyGain:
     """Return what choosing the strategy by difficulty gains over the best single one.
 
-    strategies: name -> (value, cost), value (problems, budgets) without bias for each problem, cost
-    likewise or (budgets,), rising, in any one unit. signal: (problems,), any number that tells hard
-    from easy. pilot_cost: what reading it cost, per problem or one for all. budget: (points,), in
+    strategies: name -> (value, cost), value (problems, budgets) unbiased for each problem, cost
+    likewise or (budgets,), rising, in any one unit. signal: (problems,), any number that separates
+    hard from easy. pilot_cost: of measuring it, per problem or one for all. budget: (points,), in
     the unit of cost. Between two budgets of a strategy the value is that of mixing them, below the
-    first that of answering a share of the time, beyond the last it stays.
+    first that of answering a share of the time; beyond the last it is constant.
 
     `bins` quantiles of the signal; the mean over `repeats` divisions into `folds`; families of
-    problems (`cluster`) stay in one fold. Each replicate resamples problems and chooses anew, so
-    that the interval holds the luck of choosing. Measured on 60 to 240 simulated problems, three
-    strategies that cross, nearly tie or are equal: 95 % intervals hold the true gain in 97 to 100 %
-    of studies, for a resample holds fewer distinct problems and chooses less well; with the choice
-    held fixed they did in 66 to 78 %.
+    problems (`cluster`) stay in one fold. Each replicate resamples problems and chooses again, so
+    that the interval includes the luck of choosing. Measured on 60 to 240 simulated problems, with
+    three strategies that cross, nearly tie or are equal: 95 % intervals hold the true gain in 97 to
+    100 % of studies, for a resample has fewer distinct problems and chooses less well; with the
+    choice held fixed they did in 66 to 78 %.
     """
     marks = np.asarray(signal, dtype=float)
     points = np.atleast_1d(np.asarray(budget, dtype=float))
     charge = np.broadcast_to(np.asarray(pilot_cost, dtype=float), marks.shape)
     family = np.arange(len(marks)) if cluster is None else np.asarray(cluster)
     _check(marks, charge, points, len(np.unique(family)), folds, bins)
-    tables = [_table(name, strategies[name], len(marks)) for name in strategies]
-    whole, less = (np.stack([_at(t, points, c) for t in tables]) for c in (0 * charge, charge))
+    tables = [_check_strategy(name, *strategies[name], len(marks)) for name in strategies]
+    full, less = (np.stack([_at(t, points, c) for t in tables]) for c in (0 * charge, charge))
     edges = _edges(marks, bins)
     group = np.searchsorted(edges, marks, side="right")
 
@@ -111,7 +117,7 @@ def policy_gain(
     parts = [_folds(family, folds, seed, i) for i in range(repeats)]
     single, free, paid = (
         np.mean([_cross_fit(value, bin_, part, weight) for part in parts], axis=0)
-        for value, bin_ in ((whole, 0 * group), (whole, group), (less, group))
+        for value, bin_ in ((full, 0 * group), (full, group), (less, group))
     )
     paid[:, (charge[:, None] >= points).any(axis=0)] = np.nan
     free_gain, gain = (_estimate(side, single, len(weight) - 1, family) for side in (free, paid))
@@ -134,15 +140,16 @@ def pool_policy(
     """Return what choosing by difficulty gains over the best single strategy, on logged runs.
 
     pools: runs on the same problems; each with each of its selectors is a strategy. oracle: judge
-    by coverage (a verifier is at hand), else by the selectors that know no truth. The first
+    by coverage (there is a verifier), else by the selectors that do not see the truth. The first
     best-of-N run gives `pilot` chains away: their share correct, or without a verifier the share of
-    their commonest answer, is the signal, and their cost is the charge. Budgets: `points` from
-    twice the charge to the cost of that run's whole pool. Runs told the verdict are left out.
+    their commonest answer, is the signal; their cost is the pilot's. Budgets: `points` from twice
+    that to the cost of the run's other chains. Runs with verifier feedback are left out.
     """
     pools = [p for p in pools if p.plan.feedback == "none" and not p.plan.stop_after_correct]
     first = next((p for p in pools if p.plan.method == "best_of_n"), None)
-    if first is None or any(list(p.problems["id"]) != list(first.problems["id"]) for p in pools):
+    if first is None:
         raise ValueError("give runs on the same problems, a best-of-N run among them")
+    require_same_problems(*pools)
     signal, charge, rest = _pilot(first, pilot, oracle, unit, seed)
     strategies = {}
     for pool in pools:
@@ -180,7 +187,7 @@ def _pilot(pool: Run, pilot: int, oracle: bool, unit: str, seed: int) -> tuple[F
 def _estimate(policy: Floats, single: Floats, replicates: int, family: NDArray) -> Estimate:
     """Return the gain of a policy over the best single strategy, with its interval.
 
-    The wider of two: Student's of the standard deviation of the replicates, which choose anew, and
+    The wider of two: Student's of the standard deviation of the replicates, which choose again, and
     the paired interval of what each problem gains, which allows for kinds of problems not seen.
     """
     rows = policy - single
@@ -194,7 +201,7 @@ def _estimate(policy: Floats, single: Floats, replicates: int, family: NDArray) 
 def _check(
     marks: Floats, charge: Floats, points: Floats, units: int, folds: int, bins: int
 ) -> None:
-    """Raise ValueError for a signal, a charge, budgets or counts that mean nothing."""
+    """Raise ValueError for a signal, a pilot cost, budgets or counts that make no sense."""
     if marks.ndim != 1 or not np.isfinite(marks).all():
         raise ValueError("signal: give one finite number per problem")
     if not (charge >= 0).all() or not (points > 0).all():
@@ -206,12 +213,14 @@ def _check(
         )
 
 
-def _table(name: str, strategy: tuple[ArrayLike, ArrayLike], problems: int) -> tuple[Floats, ...]:
-    """Return (value, cost), each (problems, 1 + budgets): first nothing for nothing."""
-    value = np.asarray(strategy[0], dtype=float)
+def _check_strategy(
+    name: str, values: ArrayLike, costs: ArrayLike, problems: int
+) -> tuple[Floats, Floats]:
+    """Return (value, cost), each (problems, 1 + budgets); the first budget, 0, buys nothing."""
+    value = np.asarray(values, dtype=float)
     if value.ndim != 2 or len(value) != problems or not np.isfinite(value).all():
         raise ValueError(f"{name}: give finite values of shape ({problems}, budgets)")
-    cost = np.broadcast_to(np.asarray(strategy[1], dtype=float), value.shape)
+    cost = np.broadcast_to(np.asarray(costs, dtype=float), value.shape)
     value, cost = (np.pad(array, ((0, 0), (1, 0))) for array in (value, cost))
     if not (np.diff(cost) > 0).all():
         raise ValueError(f"{name}: costs must be above 0 and rise from budget to budget")
@@ -219,7 +228,7 @@ def _table(name: str, strategy: tuple[ArrayLike, ArrayLike], problems: int) -> t
 
 
 def _at(table: tuple[Floats, ...], points: Floats, charge: Floats) -> Floats:
-    """Return the value per problem that each budget buys after the charge, (problems, points)."""
+    """Return the value per problem of each budget less the pilot's cost, (problems, points)."""
     rows = zip(*table, charge, strict=True)
     return np.array([np.interp(points - spent, cost, value) for value, cost, spent in rows])
 
