@@ -143,23 +143,23 @@ class Plan(AsTable):
     ValueError: chains is 0; give an integer of at least 1
     """
 
-    method: str = "best_of_n"  #: a name in `scaling.methods.METHODS`
-    chains: int = 64  #: parallel chains per problem (exchangeable)
-    steps: int = 1  #: steps per chain (ordered; step 0 is the first draft)
-    temperature: float = 1.0  #: 0 is greedy
-    top_k: int = 0  #: 0 keeps the whole vocabulary
-    top_p: float = 1.0  #: 1 keeps the whole vocabulary
-    min_p: float = 0.0  #: 0 keeps the whole vocabulary
-    max_new_tokens: int = 64  #: cap per step
-    feedback: str = "none"  #: "verdict" tells the model that its draft was wrong: a leak of truth
-    stop_after_correct: int = 0  #: stop a problem at its r-th correct sample; 0 never stops early
-    seed: int = 0  #: run seed, hashed with (problem, chain, step) for each row
-    history: int = 0  #: drafts that a revision sees, the newest ones; 0 shows all
-    width: int = 0  #: a search's candidates per round; 0 is no search
-    keep: int = 0  #: beams, or subtrees, that a search keeps per round
-    scorer: str = ""  #: folder of the scorer of a search, "@" and the start of its identity
-    stop: tuple[str, ...] = ()  #: strings that end a step; the text before stays
-    stop_at_agreement: int = 0  #: stop a problem once r of its answers agree; 0 never stops early
+    method: str = "best_of_n"  #: best_of_n, revision, wait, thinking, beam, dvts, rebase, particles
+    chains: int = 64  #: independent chains of samples per problem (exchangeable)
+    steps: int = 1  #: steps per chain: drafts, budgets of thinking, or nodes of a search
+    temperature: float = 1.0  #: sampling temperature; 0 is greedy decoding
+    top_k: int = 0  #: sample from the k most likely tokens; 0: all tokens
+    top_p: float = 1.0  #: sample from the likeliest tokens up to this total probability
+    min_p: float = 0.0  #: smallest probability of a token, relative to the likeliest token
+    max_new_tokens: int = 64  #: maximum number of new tokens per step
+    feedback: str = "none"  #: verdict: a revision learns if the verifier rejected its draft
+    stop_after_correct: int = 0  #: stop a problem after this many correct samples; 0: never
+    seed: int = 0  #: seed of the samples, hashed with (problem, chain, step) for each one
+    history: int = 0  #: number of latest drafts that a revision sees; 0: all
+    width: int = 0  #: for searches: candidates per round; 0: no search
+    keep: int = 0  #: for searches: beams or subtrees kept per round
+    scorer: str = ""  #: for searches: folder of the scorer; logged with "@" and its identity
+    stop: tuple[str, ...] = ()  #: strings that end a step; the text before is kept
+    stop_at_agreement: int = 0  #: stop a problem once this many answers agree; 0: never
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

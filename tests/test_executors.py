@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
@@ -78,14 +77,13 @@ def verb(
 ) -> None:
     """Sample a run as a verb of the command line; standard error goes to the file `said`."""
 
-    class Parser:
-        def parse_args(self, _):
-            return Namespace(run=lambda _: sample_all([asked], workers, executor))
+    @cli.APP.command
+    def test() -> None:
+        sample_all([asked], workers, executor)
 
     os.environ.update(settings)
     os.dup2(os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    cli.build_parser = Parser
-    sys.exit(cli.main())
+    sys.exit(cli.main(["test"]))
 
 
 def sampling(asked: RunSpec, folder: Path, executor: str, workers: int = 0):

@@ -182,18 +182,6 @@ def test_the_command_line_names_the_nearest_too(study, command, near, tmp_path, 
     assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["import f --format Lm-Eval", "sample --model m --task sums --feedback Verdict",
-     "sample --model m --task sums --dtype Float32", "study --preset Tiny", "Figures"],
-)  # fmt: skip
-def test_a_wrongly_cased_choice_names_the_nearest(command, capsys):
-    with pytest.raises(SystemExit) as left:
-        main(command.split())
-    assert left.value.code == 2
-    assert "did you mean" in capsys.readouterr().err
-
-
 def test_what_a_plan_and_an_estimator_choose_between_is_named():
     with pytest.raises(ValueError, match="verdict"):
         Plan(method="revision", feedback="Verdict")

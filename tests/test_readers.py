@@ -6,12 +6,13 @@ import json
 import sys
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from scaling.cli import main
-from scaling.cli.options import IMPORTS
+from scaling.cli.reading import Format
 from scaling.estimates import best_of_k, pass_at_k
 from scaling.readers import COLUMNS, FORMATS, counts, detect_format, read_samples
 
@@ -362,7 +363,7 @@ def test_a_file_whose_columns_are_named_is_a_table(tmp_path):
 
 
 def test_unknown_formats_and_files_are_refused(tmp_path):
-    assert tuple(FORMATS) == IMPORTS
+    assert tuple(FORMATS) == get_args(Format)
     with pytest.raises(ValueError, match="allowed: human-eval, evalplus, lm-eval"):
         read_samples(tmp_path, "parquet")
     for name in FORMATS:

@@ -1,129 +1,193 @@
-"""Verbs that read samples: accuracy, figures, fit, import, plan, report, check. No torch."""
+"""Verbs that read samples: accuracy, figures, fit, import, plan, report, leaderboard. No torch."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import numpy as np
-import pandas as pd
+from cyclopts import Parameter
 
-from scaling.cli.options import caution
-from scaling.estimates import best_of_k, majority_at_k, pass_at_k
-from scaling.figures.gallery import FIGURES, draw_all
-from scaling.fits import fit
-from scaling.fits.laws import LAWS, Law
-from scaling.intervals import mean_interval
-from scaling.planner import plan, read_pilot
-from scaling.readers import counts, read_samples, reasons, refuse_incomplete
-from scaling.records import Curve, Fit, look_up
-from scaling.report import differences, stale
-from scaling.runs import Runs, load_run
-from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line, incomplete, unfinished
-from scaling.store.files import refuse_foreign, write_outputs
+from scaling.cli.app import (
+    READ,
+    RUNS,
+    STUDY,
+    Amount,
+    Columns,
+    OptionalAmount,
+    OptionalCount,
+    suggest,
+    verb,
+    warn,
+)  # fmt: skip
 
 EXACT = 800  #: samples of a problem up to which votes are counted exactly
 SHOWN = 20  #: places of a file that are named one by one
+Metric = Annotated[str | None, Parameter(alias="--scorer")]
+Format = Literal["human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv", "jsonl"]
 
 
-def run_accuracy(options: argparse.Namespace) -> None:
-    """Write accuracy.csv."""
-    path = options.derived / "accuracy.csv"
-    refuse_foreign([path], options.force)
-    options.study = Runs.load(options.runs)
-    warn_of_gaps(options.study)
-    table = accuracy_table(options.study)
-    csv = table.to_csv(index=False, float_format="%.6g").encode()
-    write_outputs({path: csv}, options.force)
-    print(f"{path}: {len(table):,} rows of {len(options.study):,} runs")
-    print(flaw_line(*flaw_counts(options.study)))
+def results_of(runs: Path) -> Path:
+    """Return where results go: the folder of the study for its runs, else the runs' own folder."""
+    print(f"runs in {runs}")
+    return STUDY if runs == RUNS else runs
 
 
-def warn_of_gaps(study: Runs) -> None:
-    """Warn of each run that lacks problems or samples, and of rows that are NaN because of it."""
-    for pool in study:
-        if why := incomplete(pool):
-            caution(f"{pool.path}: {why}: see n_missing")
+@verb(READ)
+def accuracy(
+    *,
+    runs: Path = RUNS,  #: folder of the runs
+    derived: Path | None = None,  #: folder to write into; default: that of --runs, or data/study
+    force: bool = False,  #: overwrite existing files that the kit did not write
+) -> None:
+    """Write accuracy.csv: accuracy per budget of every run."""
+    results = results_of(runs)
+    write_accuracy(runs, (derived or results) / "accuracy.csv", force)
+    suggest("fit --runs {runs}; figures takes the same --runs", runs=runs)
 
 
-def run_figures(options: argparse.Namespace) -> None:
-    """Draw figures from the logs."""
-    names = getattr(options, "names", None) or list(FIGURES)
-    for name in names:
-        look_up(FIGURES, name, "figure")
-    study = getattr(options, "study", None) or Runs.load(options.runs)
-    paths = draw_all(study, options.figures, names, options.force)
+def write_accuracy(folder: Path, path: Path, force: bool) -> Any:
+    """Write accuracy.csv and return the runs; warn of each run that lacks problems or samples."""
+    from scaling.runs import Runs
+    from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line, incomplete
+    from scaling.store.files import refuse_foreign, write_outputs
+
+    refuse_foreign([path], force)
+    runs = Runs.load(folder)
+    for run in runs:
+        if why := incomplete(run):
+            warn(f"{run.path}: {why}: see n_missing")
+    table = accuracy_table(runs)
+    write_outputs({path: table.to_csv(index=False, float_format="%.6g").encode()}, force)
+    print(f"{path}: {len(table):,} rows of {len(runs):,} runs")
+    print(flaw_line(*flaw_counts(runs)))
+    return runs
+
+
+@verb(READ)
+def figures(
+    names: tuple[str, ...] = (),  #: names of figures; default: all
+    /,
+    *,
+    runs: Path = RUNS,  #: folder of the runs
+    figures: Path | None = None,  #: folder to write into; default: figures/ next to accuracy.csv
+    task: str | None = None,  #: draw this task; this and the next four are for figures named
+    level: str | None = None,  #: draw this level of the task
+    models: tuple[str, ...] = (),  #: draw these models, such as 0.2M
+    unit: str | None = None,  #: cost on the x axis: samples, tokens, flops, ...
+    selector: str | None = None,  #: coverage, majority, logprob, ...
+    force: bool = False,  #: overwrite existing files that the kit did not write
+) -> None:
+    """Draw the figures from the runs."""
+    from scaling.runs import Runs
+
+    results = results_of(runs)
+    out = figures or results / "figures"
+    given = {"task": task, "level": level, "models": models, "unit": unit, "selector": selector}
+    chosen = {name: value for name, value in given.items() if value}
+    draw(Runs.load(runs), out, names, force, **chosen)
+    suggest("check --runs {runs} --figures {out}", runs=runs, out=out)
+
+
+def draw(runs: Any, out: Path, names: tuple[str, ...], force: bool, **choices: Any) -> None:
+    """Draw figures (all by default) and print their files, and which lack their runs."""
+    from scaling.figures.gallery import FIGURES, draw_all
+
+    wanted = names or tuple(FIGURES)
+    paths = draw_all(runs, out, wanted, force, **choices)
     for path in paths:
         print(path)
     drawn = {path.stem for path in paths}
-    if left := [name for name in names if name not in drawn]:
-        print(f"{len(left)} of {len(names)} not drawn, their runs are missing: {', '.join(left)}")
+    if left := [name for name in wanted if name not in drawn]:
+        print(f"{len(left)} of {len(wanted)} not drawn, their runs are missing: {', '.join(left)}")
 
 
-def run_fit(options: argparse.Namespace) -> None:
-    """Print the fitted parameters of every best-of-N run; a row that has none says why."""
-    law = law_of_one_axis(options.law)
-    study = Runs.load(options.runs)
-    pools = [p for p in study if p.plan.method == "best_of_n"]
+@verb(READ)
+def fit(
+    *,
+    law: str = "exp_power",  #: name of a law, such as power
+    selector: str = "coverage",  #: coverage, majority, logprob, ...
+    unit: str = "samples",  #: samples, tokens, flops, ...
+    level: str = "all",  #: one level of the task; default: all together
+    task: str = "",  #: fit only the runs of this task; default: all tasks
+    runs: Path = RUNS,  #: folder of the runs
+) -> None:
+    """Fit a law to the coverage curve of every best-of-N run."""
+    import pandas as pd
+
+    from scaling.records import look_up
+    from scaling.runs import Runs
+
+    print(f"runs in {runs}")
+    chosen, loaded = law_of_a_curve(law), Runs.load(runs)
+    pools = [run for run in loaded if run.plan.method == "best_of_n"]
     if not pools:
-        raise ValueError(f"no best-of-N run under {options.runs}: a law is fitted to those alone")
-    if options.task:
-        look_up({pool.task: None for pool in pools}, options.task, "task")
-        pools = [pool for pool in pools if pool.task == options.task]
-    levels = {level: None for pool in pools for level in ("all", *pool.levels)}
-    look_up(levels, options.level, "level")
-    others = len(study) - len(pools)
-    usable = [pool for pool in pools if options.level in ("all", *pool.levels)]
-    without = len(pools) - len(usable)
+        raise ValueError(f"no best-of-N run under {runs}: a law is fitted to those alone")
+    if task:
+        look_up({run.task: None for run in pools}, task, "task")
+        pools = [run for run in pools if run.task == task]
+    look_up({name: None for run in pools for name in ("all", *run.levels)}, level, "level")
+    usable = [run for run in pools if level in ("all", *run.levels)]
     for count, what in (
-        (others, "of other methods or tasks"),
-        (without, f"without level {options.level}"),
+        (len(loaded) - len(pools), "of other methods or tasks"),
+        (len(pools) - len(usable), f"without level {level}"),
     ):
         if count:
-            print(f"{count:,} of {len(study):,} runs left out: {what}")
-    rows = []
-    for pool in usable:
-        row = {"task": pool.task, "model": pool.card.name, "run": pool.path.name}
-        row |= dict.fromkeys(("rmse", *law.params), "")
-        try:
-            if gap := unfinished(pool):
-                raise ValueError(gap)
-            found = checked_fit(law, pool.curve(options.selector, options.unit, options.level))
-        except ValueError as error:
-            rows.append(row | {"success": False, "message": str(error)})
-            continue
-        row["rmse"] = f"{found.rmse:.3g}"
-        for name, value in found.params.items():
-            low, high = found.interval[name]
-            row[name] = f"{value:.4g} [{low:.4g}, {high:.4g}]"
-        rows.append(row | {"success": found.success, "message": found.message})
+            print(f"{count:,} of {len(loaded):,} runs left out: {what}")
+    rows = [fitted_row(run, chosen, selector, unit, level) for run in usable]
     if not any(row["rmse"] for row in rows):
-        why = {row["message"]: row["run"] for row in rows}
-        told = "; ".join(f"{message} ({run})" for message, run in why.items())
-        raise ValueError(f"none of {len(rows)} runs could be fitted: {told}")
+        reasons = {row["message"]: row["run"] for row in rows}
+        why = "; ".join(f"{message} ({run})" for message, run in reasons.items())
+        raise ValueError(f"none of {len(rows)} runs could be fitted: {why}")
     table = pd.DataFrame(rows)
     repeated = table.duplicated(["task", "model"]).any()
     print(table.drop(columns=[] if repeated else "run").to_string(index=False))
+    suggest("figures --runs {runs}; report {runs}/RUN writes a run up", runs=runs)
 
 
-def law_of_one_axis(name: str) -> Law:
+def fitted_row(run: Any, law: Any, selector: str, unit: str, level: str) -> dict[str, Any]:
+    """Return a run's fitted parameters with their intervals, or the reason why there are none."""
+    from scaling.runs.tables import unfinished
+
+    row = {"task": run.task, "model": run.card.name, "run": run.path.name}
+    row |= dict.fromkeys(("rmse", *law.params), "")
+    try:
+        if gap := unfinished(run):
+            raise ValueError(gap)
+        found = checked_fit(law, run.curve(selector, unit, level))
+    except ValueError as error:
+        return row | {"success": False, "message": str(error)}
+    row["rmse"] = f"{found.rmse:.3g}"
+    for name, value in found.params.items():
+        low, high = found.interval[name]
+        row[name] = f"{value:.4g} [{low:.4g}, {high:.4g}]"
+    return row | {"success": found.success, "message": found.message}
+
+
+def law_of_a_curve(name: str) -> Any:
     """Return a law that a curve can be fitted by; those of two axes take more than a curve."""
+    from scaling.fits.laws import LAWS
+    from scaling.records import look_up
+
     return look_up({name: law for name, law in LAWS.items() if law.axes == 1}, name, "law")
 
 
-def checked_fit(law: Law, curve: Curve, counted: tuple[Any, Any] | None = None) -> Fit:
+def checked_fit(law: Any, curve: Any, counts: tuple[Any, Any] | None = None) -> Any:
     """Return a law fitted to a curve, or a law of a distribution to counts (n, c) per problem.
 
-    ValueError where no law can be determined: nothing was right, everything was, or the curve has
-    no more points than the law has parameters.
+    ValueError where no law can be determined: no sample was correct, every sample was, or the curve
+    has no more points than the law has parameters.
     """
+    import numpy as np
+
+    from scaling.fits import fit
+
     y = curve.y[np.isfinite(curve.y)]
     if not y.any() or (y == 1).all():
         what = "every sample was right" if y.any() else "no sample was right"
         raise ValueError(f"{what}: there is nothing to fit {law.name} to")
-    if law.density is not None and counted is not None:
-        return fit(law, *counted)
+    if law.density is not None and counts is not None:
+        return fit(law, *counts)
     if len(y) <= len(law.params):
         raise ValueError(
             f"{law.name} has {len(law.params)} parameters and the curve {len(y)} points: draw more "
@@ -132,48 +196,84 @@ def checked_fit(law: Law, curve: Curve, counted: tuple[Any, Any] | None = None) 
     return fit(law, curve)
 
 
-def run_import(options: argparse.Namespace) -> None:
-    """Print pass@k, votes and a law with intervals; name what could not be used on stderr."""
-    law = law_of_one_axis(options.law) if options.law else None
-    chosen = {name: getattr(options, name) for name in ("metric", "filter", "model", "columns")}
-    table, rejected = read_samples(options.file, options.format, **chosen)
+@verb(READ, name="import")
+def import_(
+    file: Path,  #: a file, or a folder of YAML files
+    /,
+    *,
+    format: Format | None = None,  #: the tool, or the kind of table; default: recognised
+    metric: Metric = None,  #: verdict to read if there are several: a metric, scorer, base or plus
+    filter: str | None = None,  #: which filter of lm-eval to read if the file holds several
+    model: str | None = None,  #: which model to read if the table holds several
+    columns: Columns = None,  #: names of your columns: problem=id,correct=label (docs/formats.md)
+    law: str = "",  #: law to fit to coverage, or to counts: exp_power, beta_binomial, ...
+) -> None:
+    """Read another tool's samples; print pass@k, majority vote and a fitted law."""
+    import numpy as np
+    import pandas as pd
+
+    from scaling.estimates import best_of_k, majority_at_k, pass_at_k
+    from scaling.intervals import mean_interval
+    from scaling.readers import counts, detect_format, read_samples, refuse_incomplete
+    from scaling.records import Curve
+
+    chosen = law_of_a_curve(law) if law else None
+    table, rejected = read_samples(
+        file,
+        format or detect_format(file, columns),
+        metric=metric,
+        filter=filter,
+        model=model,
+        columns=columns,
+    )
     for where, why in rejected[:SHOWN]:
-        print(f"{options.file}, {where}: {why}", file=sys.stderr)
+        print(f"{file}, {where}: {why}", file=sys.stderr)
     if len(rejected) > SHOWN:
         print(f"and {len(rejected) - SHOWN:,} more places", file=sys.stderr)
     n, c = counts(table)
-    refuse_incomplete(options.file, table.attrs, n)
+    refuse_incomplete(file, table.attrs, n)
     n, c = n[n > 0], c[n > 0]
     k = 2 ** np.arange(int(np.log2(n.min())) + 1)
     k = np.union1d(k[k >= table.attrs["least_k"]], n.min())
-    for line in about(table, n, k):
+    for line in description(table, n, k):
         print(line)
+    known = table[table["correct"].notna()]
+
+    def samples(column: str) -> Any:  # (problems, samples), NaN where there is none
+        return known.pivot(index="problem", columns="chain", values=column)
+
     found = mean_interval(pass_at_k(n[:, None], c[:, None], k))
-    shown = {"k": k, "pass@k": found.value, "low": found.low, "high": found.high}
+    shown = {"pass@k": found}
     if not table.attrs["no_votes"]:
-        votes = mean_interval(votes_of(table, k))
-        shown |= {"majority": votes.value, "low ": votes.low, "high ": votes.high}
-    given = table[table["correct"].notna()]
-    if given["score"].notna().all() and (given["score"] != given["correct"]).any():
-        correct, score = by_problem(given, "correct"), by_problem(given, "score")
-        best = mean_interval(best_of_k(correct, score, k))
-        shown |= {"best-of-k": best.value, "low  ": best.low, "high  ": best.high}
-    print(pd.DataFrame(shown).to_string(index=False, float_format="{:.4f}".format))
+        answers = samples("answer").astype(object)
+        answers = answers.where(answers.notna(), None).to_numpy()
+        subsets = 1000 if answers.shape[1] > EXACT else None
+        votes: Any = majority_at_k(answers, samples("correct"), k, subsets=subsets)
+        shown["majority"] = mean_interval(votes[0] if subsets else votes)
+    if known["score"].notna().all() and (known["score"] != known["correct"]).any():
+        shown["best-of-k"] = mean_interval(best_of_k(samples("correct"), samples("score"), k))
+    parts: dict[str, Any] = {"k": k}
+    for i, (name, estimate) in enumerate(shown.items()):
+        ends = {"low" + " " * i: estimate.low, "high" + " " * i: estimate.high}
+        parts |= {name: estimate.value, **ends}
+    print(pd.DataFrame(parts).to_string(index=False, float_format="{:.4f}".format))
     if table.attrs["no_votes"]:
         print(f"no majority column: {table.attrs['no_votes']}")
-    if law and law.density is not None and k[0] > 1:
-        raise ValueError(f"{law.name} is fitted to counts, which the metric does not settle")
-    if law:
+    if chosen and chosen.density is not None and k[0] > 1:
+        raise ValueError(f"{chosen.name} is fitted to counts, which the metric does not settle")
+    if chosen:
         curve = Curve(k, found.value, found.low, found.high, found.replicates, n_problems=len(n))
-        print(checked_fit(law, curve, (n, c)))
+        print(checked_fit(chosen, curve, (n, c)))
 
 
-def about(table: pd.DataFrame, n: np.ndarray, k: np.ndarray) -> list[str]:
-    """Return lines that say what stands behind the numbers, what was left out, and why k ends."""
+def description(table: Any, n: Any, k: Any) -> list[str]:
+    """Return lines that say how many samples there are, what was left out, and why k ends."""
+    from scaling.readers import reasons
+
     facts = table.attrs
     parts = reasons(facts["left_out"])
-    if lacking := table["problem"].nunique() - len(n):
-        parts.append(f"{lacking:,} problems without a verdict")
+    if missing := table["problem"].nunique() - len(n):
+        parts.append(f"{missing:,} problems without a verdict")
     if facts["unreadable"]:
         parts.append(f"{facts['unreadable']:,} of {facts['read']:,} lines or entries")
     left = f"; left out: {'; '.join(parts)}" if parts else ""
@@ -184,36 +284,30 @@ def about(table: pd.DataFrame, n: np.ndarray, k: np.ndarray) -> list[str]:
             f"k ends at {k[-1]}: {few:,} problems have no more samples, others up to {most}"
         )
     if k[0] > 1:
-        lines.append(f"k begins at {k[0]}: the metric does not settle smaller k")
+        lines.append(f"k begins at {k[0]}: the metric does not give smaller k")
     return lines
 
 
-def votes_of(table: pd.DataFrame, k: np.ndarray) -> np.ndarray:
-    """Return the accuracy of the commonest of k answers, (problems, budgets), of a tidy table.
+@verb(READ)
+def plan(
+    *,
+    effect: Amount,  #: difference in accuracy to detect, such as 0.03
+    power: Amount = 0.8,  #: probability of detecting it
+    pilot: tuple[Path, ...] = (),  #: one or two run folders, whose costs and spread are used
+    between: OptionalAmount = None,  #: SD of the paired difference; default: the pilot's
+    max_problems: OptionalCount = None,  #: number of problems that the benchmark has
+) -> None:
+    """Compute how many problems and samples detect a difference, and what they cost."""
+    from scaling import planner
+    from scaling.runs import load_run
 
-    By random subsets where the exact count over all of them would take long.
-    """
-    judged = table[table["correct"].notna()]
-    correct, answers = by_problem(judged, "correct"), by_problem(judged, "answer")
-    answers = answers.astype(object).where(answers.notna(), None)
-    many = correct.shape[1] > EXACT
-    found = majority_at_k(answers.to_numpy(), correct.to_numpy(), k, subsets=1000 if many else None)
-    return found[0] if many else found
-
-
-def by_problem(judged: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return a column of a tidy table as (problems, samples), NaN where there is no sample."""
-    return judged.pivot(index="problem", columns="chain", values=column)
-
-
-def run_plan(options: argparse.Namespace) -> None:
-    """Print the cheapest study that tells the difference, and its price at the pilot's costs."""
-    pools = [load_run(path) for path in options.pilot]
-    pilot = read_pilot(pools) if pools else None
-    study, cost = plan(options.effect, options.power, pilot, options.between, options.max_problems)
+    runs = [load_run(path) for path in pilot]
+    study, cost = planner.plan(
+        effect, power, planner.read_pilot(runs) if runs else None, between, max_problems
+    )
     print(
         f"{study.problems:,} problems x {study.samples:,} samples x 2 methods: {study.draws:,} "
-        f"samples tell a difference of {study.detectable:.3g} with power {options.power:g}"
+        f"samples detect a difference of {study.detectable:.3g} with power {power:g}"
     )
     if cost:
         hours = f"{cost['seconds'] / 3600:.3g} hours on the pilot's machine"
@@ -222,22 +316,20 @@ def run_plan(options: argparse.Namespace) -> None:
         print("for FLOPs and hours name one or two small runs: --pilot RUN [RUN]")
 
 
-def run_report(options: argparse.Namespace) -> None:
-    """Write a report and check it."""
-    runs = Runs(load_run(path) for path in options.runs)
-    for path in runs.report(options.out, options.force):
+@verb(READ)
+def report(
+    runs: tuple[Path, ...],  #: run folders
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("report"),  #: folder to write into
+    force: bool = False,  #: overwrite existing files that the kit did not write
+) -> None:
+    """Write a report on runs: HTML page, LaTeX fragment, BibTeX."""
+    from scaling.report import differences
+    from scaling.runs import Runs, load_run
+
+    for path in Runs(load_run(path) for path in runs).report(out, force):
         print(path)
-    if wrong := differences(options.out):
+    if wrong := differences(out):
         raise ValueError("; ".join(wrong))
-
-
-def run_check(options: argparse.Namespace) -> None:
-    """Print why each figure is stale; a stale one is an error."""
-    found = stale(options.report or options.figures, options.runs)
-    if options.report:
-        found["report"] = differences(options.report)
-    for name, causes in found.items():
-        print(f"{name}: {'; '.join(causes) or 'up to date'}")
-    wrong = [name for name, causes in found.items() if causes]
-    if wrong:
-        raise ValueError(f"{len(wrong)} of {len(found)} stale: {', '.join(wrong)}")
+    suggest("check --report {out}", out=out)

@@ -1,0 +1,170 @@
+"""Verbs that train models and scorers, score samples and search."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from scaling.cli.app import MODELS, POSITIVE, RUNS, TRAIN, Amount, Amounts, Count, suggest, verb
+
+LADDER, SCORERS = MODELS / "ladder", MODELS / "scorers"
+
+
+@verb(TRAIN)
+def train(
+    *,
+    size: str = "",  #: one of the ladder's sizes; default: all
+    budgets: Amounts = (),  #: train FLOPs of the checkpoints, rising; default: those of the ladder
+    out: Path = LADDER,  #: folder of the checkpoints
+    seed: int = 0,  #: seed of weights and data
+) -> None:
+    """Train the ladder of small models, or one size of it."""
+    from scaling import ladder
+    from scaling.records import look_up
+
+    for name in [size] if size else ladder.LADDER:
+        look_up(ladder.LADDER, name, "size")
+        recipe = replace(ladder.RECIPES[name], seed=seed)
+        chosen = tuple(budgets or ladder.LADDER[name])
+        for path in ladder.train_rung(name, chosen, out, recipe):
+            print(path)
+
+
+@verb(TRAIN)
+def scorer(
+    *,
+    model: Path,  #: folder of the model
+    task: str = "countdown",  #: the task whose problems are solved
+    kind: str = "process",  #: process (scores every step) or outcome (scores the solution)
+    problems: Count = 5000,  #: number of problems to solve
+    out: Path = SCORERS,  #: folder of the scorers; a folder of the kind's name is written into it
+    seed: int = 0,  #: seed of samples and training
+) -> None:
+    """Train a reward model on a model's own solutions."""
+    from scaling.ladder import ScorerCourse, train_scorer
+    from scaling.methods.scorers import save_scorer
+    from scaling.models import load_lm
+    from scaling.tasks import get_task
+
+    course = ScorerCourse(kind=kind, problems=problems, seed=seed)
+    lm = load_lm(model)
+    trained, seen = train_scorer(lm, get_task(task), course, f"scorers/{kind}")
+    save_scorer(trained, out / kind, course=asdict(course), seen=seen, base=lm.card.name)
+    print(f"{out / kind}: {seen['solutions']:,} solutions, {seen['right']:.0%} right")
+
+
+@verb(TRAIN)
+def score(
+    runs: tuple[Path, ...],  #: run folders
+    /,
+    *,
+    scorer: tuple[Path, ...] = (),  #: folders of reward models
+    certainty: Path | None = None,  #: folder of a model, to score by its self-certainty
+) -> None:
+    """Score the samples of runs; the scores go into each run's folder."""
+    from scaling.methods.scorers import SelfCertainty, load_scorer, score_run
+    from scaling.models import load_lm
+    from scaling.runs import load_run
+    from scaling.store.scores import write_scores
+
+    scorers: list[Any] = [load_scorer(folder) for folder in scorer]
+    if certainty:
+        scorers.append(SelfCertainty(load_lm(certainty)))
+    if not scorers:
+        raise ValueError("nothing to score with: give --scorer FOLDER or --certainty MODEL")
+    for path in runs:
+        run = load_run(path, text=True)
+        for one in scorers:
+            print(write_scores(run, score_run(one, run)))
+
+
+@verb(TRAIN)
+def search(
+    *,
+    model: Path,  #: folder of the model
+    task: str = "countdown",  #: the task to sample
+    scorer: Path = SCORERS / "process",  #: folder of the scorer that guides the search
+    methods: tuple[str, ...] = (),  #: search methods; default: all
+    widths: Annotated[tuple[int, ...], POSITIVE] = (4, 8, 16),  #: candidates per round
+    problems: Count = 100,  #: number of problems
+    runs: Path = RUNS,  #: folder to write runs into
+) -> None:
+    """Sample with every search method, at several widths; complete runs are kept."""
+    from scaling.methods.scorers import scorer_name
+    from scaling.methods.search import SEARCHES, search_plans
+    from scaling.models import load_lm
+    from scaling.records import look_up
+    from scaling.sampling import sample_run
+    from scaling.tasks import get_task
+
+    print(f"runs in {runs}")
+    for method in methods:
+        look_up(SEARCHES, method, "search")
+    lm, chosen = load_lm(model), get_task(task)
+    for plan in search_plans(list(methods or SEARCHES), widths, scorer_name(scorer)):
+        print(sample_run(lm, chosen, chosen.problems(problems), plan, runs).path)
+    suggest("accuracy --runs {runs}; figures takes the same --runs", runs=runs)
+
+
+@verb(TRAIN)
+def reviser(
+    *,
+    model: Path,  #: folder of the model
+    name: str = "",  #: name of the folder to write; default: from lesson and feedback
+    task: str = "countdown",  #: the task to train on
+    levels: tuple[str, ...] = ("3x20", "4x20"),  #: levels of the task
+    lesson: str = "answer",  #: answer, avoid, reward or plain
+    rate: Amount = 3e-4,  #: learning rate
+    feedback: tuple[str, ...] = ("verdict",),  #: none, verdict, or both
+    rounds: Count = 24,  #: rounds of sampling and training
+    problems: Count = 1000,  #: number of problems per round
+    steps: Count = 6,  #: drafts per chain
+    out: Path = MODELS / "revisers",  #: folder of the revisers
+    seed: int = 0,  #: seed of samples and training
+) -> None:
+    """Train a model to revise its own drafts."""
+    from scaling.ladder import Course, train_reviser
+    from scaling.models import load_lm, save_lm
+
+    course = Course(
+        task=task, levels=levels, lesson=lesson, rate=rate, feedbacks=feedback, problems=problems,
+        steps=steps, seed=seed, chains=2, max_new_tokens=64, updates=0, replay=0.0, plain=0.2,
+        batch_tokens=8192, widths=(48, 112, 224),
+    )  # fmt: skip
+    name = name or f"{lesson}-{'-'.join(feedback)}"
+    lm, accuracy = train_reviser(load_lm(model), course, rounds, f"revisers/{name}")
+    notes = {"course": asdict(course), "skills": ["revision"], "first_drafts": accuracy}
+    save_lm(lm, out / name, **notes)
+    print(f"{out / name}: first drafts {accuracy[0]:.3f} to {accuracy[-1]:.3f} right")
+
+
+@verb(TRAIN)
+def reinforce(
+    *,
+    model: Path = LADDER / "0.1M" / "1e14",  #: folder of the model to start from
+    imitate: float = 5e12,  #: FLOPs of supervised training; 0: RL training of direct answers
+    method: str = "grpo",  #: grpo or expert
+    budgets: Amounts = (1e11, 3e11, 1e12, 3e12),  #: FLOPs of RL training at its checkpoints
+    out: Path = MODELS / "thinking" / "0.1M",  #: folder of the checkpoints
+    seed: int = 0,  #: seed of samples and training
+) -> None:
+    """Train a tiny model to think: supervised traces, then RL training."""
+    from scaling import ladder
+    from scaling.models import load_lm
+    from scaling.records import look_up
+
+    look_up(dict.fromkeys(("expert", "grpo")), method, "method")
+    ladder.check_budgets(budgets)
+    if not 0 <= imitate < float("inf"):
+        raise ValueError(f"imitate is {imitate:g}; give FLOPs, or 0 for none")
+    course = ladder.Course(lesson=method, seed=seed)
+    start, folder = out / "start", out / method
+    if not imitate:
+        course = replace(course, direct=True, max_new_tokens=64)
+        start, folder = model, out / f"direct-{method}"
+    elif not start.exists():
+        recipe = ladder.Recipe(seed=seed, rate=1.5e-3, compiled=True, widths=course.widths)
+        ladder.imitate(load_lm(model), imitate, start, recipe)
+    for path in [start, *ladder.reinforce(load_lm(start), budgets, folder, course)]:
+        print(path)
