@@ -16,7 +16,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling.benchmarks import READERS, Benchmark, Row, audit, load_benchmark, records
+from scaling.benchmarks import (
+    READERS,
+    Benchmark,
+    Row,
+    audit,
+    load_benchmark,
+    own_prompts,
+    records,
+)
 from scaling.benchmarks.grading import SCORERS, evaluate
 from scaling.benchmarks.gym import ALLOWED, check, gym_benchmark
 from scaling.benchmarks.symbolic import Evaluator, TooLong, formula_key, time_limit
@@ -100,72 +108,6 @@ def test_published_files_are_read_whole(reader, name, n):
 
 
 # ---------------------------------------------------------------- answers
-@pytest.mark.parametrize(
-    ("scorer", "expected", "text", "right"),
-    [
-        ("number", "18", "so 9 * 2 = $18.\n#### 18", True),
-        ("number", "1234.5", "The answer is $1,234.50.", True),
-        ("number", "-4", "it is −4", True),
-        ("number", "18", "#### 180", False),
-        ("number", "18", "18 eggs. The answer is 17, not 18.", False),
-        ("number", "18", "I cannot tell", False),
-        ("number", "7", "9" * 5000, False),
-        ("number", "13", "Answer: There are 6 * 8 = 48 rolls, 48 - 35 = 13 left. #### 13", True),
-        ("number", "6", "Answer: There are 6 * 8 = 48 rolls, 48 - 35 = 13 left. #### 13", False),
-        ("number", "5", "The answer is 2 + 3 = 5.", True),
-        ("number", "5", "the final answer is: 2 + 3 = **5**", True),
-        ("number", "5", "The answer is 5 = 2 + 3.", True),
-        ("number", "5", "The answer is 3 apples + 2 apples = 5 apples. All 6 are told.", True),
-        ("number", "13", "#### 13. Check: 13 + 35 = 48", True),
-        ("number", "2", "The answer is 2 + 3.", False),
-        ("number", "0.5", "The answer is 1/2.", True),
-        ("number", "0.5", "The answer is 1/2 of a cup.", True),
-        ("number", "1", "The answer is 1/2.", False),
-        ("number", "3", "The answer is 3 1/2.", False),
-        ("number", "2", "so it is 1/2", False),
-        ("number", "1", "The answer is 1e5.", False),
-        ("number", "17", "#### 17\nSo the answer is the number of eggs left.", True),
-        ("contains", "It was late.", "Here you are:\nIt was\nlate. Bye", True),
-        ("contains", "It was late.", "It was late. <solution>It was lat.</solution>", False),
-        ("contains", "It was late.", "it was late.", False),
-        ("bare_words", "Country_Name", "\\boxed{\\text{country name}}", False),
-        ("bare_words", "Country name", "\\boxed{\\text{country name}}", True),
-        ("bare_words", "Country", " country.\n", True),
-        ("bare_words", "Country", "It is country", False),
-        ("math", "\\frac{1}{2}", "thus $\\boxed{0.5}$", True),
-        ("math", "\\frac{1}{2}", "\\boxed{\\dfrac12}", True),
-        ("math", "42", "\\boxed{41} no, \\boxed{42}", True),
-        ("math", "7", "The answer is $x = 7$.", True),
-        ("math", "7", "\\boxed{8}", False),
-        ("math", "\\text{(C)}", "\\boxed{(C)}", True),
-        ("tagged", "yes, no, yes", "So **yes, no, yes**.", True),
-        ("tagged", "yes, no, yes", "yes, no, yes", False),
-        ("tagged", "tetrahedron", "<solution>Tetrahedron</solution>", True),
-        ("letter", "C", "not A; CCCCC", True),
-        ("letter", "C", "\\boxed{\\text{(B)}}", False),
-        ("exact", "ainomma", "It is:\nainomma", True),
-    ],
-)
-def test_what_is_taken_and_what_is_not(scorer, expected, text, right):
-    assert grade(scorer, expected, text) is right
-
-
-@pytest.mark.parametrize(
-    ("expected", "text", "right"),
-    [
-        ("2\\sqrt{3}", "\\boxed{\\sqrt{12}}", True),
-        ("x^2-1", "\\boxed{(x-1)(x+1)}", True),
-        ("\\left(3,\\frac{\\pi}{2}\\right)", "\\boxed{(3, \\pi/2)}", True),
-        ("\\pi", "\\boxed{3.14159}", False),
-        ("(1,2)", "\\boxed{[1,2]}", False),
-        ("x^2-1", "\\boxed{((((((((((}", False),
-    ],
-)
-def test_symbolic_answers_are_compared_as_mathematics(expected, text, right):
-    pytest.importorskip("latex2sympy2_extended")
-    assert grade("math", expected, text) is right
-
-
 @pytest.mark.parametrize("formula", ["9^{9^{9}}", "(10^{12})!"])
 def test_a_formula_that_takes_too_long_is_named_and_the_next_one_waits_for_nothing(formula):
     pytest.importorskip("latex2sympy2_extended")
@@ -276,20 +218,17 @@ LIVE = {
 
 
 def test_livebench_is_stratified_by_category_and_keeps_release_dates(tmp_path):
+    others = (
+        {"ground_truth": "025"},
+        {"livebench_release_date": "2024-11-25"},
+        {"task": "plot_unscrambling", "category": "language"},
+        {"task": "zebra_puzzle", "category": "reasoning", "ground_truth": "red"},
+        {"task": "typos", "category": "language", "ground_truth": "It was late."},
+        {"task": "cta", "category": "data_analysis", "ground_truth": "Country"},
+    )
     rows = [
         LIVE,
-        LIVE | {"question_id": "b", "ground_truth": "025"},
-        LIVE | {"question_id": "c", "livebench_release_date": "2024-11-25"},
-        LIVE | {"question_id": "d", "task": "plot_unscrambling", "category": "language"},
-        LIVE
-        | {"question_id": "e", "task": "zebra_puzzle", "category": "reasoning"}
-        | {"ground_truth": "red"},
-        LIVE
-        | {"question_id": "f", "task": "typos", "category": "language"}
-        | {"ground_truth": "It was late."},
-        LIVE
-        | {"question_id": "g", "task": "cta", "category": "data_analysis"}
-        | {"ground_truth": "Country"},
+        *(LIVE | row | {"question_id": id} for id, row in zip("bcdefg", others, strict=True)),
     ]
     path = lines(tmp_path / "q.jsonl", *rows)
     task = load_benchmark("livebench", path)
@@ -415,12 +354,7 @@ def test_a_malformed_file_is_one_line_that_names_the_place(tmp_path, name, rows,
 
 def test_a_prompt_is_a_file_around_the_question_and_its_hash_is_kept(tmp_path):
     path = lines(tmp_path / "t.jsonl", GSM)
-    for reader in READERS.values():
-        assert (
-            (Path(load_benchmark.__code__.co_filename).parent / "prompts")
-            .joinpath(f"{reader.prompt}.txt")
-            .exists()
-        )
+    assert {reader.prompt for reader in READERS.values()} <= set(own_prompts())
     few, own = load_benchmark("gsm8k", path), tmp_path / "own.txt"
     assert few.problems(1)[0].prompt.endswith("Question: 1+1?\nAnswer:")
     own.write_text("Q {question}")

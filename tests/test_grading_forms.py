@@ -1,8 +1,9 @@
 """Answers as people and models write them: the same one in many forms, and near misses of it.
 
-Each line of `data/grading_forms.jsonl` is [scorer, whether it is right, expected answer, text].
-The rest is generated: a value, written in every form, must be right and have one answer, so that
-votes agree; the same with a digit, the sign or what it is part of changed must be wrong.
+Each line of `data/grading_forms.jsonl` is [scorer, whether it is right, expected answer, text], and
+perhaps the answer of the verdict. The rest is generated: a value, written in every form, must be
+right and have one answer, so that votes agree; the same with a digit, the sign or what it is part
+of changed must be wrong.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from time import process_time
 
 import pytest
 
-from scaling.benchmarks import load_benchmark, records
-from scaling.benchmarks.grading import SCORERS
+from scaling.benchmarks import extraction, load_benchmark, numbers, records
+from scaling.benchmarks.grading import SCORERS, evaluate
 from scaling.benchmarks.mathematics import key
-from scaling.records import Completion, ModelCard, Plan
+from scaling.records import Completion, ModelCard, Plan, Verdict
 from scaling.sampling import sample_run
 from scaling.serving import Served
 from tests.test_benchmarks import held, lines
@@ -37,12 +38,73 @@ def is_right(scorer: str, expected: str, text: str) -> bool:
     return SCORERS[scorer](expected, text, META).correct
 
 
+@pytest.mark.parametrize("form", FORMS.read_text().splitlines())
+def test_each_form_is_judged_as_a_person_would(form):
+    scorer, right, expected, text, *answer = json.loads(form)
+    verdict = SCORERS[scorer](expected, text, META)
+    assert verdict.correct is right
+    assert answer in ([], [verdict.answer])
+
+
 @pytest.mark.parametrize(
-    ("scorer", "right", "expected", "text"),
-    [json.loads(line) for line in FORMS.read_text().splitlines()],
+    ("text", "answer", "right"),
+    [
+        ("first\n(1 + 3) * 6", "(1+3)*6", True),
+        ("Answer: `6*(3+1)` = 24", "6*(3+1)", True),
+        ("\\boxed{6 \u00d7 (3+1)}", "6*(3+1)", True),
+        ("6*3+6", "6*3+6", False),
+        ("6*4", "6*4", False),
+        ("6+3+1", "6+3+1", False),
+        ("six", None, False),
+        ("", None, False),
+    ],
 )
-def test_each_form_is_judged_as_a_person_would(scorer, right, expected, text):
-    assert is_right(scorer, expected, text) is right
+def test_an_expression_is_right_that_uses_each_number_once_and_meets_the_target(
+    text, answer, right
+):
+    meta = {"numbers": [1, 3, 6], "target": 24}
+    assert SCORERS["expression"]("", text, meta) == Verdict(answer, right)
+
+
+def test_parts_of_a_text_are_found_where_they_stand():
+    assert extraction.boxed("\\boxed{a{b}c} d}") == "a{b}c"
+    assert extraction.boxed("\\boxed{1}\\boxed{}") == ""
+    assert extraction.boxed("\\boxed{a{b}") is extraction.boxed("no box") is None
+    assert extraction.extract_answer("#### a\nb") == "a"
+    assert extraction.extract_answer("answer is: **a**") == "a**"
+    assert extraction.extract_answer("#### ") is extraction.extract_answer("nothing") is None
+    for text, number in (
+        ("-1,234.50", Fraction(-2469, 2)), ("+5.", Fraction(5)), (".5/2", Fraction(1, 4)),
+        ("$ 7 %", Fraction(7)), ("1/0", None), ("1,23", None), ("1.2.3", None), ("", None),
+        ("9" * 60, Fraction(10**60 - 1)), ("9" * 61, None), ("−5", Fraction(-5)),
+    ):  # fmt: skip
+        assert numbers.to_number(text) == number
+    assert numbers.extract_number("2 + 3 = 5 rolls = x") == 5
+    assert numbers.extract_number("5 rolls. Then 7") == 5
+    assert numbers.extract_number("(5)") == 5
+    assert numbers.extract_number("2 + 3") is numbers.extract_number("none") is None
+    assert numbers.last_number("1 and 2. 3") == 3
+    assert numbers.last_number("x") is numbers.last_number("7-5") is None
+
+
+def test_expressions_are_arithmetic_and_nothing_else():
+    assert evaluate("(1+2)*3/4") == (Fraction(9, 4), [1, 2, 3, 4])
+    assert evaluate("-3 - 1000000000") == (Fraction(-1000000003), [3, 10**9])
+    assert evaluate("1" + "+1" * 99 + " ")[0] == 100  # 200 characters
+    for text, says in (
+        ("", "no value: SyntaxError"),
+        ("1 2", "no value: SyntaxError"),
+        ("1/(2-2)", "no value: ZeroDivisionError"),
+        ("2**3", "BinOp is not arithmetic"),
+        ("+3", "UnaryOp is not arithmetic"),
+        ("1000000001", "Constant is not arithmetic"),
+        ("b+a", "'a' is not arithmetic"),
+        ("1.5", "'.' is not arithmetic"),
+        ("1" * 201, "an expression of 201 characters; at most 200"),
+    ):
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            evaluate(text)
+        assert str(error.value) == says
 
 
 # ---------------------------------------------------------------- numbers, written in every way

@@ -153,15 +153,6 @@ def test_inspect_epochs_are_chains_and_tokens_are_read(tmp_path):
     assert read_samples(tmp_path / "log.json", "inspect")[0].equals(table)
 
 
-def test_inspect_partial_credit_and_crashed_samples_are_kept_without_a_verdict(tmp_path):
-    crashed = inspect_sample("b", 1, "C", scores=None, error={"message": "timeout"})
-    path = write_eval(tmp_path / "log.eval", [inspect_sample("a", 1, 0.5), crashed])
-    table, rejected = read_samples(path, "inspect")
-    assert table.correct.isna().all()
-    assert table.score.tolist() == pytest.approx([0.5, np.nan], nan_ok=True)
-    assert [where for where, _ in rejected] == ["samples/a_epoch_1.json", "samples/b_epoch_1.json"]
-
-
 def test_an_archive_that_was_cut_off_says_so(tmp_path):
     path = tmp_path / "log.eval"
     path.write_bytes((DATA / "sums.eval").read_bytes()[:5000])
@@ -214,14 +205,6 @@ def test_a_zstandard_archive_of_inspect_gives_what_its_own_reader_does():
     ]
     assert (table.completion_tokens == 2).all()
     assert not rejected
-
-
-def test_a_hundred_thousand_samples_are_read_whole(tmp_path):
-    path = tmp_path / "r.jsonl"
-    line = '{{"task_id": "T/{}", "completion": "x", "result": "passed", "passed": true}}\n'
-    path.write_text("".join(line.format(i % 1000) for i in range(100_000)))
-    table, _ = read_samples(path, "human-eval")
-    assert counts(table)[1].tolist() == [100] * 1000
 
 
 def test_monkeys_files_are_one_problem_each(tmp_path):
@@ -372,18 +355,3 @@ def test_unknown_formats_and_files_are_refused(tmp_path):
         if name != "monkeys":
             with pytest.raises(ValueError, match="is a folder; give a file"):
                 read_samples(tmp_path, name)
-
-
-def test_the_command_prints_pass_at_k_of_the_judged_samples_and_names_the_rest(tmp_path, capsys):
-    rng = np.random.default_rng(0)
-    right = rng.uniform(size=(20, 8)) < 0.3
-    lines = [lm_eval(i, ["x"] * 8, row.astype(float).tolist()) for i, row in enumerate(right)]
-    write_lines(tmp_path / "s.jsonl", [*lines, "{broken\n"])
-    assert main(["import", str(tmp_path / "s.jsonl"), "--format", "lm-eval"]) == 0
-    out, err = capsys.readouterr()
-    said = {row.split()[0]: row.split() for row in out.splitlines() if row.strip()}
-    for k in (1, 2, 4, 8):
-        value = pass_at_k(8, right.sum(axis=1), k).mean()
-        assert said[str(k)][1] == f"{value:.4f}"
-    assert "160 samples of 20 problems" in out
-    assert "line 21" in err
