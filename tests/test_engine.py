@@ -450,7 +450,7 @@ def test_running_out_of_memory_halves_the_batch_and_loses_no_row():
         store.advance = limited
         return store
 
-    engine.open_store, engine.kept = cramped, None
+    engine.open_store, engine.idle_store = cramped, None
     assert samples(engine) == whole
     assert max(tried) > 4
 

@@ -326,9 +326,13 @@ def test_a_file_cut_anywhere_is_said_to_be_cut_short(share, file):
 
 
 def test_a_file_cut_by_one_byte_is_said_to_be_cut_short(file):
-    last = max(t.start + t.size for t in gguf_file.read_header(file).tensors.values())
+    """The last tensor of the file is followed by padding, which may be missing."""
+    last = max(
+        tensor.data_offset + int(tensor.n_bytes)
+        for tensor in gguf_file.read_header(file).tensors.values()
+    )
     file.write_bytes(file.read_bytes()[: last - 1])
-    assert f"{last - 1:,} of {last:,} bytes" in refusal(file)
+    assert f"cut short or damaged: it ends after {last - 1:,} bytes" in refusal(file)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +367,8 @@ def test_an_unknown_type_of_tensor_is_one_line(file):
     mark = b"blk.0.attn_q.weight"
     at = data.index(mark) + len(mark) + 4 + 2 * 8
     file.write_bytes(data[:at] + b"\xee\0\0\0" + data[at + 4 :])
-    assert "is damaged or newer than the package gguf (238" in refusal(file)
+    assert "is damaged or newer than the package gguf" in (said := refusal(file))
+    assert "238" in said
 
 
 TOKENIZER = ("tokenizer.ggml.model", "tokenizer.ggml.tokens")

@@ -57,7 +57,7 @@ def test_kernels_draw_what_the_lean_forward_draws(name: str) -> None:
         assert {k: v[:5] for k, v in found.items()} == {k: v[:5] for k, v in expected.items()}
         for key, row in expected.items():
             assert found[key][5:] == pytest.approx(row[5:], abs=1e-4)
-    assert ours.kept is not None, "graphs would be captured anew in each run"
+    assert ours.idle_store is not None, "graphs would be captured anew in each run"
 
 
 def test_rows_are_rounded_up_to_few_sizes_by_at_most_a_half() -> None:

@@ -57,7 +57,7 @@ class GraphStore(LeanStore):
         self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
         self.wide = max(next_power_of_2(s.head_dim), kernels.TILE)
         self.tile = max(next_power_of_2(s.heads // s.kv_heads), kernels.TILE)
-        self.seats = self.tile // (s.heads // s.kv_heads)  #: rows that one item serves
+        self.rows_per_tile = self.tile // (s.heads // s.kv_heads)  #: rows that one item serves
         self.reopened(slots, capacity)
 
     def reopened(self, slots: int, capacity: int) -> bool:
@@ -84,12 +84,14 @@ class GraphStore(LeanStore):
         """Return logits (rows, vocab) after appending ids[i] at position starts[i] of slots[i]."""
         rows = np.array(slots)
         shared = np.where(np.array(starts) > 0, self.shared[rows], 0)
-        self.lent = [torch.from_numpy(x).to(self.device) for x in (self.base[rows], shared)]
+        self.borrowed_prefix = [
+            torch.from_numpy(x).to(self.device) for x in (self.base[rows], shared)
+        ]
         return super().prefill(self.slot_of[rows].tolist(), ids, starts)
 
-    def _held(self, half: torch.Tensor, slots: Any, length: int) -> torch.Tensor:
+    def _visible(self, half: torch.Tensor, slots: Any, length: int) -> torch.Tensor:
         """Return the keys or values (rows, kv_heads, length, head_dim) that rows attend to."""
-        base, shared = self.lent
+        base, shared = self.borrowed_prefix
         theirs = (self.range[:length] < shared[:, None])[:, None, :, None]
         return torch.where(theirs, half[base, :, :length], half[slots, :, :length])
 
@@ -130,18 +132,18 @@ class GraphStore(LeanStore):
         rows = rows[np.argsort(self.base[rows], kind="stable")]
         new = np.diff(self.base[rows], prepend=-1) != 0
         rank = np.arange(len(rows)) - np.maximum.accumulate(np.where(new, np.arange(len(rows)), 0))
-        opens = rank % self.seats == 0
+        opens = rank % self.rows_per_tile == 0
         lane = self._lane(n, int(opens.sum()), plan)
         size, most = lane.size, lane.size + lane.items
         where = np.full(size, self.capacity)
         where[:n] = np.minimum(positions, self.capacity)
         slots, starts, ends = (np.zeros(most, np.int64) for _ in range(3))
-        readers = np.full((most, self.seats), NO_ONE)
+        readers = np.full((most, self.rows_per_tile), NO_ONE)
         slots[:n], starts[:size] = self.slot_of[:n], self.capacity
         starts[:n], readers[:size, 0] = self.shared[:n], np.arange(size)
         items = slice(size, size + int(opens.sum()))
         slots[items], ends[items] = self.base[rows[opens]], self.shared[rows[opens]]
-        readers[size + opens.cumsum() - 1, rank % self.seats] = rows
+        readers[size + opens.cumsum() - 1, rank % self.rows_per_tile] = rows
         tables = (where, np.zeros(size), slots, starts, ends, readers.ravel())
         lane.tables.copy_(torch.from_numpy(np.concatenate(tables).astype(np.int32)))
         return lane
@@ -173,7 +175,7 @@ class GraphStore(LeanStore):
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
         parts = size, s.heads, 2 * splits
-        tables = zeros(2 * size + (size + items) * (3 + self.seats), dtype=torch.int32)
+        tables = zeros(2 * size + (size + items) * (3 + self.rows_per_tile), dtype=torch.int32)
         tables[:size] = self.capacity
         tables[2 * size + (size + items) * 3 :] = NO_ONE
         return Lane(
@@ -245,7 +247,7 @@ class GraphStore(LeanStore):
     def _attended(self, layer: int, qkv: torch.Tensor, lane: Lane) -> torch.Tensor:
         w, s, size, most = self.weights, self.weights.shape, lane.size, lane.size + lane.items
         positions, _, slots, starts, ends, readers = lane.tables.split(
-            [size, size, most, most, most, most * self.seats]
+            [size, size, most, most, most, most * self.rows_per_tile]
         )
         block, cache = w.blocks[layer], self.kv[layer]
         out = qkv.new_empty(size, s.heads * s.head_dim)

@@ -51,9 +51,11 @@ def attend(qkv, kv, cos, sin, q_gain, k_gain, positions, slots, starts, ends, re
     """
     item, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     GROUP: tl.constexpr = HEADS // KV_HEADS
-    SEATS: tl.constexpr = TILE // GROUP
+    ROWS_PER_TILE: tl.constexpr = TILE // GROUP
     m, d = tl.arange(0, TILE), tl.arange(0, WIDE)
-    row = tl.load(readers + item * SEATS + m // GROUP, mask=m // GROUP < SEATS, other=-1)
+    row = tl.load(
+        readers + item * ROWS_PER_TILE + m // GROUP, mask=m // GROUP < ROWS_PER_TILE, other=-1
+    )
     known = row >= 0
     row = tl.where(known, row, 0)
     own = item < rows

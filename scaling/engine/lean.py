@@ -1,7 +1,7 @@
-"""The lean forward in torch: static keys and values, rows of different ages, any device.
+"""Stores in torch: a lean forward with static keys and values, and the model's own forward.
 
 A store owns the keys and values of `slots` rows. Rows 0..n-1 decode together; further slots hold
-prompts, which `adopt` copies into rows. See `native.py` for the same interface in C.
+prompts, which `adopt` copies into rows. `native` has the same interface in C, `graphs` in Triton.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def activated(x: torch.Tensor, weights: Weights) -> torch.Tensor:
 def advance(
     store: Any, state: np.ndarray, plan: Plan, is_stop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Decode `store.steps` tokens for each row of `state`, without a look at them in between.
+    """Decode `store.steps` tokens for each row of `state`, without stopping in between.
 
     Returns tokens (rows, steps), how many of them count (up to a stop token, or the row's cap), and
     the sums of their log-probabilities (rows, 2): the model's, and of the sampling distribution.
@@ -131,7 +131,7 @@ class LeanStore:
 
     move = adopt
 
-    def _held(self, half: torch.Tensor, slots: Any, length: int) -> torch.Tensor:
+    def _visible(self, half: torch.Tensor, slots: Any, length: int) -> torch.Tensor:
         """Return the keys or values (rows, kv_heads, length, head_dim) that rows attend to."""
         return half[slots, :, :length]
 
@@ -181,7 +181,7 @@ class LeanStore:
         at = self.range[slots] if isinstance(slots, slice) else slots
         cache[0, at[:, None], :, positions] = k.to(cache.dtype)
         cache[1, at[:, None], :, positions] = v.to(cache.dtype)
-        keys, values = (self._held(half, slots, mask.shape[-1]) for half in cache)
+        keys, values = (self._visible(half, slots, mask.shape[-1]) for half in cache)
         q = q.view(rows, time, s.kv_heads, -1, s.head_dim).permute(0, 2, 3, 1, 4)
         scores = q.reshape(rows, s.kv_heads, -1, s.head_dim) @ keys.transpose(-1, -2)
         scores = scores.view(rows, s.kv_heads, -1, time, mask.shape[-1]) * s.head_dim**-0.5
@@ -189,3 +189,44 @@ class LeanStore:
         out = weights.view(rows, s.kv_heads, -1, mask.shape[-1]) @ values
         out = out.view(rows, s.kv_heads, -1, time, s.head_dim).permute(0, 3, 1, 2, 4)
         return out.reshape(rows, time, -1)
+
+
+class ReferenceStore:
+    """The model's own forward over whole contexts: slow, and right for any causal architecture.
+
+    Nothing is cached. Rows are padded on the right, where a causal model cannot see. The other
+    stores are checked against it, and a family that they do not support runs on it.
+    """
+
+    shares_prefixes = shares_contexts = False
+    steps = 1
+    draw = staticmethod(draw)
+    advance = advance
+
+    def __init__(self, model: Any, slots: int, capacity: int) -> None:
+        self.model, self.device = model, model.device
+        self.contexts: list[list[int]] = [[] for _ in range(slots)]
+
+    def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
+        """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
+        slots = range(last.shape[0])
+        return self.prefill(slots, last[:, None].tolist(), positions.tolist())
+
+    @torch.inference_mode()
+    def prefill(
+        self, slots: Sequence[int], ids: Sequence[Sequence[int]], starts: Sequence[int]
+    ) -> torch.Tensor:
+        """Return logits (rows, vocab) after appending ids[i] at position starts[i] of slots[i]."""
+        for slot, row, start in zip(slots, ids, starts, strict=True):
+            self.contexts[slot][start:] = row
+        contexts = [self.contexts[slot] for slot in slots]
+        width = max(map(len, contexts))
+        padded = [[*context, *[0] * (width - len(context))] for context in contexts]
+        logits = self.model(torch.tensor(padded, device=self.model.device), use_cache=False).logits
+        return torch.stack([row[len(c) - 1] for row, c in zip(logits, contexts, strict=True)])
+
+    def adopt(self, source: int, row: int, length: int) -> None:
+        """Copy the first `length` tokens of a slot into another."""
+        self.contexts[row] = self.contexts[source][:length]
+
+    move = adopt

@@ -10,7 +10,7 @@ key-value head: blocks of LANES positions, all keys [channel][LANES], then all v
 two streams that the machine fetches ahead by itself. The first `shared` blocks of a slot are read from
 the slot that it `base`s on.
 
-With `narrow`, matrices, keys and values are bfloat16 and so is what they are multiplied with; all else
+With `bf16`, matrices, keys and values are bfloat16 and so is what they are multiplied with; all else
 is fp32. What is summed over lies in pairs: keys [channel/2][LANES][2], values [LANES/2][channel][2]. */
 
 #include <math.h>
@@ -51,7 +51,7 @@ typedef struct {
 
 typedef struct {
     long layers, hidden, heads, kv_heads, head_dim, inner, vocab, turned, rms, gated, activation, parallel;
-    long narrow;          /* bfloat16, else fp32 */
+    long bf16;          /* bfloat16, else fp32 */
     double eps;
     const float *embedding, *positions, *cos, *sin, *norm, *norm_bias;
     const void *head;
@@ -198,7 +198,7 @@ static void rotate(const Model *m, float *x, long pos) {
 
 enum { KEYS, VALUES };
 
-HERE long block_bytes(const Model *m) { return LANES * m->head_dim * (m->narrow ? sizeof(half) : sizeof(float)); }
+HERE long block_bytes(const Model *m) { return LANES * m->head_dim * (m->bf16 ? sizeof(half) : sizeof(float)); }
 
 /* Where a slot's keys or values of one layer and head begin. */
 HERE char *stream(const Model *m, long slot, long layer, long head, int kind) {
@@ -217,7 +217,7 @@ static void file(const Model *m, const Layer *l, long layer, float *qkv, long sl
         const float *k = qkv + (m->heads + h) * d, *v = k + m->kv_heads * d;
         char *keys = stream(m, slot, layer, h, KEYS) + pos / LANES * block_bytes(m);
         char *values = stream(m, slot, layer, h, VALUES) + pos / LANES * block_bytes(m);
-        if (m->narrow) {
+        if (m->bf16) {
             half short_k[d], short_v[d];
             shorten(k, d, short_k, d);
             shorten(v, d, short_v, d);
@@ -263,7 +263,7 @@ HERE void keep(vec s, float *score, vec *top) {
    `common` blocks lie at the same place for all. `wide`: vectors of channels that are summed at a time. */
 HERE void attend(const Model *m, int rows, int wide, const long *row, long common, long layer,
                  const float *qkv, long ws, const long *slot, const long *pos, float *out, long as,
-                 float *score, int narrow) {
+                 float *score, int bf16) {
     long d = m->head_dim, group = m->heads / m->kv_heads, size = m->blocks * LANES, bytes = block_bytes(m);
     float scale = 1.0f / sqrtf((float)d), part[NEAR];
     half short_q[d], *weight = (half *)score; /* written behind what is still to be read */
@@ -282,7 +282,7 @@ HERE void attend(const Model *m, int rows, int wide, const long *row, long commo
             q[r] = qkv + row[r] * ws + h * d, top[r] = splat(-INFINITY);
         }
 #define BLOCK(r, kind, b) ((const void *)(((b) < shared[r] ? base : own)[r][kind] + (b) * bytes))
-        if (narrow) shorten(q[0], d, short_q, d);
+        if (bf16) shorten(q[0], d, short_q, d);
         for (long b = 0; b < common; b++) {
             scores(rows, BLOCK(0, KEYS, b), q, d, s);
             for (int r = 0; r < rows; r++) keep(s[r] * scale, score + r * size + b * LANES, top + r);
@@ -292,7 +292,7 @@ HERE void attend(const Model *m, int rows, int wide, const long *row, long commo
             vec sum[PARTS] = {{0}};
             float *mine = score + r * size;
             for (long b = common; b < blocks; b++) {
-                if (narrow) s[r] = half_scores(BLOCK(r, KEYS, b), short_q, d);
+                if (bf16) s[r] = half_scores(BLOCK(r, KEYS, b), short_q, d);
                 else scores(1, BLOCK(r, KEYS, b), q + r, d, s + r);
                 s[r] *= scale;
                 if (b == blocks - 1)
@@ -303,7 +303,7 @@ HERE void attend(const Model *m, int rows, int wide, const long *row, long commo
             for (long b = 0; b < blocks; b++) {
                 vec e = vexp(load(mine + b * LANES) - most);
                 sum[b % PARTS] += e;
-                if (narrow) shorten((float *)&e, LANES, weight + b * LANES, LANES);
+                if (bf16) shorten((float *)&e, LANES, weight + b * LANES, LANES);
                 else store(mine + b * LANES, e);
             }
             part[r] = 1.0f / total(sum);
@@ -317,7 +317,7 @@ HERE void attend(const Model *m, int rows, int wide, const long *row, long commo
             for (int r = 0; r < rows; r++) {
                 for (long b = common; b <= pos[row[r]] / LANES; b++) { /* behind pos: 0 times what is finite */
                     const void *v = BLOCK(r, VALUES, b);
-                    if (narrow) half_mix(o[r][0], (const half *)v + 2 * i, weight + b * LANES, d);
+                    if (bf16) half_mix(o[r][0], (const half *)v + 2 * i, weight + b * LANES, d);
                     else mix(1, wide, o + r, (const float *)v + i, score + r * size + b * LANES, 0, d);
                 }
                 for (int w = 0; w < wide; w++)
@@ -345,17 +345,17 @@ static void attend_rows(const Model *m, long rows, long layer, const float *qkv,
     for (long r = 0; r < rows; r++) {
         long near[NEAR] = {r}, n = 1, common = m->blocks;
         if (done[r]) continue;
-        for (long i = r + 1; i < rows && n < NEAR && !m->narrow; i++) {
+        for (long i = r + 1; i < rows && n < NEAR && !m->bf16; i++) {
             long same = done[i] ? 0 : alike(m, slot[r], pos[r], slot[i], pos[i]);
             if (same) near[n++] = i, common = same < common ? same : common;
         }
         if (n == NEAR)
             for (long i = 0; i < n; i++) done[near[i]] = 1;
         else common = 0;
-#define ATTEND(rows, wide, narrow) \
-    attend(m, rows, wide, near, common, layer, qkv, ws, slot, pos, out, as, score, narrow)
+#define ATTEND(rows, wide, bf16) \
+    attend(m, rows, wide, near, common, layer, qkv, ws, slot, pos, out, as, score, bf16)
         if (n == NEAR) ATTEND(NEAR, 1, 0);
-        else if (m->narrow) ATTEND(1, 1, 1);
+        else if (m->bf16) ATTEND(1, 1, 1);
         else if (m->head_dim % (2 * LANES)) ATTEND(1, 1, 0);
         else ATTEND(1, 2, 0);
     }
@@ -380,7 +380,7 @@ void forward(const Model *m, long n, const long *token, const long *slot, const 
     long inner = m->inner * (m->gated ? 2 : 1), is = padded(inner);
     float *x = scratch, *h = x + TILE * hs, *y = h + TILE * hs, *qkv = y + TILE * hs;
     float *up = qkv + TILE * ws, *mixed = up + TILE * is, *score = mixed + TILE * as;
-    half *room = m->narrow ? (half *)(score + NEAR * m->blocks * LANES) : 0;
+    half *room = m->bf16 ? (half *)(score + NEAR * m->blocks * LANES) : 0;
     open_tiles();
     for (long start = 0; start < n; start += TILE) {
         long rows = n - start < TILE ? n - start : TILE;

@@ -29,7 +29,7 @@ ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 LAYER = ("norm1", "norm1_bias", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias", "norm2",
          "norm2_bias", "up", "up_bias", "down", "down_bias")  # fmt: skip
 SIZES = ("layers", "hidden", "heads", "kv_heads", "head_dim", "inner", "vocab", "turned", "rms",
-         "gated", "activation", "parallel", "narrow")  # fmt: skip
+         "gated", "activation", "parallel", "bf16")  # fmt: skip
 TABLES = ("embedding", "positions", "cos", "sin", "norm", "norm_bias", "head")
 
 
@@ -54,15 +54,15 @@ def workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count())
 
 
-def _panels(weight: torch.Tensor, lanes: int, narrow: bool) -> torch.Tensor:
+def _panels(weight: torch.Tensor, lanes: int, bf16: bool) -> torch.Tensor:
     """Return a matrix (out, in) as panels (n, in, columns) of two vectors, padded with zeros.
 
     Narrow: bfloat16, its inputs padded too, and in pairs (n, in/2, columns, 2).
     """
     (out, inside), columns = weight.shape, 2 * lanes
-    step = 2 if narrow else 1
-    padded = torch.nn.functional.pad(weight, (0, -inside % WIDE if narrow else 0, 0, -out % WIDE))
-    padded = padded.to(torch.bfloat16 if narrow else torch.float32)
+    step = 2 if bf16 else 1
+    padded = torch.nn.functional.pad(weight, (0, -inside % WIDE if bf16 else 0, 0, -out % WIDE))
+    padded = padded.to(torch.bfloat16 if bf16 else torch.float32)
     return padded.view(-1, columns, padded.shape[1] // step, step).transpose(1, 2).contiguous()
 
 
@@ -89,12 +89,12 @@ def _zeros(count: int) -> np.ndarray:
 class NativeWeights:
     """Weights packed for native.c. Raises `Unknown` for sizes that do not fill its vectors."""
 
-    def __init__(self, weights: Weights, compiled: Compiled, narrow: bool = False) -> None:
-        """`narrow`: compute in bfloat16 where the compiled engine has units for it."""
+    def __init__(self, weights: Weights, compiled: Compiled, bf16: bool = False) -> None:
+        """`bf16`: compute in bfloat16 where the compiled engine has units for it."""
         shape = weights.shape
         self.compiled = compiled
-        self.units = compiled.units if narrow else 0
-        self.narrow = self.units > 0
+        self.units = compiled.units if bf16 else 0
+        self.bf16 = self.units > 0
         if shape.hidden % SPAN or shape.head_dim % SPAN:
             raise Unknown(f"hidden or head_dim is no multiple of {SPAN}")
         self.source, self.kept = weights, []  # type: ignore[var-annotated]
@@ -104,11 +104,11 @@ class NativeWeights:
             head_dim=shape.head_dim, inner=shape.intermediate, vocab=shape.vocab,
             turned=0 if weights.cos is None else weights.cos.shape[1], rms=weights.rms,
             gated=shape.gated, activation=ACTIVATIONS.index(weights.activation),
-            parallel=weights.parallel, narrow=self.narrow, eps=weights.eps, layer=self.layers,
+            parallel=weights.parallel, bf16=self.bf16, eps=weights.eps, layer=self.layers,
             **self._pointers(TABLES, [
                 _vector(weights.embedding), _vector(weights.positions), _vector(weights.cos),
                 _vector(weights.sin), _vector(weights.norm.weight), _vector(weights.norm.bias),
-                _panels(weights.head, compiled.lanes, self.narrow),
+                _panels(weights.head, compiled.lanes, self.bf16),
             ]),
         )  # fmt: skip
 
@@ -128,7 +128,7 @@ class NativeWeights:
             elif part.weight.dim() == 1:
                 tensors += [_vector(part.weight), _vector(part.bias)]
             else:
-                panels = _panels(part.weight, self.compiled.lanes, self.narrow)
+                panels = _panels(part.weight, self.compiled.lanes, self.bf16)
                 tensors += [panels, _padded(part.bias)]
         return _Layer(**self._pointers(LAYER, tensors))
 
@@ -155,7 +155,7 @@ class NativeStore:
         self.reopened(slots, capacity)
 
     def _bytes(self, slots: int, capacity: int) -> int:
-        shape, size = self.weights.source.shape, 2 if self.weights.narrow else 4
+        shape, size = self.weights.source.shape, 2 if self.weights.bf16 else 4
         positions = -(-capacity // self.lanes) * self.lanes
         return slots * shape.layers * shape.kv_heads * 2 * positions * shape.head_dim * size
 

@@ -1,9 +1,9 @@
-"""Which chain sits in which row: admit, prefill, decode, finish, extend, refill.
+"""Assign chains to rows: schedule, prefill or decode, postprocess.
 
-Rows 0..n-1 are alive and decode together; a finished row is refilled, or the last row moves into
-its place. Prompts live in slots of their own, so that a thousand chains share one prefill. A store
-that `shares_contexts` computes rows with one context once; seats then stay free while enough rows
-are at work, because chains that start together share more.
+Rows 0..n-1 are active and decode together; a finished row is refilled, or the last row moves into
+its place. Prompts have slots of their own, so that a thousand chains share one prefill. A store
+that `shares_contexts` computes rows with equal contexts once; rows are then left empty while enough
+others are active, because chains that start together share more.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ Extend = Callable[[Job, int, Completion], Sequence[int] | None]
 
 @dataclass
 class Chain:
-    """A job on its way: the context of its present step, of which `cached` tokens were computed."""
+    """A job in progress, with the context of its present step."""
 
     job: Job
     step: int
     context: tuple[int, ...]
-    cached: int
+    num_cached_tokens: int  #: tokens of the context that earlier steps computed
 
 
 @dataclass(eq=False)
@@ -80,9 +80,11 @@ class Schedule:
         if plan.stop and engine.decode is None:
             raise ValueError(f"stop is {plan.stop}; an engine needs decode=lm.decode to see text")
         self.engine, self.plan, self.extend = engine, plan, extend
-        self.tail = 4 * max(map(len, plan.stop), default=0) + 4  #: tokens that may hold one
+        self.stop_window = (
+            4 * max(map(len, plan.stop), default=0) + 4
+        )  #: newest tokens to search for a stop string
         self.jobs = (Chain(engine.checked(job), 0, job.prompt, 0) for job in jobs)
-        self.waiting: deque[Chain] = deque()  #: evicted chains, before the jobs
+        self.waiting: deque[Chain] = deque()  #: preempted chains, which precede the jobs
         self.clock = 0.0  #: seconds per row in flight, summed over calls
         self.max_rows = engine.max_rows
         self._reset()
@@ -90,9 +92,9 @@ class Schedule:
     def run(self) -> Iterator[tuple[Job, int, Completion]]:
         """Yield each completed step; the order depends on the schedule, the content does not."""
         while True:
-            yield from self._harvest()
+            yield from self._postprocess()
             try:
-                if not self._progress():
+                if not self._step():
                     self.engine.keep_store(self.store)
                     return
             except (RuntimeError, MemoryError) as error:
@@ -101,7 +103,7 @@ class Schedule:
                 if self.rows == 1:
                     raise ValueError(f"one row does not fit in memory: {error}") from error
                 self.max_rows = self.rows // 2
-                self._evict()
+                self._preempt()
 
     def _reset(self) -> None:
         """Empty every row and slot; the next admission opens a new store."""
@@ -111,27 +113,27 @@ class Schedule:
         self.prompt_of: list[Prompt | None] = []
         self.finished: list[int] = []  #: rows whose step is complete
         self.ended: dict[int, str] = {}  #: finished row -> the stop string that it wrote
-        self.dead: list[int] = []  #: rows to refill
-        self.fresh: list[int] = []  #: rows without a first token
-        #: row -> tokens that continue its context; none where another row of the same has them
-        self.appended: dict[int, tuple[int, ...]] = {}
+        self.empty_rows: list[int] = []  #: rows whose chain has ended
+        self.new_rows: list[int] = []  #: rows without a first token
+        #: row -> tokens that extend its context; () where another row of that context has them
+        self.extensions: dict[int, tuple[int, ...]] = {}
         self.prompts: dict[tuple[int, ...], Prompt] = {}
-        self.current: Prompt | None = None
+        self.current_prompt: Prompt | None = None
 
-    def _evict(self) -> None:
-        """Put every live chain back in the queue: its step starts again, to the same tokens."""
-        alive = [chain for row, chain in enumerate(self.chains) if row not in self.dead]
+    def _preempt(self) -> None:
+        """Return every active chain to the queue; its step restarts, and draws the same tokens."""
+        alive = [chain for row, chain in enumerate(self.chains) if row not in self.empty_rows]
         self.waiting.extendleft(reversed(alive))
         self._reset()
 
-    def _open(self, chain: Chain) -> None:
+    def _open_store(self, chain: Chain) -> None:
         """Open a store in which `chain` fits, and as many rows as the memory cap allows."""
         steps = self.plan.steps if self.extend else 1
         wanted = len(chain.context) + max(steps - chain.step, 1) * self.plan.max_new_tokens
         self.capacity = min(wanted, self.engine.context)
         self.rows, spare = self.engine.rows_for(self.capacity, self.max_rows)
         self.store = self.engine.take_store(self.rows + spare, self.capacity)
-        self.free = list(range(self.rows, self.rows + spare))
+        self.free_slots = list(range(self.rows, self.rows + spare))
         self.state = np.zeros(self.rows, ROW)
         self.tokens = np.zeros((self.rows, self.plan.max_new_tokens), np.int64)
 
@@ -141,40 +143,40 @@ class Schedule:
 
     # -- finishing ---------------------------------------------------------------------------------
 
-    def _harvest(self) -> Iterator[tuple[Job, int, Completion]]:
-        """Yield finished steps; mark each row to be continued in place or dead."""
+    def _postprocess(self) -> Iterator[tuple[Job, int, Completion]]:
+        """Yield finished steps; extend the context of each row, or mark the row as empty."""
         finished, self.finished = self.finished, []
         for row in finished:
             chain, completion = self.chains[row], self._completion(row)
             yield chain.job, chain.step, completion
             ids = self.extend(chain.job, chain.step, completion) if self.extend else None
             if ids is None:
-                self._kill(row)
+                self._retire(row)
                 continue
             context = chain.context + completion.tokens + self.engine.checked_ids(ids)
-            cached = completion.prompt_tokens + completion.completion_tokens - 1
-            chain = Chain(chain.job, chain.step + 1, context, cached)
-            if len(context) == cached:
+            num_cached_tokens = completion.prompt_tokens + completion.completion_tokens - 1
+            chain = Chain(chain.job, chain.step + 1, context, num_cached_tokens)
+            if len(context) == num_cached_tokens:
                 raise ValueError(f"step {chain.step} of {chain.job[:2]} appends no token; give one")
             if len(context) < self.engine.context:
-                self.chains[row], self.appended[row] = chain, context[cached:]
+                self.chains[row], self.extensions[row] = chain, context[num_cached_tokens:]
             else:
                 empty = Completion((), 0.0, 0.0, "length", len(context), len(context), 0, 0.0)
                 yield chain.job, chain.step, empty
-                self._kill(row)
-        if self.appended and self.store.shares_contexts:
+                self._retire(row)
+        if self.extensions and self.store.shares_contexts:
             self._join(finished)
 
     def _join(self, finished: list[int]) -> None:
-        """Let rows that go on with one context be computed once."""
+        """Let rows that continue one context be computed once."""
         first: dict[tuple[int, ...], int] = {}
-        for row in filter(self.appended.__contains__, finished):
+        for row in filter(self.extensions.__contains__, finished):
             leader = first.setdefault(self.chains[row].context, row)
             if row == leader:
-                self.store.detach(row, self.chains[row].cached)
+                self.store.detach(row, self.chains[row].num_cached_tokens)
             else:
                 self.store.follow(row, leader)
-                self.appended[row] = ()
+                self.extensions[row] = ()
 
     def _completion(self, row: int) -> Completion:
         state = self.state[row]
@@ -185,105 +187,105 @@ class Schedule:
             sampling_logprob=float(state["sampling_logprob"]),
             finish="stop" if stopped or row in self.ended else "length",
             prompt_tokens=int(state["length"]),
-            cached_tokens=self.chains[row].cached,
+            cached_tokens=self.chains[row].num_cached_tokens,
             completion_tokens=count,
             seconds=self.clock - float(state["began"]),
             stop_token=int(state["last"]) if stopped else -1,
             stop_string=self.ended.pop(row, ""),
         )
 
-    def _kill(self, row: int) -> None:
-        self.dead.append(row)
+    def _retire(self, row: int) -> None:
+        self.empty_rows.append(row)
         self._release(self.prompt_of[row])
         self.prompt_of[row] = None
 
     def _release(self, prompt: Prompt | None) -> None:
-        """Let go of a prompt; the last user frees its slot."""
+        """Drop one use of a prompt; the last one frees its slot."""
         if prompt is None:
             return
         prompt.users -= 1
         if not prompt.users:
-            self.free.append(prompt.slot)
+            self.free_slots.append(prompt.slot)
             del self.prompts[prompt.context]
 
     # -- admitting ---------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _progress(self) -> bool:
+    def _step(self) -> bool:
         """Refill, then prefill whatever is new, or else decode; False when all is done."""
-        if not all(self._fits(self.chains[row]) for row in self.appended):
-            self._evict()
-        self._fill()
+        if not all(self._fits(self.chains[row]) for row in self.extensions):
+            self._preempt()
+        self._schedule()
         if not self.chains:
             return False
-        if self.fresh or self.appended:
+        if self.new_rows or self.extensions:
             self._prefill()
         else:
             self._decode()
         return True
 
-    def _fill(self) -> None:
-        """Seat waiting chains in dead and unused rows; move the last rows into what is left."""
-        self.dead.sort(reverse=True)
-        done = [*self.dead, *self.appended]
+    def _schedule(self) -> None:
+        """Assign waiting chains to empty and unused rows; the last rows fill what stays empty."""
+        self.empty_rows.sort(reverse=True)
+        done = [*self.empty_rows, *self.extensions]
         if done and self.store.shares_contexts:
             state = self.state[: len(self.chains)]
             self.store.inherit(done, state["length"] + state["count"] - 1)
-        waits = self._waits()
-        while not waits and (self.store is None or self.dead or len(self.chains) < self.rows):
+        waits = self._holds_back()
+        while not waits and (self.store is None or self.empty_rows or len(self.chains) < self.rows):
             chain = self.waiting.popleft() if self.waiting else next(self.jobs, None)
             if chain is None:
                 break
             if not self._fits(chain):
-                self._evict()
+                self._preempt()
                 self.waiting.append(chain)  # stays there if the store does not fit in memory
-                self._open(chain)
+                self._open_store(chain)
                 self.waiting.pop()
-            if not self._seat(chain):
+            if not self._admit(chain):
                 self.waiting.appendleft(chain)
                 break
-        for row in self.dead:
+        for row in self.empty_rows:
             self._move(len(self.chains) - 1, row)
-        self.dead = []
+        self.empty_rows = []
 
-    def _waits(self) -> bool:
-        """Return whether seats stay free for now: chains that start together share more."""
+    def _holds_back(self) -> bool:
+        """Return whether rows stay empty for now: chains that start together share more."""
         if self.store is None or not self.store.shares_contexts or self.plan.stop_after_correct:
             return False
-        return len(self.chains) - len(self.dead) > self.store.busy
+        return len(self.chains) - len(self.empty_rows) > self.store.busy
 
-    def _seat(self, chain: Chain) -> bool:
+    def _admit(self, chain: Chain) -> bool:
         """Give a chain a row, and its context a slot unless it has one; False if none is free."""
         prompt = self.prompts.get(chain.context)
-        if self.current is not None and prompt is not self.current:
-            self._release(self.current)
-            self.current = None
+        if self.current_prompt is not None and prompt is not self.current_prompt:
+            self._release(self.current_prompt)
+            self.current_prompt = None
         if prompt is None:
-            if not self.free:
+            if not self.free_slots:
                 return False
-            prompt = self.prompts[chain.context] = Prompt(chain.context, self.free.pop(), 0)
-        if self.current is None:
+            prompt = self.prompts[chain.context] = Prompt(chain.context, self.free_slots.pop(), 0)
+        if self.current_prompt is None:
             prompt.users += 1
-            self.current = prompt
+            self.current_prompt = prompt
         prompt.users += 1
-        row = self.dead.pop() if self.dead else len(self.chains)
+        row = self.empty_rows.pop() if self.empty_rows else len(self.chains)
         if row == len(self.chains):
             self.chains.append(chain)
             self.prompt_of.append(prompt)
         self.chains[row], self.prompt_of[row] = chain, prompt
-        self.fresh.append(row)
+        self.new_rows.append(row)
         return True
 
     def _move(self, source: int, row: int) -> None:
-        """Move the last row into a dead one, and drop the last."""
+        """Move the last row into an empty one, and drop the last."""
         if source != row:
             self.store.move(
                 source, row, int(self.state[source]["length"] + self.state[source]["count"])
             )
             self.state[row], self.tokens[row] = self.state[source], self.tokens[source]
             self.chains[row], self.prompt_of[row] = self.chains[source], self.prompt_of[source]
-            if source in self.appended:
-                self.appended[row] = self.appended.pop(source)
+            if source in self.extensions:
+                self.extensions[row] = self.extensions.pop(source)
         self.chains.pop()
         self.prompt_of.pop()
 
@@ -292,11 +294,11 @@ class Schedule:
     def _prefill(self) -> None:
         """Compute new prompts and continued contexts, and draw the first token of their rows."""
         start = time.perf_counter()
-        prompts = [self.prompts[self.chains[row].context] for row in self.fresh]
+        prompts = [self.prompts[self.chains[row].context] for row in self.new_rows]
         new = [p for p in dict.fromkeys(prompts) if p.logits is None]
         work: list[Any] = [(p.slot, p.context, 0) for p in new]
-        leads = [row for row, ids in self.appended.items() if ids]
-        work += [(row, self.appended[row], self.chains[row].cached) for row in leads]
+        leads = [row for row, ids in self.extensions.items() if ids]
+        work += [(row, self.extensions[row], self.chains[row].num_cached_tokens) for row in leads]
         parts = [self.store.prefill(*zip(*batch, strict=True)) for batch in batches(work)]
         computed = [row for part in parts for row in part]
         for prompt, row_logits in zip(new, computed, strict=False):
@@ -304,11 +306,11 @@ class Schedule:
         logits = [p.logits for p in prompts if p.logits is not None]
         contexts = [self.chains[row].context for row in leads]
         of = dict(zip(contexts, computed[len(new) :], strict=True))
-        logits += [of[self.chains[row].context] for row in self.appended]
-        for row, prompt in zip(self.fresh, prompts, strict=True):
+        logits += [of[self.chains[row].context] for row in self.extensions]
+        for row, prompt in zip(self.new_rows, prompts, strict=True):
             self._adopt(row, prompt)
-        rows = np.array(self.fresh + list(self.appended))
-        self.fresh, self.appended = [], {}
+        rows = np.array(self.new_rows + list(self.extensions))
+        self.new_rows, self.extensions = [], {}
         for row in rows:
             chain = self.chains[row]
             key = row_key(self.plan.seed, chain.job.problem, chain.job.chain, chain.step)
@@ -318,7 +320,7 @@ class Schedule:
         self.state["began"][rows] -= (time.perf_counter() - start) / len(rows)
 
     def _adopt(self, row: int, prompt: Prompt) -> None:
-        """Give a row its prompt's keys and values; where they were copied, let the prompt go."""
+        """Give a row its prompt's keys and values; where they are copied, release the prompt."""
         self.store.adopt(prompt.slot, row, len(prompt.context))
         if not self.store.shares_prefixes:
             self._release(prompt)
@@ -341,7 +343,7 @@ class Schedule:
     def _record(
         self, rows: np.ndarray, tokens: np.ndarray, made: np.ndarray, sums: np.ndarray
     ) -> None:
-        """Note `made` new tokens of each of `rows`, and which rows are finished by them.
+        """Record `made` new tokens of each of `rows`, and which rows they finish.
 
         tokens (rows, steps), valid up to `made`; sums (rows, 2): log-probabilities of these tokens.
         """
@@ -371,7 +373,9 @@ class Schedule:
         """Return whether the newest token of a row completes a stop string, and note which."""
         assert self.engine.decode is not None
         count = int(state["count"] - state["stopped"])
-        text = self.engine.decode(self.tokens[row, max(count - self.tail, 0) : count].tolist())
+        text = self.engine.decode(
+            self.tokens[row, max(count - self.stop_window, 0) : count].tolist()
+        )
         found = [stop for stop in self.plan.stop if stop in text]
         if found and not state["stopped"]:
             self.ended[int(row)] = min(found, key=text.index)
@@ -379,9 +383,9 @@ class Schedule:
 
 
 def is_shortage(error: Exception) -> bool:
-    """Return whether an error is a lack of memory; a CPU's allocator says so in words only."""
-    said = "allocate memory" in str(error) or "not enough memory" in str(error)
-    return said or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    """Return whether an error means that memory ran out; a CPU's allocator only has a message."""
+    message_says = "allocate memory" in str(error) or "not enough memory" in str(error)
+    return message_says or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 def batches(work: list[tuple[int, Sequence[int], int]]) -> Iterator[list[Any]]:

@@ -9,21 +9,16 @@ The format: github.com/ggml-org/ggml, docs/gguf.md.
 
 from __future__ import annotations
 
-import math
-import mmap
 import re
 import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from scaling.compute import Shape, total_parameters
 
-MAGIC, VERSIONS, ALIGNMENT = b"GGUF", (2, 3), 32
-NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
-NUMBERS |= {12: "d"}
-STRING, ARRAY = 8, 9
+MAGIC, VERSIONS = b"GGUF", (2, 3)
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 SERVE = "sample it from llama.cpp's server instead (docs/serving.md)"
 #: field of a `transformers` configuration -> key of the metadata, after the architecture
@@ -60,22 +55,13 @@ SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": 
 QUANTISATION = re.compile(r"[-._](ud-)?(i?q\d\w*|tq\d\w*|mxfp\d\w*|b?f16|f32|fp16|fp32)$", re.I)
 
 
-class Tensor(NamedTuple):
-    """A tensor's place in the file."""
-
-    shape: tuple[int, ...]  #: as torch orders it
-    kind: Any  #: gguf.GGMLQuantizationType
-    start: int  #: first byte
-    size: int  #: bytes
-
-
 @dataclass(frozen=True)
 class Header:
     """All that a GGUF file holds except the numbers of its tensors."""
 
     path: Path
     metadata: dict[str, Any]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Any]  #: gguf.ReaderTensor by name
 
     @property
     def architecture(self) -> str:
@@ -91,7 +77,8 @@ class Header:
         """Return the type that most of the weights are stored in, such as "Q4_1"."""
         sizes: dict[str, int] = {}
         for tensor in self.tensors.values():
-            sizes[tensor.kind.name] = sizes.get(tensor.kind.name, 0) + math.prod(tensor.shape)
+            kind = tensor.tensor_type.name
+            sizes[kind] = sizes.get(kind, 0) + int(tensor.n_elements)
         return max(sizes, key=lambda name: sizes[name], default="")
 
     @property
@@ -117,51 +104,6 @@ class Header:
         return {name: value for name, value in told.items() if value is not None}
 
 
-class _Reader:
-    """Reads values one after the other; EOFError where the file ends before."""
-
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 0
-
-    def take(self, count: int) -> bytes:
-        """Return the next bytes."""
-        if self.at + count > len(self.data):
-            raise EOFError
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def numbers(self, form: str, count: int = 1) -> tuple[Any, ...]:
-        """Return the next numbers, by a letter of `struct`."""
-        width = struct.calcsize(f"<{form}")
-        return struct.unpack(f"<{count}{form}", self.take(count * width))
-
-    def value(self, kind: int) -> Any:
-        """Return the next value of the metadata, by its type."""
-        if kind == STRING:
-            return self.take(*self.numbers("Q")).decode("utf-8", "replace")
-        if kind != ARRAY:
-            return self.numbers(NUMBERS[kind])[0]
-        (kind,), (count,) = self.numbers("I"), self.numbers("Q")
-        if kind in NUMBERS:
-            return list(self.numbers(NUMBERS[kind], count))
-        return [self.value(kind) for _ in range(count)]
-
-    def entry(self) -> tuple[str, Any]:
-        """Return the next key of the metadata, with its value."""
-        return self.value(STRING), self.value(*self.numbers("I"))
-
-    def tensor(self) -> tuple[str, Tensor]:
-        """Return the next row of the table of tensors; `start` counts from the first tensor."""
-        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-        name = self.value(STRING)
-        sizes = self.numbers("Q", *self.numbers("I"))
-        (kind,), (start,) = self.numbers("I"), self.numbers("Q")
-        stored = GGMLQuantizationType(kind)
-        numbers, size = GGML_QUANT_SIZES[stored]
-        return name, Tensor(sizes[::-1], stored, start, math.prod(sizes) // numbers * size)
-
-
 def read_header(path: Path) -> Header:
     """Return the metadata and the table of tensors of a GGUF file, once it passed all checks.
 
@@ -181,43 +123,33 @@ def read_header(path: Path) -> Header:
 
 
 def _parse(path: Path) -> Header:
+    """Return what the package gguf reads of a file; ValueError for none, a cut or a damaged one."""
+    from gguf import GGUFReader
+
     with path.open("rb") as file:
-        if file.read(4) != MAGIC:
-            raise ValueError(
-                f"{path} is not a GGUF file: it does not begin with {MAGIC.decode()}; give a "
-                "model's folder, or download the file again"
-            )
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            reader, size = _Reader(data), len(data)
-            try:
-                reader.take(4)
-                (version,), counts = reader.numbers("I"), None
-                if version in VERSIONS:
-                    counts = reader.numbers("Q", 2)
-                    metadata = dict(reader.entry() for _ in range(counts[1]))
-                    tensors = dict(reader.tensor() for _ in range(counts[0]))
-            except EOFError:
-                raise ValueError(
-                    f"{path} is cut short: it ends within its metadata, after {size:,} bytes; "
-                    "download it again"
-                ) from None
-            except (KeyError, ValueError, MemoryError, OverflowError) as error:
-                raise ValueError(
-                    f"{path} is damaged or newer than the package gguf ({error}); download it "
-                    "again, or update gguf"
-                ) from error
-    if counts is None:
+        head = file.read(8)
+    if head[:4] != MAGIC:
+        raise ValueError(
+            f"{path} is not a GGUF file: it does not begin with {MAGIC.decode()}; give a "
+            "model's folder, or download the file again"
+        )
+    if len(head) == 8 and (version := struct.unpack("<I", head[4:])[0]) not in VERSIONS:
         allowed = " and ".join(map(str, VERSIONS))
         raise ValueError(f"{path} is of GGUF version {version}; {allowed} can be read")
-    step = metadata.get("general.alignment", ALIGNMENT)
-    begin = -(-reader.at // step) * step
-    tensors = {name: t._replace(start=begin + t.start) for name, t in tensors.items()}
-    needed = max((t.start + t.size for t in tensors.values()), default=begin)
-    if size < needed:
+    try:
+        reader = GGUFReader(path)
+        metadata = {key: field.contents() for key, field in reader.fields.items()}
+    except (KeyError, ValueError, IndexError, TypeError, MemoryError, OverflowError) as error:
+        if "is not a valid" in str(error):
+            raise ValueError(
+                f"{path} is damaged or newer than the package gguf ({error}); download it again, "
+                "or update gguf"
+            ) from error
         raise ValueError(
-            f"{path} is cut short: {size:,} of {needed:,} bytes are there; download it again"
-        )
-    return Header(path, metadata, tensors)
+            f"{path} is cut short or damaged: it ends after {path.stat().st_size:,} bytes; "
+            "download it again"
+        ) from error
+    return Header(path, metadata, {tensor.name: tensor for tensor in reader.tensors})
 
 
 def _check_kind(header: Header) -> None:
@@ -255,8 +187,8 @@ def _check_settings(header: Header) -> None:
             shown = str(value)[:60]
             raise ValueError(f"{header.path} sets {key} to {shown}, not applied here: {SERVE}")
     shape = Shape.from_config(configuration(header))
-    stored = {name: t.shape for name, t in header.tensors.items() if name != ROPE_FACTORS}
-    found = sum(map(math.prod, stored.values()))
+    stored = [t for name, t in header.tensors.items() if name != ROPE_FACTORS]
+    found = sum(int(tensor.n_elements) for tensor in stored)
     if found != total_parameters(shape):
         raise ValueError(
             f"{header.path} holds {found:,} parameters, a {header.architecture} of its sizes has "
@@ -280,7 +212,7 @@ def configuration(header: Header) -> Any:
     return AutoConfig.for_model(
         header.architecture,
         **values | bias,
-        vocab_size=embedding.shape[0] if embedding else 0,
+        vocab_size=int(embedding.shape[-1]) if embedding else 0,
         head_dim=_head_dim(header),
         rope_parameters={"rope_type": "default", "rope_theta": header.get("rope.freq_base", 1e4)},
         tie_word_embeddings="output.weight" not in header.tensors,
@@ -364,12 +296,12 @@ def _tensor(header: Header, name: str, dtype: Any) -> Any:
     import torch
     from gguf.quants import dequantize
 
-    shape, kind, start, size = header.tensors[name]
-    stored = np.fromfile(header.path, np.uint8, size, offset=start)
-    values = dequantize(stored.reshape(*shape[:-1], -1), kind).reshape(shape)
+    tensor = header.tensors[name]
+    shape = tuple(map(int, tensor.shape))[::-1]
+    values = dequantize(tensor.data, tensor.tensor_type).reshape(shape)
     if header.architecture == "llama" and re.search(r"\.attn_[qk]\.", name):
         heads = header.get("attention.head_count" + "_kv" * (".attn_k." in name))
         # stored with both halves of a head's rotary pairs next to each other
         pairs = values.reshape(heads, -1, 2, *shape[1:])
         values = np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(shape)
-    return torch.from_numpy(values).to(dtype)
+    return torch.from_numpy(np.array(values)).to(dtype)  # a copy: F32 is mapped from the file

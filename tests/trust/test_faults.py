@@ -207,13 +207,13 @@ def starve(model: Path, root: Path, limit: int, told: Path, **options: Any) -> N
     from scaling.engine.schedule import Schedule
 
     torch.set_num_threads(1)
-    evict, rows = Schedule._evict, []
+    evict, rows = Schedule._preempt, []
 
     def seen(self: Schedule) -> None:
         rows.append(self.max_rows)
         evict(self)
 
-    Schedule._evict = seen  # type: ignore[method-assign]
+    Schedule._preempt = seen  # type: ignore[method-assign]
     lm, task = load_lm(model), get_task("sums")  # loading starts threads, which take address space
     asked = (lm, task, task.problems(8), PLAN)
     sampling.sample_run(*asked, root / "warm", progress=False, max_rows=2)
