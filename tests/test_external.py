@@ -15,15 +15,10 @@ from scaling.readers import external
 from scaling.readers.external import Source, check, copy, fault, fetch, fetch_all, sources
 
 BODY = bytes(range(256)) * 40
+SHA256 = hashlib.sha256(BODY).hexdigest()
 ONE = Source(
-    "set/a=1.bin",
-    "owner/name",
-    "c0ffee",
-    "data/a=1.bin",
-    hashlib.sha256(BODY).hexdigest(),
-    len(BODY),
-    "MIT",
-)
+    "set/a=1.bin", "owner/name", "c0ffee", "data/a=1.bin", SHA256, len(BODY), "MIT"
+)  # fmt: skip
 
 
 class Origin(BaseHTTPRequestHandler):
@@ -93,7 +88,7 @@ def test_other_bytes_than_those_pinned_are_not_kept(origin, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_no_network_and_a_missing_file_are_told_apart_in_one_line(origin, tmp_path):
+def test_no_network_and_a_missing_file_are_distinguished_in_one_line(origin, tmp_path):
     absent = Source(*(vars(ONE) | {"path": "absent"}).values())
     with pytest.raises(ValueError, match="the origin answers 404"):
         fetch(absent, tmp_path, origin[0])
@@ -114,10 +109,10 @@ def test_a_changed_file_is_found_and_fetched_again(origin, tmp_path):
 
 
 def test_a_folder_that_holds_the_files_is_as_good_as_a_network(tmp_path):
-    held, folder = tmp_path / "held", tmp_path / "folder"
-    (held / "set").mkdir(parents=True)
-    (held / ONE.file).write_bytes(BODY)
-    assert [did for did, _ in fetch_all(folder, [ONE], partial(copy, held=held))] == ["fetched"]
+    source, folder = tmp_path / "source", tmp_path / "folder"
+    (source / "set").mkdir(parents=True)
+    (source / ONE.file).write_bytes(BODY)
+    assert [did for did, _ in fetch_all(folder, [ONE], partial(copy, origin=source))] == ["fetched"]
     assert not fault(ONE, folder)
 
 
@@ -134,7 +129,7 @@ def test_the_list_is_all_that_the_refits_read(tmp_path):
         root = published.external()
     except ValueError as error:
         pytest.skip(str(error))
-    for _ in fetch_all(tmp_path, sources(), partial(copy, held=root)):
+    for _ in fetch_all(tmp_path, sources(), partial(copy, origin=root)):
         pass
     assert len(published.chinchilla_points(tmp_path)[1]) == 240
     for name in ("cruxeval_input", "cruxeval_output", "tau_bench", "obs_scaling", "reflexion"):

@@ -167,7 +167,7 @@ def external(
     files = sources()
     if source:
         check(source, files)
-    get = partial(copy, held=source) if source else fetch
+    get = partial(copy, origin=source) if source else fetch
     for done, file in fetch_all(to, files, None if dry_run else get):
         where = source / file.file if source else file.url()
         print(f"{done:8}{file.file}  {file.bytes:,} bytes, {file.licence}, {where}")

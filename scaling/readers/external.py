@@ -1,4 +1,4 @@
-"""Fetch the third-party files that `published` refits, from their origin, checked by sha256.
+"""Fetch the third-party files that `published` refits from their origin, checked by sha256.
 
 data/published/external.csv is the list: for each file its repository, the pinned commit, the path
 there, the sha256, the size and the licence under which its owners give it. Nothing is kept that
@@ -56,52 +56,49 @@ def fault(source: Source, folder: Path) -> str:
     return "" if sha256(path) == source.sha256 else "changed"
 
 
-def fetch(source: Source, folder: Path, origin: str = ORIGIN) -> None:
-    """Download one file into `folder`, going on from a part that an earlier call left there.
-
-    The file takes its name only when its sha256 is right. ValueError when the origin cannot be
-    reached or breaks off (the part stays), and when its bytes are not those pinned (it goes).
-    """
-    part = _part(source, folder)
-    done = part.stat().st_size if part.exists() else 0
-    url = source.url(origin)
-    try:
-        if done < source.bytes:
-            _download(url, part, done)
-    except HTTPError as error:
-        raise ValueError(f"{url}: the origin answers {error.code} {error.reason}") from error
-    except (OSError, HTTPException) as error:
-        raise ValueError(
-            f"cannot reach {url} ({getattr(error, 'reason', error)}): try again with a network, "
-            "or give a folder that holds the files with --from"
-        ) from error
-    if (size := part.stat().st_size) < source.bytes:
-        raise ValueError(f"{url} broke off at {size} of {source.bytes} bytes; fetch again")
-    _keep(source, folder, part, url)
-
-
-def copy(source: Source, folder: Path, held: Path) -> None:
-    """Copy one file into `folder` from a folder that holds it."""
-    part = _part(source, folder)
-    shutil.copyfile(held / source.file, part)
-    _keep(source, folder, part, str(held / source.file))
-
-
 def check(folder: Path, files: Sequence[Source]) -> None:
-    """Raise a ValueError that names every file which `folder` lacks or holds changed."""
+    """Raise ValueError naming every file that is missing in `folder`, or changed."""
     if faults := [f"{s.file} ({what})" for s in files if (what := fault(s, folder))]:
         raise ValueError(f"{folder}: {len(faults)} of {len(files)} files: {', '.join(faults)}")
 
 
 def fetch_all(
-    folder: Path, files: Sequence[Source], get: Callable[[Source, Path], None] | None = fetch
+    folder: Path, files: Sequence[Source], get: Callable[[Source, Path], None] | None
 ) -> Iterator[tuple[str, Source]]:
-    """Yield ("kept" or "fetched", file) for each; "wanted" where `get` is None: nothing is done."""
+    """Yield ("kept" or "fetched", file) for each; with `get` None "wanted", and nothing is done."""
     for source in files:
         wanted = bool(fault(source, folder))
         if wanted and get:
             get(source, folder)
         yield ("kept" if not wanted else "fetched" if get else "wanted"), source
+
+
+def copy(source: Source, folder: Path, origin: Path) -> None:
+    """Copy one file into `folder` from a folder that contains it."""
+    part = _part(source, folder)
+    shutil.copyfile(origin / source.file, part)
+    _keep(source, folder, part, str(origin / source.file))
+
+
+def fetch(source: Source, folder: Path, origin: str = ORIGIN) -> None:
+    """Download one file into `folder`, continuing an earlier download that broke off.
+
+    The file takes its name only when its sha256 is right. Errors: ValueError when the origin cannot
+    be reached or breaks off (the part stays), and when its bytes are not those pinned (it goes).
+    """
+    part, url = _part(source, folder), source.url(origin)
+    try:
+        _download(url, part, source.bytes)
+    except HTTPError as error:
+        raise ValueError(f"{url}: the origin answers {error.code} {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        raise ValueError(
+            f"cannot reach {url} ({getattr(error, 'reason', error)}): try again with a network, "
+            "or give a folder that has the files with --from"
+        ) from error
+    if (size := part.stat().st_size) < source.bytes:
+        raise ValueError(f"{url} broke off at {size} of {source.bytes} bytes; fetch again")
+    _keep(source, folder, part, url)
 
 
 def _part(source: Source, folder: Path) -> Path:
@@ -110,8 +107,11 @@ def _part(source: Source, folder: Path) -> Path:
     return path
 
 
-def _download(url: str, part: Path, done: int) -> None:
-    """Append what is left of a file to `part`; an origin that cannot skip sends it anew."""
+def _download(url: str, part: Path, size: int) -> None:
+    """Append the rest of a file to `part`; an origin that cannot skip sends all of it again."""
+    done = part.stat().st_size if part.exists() else 0
+    if done >= size:
+        return
     request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     with urlopen(request, timeout=60) as answer:
         resumed = getattr(answer, "status", None) == 206
