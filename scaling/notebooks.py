@@ -1,4 +1,4 @@
-"""Execute notebooks in place, and tell whether a committed one is as it was executed."""
+"""Execute notebooks in place with nbclient, so that equal results are equal bytes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ def code_hash(notebook) -> str:
     return blake2b("\0".join(code).encode(), digest_size=12).hexdigest()
 
 
-def settle(notebook) -> None:
-    """Number what is named at random in outputs, so that equal results are equal bytes."""
+def remove_randomness(notebook) -> None:
+    """Number what is named at random in outputs, and remove times and addresses."""
     names: dict[str, str] = {}
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
     outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
     for number, output in enumerate(outputs):
         data = output.get("data", {})
@@ -37,26 +39,22 @@ def settle(notebook) -> None:
 def execute(path: Path, save: bool = True) -> float:
     """Run every cell from the repository's root, in order; save outputs; return the seconds.
 
-    A failing cell raises ValueError with its error's last line, and leaves the file as it was.
+    Errors: ValueError with the error of a cell that fails, and the file stays as it was.
     """
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    notebook = nbformat.read(path, as_version=4)
-    started = time.perf_counter()
-    client = NotebookClient(
-        notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": "."}},
-        store_widget_state=False,  # pictures under names that differ in every run
-        extra_arguments=["--log-level=ERROR"],  # no word on TCP, which stays on this machine
-    )  # fmt: skip
+    notebook, started = nbformat.read(path, as_version=4), time.perf_counter()
+    where = {"metadata": {"path": "."}}
+    quiet = ["--log-level=ERROR"]  # no message about TCP, which stays on this machine
+    client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources=where,
+                            store_widget_state=False, extra_arguments=quiet)  # fmt: skip
     try:
         client.execute()
     except CellExecutionError as error:
         raise ValueError(f"{path}: {error.ename}: {error.evalue}") from error
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # times would differ in every run
-    settle(notebook)
+    remove_randomness(notebook)
     notebook.metadata[MARK] = code_hash(notebook)
     if save:
         nbformat.write(notebook, path)

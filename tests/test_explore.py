@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+import scaling as sc
 from scaling.figures import plots
-from scaling.figures.explore import Choice, Explorer, code, draw, explore, find, named, view
+from scaling.figures.explore import Choice, Explorer, code, draw, explore, find, menu, view
 from scaling.figures.names import selector_name
-from scaling.figures.screen import TOP, band, picture, rounds, ticks
-from scaling.figures.viewer import problems
+from scaling.figures.viewer import problem_html, problems
 from scaling.fits import fit, forecast
 from scaling.fits.laws import LAWS
 from scaling.runs import UNITS, Runs
@@ -20,21 +21,32 @@ from tests.test_reporting import made
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory) -> Runs:
+def runs(tmp_path_factory) -> Runs:
     root = tmp_path_factory.mktemp("runs")
     made(root)
     made(root, "revision", 3, 4)
     return Runs.load(root)
 
 
-def best_of(study: Runs, method: str = "best_of_n") -> str:
+def name_of(runs: Runs, method: str = "best_of_n") -> str:
     """Return the name of a method's run."""
-    return next(pool.path.name for pool in study if pool.label == method)
+    return next(run.path.name for run in runs if run.label == method)
 
 
 @pytest.fixture
-def explorer(study, tmp_path) -> Explorer:
-    return Explorer(study, tmp_path)
+def explorer(runs, tmp_path) -> Explorer:
+    return Explorer(runs, tmp_path)
+
+
+@pytest.fixture
+def imported(tmp_path) -> dict[str, Runs]:
+    """Return samples of another tool, and counts of two models in one file."""
+    samples, counts = tmp_path / "theirs.csv", tmp_path / "grid.csv"
+    rows = [f"p{i},{c % 3},{int((c + i) % 3 == 0)}" for i in range(6) for c in range(8)]
+    samples.write_text("problem,answer,correct\n" + "\n".join(rows))
+    rows = [f"{m},{1000 * m},1e6,p{i},{16},{i + m}" for m in (1, 2) for i in range(6)]
+    counts.write_text("model,n_params,train_tokens,problem,n,c\n" + "\n".join(rows))
+    return {"samples": Runs([sc.read_samples(samples)]), "counts": sc.read_counts(counts)}
 
 
 def test_each_run_has_a_name_of_its_own_in_the_menu(tmp_path):
@@ -43,16 +55,41 @@ def test_each_run_has_a_name_of_its_own_in_the_menu(tmp_path):
     for seed, grid in enumerate(grids):
         made(tmp_path, "revision", seed=seed, **grid)
     made(tmp_path, chains=4)
-    pools = Runs.load(tmp_path)
-    found = {path: name.partition("1e9 · ")[2] for name, path in named(pools).items()}
-    assert set(found) == {pool.path.name for pool in pools}
-    for pool in pools:
-        path, plan = pool.path.name, pool.plan
+    runs = Runs.load(tmp_path)
+    found = {path: name.partition("1e9 · ")[2] for name, path in menu(runs).items()}
+    assert set(found) == {run.path.name for run in runs}
+    for run in runs:
+        path, plan = run.path.name, run.plan
         grid = f" · {plan.chains} × {plan.steps}" if plan.method == "revision" else ""
         tail = f" · {path.rpartition('-')[2]}" if grid == " · 2 × 2" else ""
         assert found[path] == plan.method + grid + tail
-    wide = replace(pools[0], plan=replace(pools[0].plan, width=8))
-    assert any(name.endswith("· width 8") for name in named([wide, pools[0]]))
+    wide = replace(runs[0], plan=replace(runs[0].plan, width=8))
+    assert any(name.endswith("· width 8") for name in menu([wide, runs[0]]))
+
+
+@pytest.mark.parametrize("kind", ["samples", "counts"])
+def test_imported_samples_are_explored_and_their_figure_is_saved(imported, kind, tmp_path):
+    runs = imported[kind]
+    explorer = Explorer(runs, tmp_path)
+    assert len(explorer.run.options) == len(runs)
+    for name in explorer.run.options.values():
+        explorer.run.value = name
+        assert ElementTree.fromstring(bytes(explorer.picture.value)).tag.endswith("svg")
+    explorer.unit.value = "flops"
+    assert "the cost in flops of this run is unknown" in explorer.table.value
+    explorer.unit.value = "samples"
+    explorer.save()
+    assert len(list(tmp_path.glob("explored_*"))) == 4
+    exec(code(runs, explorer.choice), names := {})
+    np.testing.assert_array_equal(names["points"].y, view(runs, explorer.choice).curve.y)
+
+
+def test_drafts_of_imported_samples_are_shown_by_their_answers(imported):
+    (run,) = imported["samples"]
+    assert problem_html(run, "p0").count("✓") == 3
+    assert len(problems(run).children[0].options) == 6
+    with pytest.raises(ValueError, match="no drafts"):
+        problems(imported["counts"][0])
 
 
 def test_a_run_of_one_budget_is_shown_without_a_fit(tmp_path):
@@ -60,100 +97,65 @@ def test_a_run_of_one_budget_is_shown_without_a_fit(tmp_path):
     explorer = Explorer(Runs.load(tmp_path), tmp_path)
     assert explorer.upto.options == (1,)
     assert "no fit: exp_power has 2 parameters" in explorer.table.value
-    assert len(dots(explorer.picture.value)) == 1
 
 
 @pytest.mark.parametrize("unit", UNITS[1:])
-def test_a_law_of_samples_is_not_fitted_to_another_budget(study, unit):
+def test_a_law_of_samples_is_not_fitted_to_another_budget(runs, unit):
     for law in ("beta_binomial", "kumaraswamy_zero", "saturating_majority"):
-        seen = view(study, Choice(best_of(study), unit=unit, law=law))
+        seen = view(runs, Choice(name_of(runs), unit=unit, law=law))
         assert seen.fitted is None
         assert f"{law} is a law of samples" in seen.message
     for law in LAWS:
         if LAWS[law].axes == 1:
-            view(study, Choice(best_of(study), "majority", unit, law=law), 2)
+            view(runs, Choice(name_of(runs), "majority", unit, law=law), 2)
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_view_in_any_unit_is_the_curve_of_that_unit_and_its_fit(study, unit):
-    for pool in study:
-        for level in pool.levels:
-            choice = Choice(pool.path.name, "coverage", unit, level)
-            seen, plain = view(study, choice), pool.curve("coverage", unit, level)
+def test_a_view_in_any_unit_is_the_curve_of_that_unit_and_its_fit(runs, unit):
+    for run in runs:
+        for level in run.levels:
+            choice = Choice(run.path.name, "coverage", unit, level)
+            seen, plain = view(runs, choice), run.curve("coverage", unit, level)
             for name in ("x", "y", "low", "high", "replicates"):
                 np.testing.assert_array_equal(getattr(seen.curve, name), getattr(plain, name))
             assert seen.fitted.params == fit("exp_power", plain).params
 
 
-def test_other_prices_move_the_budget_and_nothing_else(study):
-    name = study[0].path.name
-    cheap, dear = (
-        view(study, Choice(name, unit="price", prices=prices)) for prices in ((1, 4), (10, 40))
+def test_other_prices_move_the_budget_and_nothing_else(runs):
+    name = runs[0].path.name
+    cheap, expensive = (
+        view(runs, Choice(name, unit="price", prices=prices)) for prices in ((1, 4), (10, 40))
     )
-    np.testing.assert_allclose(dear.curve.x, 10 * cheap.curve.x)
-    np.testing.assert_array_equal(dear.curve.y, cheap.curve.y)
+    np.testing.assert_allclose(expensive.curve.x, 10 * cheap.curve.x)
+    np.testing.assert_array_equal(expensive.curve.y, cheap.curve.y)
 
 
 def test_every_widget_changes_the_picture(explorer):
-    explorer.run.value = best_of(explorer.study)
+    explorer.run.value = name_of(explorer.runs)
     changes = (
         (explorer.selector, "majority"), (explorer.level, "0x"), (explorer.unit, "price"),
         (explorer.prices[0], 50.0), (explorer.law, "sigmoid"), (explorer.upto, 8),
-        (explorer.run, best_of(explorer.study, "revision")),
+        (explorer.run, name_of(explorer.runs, "revision")),
     )  # fmt: skip
     for widget, value in changes:
         before = bytes(explorer.picture.value)
         widget.value = value
         assert bytes(explorer.picture.value) != before, widget.description
-        assert bytes(explorer.picture.value).startswith(b"<svg")
+        assert ElementTree.fromstring(bytes(explorer.picture.value)).tag.endswith("svg")
     assert explorer.level.value == "0x", "what was chosen stays where the other run has it too"
 
 
-def dots(svg: bytes) -> np.ndarray:
-    """Return (x, y, whether open) of the points of a picture, (points, 3)."""
-    found = [e for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("circle")]
-    return np.array([(float(e.get("cx")), float(e.get("cy")), e.get("fill") == "white")
-                     for e in found])  # fmt: skip
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_the_picture_on_the_screen_stands_where_the_numbers_say(study, unit):
-    for share in (1.0, 0.3):
-        seen = view(study, Choice(best_of(study), unit=unit, share=share))
-        x, y, held = np.log10(seen.curve.x), seen.curve.y, len(seen.held_out)
-        found, named = dots(picture(seen.curve, seen.fitted)), 1 + (held > 0)  # of the legend
-        panels = found[: len(x)], found[len(x) + named :]
-        for panel, value in zip(panels, (y, y - seen.fitted.predict(seen.curve.x)), strict=True):
-            assert panel[:, 2].sum() == held
-            for at, numbers in ((panel[:, 0], x), (-panel[:, 1], value)):
-                line = np.polyfit(numbers, at, 1)
-                assert line[0] > 0
-                np.testing.assert_allclose(np.polyval(line, numbers), at, atol=0.2)
-
-
-def test_a_picture_without_a_fit_holds_the_curve_alone(study):
-    seen = view(study, Choice(best_of(study), law="bnsl", share=0.3))
-    assert seen.fitted is None
-    assert len(dots(picture(seen.curve, seen.fitted))) == len(seen.curve.x)
-    free = view(study, Choice(best_of(study), unit="price", prices=(0.0, 0.0)))
-    nowhere = "a budget that costs nothing has no place on a log axis"
-    assert len(dots(picture(free.curve, free.fitted))) == 0, nowhere
-
-
-def test_a_band_taken_in_parts_is_the_band(study):
-    fitted, x = view(study, Choice(best_of(study))).fitted, np.geomspace(1, 16, 61)
-    np.testing.assert_allclose(band(fitted, x), fitted.band(x), rtol=1e-12)
-
-
-def test_the_legend_lies_above_the_panels_and_ticks_hold_no_hyphen(study):
-    seen = view(study, Choice(best_of(study), unit="price", share=0.3))
-    texts = [e for e in ElementTree.fromstring(picture(seen.curve, seen.fitted)).iter()
-             if e.tag.endswith("text")]  # fmt: skip
-    at = {"".join(e.itertext()): float(e.get("y")) for e in texts}
-    for name in (f"fitted, n={seen.curve.n_problems} problems", "exp_power", "held out"):
-        assert at[name] < TOP
-    assert any("−" in text for text in at)
-    assert not any("-" in text for text in at)
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_points_of_the_picture_are_the_measured_ones_and_held_out_ones_are_open(runs, share):
+    seen = view(runs, Choice(name_of(runs), unit="flops", share=share))
+    off = 100 * (seen.curve.y - seen.fitted.predict(seen.curve.x))
+    for ax, y in zip(draw(seen).axes, (seen.curve.y, off), strict=True):
+        points = [line for line in ax.lines if line.get_marker() == "o"]
+        np.testing.assert_allclose(np.concatenate([p.get_xdata() for p in points]), seen.curve.x)
+        found = np.concatenate([p.get_ydata() for p in points])
+        np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-2)
+        still_open = [len(p.get_xdata()) for p in points if p.get_markerfacecolor() == "none"]
+        assert sum(still_open) == len(seen.held_out)
 
 
 def test_selectors_of_scorers_are_named_in_words():
@@ -164,23 +166,14 @@ def test_selectors_of_scorers_are_named_in_words():
     ]  # fmt: skip
 
 
-def test_axes_of_the_picture_are_marked_at_round_numbers_inside():
-    assert rounds(-0.03, 1.04) == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert rounds(-7.3, 6.6) == [-5.0, 0.0, 5.0]
-    assert [text for _, text in ticks(0.9, 70, "samples")] == ["1", "4", "16", "64"]
-    assert [value for value, _ in ticks(0.9, 3.1, "samples")] == [1, 2]
-    assert [value for value, _ in ticks(8e6, 3e8, "flops")] == [1e7, 1e8]
-    assert ticks(4e8, 8e8, "flops")[0][1].startswith("5×10<tspan")
-
-
 def test_held_out_budgets_are_scored_as_forecast_scores_them(explorer):
-    explorer.run.value = best_of(explorer.study)
+    explorer.run.value = name_of(explorer.runs)
     explorer.upto.value = 4
-    pool = find(explorer.study, explorer.choice.run)
-    seen = view(explorer.study, explorer.choice)
-    _, held = forecast("exp_power", pool.curve(), 4 / 16)
+    run = find(explorer.runs, explorer.choice.run)
+    seen = view(explorer.runs, explorer.choice)
+    _, held_out = forecast("exp_power", run.curve(), 4 / 16)
     assert list(seen.held_out.x) == [8, 16]
-    np.testing.assert_array_equal(seen.held_out, held)
+    np.testing.assert_array_equal(seen.held_out, held_out)
     assert "held out" in explorer.table.value
 
 
@@ -188,13 +181,13 @@ def test_a_law_that_cannot_be_fitted_says_why_and_still_shows_the_curve(explorer
     explorer.law.value = "bnsl"
     explorer.upto.value = explorer.upto.options[0]
     assert "no fit: bnsl has 6 parameters" in explorer.table.value
+    assert len(draw(view(explorer.runs, explorer.choice)).axes[0].lines) == 1
 
 
-def test_the_code_it_copies_draws_what_it_shows(study, explorer):
-    choice = Choice(study[0].path.name, unit="flops", level="1x", share=0.5)
-    names: dict = {}
-    exec(compile(code(study, choice), "copied", "exec"), names)
-    seen = view(study, choice)
+def test_the_code_it_copies_draws_what_it_shows(runs):
+    choice = Choice(runs[0].path.name, unit="flops", level="1x", share=0.5)
+    exec(compile(code(runs, choice), "copied", "exec"), names := {})
+    seen = view(runs, choice)
     np.testing.assert_array_equal(names["points"].replicates, seen.curve.replicates)
     assert names["fitted"].params == seen.fitted.params
     assert len(names["fig"].axes) == 2
@@ -204,7 +197,7 @@ def test_saving_writes_the_figure_with_its_code(explorer, tmp_path, monkeypatch)
     save = plots.save
 
     def looked(*given):
-        assert explorer.said.value == "saving…"
+        assert explorer.status.value == "saving…"
         return save(*given)
 
     monkeypatch.setattr(plots, "save", looked)
@@ -214,13 +207,12 @@ def test_saving_writes_the_figure_with_its_code(explorer, tmp_path, monkeypatch)
     files = sorted(path.suffix for path in tmp_path.glob("explored_*"))
     assert files == [".json", ".pdf", ".png", ".svg"]
     assert "plots.draw_forecast" in next(tmp_path.glob("*.json")).read_text()
-    assert "saved" in explorer.said.value
+    assert "saved" in explorer.status.value
 
 
-def test_the_viewer_goes_from_hard_to_easy_and_follows_its_menu(study):
-    run = study[0]
-    chosen, page = problems(run).children
-    rate = run.samples.groupby("problem")["correct"].mean()
+def test_the_viewer_goes_from_hard_to_easy_and_follows_its_menu(runs):
+    chosen, page = problems(runs[0]).children
+    rate = runs[0].samples.groupby("problem")["correct"].mean()
     order = list(chosen.options.values())
     assert (rate[order[0]], rate[order[-1]]) == (rate.min(), rate.max())
     before = page.value
@@ -230,15 +222,16 @@ def test_the_viewer_goes_from_hard_to_easy_and_follows_its_menu(study):
 
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no runs"):
-        explore(tmp_path)
+        explore(Path(tmp_path))
 
 
-def test_a_run_without_an_estimate_says_so_instead_of_failing(study):
-    pool = find(study, best_of(study))
-    empty = Runs([pool.with_arrays(correct=np.full(pool.correct.shape, np.nan))])
+def test_a_run_without_an_estimate_or_a_cost_says_so_instead_of_failing(runs):
+    run = find(runs, name_of(runs))
+    empty = Runs([run.with_arrays(correct=np.full(run.correct.shape, np.nan))])
     with np.errstate(all="ignore"):
-        seen = view(empty, Choice(pool.path.name, "logprob", "flops"))
+        seen = view(empty, Choice(run.path.name, "logprob", "flops"))
     assert np.isnan(seen.curve.y).all()
     assert "no sample was right" in seen.message
-    assert len(dots(picture(seen.curve, seen.fitted))) == 0
-    assert len(draw(seen).axes) == 2
+    free = view(runs, Choice(run.path.name, unit="price", prices=(0.0, 0.0)))
+    for shown in (seen, replace(free, fitted=None)):  # a cost of 0 has no place on a log axis
+        assert [len(ax.lines) for ax in draw(shown).axes] == [0, 0]

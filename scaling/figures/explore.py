@@ -1,14 +1,15 @@
-"""Look around in logged runs from a notebook: curves, fits, residuals and forecasts at a click.
+"""Explore runs in a notebook: curves, laws, residuals and forecasts at a click.
 
-`explore(root)` returns a widget; what it shows is made by plain functions, which tests and scripts
-can call. Nothing is estimated or fitted here by other means than the package's own.
+`explore(runs)` returns a widget; what it shows comes from plain functions that scripts can call.
+Estimates and fits are those of the package.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,39 +21,37 @@ from scaling import show
 from scaling.figures import plots
 from scaling.figures.names import disambiguate, selector_name
 from scaling.figures.plane import summary
-from scaling.figures.screen import picture
 from scaling.fits import fit, forecast
 from scaling.fits.laws import LAWS
 from scaling.records import Curve, Fit, look_up
 from scaling.runs import PRICES, UNITS, Run, Runs
 
 CODE = """\
-from dataclasses import replace
-
+import scaling as sc
 from scaling.figures import plots
 from scaling.fits import fit, forecast
-from scaling.runs import load_run
 
-pool = load_run({path!r}).at_prices({prices})
-points = pool.curve({selector!r}, {unit!r}, {level!r})
+run = {load}
+points = run.at_prices({prices}).curve({selector!r}, {unit!r}, {level!r})
 {fitting}
 with plots.style():
     fig, axes = plots.figure(1, 2, height=2.6)
     plots.draw_forecast(axes[0][0], points, fitted)
     plots.draw_residuals(axes[0][1], points, fitted)
 """
-APART = "<style>.scaling-explorer :is(td,th){padding:0 .8em 0 0}</style>"
+CSS = "<style>.scaling-explorer :is(td,th){padding:0 .8em 0 0}</style>"
+MARGINS = {"left": 0.08, "right": 0.99, "bottom": 0.17, "top": 0.96, "wspace": 0.28}
 QUICK = 22  #: replicates that a law is refitted to on the screen; all where a figure is saved
-STARTS = 8  #: on the screen, of a law of a distribution, which weighs 500 nodes at each step
+STARTS = 8  #: starts of a law of a distribution on the screen, where each step weighs 500 nodes
 
 
 @dataclass(frozen=True)
 class Choice:
     """What the explorer shows."""
 
-    run: str  #: name of the run's folder
+    run: str  #: a name in `run_names`
     selector: str = "coverage"
-    unit: str = "samples"  #: one of `curves.UNITS`
+    unit: str = "samples"  #: one of `runs.UNITS`
     level: str = "all"
     law: str = "exp_power"
     share: float = 1.0  #: the law is fitted to budgets up to this share of the largest
@@ -69,46 +68,71 @@ class View:
     message: str = ""
 
 
-def find(study: Runs, name: str) -> Run:
-    """Return the pool of a run's folder."""
-    return look_up({pool.path.name: pool for pool in study}, name, "run")
+def run_names(runs: Iterable[Run]) -> dict[str, Run]:
+    """Return runs by the name of their folder; imported ones by their file and model.
+
+    Names that repeat are numbered.
+    """
+    runs = list(runs)
+    names = [run.path.name + f": {run.card.name}" * run.imported for run in runs]
+    return dict(zip(disambiguate(names, map(str, range(1, len(runs) + 1))), runs, strict=True))
 
 
-def view(study: Runs, choice: Choice, replicates: int | None = None) -> View:
-    """Return curve, fit and forecast of a choice; a change of unit re-prices the same curve.
+def find(runs: Runs, name: str) -> Run:
+    """Return the run of a name in `run_names`."""
+    return look_up(run_names(runs), name, "run")
+
+
+def menu(runs: Iterable[Run]) -> dict[str, str]:
+    """Return names in `run_names` by what a menu shows; repeated ones have their grid or hash."""
+    names, known = run_names(runs), list(run_names(runs).values())
+    texts = [f"{run.task} · {run.card.name} · {run.label}" for run in known]
+    plans = [run.plan for run in known]
+    sizes = [f"width {p.width}" if p.width else f"{p.chains} × {p.steps}" for p in plans]
+    texts = disambiguate(disambiguate(texts, sizes), (run.short_hash for run in known))
+    return dict(zip(texts, names, strict=True))
+
+
+def costs_of(run: Run, choice: Choice) -> np.ndarray:
+    """Return the mean cost per problem of each budget of a choice."""
+    priced = run.at_prices(choice.prices) if choice.unit == "price" else run
+    cost = priced.cost(choice.unit, run.budgets(), selector=choice.selector)
+    return np.asarray(cost[run.rows(choice.level)].mean(axis=0))
+
+
+def view(runs: Runs, choice: Choice, replicates: int | None = None) -> View:
+    """Return curve, fit and forecast of a choice; another unit re-prices the same curve.
 
     replicates: how many of the curve's the law is refitted to, quickly; None is all, with care.
     """
-    pool, law = find(study, choice.run), look_up(LAWS, choice.law, "law")
-    found = study.curve(pool, choice.selector, "samples", choice.level)
-    if choice.unit != "samples":
-        priced = pool.at_prices(choice.prices) if choice.unit == "price" else pool
-        cost = priced.cost(choice.unit, pool.budgets(), selector=choice.selector)
-        x = cost[pool.rows(choice.level)].mean(axis=0)
-        found = replace(found, x=x, x_unit=choice.unit)
+    run, law = find(runs, choice.run), look_up(LAWS, choice.law, "law")
+    found = runs.curve(run, choice.selector, "samples", choice.level)
+    found = replace(found, x=costs_of(run, choice), x_unit=choice.unit)
+    nothing = View(found, None, pd.DataFrame())
+    if not np.isfinite(found.x).any():
+        return replace(nothing, message=f"the cost in {choice.unit} of this run is unknown")
     if not (found.y > 0).any():
-        return View(found, None, pd.DataFrame(), "no sample was right, or no budget can be read")
+        return replace(nothing, message="no sample was right, or no budget can be read")
     refitted = replace(found, replicates=found.replicates[:replicates])
     try:
         if choice.share < 1:
             return View(found, *forecast(choice.law, refitted, choice.share))
         few = replicates is not None and law.density
-        fitted = fit(choice.law, refitted, starts=STARTS if few else None)
+        return replace(nothing, fitted=fit(choice.law, refitted, starts=STARTS if few else None))
     except ValueError as reason:
-        return View(found, None, pd.DataFrame(), str(reason))
-    return View(found, fitted, pd.DataFrame())
+        return replace(nothing, message=str(reason))
 
 
-def draw(seen: View):
+def draw(seen: View, layout: Any = "constrained"):
     """Return a figure of a view: curve with law and forecast, and residuals."""
     from matplotlib.figure import Figure
 
     with plots.style():
-        fig = Figure(figsize=(plots.PAGE, 2.6), layout="constrained")
+        fig = Figure(figsize=(plots.PAGE, 2.6), layout=layout)
         left, right = fig.subplots(1, 2)
         if seen.fitted is None:
             right.axis("off")
-        if not np.isfinite(seen.curve.x * seen.curve.y).any():
+        if not (np.isfinite(seen.curve.y) & (seen.curve.x > 0)).any():
             left.axis("off")
         elif seen.fitted is None:
             plots.draw_curve(left, seen.curve, **plots.series_style(0))
@@ -118,13 +142,27 @@ def draw(seen: View):
     return fig
 
 
-def code(study: Runs, choice: Choice) -> str:
-    """Return Python that draws a choice's figure from the log."""
+def picture(seen: View) -> bytes:
+    """Return `draw` as SVG with fixed margins, which halves the time of a click."""
+    with plots.style(), io.BytesIO() as data:
+        fig = draw(seen, layout="none")
+        fig.subplots_adjust(**MARGINS)
+        fig.savefig(data, format="svg", metadata=plots.FORMATS["svg"])
+        return data.getvalue()
+
+
+def code(runs: Runs, choice: Choice) -> str:
+    """Return Python that draws a choice's figure from the log; imported samples are read again."""
+    run = find(runs, choice.run)
+    load = f"sc.load_run({str(run.path)!r})"
+    if run.imported:
+        load = f"sc.read_samples({str(run.path)!r})  # with the options that you read it with"
+    if run.arrays.counts:
+        load = f"sc.read_counts({str(run.path)!r}).select(model={run.card.name!r})[0]"
     fitting = f"fitted = fit({choice.law!r}, points)"
     if choice.share < 1:
         fitting = f"fitted, held_out = forecast({choice.law!r}, points, share={choice.share:.6g})"
-    parts = vars(choice) | {"path": str(find(study, choice.run).path), "fitting": fitting}
-    return CODE.format(**parts)
+    return CODE.format(**vars(choice) | {"load": load, "fitting": fitting})
 
 
 def report(seen: View) -> str:
@@ -139,46 +177,36 @@ def report(seen: View) -> str:
         )
     if len(seen.held_out):
         columns = ["x", "y", "predicted", "low", "high", "error"]
-        rows = [dict(zip(columns, r, strict=True)) for r in seen.held_out[columns].to_numpy()]
-        html += f"<p>held out</p>{show.table_html(rows)}"
+        html += f"<p>held out</p>{show.table_html(seen.held_out[columns].to_dict('records'))}"
     return html
 
 
-def named(pools: Sequence[Run]) -> dict[str, str]:
-    """Return runs' folders by name; names that repeat tell the search's width or the grid too."""
-    plans = [pool.plan for pool in pools]
-    names = [f"{p.task} · {p.card.name} · {p.label}" for p in pools]
-    sizes = [f"width {p.width}" if p.width else f"{p.chains} × {p.steps}" for p in plans]
-    names = disambiguate(disambiguate(names, sizes), (run.short_hash for run in pools))
-    return dict(zip(names, (pool.path.name for pool in pools), strict=True))
-
-
-# ---------------------------------------------------------------- the explorer
-def explore(root: str | Path | Runs, figures: str | Path = "build/figures"):
+# ---------------------------------------------------------------- the widget
+def explore(runs: str | Path | Runs, figures: str | Path = "build/figures"):
     """Return a widget: choose run, selector, unit, level, law and the budgets fitted.
 
-    root: a folder of runs, or a `Runs` that is loaded. "save figure" writes into `figures`.
+    runs: a folder of runs, or loaded or imported ones. "save figure" writes into `figures`.
     """
-    return Explorer(root if isinstance(root, Runs) else Runs.load(Path(root)), Path(figures)).box
+    return Explorer(runs if isinstance(runs, Runs) else Runs.load(runs), Path(figures)).box
 
 
 class Explorer:
-    """The widgets and what ties them to `view`; `choice` is what they stand at."""
+    """The widgets and what ties them to `view`; `choice` is their present state."""
 
-    def __init__(self, study: Runs, figures: Path) -> None:
+    def __init__(self, runs: Runs, figures: Path) -> None:
         import ipywidgets as w
 
-        self.study, self.figures, self.busy = study, figures, False
-        self.shown: dict[Choice, tuple[bytes, str]] = {}  # picture and table of what was chosen
-        laws = [name for name, law in LAWS.items() if law.axes == 1]
+        self.runs, self.figures, self.busy = runs, figures, False
+        self.shown: dict[Choice, tuple[bytes, str]] = {}  # picture and table of earlier choices
         wide = {"layout": w.Layout(width="23em"), "style": {"description_width": "5em"}}
-        plain = [pool for pool in study if pool.label == "best_of_n"]
-        start = Runs(plain or study).closest(0.3).path.name
-        self.run = w.Dropdown(options=named(study), value=start, description="run",
-                              layout=w.Layout(width="40em"), style=wide["style"])  # fmt: skip
+        start = Runs([run for run in runs if run.label == "best_of_n"] or runs).closest(0.3)
+        (start_name,) = run_names([start])
+        units = {"cache traffic" if unit == "kv_bytes" else unit: unit for unit in UNITS}
+        laws = [name for name, law in LAWS.items() if law.axes == 1]
+        self.run = w.Dropdown(options=menu(runs), value=start_name, description="run", **wide)
+        self.run.layout = w.Layout(width="40em")
         self.selector = w.Dropdown(description="selector", **wide)
         self.level = w.Dropdown(description="level", **wide)
-        units = {"cache traffic" if unit == "kv_bytes" else unit: unit for unit in UNITS}
         self.unit = w.Dropdown(options=units, description="budget in", **wide)
         self.law = w.Dropdown(options=laws, value="exp_power", description="law", **wide)
         self.upto = w.SelectionSlider(options=[1], description="fit up to", **wide)
@@ -186,56 +214,51 @@ class Explorer:
         self.prices = [w.BoundedFloatText(p, min=0, max=1e9, description=f"{what} / M", **wide)
                        for p, what in zip(PRICES, ("input", "output"), strict=True)]  # fmt: skip
         self.picture = w.Image(format="svg+xml", layout=w.Layout(max_width="100%"))
-        self.table, self.said, self.text = w.HTML(), w.HTML(), w.Textarea(disabled=True)
+        self.table, self.status, self.text = w.HTML(), w.HTML(), w.Textarea(disabled=True)
         self.text.layout = w.Layout(width="100%", height="16em", display="none")
-        self.copier = w.Output()
+        self.clipboard = w.Output()
         buttons = [w.Button(description=what) for what in ("save figure", "copy code")]
         for button, act in zip(buttons, (self.save, self.copy), strict=True):
             button.on_click(act)
         self.money = w.HBox(self.prices)
-        self.box = w.VBox([
-            w.HBox([self.run, self.selector, self.level, self.unit, self.law, self.upto],
-                   layout=w.Layout(flex_flow="wrap")),
-            self.money, self.picture, self.table, w.HBox(buttons), self.said, self.text,
-            self.copier,
-        ])  # fmt: skip
+        menus = [self.run, self.selector, self.level, self.unit, self.law, self.upto]
+        top = w.HBox(menus, layout=w.Layout(flex_flow="wrap"))
+        self.box = w.VBox([top, self.money, self.picture, self.table, w.HBox(buttons), self.status,
+                           self.text, self.clipboard])  # fmt: skip
         self.box.add_class("scaling-explorer")
         self.fill()
-        for widget in (self.run, self.selector, self.level, self.unit, self.law, self.upto,
-                       *self.prices):  # fmt: skip
+        for widget in (*menus, *self.prices):
             widget.observe(self.changed, "value")
 
     @property
     def choice(self) -> Choice:
-        """Return what the widgets stand at."""
-        x = find(self.study, self.run.value).budgets()
-        share = 1.0 if self.upto.value >= x[-1] else self._share(self.upto.value)
-        return Choice(self.run.value, self.selector.value, self.unit.value, self.level.value,
-                      self.law.value, share, tuple(p.value for p in self.prices))  # fmt: skip
-
-    def _share(self, k: int) -> float:
-        """Return the share of the largest cost at which k samples (or steps) stand."""
-        pool = find(self.study, self.run.value)
-        priced = pool.at_prices(tuple(p.value for p in self.prices))
-        cost = priced.cost(self.unit.value, pool.budgets(), selector=self.selector.value)
-        cost = cost[pool.rows(self.level.value)]
-        cost = cost.mean(axis=0)
-        return float(cost[list(pool.budgets()).index(k)] / cost[-1])
+        """Return what the widgets are set to."""
+        run = find(self.runs, self.run.value)
+        prices = tuple(price.value for price in self.prices)
+        chosen = Choice(self.run.value, self.selector.value, self.unit.value, self.level.value,
+                        self.law.value, prices=prices)  # fmt: skip
+        budgets = run.budgets().tolist()
+        if self.upto.value >= budgets[-1]:
+            return chosen
+        cost = costs_of(run, chosen)
+        return replace(chosen, share=float(cost[budgets.index(self.upto.value)] / cost[-1]))
 
     def fill(self) -> None:
-        """Offer what the chosen run holds, keeping what was chosen where it still can be; draw."""
-        pool = find(self.study, self.run.value)
-        called = {selector_name(name): name for name in pool.selectors}
-        budgets = [int(k) for k in pool.budgets()]
+        """Offer what the chosen run has, keeping what was chosen where it still can be; draw."""
+        run = find(self.runs, self.run.value)
+        selectors = {selector_name(name): name for name in run.selectors}
+        budgets = run.budgets().tolist()
         upto = budgets[1:] or budgets  # one budget is too few for any law
-        offers = ((self.selector, called), (self.level, list(pool.levels)), (self.upto, upto))
         self.busy = True
-        for widget, options in offers:
+        for widget, options, first in (
+            (self.selector, selectors, run.selectors[0]),
+            (self.level, list(run.levels), list(run.levels)[-1]),
+            (self.upto, upto, upto[-1]),
+        ):
             kept = widget.value
             widget.options = options
-            values = list(options.values()) if isinstance(options, dict) else options
-            first = values[0] if widget is self.selector else values[-1]
-            widget.value = kept if kept in values else first
+            known = options.values() if isinstance(options, dict) else options
+            widget.value = kept if kept in known else first
         self.busy = False
         self.show()
 
@@ -248,32 +271,30 @@ class Explorer:
         """Draw the choice, or show it again."""
         choice = self.choice
         if choice not in self.shown:
-            seen = view(self.study, choice, QUICK)
-            self.shown[choice] = picture(seen.curve, seen.fitted), APART + report(seen)
+            seen = view(self.runs, choice, QUICK)
+            self.shown[choice] = picture(seen), CSS + report(seen)
         self.picture.value, self.table.value = self.shown[choice]
         self.money.layout.display = "" if self.unit.value == "price" else "none"
-        self.text.layout.display, self.said.value = "none", ""
+        self.text.layout.display, self.status.value = "none", ""
 
     def save(self, _: Any = None) -> None:
         """Write the figure as PDF, SVG and PNG with its sidecar."""
-        self.said.value = "saving…"
-        seen, choice = view(self.study, self.choice), self.choice
-        run = find(self.study, choice.run)
-        name = (
-            f"explored_{run.path.name}_{choice.selector}_{choice.unit}_{choice.level}_{choice.law}"
-        )
-        name = re.sub("[ :]", "-", name)
+        self.status.value = "saving…"
+        choice = self.choice
+        seen, run = view(self.runs, choice), find(self.runs, choice.run)
+        parts = (choice.run, choice.selector, choice.unit, choice.level, choice.law)
+        name = re.sub(r"[^\w.-]", "-", "_".join(("explored", *parts)))
         facts = vars(choice) | {"fit": seen.fitted and summary(seen.fitted)}
-        paths = plots.save(draw(seen), name, self.figures, [run], facts, code(self.study, choice))
-        self.said.value = "saved " + show.verbatim(", ".join(map(str, paths)))
+        paths = plots.save(draw(seen), name, self.figures, [run], facts, code(self.runs, choice))
+        self.status.value = "saved " + show.verbatim(", ".join(map(str, paths)))
 
     def copy(self, _: Any = None) -> None:
-        """Show the code, and put it on the clipboard where the browser lets us."""
+        """Show the code, and put it on the clipboard where the browser allows it."""
         from IPython.display import Javascript, display
 
-        self.text.value = code(self.study, self.choice)
+        self.text.value = code(self.runs, self.choice)
         self.text.layout.display = ""
-        self.copier.clear_output()
-        with self.copier:
+        self.clipboard.clear_output()
+        with self.clipboard:
             text = json.dumps(self.text.value)
             display(Javascript(f"navigator.clipboard?.writeText({text}).catch(() => null)"))
