@@ -40,10 +40,10 @@ def changes(explorer: Explorer) -> list[tuple[str, str, float, bool]]:
     return found
 
 
-def first_changes(study: Runs) -> pd.DataFrame:
+def first_changes(runs: Runs) -> pd.DataFrame:
     """Return the milliseconds of every first change of some of the runs, and of the same again."""
     rows = []
-    explorer = Explorer(study, Path("figures"))
+    explorer = Explorer(runs, Path("figures"))
     names = list(explorer.run.options.values())
     for name in names[:: max(1, len(names) // RUNS)]:
         found = [change(explorer, explorer.run, name), *changes(explorer)]

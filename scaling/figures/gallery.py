@@ -126,6 +126,7 @@ def _draw(runs: Runs, name: str, choices: Mapping[str, Any]) -> Drawing | None:
         drawn = FIGURES[name](runs, **own)
     if drawn is None:
         return None
+    plots.close(drawn.figure)
     words = {key: [value] if isinstance(value, str) else value for key, value in given.items()}
     options = [f"--{key} {shlex.join(value)}" for key, value in words.items()]
     redraw = " ".join([plots.REDRAW, *([name, *options] if options else [])])

@@ -82,6 +82,13 @@ def figure(
     return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, **options)
 
 
+def close(fig) -> None:
+    """Have pyplot forget a figure, which can still be shown and saved."""
+    import matplotlib.pyplot as plt
+
+    plt.close(fig)
+
+
 def new_axes():
     """Return the axes of a new figure in the style of the paper."""
     with style():
@@ -331,8 +338,6 @@ def save(
     part `code` of the kit with all that it leans on: `check` compares them. The same inputs give
     the same bytes.
     """
-    import matplotlib.pyplot as plt
-
     drawn = dict(zip(paths_of(name, folder), FORMATS.values(), strict=False))
     files: dict[Path, bytes] = {}
     with style():
@@ -340,7 +345,7 @@ def save(
             held = io.BytesIO()
             fig.savefig(held, format=path.suffix[1:], metadata=dates)
             files[path] = held.getvalue()
-    plt.close(fig)
+    close(fig)
     sidecar = {
         "figure": name,
         "redraw": redraw,

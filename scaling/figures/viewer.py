@@ -48,8 +48,9 @@ def problem_html(run: Run, problem: str, chains: int = 64) -> str:
         raise ValueError("the run was loaded without its texts; use load_run(path, text=True)")
     known = run.problems.set_index("id").loc[problem]
     frame = run.samples[run.samples["problem"] == problem]
-    text, answer = (frame[name].astype(object) for name in ("text", "answer"))
-    frame = frame.assign(text=text.where(text.notna(), answer.fillna("")).astype(str))
+    if run.imported:  # files of samples often hold answers alone
+        text = frame["text"].astype(object)
+        frame = frame.assign(text=text.where(text.notna(), frame["answer"].fillna("")).astype(str))
     right = list(dict.fromkeys(frame["text"][frame["correct"].astype(bool)]))
     groups = [rows for _, rows in list(frame.groupby("chain"))[:chains]]
     columns = [

@@ -110,6 +110,8 @@ class Run:
         if not self.card.n_params:
             return self.card.name.replace("$", r"\$")
         millions = self.card.n_params / 1e6
+        if millions < 0.05:  # two such sizes would both be "0.0 M"
+            return f"{self.card.n_params:,}"
         return f"{millions:.1f} M" if millions < 10 else f"{millions:,.0f} M"
 
     @property
