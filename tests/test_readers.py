@@ -249,7 +249,7 @@ def test_counts_come_back_from_a_csv_and_impossible_ones_are_named(tmp_path):
         ('{"problem": "a", "n": 4}\n{}\n', 'the columns are \'{"problem": "a"\''),
     ],
 )
-def test_what_is_no_csv_of_samples_is_told_what_was_found(text, says, tmp_path):
+def test_what_is_no_csv_of_samples_is_refused_with_what_was_found(text, says, tmp_path):
     (tmp_path / "c.csv").write_text(text)
     with pytest.raises(ValueError, match=says):
         read_samples(tmp_path / "c.csv", "csv")
@@ -269,10 +269,10 @@ def test_a_csv_of_a_row_per_sample_gives_answers_scores_and_verdicts(tmp_path):
     assert table[["problem", "chain", "answer"]].to_numpy().tolist() == [
         ["a", 0, "x"], ["a", 1, "y"], ["b", 0, "1,2"], ["b", 1, "z"], ["c", 0, "x"], ["c", 1, "x"],
     ]  # fmt: skip
-    told = {"correct": [1, 0, 1, np.nan, np.nan, 0]}
-    told["score"] = [-1.5, np.nan, -2, 0, -2, np.nan]
-    told["completion_tokens"] = [12, np.nan, 3, 3, 3, np.nan]
-    for column, values in told.items():
+    expected = {"correct": [1, 0, 1, np.nan, np.nan, 0]}
+    expected["score"] = [-1.5, np.nan, -2, 0, -2, np.nan]
+    expected["completion_tokens"] = [12, np.nan, 3, 3, 3, np.nan]
+    for column, values in expected.items():
         np.testing.assert_array_equal(table[column], values)
     assert rejected == [
         ("line 6", "it has more cells than columns: put a cell with a comma in quotes"),

@@ -53,7 +53,7 @@ anything = st.recursive(
 
 
 def one_line(call: Callable[[], Any]) -> Any:
-    """Return what a call returns; None after an error that the command line tells in one line."""
+    """Return what a call returns; None after an error that the command line reports in one line."""
     with contextlib.suppress(ValueError, OSError, MemoryError):  # `main` prints these in one line
         return call()
     return None
@@ -320,7 +320,7 @@ def test_votes_of_any_answers_are_probabilities_nan_or_one_line(rows: list[Any],
 
 VALUES = (0, 1, 0, 1, 0, 1, 2, 3, -1, 0.5, float("nan"), float("inf"), 1e308)
 SHAPES = ((), (0,), (1,), (3,), (2, 3), (2, 2, 3), (3, 0), (2, 3, 0))
-ESTIMATORS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {  #: of two pools alike, and others
+ESTIMATORS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {  #: of two pools of one shape, and others
     "pass_hat_k": lambda a, b, draw, k: estimates.pass_hat_k(draw(), draw(), k),
     "inverse_pass_at_k": lambda a, b, draw, k: estimates.inverse_pass_at_k(
         draw(), draw(), draw(()), k
@@ -423,7 +423,7 @@ def test_any_command_line_is_understood_or_refused(words: list[str]) -> None:
         ["external", "--from", "/none", "--to", "/none"],
     ],
 )
-def test_every_verb_tells_a_mistake_in_one_line(words: list[str], capsys: Any) -> None:
+def test_every_verb_reports_a_mistake_in_one_line(words: list[str], capsys: Any) -> None:
     try:
         code = main(words)
     except SystemExit as leave:
