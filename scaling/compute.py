@@ -257,6 +257,6 @@ def price(
 ) -> Numbers:
     """Return the price of tokens at list prices per million tokens, in their currency."""
     cached = np.asarray(cached_tokens, float)
-    fresh = np.asarray(prompt_tokens, float) - cached
-    spent = fresh * per_million_input + cached * per_million_cached
+    uncached = np.asarray(prompt_tokens, float) - cached
+    spent = uncached * per_million_input + cached * per_million_cached
     return (spent + np.asarray(completion_tokens, float) * per_million_output) / 1e6

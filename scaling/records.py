@@ -319,10 +319,10 @@ class Curve:
     def __repr__(self) -> str:
         """Return what the curve is and its ends with intervals, in one line."""
         ends = list(zip(self.x, self.y, self.low, self.high, strict=True))
-        told = [f"{show.with_interval(*end)} at {show.number(float(x))} {self.x_unit}"
-                for x, *end in ends[:: max(1, len(ends) - 1)]]  # fmt: skip
+        shown = [f"{show.with_interval(*end)} at {show.number(float(x))} {self.x_unit}"
+                 for x, *end in ends[:: max(1, len(ends) - 1)]]  # fmt: skip
         size = f"{len(ends)} points, {self.n_problems} problems"
-        return f"Curve({', '.join([*filter(None, (self.label, self.estimator)), size, *told])})"
+        return f"Curve({', '.join([*filter(None, (self.label, self.estimator)), size, *shown])})"
 
     def _repr_html_(self) -> str:
         """Return the curve's card: what, n, its ends with intervals, a picture."""

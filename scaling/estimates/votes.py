@@ -142,7 +142,7 @@ def _exact_votes(ids: Ints, correct: Floats, budgets: Ints) -> Floats:
     result, together = np.empty((len(ids), len(budgets))), TOGETHER if total <= SMALL else 1
     for begin in range(0, len(ids), together):
         some = slice(begin, begin + together)
-        sizes, own, rivals, credit, owner = _cases(votes[some], right[some])
+        sizes, own, others, credit, owner = _cases(votes[some], right[some])
         for b, k in enumerate(budgets.tolist()):
             if k == total:
                 result[some, b] = winners_worth(votes[some], right[some])
@@ -152,7 +152,7 @@ def _exact_votes(ids: Ints, correct: Floats, budgets: Ints) -> Floats:
                 both = (answered - 1) / 2 + total - answered
                 result[some, b] = correct * ((1 / total) if k == 1 else both / math.comb(total, 2))
             else:
-                chance = win_probabilities(own, rivals, sizes, total, k)
+                chance = win_probabilities(own, others, sizes, total, k)
                 result[some, b] = np.bincount(owner, credit * chance, len(result[some]))
     return result
 
@@ -170,35 +170,35 @@ def _cases(votes: Ints, right: Floats) -> tuple[Ints, Ints, Ints, Floats, Ints]:
     many = np.bincount(cells, minlength=math.prod(shape)).reshape(shape)
     credit = np.bincount(cells, right[pool, answer], math.prod(shape)).reshape(shape)
     owner, own = np.nonzero(credit)
-    rivals = many[owner]
-    rivals[np.arange(len(own)), own] -= 1
-    return sizes, own, rivals, credit[owner, own], owner  # type: ignore[return-value]
+    others = many[owner]
+    others[np.arange(len(own)), own] -= 1
+    return sizes, own, others, credit[owner, own], owner  # type: ignore[return-value]
 
 
-def win_probabilities(own: Ints, rivals: Ints, sizes: Ints, total: int, k: int) -> Floats:
+def win_probabilities(own: Ints, others: Ints, sizes: Ints, total: int, k: int) -> Floats:
     """Return the probability that an answer wins the vote of k < total samples, (cases,).
 
-    own: (cases,) the place of the answer's number of samples in `sizes`; rivals: (cases, sizes)
+    own: (cases,) the place of the answer's number of samples in `sizes`; others: (cases, sizes)
     other answers of each size. A tie with t others counts 1 / (t + 1).
 
     Counts drawn without replacement are independent Binomial(m, p) given their sum, for any p. So
     P = sum_j P(X = j) P(others below j, ties weighted, sum k - j) / P(sum k), where
-    - rivals that cannot reach the lowest j of interest merge into one untruncated binomial;
+    - others that cannot reach the lowest j of interest merge into one untruncated binomial;
     - the sum is fixed by a discrete Fourier transform, read until its terms have decayed;
     - 1 / (t + 1) is the integral of u^t on [0, 1], by Gauss-Legendre, with the nodes that j needs.
     The truncated characteristic functions and their powers are computed once for all cases.
     """
     p, value = k / total, np.zeros(len(own))
     least, most = _window(sizes, total, k)
-    low = np.maximum(1, np.maximum(least[own], np.where(rivals, least, 0).max(axis=1, initial=0)))
-    rivals = rivals * (most >= low[:, None])
+    low = np.maximum(1, np.maximum(least[own], np.where(others, least, 0).max(axis=1, initial=0)))
+    others = others * (most >= low[:, None])
     if not (low <= most[own]).any():
         return value
-    count = np.arange(np.where(rivals, least, low[:, None]).min(), most[own].max() + 1)
+    count = np.arange(np.where(others, least, low[:, None]).min(), most[own].max() + 1)
     chance, log_sum = _binomials(sizes, count, p), float(_log_binomial(total, np.array(k), p))
-    rivals, spans, which, u, weight = _nodes(own, rivals, count, low, chance, log_sum, k)
-    factors = [[(int(s), int(row[s])) for s in np.flatnonzero(row)] for row in rivals]
-    rest = (total - sizes[own] - rivals @ sizes)[:, None]  # samples that cannot win
+    others, spans, which, u, weight = _nodes(own, others, count, low, chance, log_sum, k)
+    factors = [[(int(s), int(row[s])) for s in np.flatnonzero(row)] for row in others]
+    rest = (total - sizes[own] - others @ sizes)[:, None]  # samples that cannot win
     going = [i for i, span in enumerate(spans) if span.stop > span.start]
     period = int(_reach(total * p * (1 - p))) | 1
     for first in range(0, period // 2 + 1, WAVES):
@@ -222,32 +222,32 @@ def win_probabilities(own: Ints, rivals: Ints, sizes: Ints, total: int, k: int) 
 
 
 def _nodes(
-    own: Ints, rivals: Ints, count: Ints, low: Ints, chance: Floats, log_sum: float, k: int
+    own: Ints, others: Ints, count: Ints, low: Ints, chance: Floats, log_sum: float, k: int
 ) -> tuple[Ints, list[slice], Ints, Floats, Floats]:
-    """Return the rivals that matter, each case's nodes, and per node its count, u and weight.
+    """Return the others that matter, each case's nodes, and per node its count, u and weight.
 
     Rivals that surely have fewer votes do not matter. Counts with which a case wins with negligible
     probability have no node.
     """
     within = np.maximum(np.cumsum(chance, axis=1), TINY)
-    bound = np.log(chance + TINY)[own] + rivals @ np.log(within) - log_sum  # of winning with j
+    bound = np.log(chance + TINY)[own] + others @ np.log(within) - log_sum  # of winning with j
     kept = (bound > np.log(NEGLIGIBLE)) & (count >= low[:, None])
     ends = len(count) - kept[:, ::-1].argmax(axis=1)
     starts = np.where(kept.any(axis=1), kept.argmax(axis=1), ends)
-    rivals = rivals * ((within - chance)[:, np.minimum(starts, len(count) - 1)].T < 1 - 1e-15)
-    ties = np.minimum(rivals.sum(axis=1).max(), np.maximum(k // np.maximum(count, 1) - 1, 0))
-    crowd = np.where(kept, rivals @ (chance / within), 0.0).max(axis=0)
+    others = others * ((within - chance)[:, np.minimum(starts, len(count) - 1)].T < 1 - 1e-15)
+    ties = np.minimum(others.sum(axis=1).max(), np.maximum(k // np.maximum(count, 1) - 1, 0))
+    crowd = np.where(kept, others @ (chance / within), 0.0).max(axis=0)
     weights = np.where(kept, bound, -np.inf).max(axis=0)
     nodes = _enough_nodes(ties, crowd, weights) * kept.any(axis=0)
     edge = np.append(0, np.cumsum(nodes))
     rule = [(np.zeros(0),) * 2, *(_legendre(number) for number in nodes.tolist() if number)]
     u, weight = (np.concatenate(part)[:, None] / 2 for part in zip(*rule, strict=True))
     spans = [slice(*pair) for pair in zip(edge[starts], edge[ends], strict=True)]
-    return rivals, spans, np.repeat(np.arange(len(count)), nodes), 0.5 + u, weight
+    return others, spans, np.repeat(np.arange(len(count)), nodes), 0.5 + u, weight
 
 
 def _enough_nodes(ties: Ints, crowd: Floats, log_weight: Floats) -> Ints:
-    """Return per count how many Gauss-Legendre nodes integrate the rivals' polynomial in u.
+    """Return per count how many Gauss-Legendre nodes integrate the others' polynomial in u.
 
     U nodes are exact to degree 2U - 1 (`ties`). Fewer do where the remainder, at most
     weight crowd^2U / (2U)! U!^4 / (2U)!^2 with `crowd` ties expected, is negligible.
