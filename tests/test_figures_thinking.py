@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,24 +12,19 @@ from scaling.figures.gallery import FIGURES, draw_all
 from scaling.figures.thinking import (
     LOG_LINE,
     best_within,
-    chosen_within,
     comparable,
     direct_runs,
     families,
-    options,
     reward_curve,
     traces_as_samples,
     with_extra_runs,
 )
 from scaling.fits import fit
-from scaling.intervals import Estimate, difference, mean_interval
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.runs import Runs
 from scaling.sampling import sample_run
 from scaling.tasks import get_task
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_the_line_is_that_of_least_squares():
@@ -134,71 +128,3 @@ def test_only_direct_models_on_the_thinkers_problems_are_compared_with_them(stud
 def test_figures_are_none_without_thinkers(study):
     without = Runs(tuple(study.select("countdown", "best_of_n")))
     assert FIGURES["o1_two_panels"](without) is FIGURES["compute_mix"](without) is None
-
-
-def test_what_to_buy_is_as_told_in_the_notebook():
-    """The runs of `data/runs/thinking` are read as the figure reads them."""
-    page = json.loads((ROOT / "notebooks/07_learning_to_think.ipynb").read_text(encoding="utf-8"))
-    text = " ".join("".join(cell["source"]) for cell in page["cells"]).replace("\n", " ")
-    study = with_extra_runs(Runs.load(ROOT / "data/runs"))
-    start = families(study)["imitation"][0]
-    pools = [p for way in ("best_of_n", "thinking") for p in comparable(study, way, start)]
-    named = {pool.card.name: pool for pool in pools}
-    last, weak = (traces_as_samples(named[f"thinking/0.1M{x}/grpo/3e12"], 6) for x in ("", "-3e13"))
-    plain, weaker = named["ladder/0.1M/1e14"], named["ladder/0.1M/3e13"]
-    sharp, sharper = (named[f"thinking/0.1M{x}/direct-grpo/3e12"] for x in ("", "-3e13"))
-    chosen = [value_at(pool, "logprob", 4) for pool in (last, weak)]
-    many = [value_at(pool, "logprob", 16) for pool in (plain, weaker)]
-    once = [value_at(pool, "coverage", 1).mean() for pool in (weaker, sharper, plain)]
-    whole = mean_interval(chosen[0])
-    gains = [difference(value_at(a, "coverage", 1), value_at(b, "coverage", 1))
-             for a, b in ((sharp, plain), (sharper, weaker))]  # fmt: skip
-    cover = [value_at(pool, "coverage", 16).mean() for pool in (sharp, weaker, sharper)]
-    times = last.cost("flops", np.array([4])).mean() / plain.cost("flops", np.array([16])).mean()
-    best = mixes(pools, 1e5, np.array([6e13, 9.5e13, 2e14]))
-    assert told(best[0]) == told(best[1])
-    begun, ended = (
-        value_at(traces_as_samples(named[f"thinking/0.1M-3e13/{x}"], 6), "coverage", 1).mean()
-        for x in ("start", "grpo/3e12")
-    )
-    assert ended < value_at(weaker, "logprob", 8).mean()
-    claims = (
-        f"four is right {dot(whole.value)} [{dot(whole.low)}, {dot(whole.high)}] of the time "
-        f"(a vote: {dot(value_at(last, 'majority', 4).mean())}), "
-        f"{told(difference(chosen[0], many[0]))} above sixteen direct answers, for {times:.1f} "
-        "times their test FLOPs",
-        f"after 3×10¹² {told(gains[0])}, and coverage {dot(cover[0], 3)}",
-        f"from {dot(once[0])} to {dot(once[1])}, by {told(gains[1])}",
-        f"alone reach ({dot(once[2])}); coverage of 16 falls from "
-        f"{dot(cover[1], 3)} to {dot(cover[2], 3)}",
-        f"goes from {dot(begun)} to {dot(ended)} with one trace",
-        f"right {dot(chosen[1].mean())} of the time, {told(difference(chosen[1], many[1]))} above "
-        "sixteen answers",
-        f"256 tokens: {dot(chosen[1].mean())}, {told(best[0])} above the best direct offer",
-        f"a difference of {told(best[2])}",
-    )
-    assert [claim for claim in claims if claim not in text] == []
-
-
-def value_at(pool, selector: str, k: int) -> np.ndarray:
-    return pool.values(selector, np.array([k]))[:, 0]
-
-
-def mixes(pools, queries: float, totals: np.ndarray) -> list[Estimate]:
-    """Return at each total the best of thinking less the best direct offer."""
-    sides = []
-    for kind in ("thinking", "best_of_n"):
-        found = list(options([pool for pool in pools if pool.label == kind]).values())
-        cost = np.concatenate([cost for cost, _ in found]) @ [1, queries]
-        sides.append(chosen_within(cost, np.concatenate([v for _, v in found], axis=1), totals))
-    return [difference(*(side[:, i] for side in sides)) for i in range(len(totals))]
-
-
-def dot(share: float, digits: int = 2) -> str:
-    return f"{share:.{digits}f}".replace("0.", ".", 1)
-
-
-def told(found: Estimate) -> str:
-    """Return a difference with its interval, as the notebook states it."""
-    value, low, high = (dot(float(x), 3) for x in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]"

@@ -21,11 +21,20 @@ import pytest
 from scaling.figures.gallery import FIGURES
 from scaling.figures.plane import exchange_rates, exchange_text, joint_points, plane_fit
 from scaling.figures.plots import rounded
-from scaling.figures.thinking import direct_runs, families, o1_two_panels
+from scaling.figures.thinking import (
+    chosen_within,
+    comparable,
+    direct_runs,
+    families,
+    o1_two_panels,
+    options,
+    traces_as_samples,
+    with_extra_runs,
+)
 from scaling.fits import printable
 from scaling.fits.forecasts import GROUPS, law_tournament, trust
 from scaling.fits.joint import joint_tournament
-from scaling.intervals import REPLICATES, Estimate, difference, problem_weights
+from scaling.intervals import REPLICATES, Estimate, difference, mean_interval, problem_weights
 from scaling.runs import Run, Runs
 from scaling.runs.tables import accuracy_table
 from tests.trust.tables import DOCS, table
@@ -40,7 +49,7 @@ def slow(*values: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def study() -> Runs:
+def runs() -> Runs:
     return Runs.load(ROOT / "data/runs")
 
 
@@ -50,10 +59,10 @@ def test_tables_on_the_page_of_trust_are_those_that_were_measured() -> None:
         assert f"<!-- {name} -->\n{table(entry)}<!-- end -->" in page
 
 
-def test_accuracy_csv_follows_from_the_runs(study: Runs) -> None:
+def test_accuracy_csv_follows_from_the_runs(runs: Runs) -> None:
     """One pool of each task and method, all of its rows."""
     stated = pd.read_csv(ROOT / "data/derived/accuracy.csv")
-    pools = {(pool.task, pool.label): pool for pool in study}
+    pools = {(pool.task, pool.label): pool for pool in runs}
     found = accuracy_table(list(pools.values()))
     both = found.merge(stated, on=KEYS, suffixes=("", " stated"))
     numbers = ("accuracy", "low", "high", "test_flops", "test_tokens")
@@ -65,9 +74,9 @@ def test_accuracy_csv_follows_from_the_runs(study: Runs) -> None:
     )
 
 
-def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(study: Runs) -> None:
+def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(runs: Runs) -> None:
     """It stated 1,058 times, although the additive law says that no inference is enough."""
-    rates = exchange_rates(plane_fit(study, "countdown", "coverage"))
+    rates = exchange_rates(plane_fit(runs, "countdown", "coverage"))
     assert rates["plane_logit"] == pytest.approx(1058, rel=0.01)
     assert rates["additive"] == np.inf
     text = exchange_text(rates, 1706)
@@ -80,8 +89,8 @@ def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(study: 
     "name",
     [name if name in ("coverage", "grid", "o1_two_panels") else slow(name) for name in FIGURES],
 )
-def test_the_facts_beside_a_figure_follow_from_the_runs(study: Runs, name: str) -> None:
-    drawn = FIGURES[name](study)
+def test_the_facts_of_a_figure_follow_from_the_runs(runs: Runs, name: str) -> None:
+    drawn = FIGURES[name](runs)
     assert drawn is not None
     stated = json.loads((ROOT / f"figures/{name}.json").read_text(encoding="utf-8"))["facts"]
     assert same(json.loads(json.dumps(drawn[1], default=float)), stated), f"make figures: {name}"
@@ -90,9 +99,9 @@ def test_the_facts_beside_a_figure_follow_from_the_runs(study: Runs, name: str) 
 JOINT = ["task", "level", "where", "region", "law"]
 
 
-def joint_scores(study: Runs, task: str, level: str, where: str, laws: Any = None) -> pd.DataFrame:
+def joint_scores(runs: Runs, task: str, level: str, where: str, laws: Any = None) -> pd.DataFrame:
     """Return the scores of joint laws as `06_train_vs_test_compute` writes them."""
-    train, k, y, replicates, size = joint_points(study, task, "coverage", level, unit="samples")
+    train, k, y, replicates, size = joint_points(runs, task, "coverage", level, unit="samples")
     given = {"n_params": size, "replicates": replicates[:200], "sample_flops": 1.0}
     most = train.max() / 4 if where == "inside" else train.max()
     table = joint_tournament(train, k, y, most=most, laws=laws, **given)
@@ -112,10 +121,10 @@ def joint_scores(study: Runs, task: str, level: str, where: str, laws: Any = Non
         ),
     ],
 )  # fmt: skip
-def test_joint_laws_csv_follows_from_the_runs_at_its_precision(study, task, level, where, laws):
+def test_joint_laws_csv_follows_from_the_runs_at_its_precision(runs, task, level, where, laws):
     """A unit of the last decimal apart at most; what fits that failed leave to chance, a tenth."""
     stated = pd.read_csv(ROOT / "data/derived/joint_laws.csv").set_index(JOINT)
-    found = joint_scores(study, task, level, where, laws)
+    found = joint_scores(runs, task, level, where, laws)
     stated = stated.loc[found.index]
     pd.testing.assert_series_equal(found["success"].astype(bool), stated["success"])
     assert (found["n_held_out"] == stated["n_held_out"]).all()
@@ -127,14 +136,14 @@ def test_joint_laws_csv_follows_from_the_runs_at_its_precision(study, task, leve
 
 
 @pytest.mark.slow
-def test_laws_csv_follows_from_the_runs_at_its_precision(study: Runs) -> None:
+def test_laws_csv_follows_from_the_runs_at_its_precision(runs: Runs) -> None:
     """As `03_best_of_n` writes it."""
     stated = pd.read_csv(ROOT / "data/derived/laws.csv")
-    pools = [pool for task in study.tasks for pool in study.select(task, "best_of_n")]
+    pools = [pool for task in runs.tasks for pool in runs.select(task, "best_of_n")]
     games = {"whole": {}, "drawn": {"few": True}, "apart": {"few": True, "halves": True}}
     for selector in ("coverage", "majority"):
-        for game, options in games.items():
-            table = trust(law_tournament(pools, selector, replicates=25, **options), by=GROUPS)
+        for game, how in games.items():
+            table = trust(law_tournament(pools, selector, replicates=25, **how), by=GROUPS)
             here = stated.query(f"selector == {selector!r} and game == {game!r}")
             both = printable(table).merge(here, on=[*GROUPS, "law"], suffixes=("", " stated"))
             assert len(both) == len(table) == len(here)
@@ -152,10 +161,10 @@ print(json.dumps(printed_numbers()))
 
 def printed_numbers() -> dict[str, Any]:
     """Return a sample of what is printed: facts of a figure, scores with and without success."""
-    study = Runs.load(ROOT / "data/runs")
-    drawn = FIGURES["coverage"](study)
+    runs = Runs.load(ROOT / "data/runs")
+    drawn = FIGURES["coverage"](runs)
     assert drawn is not None
-    scores = joint_scores(study, "countdown", "4x20", "inside", ("plane_probit", "emergence"))
+    scores = joint_scores(runs, "countdown", "4x20", "inside", ("plane_probit", "emergence"))
     facts = json.loads(json.dumps(rounded(drawn[1]), default=float))
     return {"facts": facts, "scores": json.loads(scores.reset_index().to_json(orient="records"))}
 
@@ -189,15 +198,13 @@ def same(a: Any, b: Any) -> bool:
     return np.isclose(a, b, 1e-4, 1e-9, equal_nan=True) if isinstance(a, float) else a == b
 
 
-def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Runs) -> None:
-    cells = json.loads((ROOT / "notebooks/07_learning_to_think.ipynb").read_text())["cells"]
-    text = " ".join("".join(cell["source"]) for cell in cells).replace("\n", " ")
-    pools = families(study)
+def test_what_reward_training_brings_is_as_the_notebook_says(runs: Runs) -> None:
+    pools = families(runs)
     start, last = pools["imitation"][0], pools["grpo"][-1]
     before, after = (pool.values("last", pool.budgets()) for pool in (start, last))
     weights = problem_weights(len(before))
     ratio = np.quantile((weights @ after[:, -1]) / (weights @ before[:, -1]), [0.025, 0.975])
-    direct = {pool.card.name: pool for pool in direct_runs(study)}
+    direct = {pool.card.name: pool for pool in direct_runs(runs)}
     plain, sharp = direct["ladder/0.1M/1e14"], direct["thinking/0.1M/direct-grpo/1e12"]
     one, many = np.array([1]), np.array([1, 8, 16])
     once, chosen = plain.curve("coverage", k=one), plain.values("logprob", many)
@@ -206,7 +213,7 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Runs) -> None
     best = [pool.values("logprob", many)[:, 2].mean() for pool in (plain, sharp)]
     cover = [pool.values("coverage", many)[:, 2].mean() for pool in (plain, sharp)]
     assert plain.cost("flops", many)[:, 1].mean() < last.cost("flops", last.budgets())[:, -1].mean()
-    drawn = o1_two_panels(study)
+    drawn = o1_two_panels(runs)
     assert drawn is not None
     facts = {name: np.abs(fact.get("held_out_error", ())) * 100 for name, fact in drawn[1].items()}
     thought, rewarded = facts["test grpo"], [*facts["train grpo"], *facts["train expert"]]
@@ -224,25 +231,89 @@ def test_what_reward_has_brought_is_as_told_in_the_notebook(study: Runs) -> None
         f"{dot(after[:, -4].mean())} at 32 tokens, {dot(after[:, -1].mean())} at 256",
         f"rose by {100 * (before[:, -1] - before[:, -4]).mean():.0f} points",
         f"answers {dot(once.y[0])} [{dot(once.low[0])}, {dot(once.high[0])}] at once",
-        f"right {dot(chosen[:, 1].mean())} of the time, {told(ahead)} above the thinker",
-        f"after 10¹² FLOPs {told(more)} to one answer",
+        f"right {dot(chosen[:, 1].mean())} of the time, {with_interval(ahead)} above the thinker",
+        f"after 10¹² FLOPs {with_interval(more)} to one answer",
         f"of 16 from {dot(best[0])} to {dot(best[1])}",
         f"coverage from {dot(cover[0], 3)} to {dot(cover[1], 3)}",
         f"foretells (by {min(thought):.0f} to {max(thought):.0f} points), and slower with reward "
         f"(by {min(rewarded):.0f} to {max(rewarded):.0f})",
     )
-    for claim in claims:
-        assert claim in text
+    assert [claim for claim in claims if claim not in notebook_text()] == []
+
+
+def test_what_to_buy_is_as_the_notebook_says(runs: Runs) -> None:
+    """The runs of `data/runs/thinking` are read as the figure reads them."""
+    wide = with_extra_runs(runs)
+    start = families(wide)["imitation"][0]
+    pools = [run for name in ("best_of_n", "thinking") for run in comparable(wide, name, start)]
+    by_name = {run.card.name: run for run in pools}
+    last, weak = (
+        traces_as_samples(by_name[f"thinking/0.1M{x}/grpo/3e12"], 6) for x in ("", "-3e13")
+    )
+    plain, weaker = by_name["ladder/0.1M/1e14"], by_name["ladder/0.1M/3e13"]
+    sharp, sharper = (by_name[f"thinking/0.1M{x}/direct-grpo/3e12"] for x in ("", "-3e13"))
+    chosen = [value_at(pool, "logprob", 4) for pool in (last, weak)]
+    many = [value_at(pool, "logprob", 16) for pool in (plain, weaker)]
+    once = [value_at(pool, "coverage", 1).mean() for pool in (weaker, sharper, plain)]
+    four = mean_interval(chosen[0])
+    gains = [difference(value_at(a, "coverage", 1), value_at(b, "coverage", 1))
+             for a, b in ((sharp, plain), (sharper, weaker))]  # fmt: skip
+    cover = [value_at(pool, "coverage", 16).mean() for pool in (sharp, weaker, sharper)]
+    times = last.cost("flops", np.array([4])).mean() / plain.cost("flops", np.array([16])).mean()
+    best = mixes(pools, 1e5, np.array([6e13, 9.5e13, 2e14]))
+    assert with_interval(best[0]) == with_interval(best[1])
+    begun, ended = (
+        value_at(traces_as_samples(by_name[f"thinking/0.1M-3e13/{x}"], 6), "coverage", 1).mean()
+        for x in ("start", "grpo/3e12")
+    )
+    assert ended < value_at(weaker, "logprob", 8).mean()
+    claims = (
+        f"four is right {dot(four.value)} [{dot(four.low)}, {dot(four.high)}] of the time "
+        f"(a vote: {dot(value_at(last, 'majority', 4).mean())}), "
+        f"{with_interval(difference(chosen[0], many[0]))} above sixteen direct answers, for "
+        f"{times:.1f} times their test FLOPs",
+        f"after 3×10¹² {with_interval(gains[0])}, and coverage {dot(cover[0], 3)}",
+        f"from {dot(once[0])} to {dot(once[1])}, by {with_interval(gains[1])}",
+        f"alone reach ({dot(once[2])}); coverage of 16 falls from "
+        f"{dot(cover[1], 3)} to {dot(cover[2], 3)}",
+        f"goes from {dot(begun)} to {dot(ended)} with one trace",
+        f"right {dot(chosen[1].mean())} of the time, "
+        f"{with_interval(difference(chosen[1], many[1]))} above sixteen answers",
+        f"256 tokens: {dot(chosen[1].mean())}, {with_interval(best[0])} above the best direct "
+        "offer",
+        f"a difference of {with_interval(best[2])}",
+    )
+    assert [claim for claim in claims if claim not in notebook_text()] == []
+
+
+def value_at(pool, selector: str, k: int) -> np.ndarray:
+    return pool.values(selector, np.array([k]))[:, 0]
+
+
+def mixes(pools, queries: float, totals: np.ndarray) -> list[Estimate]:
+    """Return at each total the best of thinking less the best direct offer."""
+    sides = []
+    for kind in ("thinking", "best_of_n"):
+        found = list(options([pool for pool in pools if pool.label == kind]).values())
+        cost = np.concatenate([cost for cost, _ in found]) @ [1, queries]
+        sides.append(chosen_within(cost, np.concatenate([v for _, v in found], axis=1), totals))
+    return [difference(*(side[:, i] for side in sides)) for i in range(len(totals))]
+
+
+def notebook_text() -> str:
+    """Return the text and code of the notebook on learning to think, in one line."""
+    cells = json.loads((ROOT / "notebooks/07_learning_to_think.ipynb").read_text("utf-8"))["cells"]
+    return " ".join("".join(cell["source"]) for cell in cells).replace("\n", " ")
 
 
 def dot(share: float, digits: int = 2) -> str:
-    return f"{share:.{digits}f}".removeprefix("0")
+    return f"{share:.{digits}f}".replace("0.", ".", 1)
 
 
-def told(found: Estimate) -> str:
+def with_interval(found: Estimate) -> str:
     """Return a difference with its interval, as the notebook states it."""
-    low, high = dot(float(found.low), 3), dot(float(found.high), 3)
-    return f"{dot(float(found.value), 3)} [{low}, {high}]"
+    value, low, high = (dot(float(x), 3) for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
 
 
 def length(pool: Run, wrong: bool = False) -> float:
@@ -251,9 +322,9 @@ def length(pool: Run, wrong: bool = False) -> float:
     return float(np.mean(tokens[right == 0] if wrong else tokens))
 
 
-def test_bytes_per_sample_on_the_page_are_those_of_the_shipped_runs(study: Runs) -> None:
+def test_bytes_per_sample_on_the_page_are_those_of_the_shipped_runs(runs: Runs) -> None:
     def bytes_per_sample(file: str) -> float:
-        stored = [pool for pool in study if (pool.path / file).exists()]
+        stored = [pool for pool in runs if (pool.path / file).exists()]
         size = sum((pool.path / file).stat().st_size for pool in stored)
         return size / sum(len(pool.samples) for pool in stored)
 
@@ -279,7 +350,7 @@ def speeds(name: str, halves: bool) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "halves"), [("bench.csv", True), ("bench_pools.csv", False)])
-def test_speeds_beside_generate_are_as_the_benchmark_wrote_them(name: str, halves: bool) -> None:
+def test_speeds_next_to_generate_are_as_the_benchmark_wrote_them(name: str, halves: bool) -> None:
     page = (DOCS / "scale.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in speeds(name, halves) if line not in page] == []
 

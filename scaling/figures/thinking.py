@@ -262,7 +262,7 @@ def steps_of(totals: np.ndarray, best: np.ndarray) -> Curve:
 
 
 def compute_mix(runs: Runs) -> plots.Drawn | None:
-    """The best accuracy that each mix of training and thinking reaches within a total compute."""
+    """The best accuracy within a total compute, for each mix of training and thinking."""
     if len(families(runs)) < 2:
         return None
     start, wide = families(runs)["imitation"][0], with_extra_runs(runs)
