@@ -217,7 +217,7 @@ def competitors(work: Work, device: str) -> dict[str, Callable[[], int]]:
 def fastest_batch(model: Any, work: Work) -> int:
     """Return the rows per call at which `generate` is fastest on this work, of those in BATCHES.
 
-    One call of each is timed; of ragged lengths, where calls differ, the whole work.
+    One call of each is timed; of ragged lengths, where calls differ, all the work.
     """
     tried = sorted({min(rows, work.rows) for rows in (*BATCHES, work.per_prompt, work.rows)})
     tried = [rows for rows in tried if rows >= 16 or rows == work.rows]
@@ -249,7 +249,7 @@ def launch_seconds(device: str, kernels: int = 1000) -> float:
 
 
 def copy_rate(device: str, size: float) -> float:
-    """Return this machine's own copy rate (bytes/s, read and written) where `size` bytes are held.
+    """Return this machine's copy rate (bytes/s, read and written) within `size` bytes of memory.
 
     What fits in a cache is read from there: at most 2**28 bytes are tried, at least 2**16.
     """
@@ -299,7 +299,7 @@ def limit(work: Work, device: str, dtype: torch.dtype) -> float:
 
 
 def peak_megabytes(device: str, reset: bool = False) -> float:
-    """Return the most memory held since the last reset, in MB; NaN where /proc does not tell."""
+    """Return the most memory held since the last reset, in MB; NaN if /proc does not report it."""
     if device != "cpu":
         if reset:
             torch.cuda.reset_peak_memory_stats(device)
@@ -376,7 +376,7 @@ def bench(
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows as CSV, whole or not at all."""
+    """Write rows as CSV, all of them or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}.tmp")
     with aside.open("w", newline="") as file:

@@ -73,7 +73,7 @@ def _row(
 
 
 def _budgets(samples: int) -> np.ndarray:
-    """Return 30 budgets from 1 to `samples`, as even in logarithms as whole numbers can be."""
+    """Return 30 budgets from 1 to `samples`, as even in logarithms as integers can be."""
     for count in range(30, 99):
         budgets = np.unique(np.geomspace(1, samples, count).round().astype(int))
         if len(budgets) >= 30:

@@ -1,6 +1,6 @@
 """What each change in the explorer costs: milliseconds of CPU, first and again. On shipped runs.
 
-Of each change the median of three tries, each on a study read anew.
+Of each change the median of three tries, each on a study that is read again.
 
 python -m benchmarks.explorer
 """

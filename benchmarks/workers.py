@@ -1,6 +1,6 @@
 """How much faster two Dask workers are than one: `python -m benchmarks.workers`, extra `dask`.
 
-Beside them, in turns, the same units on plain processes, one and two, whose samples nobody wants:
+Next to them, in turns, the same units on plain processes, one and two, whose samples nobody wants:
 two of those are as much faster than one as this machine lets anything be. What lies between is what
 Dask, the collector and the log take. Models are loaded, and workers known, before the clock starts.
 """
@@ -86,7 +86,7 @@ def dask() -> Iterator[tuple[dict[int, Executor], list[int]]]:
 
 
 def busy() -> tuple[float, float]:
-    """Return the CPU seconds so far of the machine, what its host took included, and of us."""
+    """Return the CPU seconds used until now by the machine, its host included, and by us."""
     import psutil
 
     machine, own = psutil.cpu_times(), psutil.Process()

@@ -1,7 +1,7 @@
-"""Where units of sampling run: processes of this machine, workers of a Dask scheduler, SLURM jobs.
+"""Executors for parts of runs: processes here, workers of a Dask scheduler, SLURM jobs.
 
-Each is an executor as `concurrent.futures` knows them; whoever submits collects and logs, so that a
-run has one writer. Not here: servers that hold the model themselves (`serving`).
+Each is an executor as in `concurrent.futures`. The process that submits also collects and logs, so
+that a run has one writer. Not here: servers that hold the model themselves (`serving`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from multiprocessing import active_children, forkserver, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from multiprocessing.queues import Queue
 from threading import Event, Thread
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -27,9 +29,10 @@ QUIET = {  #: settings of a Dask that takes 1 % of a core to watch itself, not 5
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
 }
-#: what every local worker imports: six seconds, spent once
+#: imported once, by the process that local workers are forked from: two of them begin in 18 s on
+#: two cores, in 33 s without this and in 50 s if spawned
 WARM = ["scaling.methods", "scaling.models", "transformers.models.llama.modeling_llama"]
-USER_MODULES: list[str] = []  #: modules of the user's, which every worker imports too
+USER_MODULES: list[str] = []  #: modules of the user, which every worker imports too
 AGAIN = "what was done is kept; run the same command again"
 
 
@@ -38,49 +41,46 @@ def open_executor(where: str = "local", workers: int = 0) -> AbstractContextMana
 
     local: `workers` processes, by default one per GPU, or per core without one; dask://HOST:PORT:
     the workers of a running scheduler; slurm://?timeout_min=60&slurm_partition=NAME...: `workers`
-    jobs, each a Dask worker, with what `submitit` may be told. Errors: ValueError, one line.
+    jobs, each a Dask worker, with parameters of `submitit`. Errors: ValueError, one line.
     """
-    kinds: dict[str, Callable[[], AbstractContextManager[Executor]]] = {
-        "local": lambda: _local(workers),
-        "dask": lambda: _dask(where),
-        "slurm": lambda: _slurm(where, workers),
-    }
+    kinds: dict[str, Callable[[str, int], AbstractContextManager[Executor]]] = {
+        "local": _local, "dask": _dask, "slurm": _slurm,
+    }  # fmt: skip
     kind = urlsplit(where).scheme or where
     if kind not in kinds:
         raise ValueError(f"executor is {where!r}; allowed: local, dask://HOST:PORT, slurm")
     if workers < 0:
         raise ValueError(f"workers is {workers}; give 1 or more, or 0 for as many as fit")
     if workers and kind == "dask":
-        raise ValueError(
-            f"workers is {workers}, but a scheduler has those that joined it; leave it"
-        )
-    return kinds[kind]()
+        raise ValueError(f"workers is {workers}, but the scheduler decides that; leave it out")
+    return kinds[kind](where, workers)
 
 
 @contextmanager
-def _local(workers: int) -> Iterator[Executor]:
+def _local(_: str, workers: int) -> Iterator[Executor]:
     context, gpus = local_context()
     workers = workers or len(gpus) or len(os.sched_getaffinity(0))
-    turns: Queue[str | None] = context.Queue()
+    shares: Queue[str | None] = context.Queue()
     for i in range(workers):
-        turns.put(gpus[i % len(gpus)] if gpus else None)
-    with ProcessPoolExecutor(workers, context, _begin, (turns,)) as pool:
+        shares.put(gpus[i % len(gpus)] if gpus else None)
+    with ProcessPoolExecutor(workers, context, _begin, (shares,)) as pool:
         try:
             yield pool
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in active_children():  # what is logged stays; the rest is drawn anew
+            for child in active_children():  # what is logged stays; the rest is drawn again
                 child.terminate()
             if isinstance(error, BrokenProcessPool):
-                reason = "a process died, perhaps of too little memory"
-                raise ValueError(f"{reason}; {AGAIN}") from error
+                raise ValueError(
+                    f"a process died, perhaps of too little memory; {AGAIN}"
+                ) from error
             raise
 
 
 def local_context() -> tuple[BaseContext, list[str]]:
-    """Return how local workers begin, and the GPUs that they share; what they import is begun now.
+    """Return how local workers start, and the GPUs that they share; begin their imports now.
 
-    Without GPUs they are forked from a process that has imported it; CUDA does not survive that.
+    Without GPUs they are forked from a process that imported `WARM`; CUDA does not survive a fork.
     """
     import torch
 
@@ -94,17 +94,17 @@ def local_context() -> tuple[BaseContext, list[str]]:
 
 
 def visible_gpus(count: int) -> list[str]:
-    """Return the names by which `count` GPUs of this process can be handed to its children."""
+    """Return the names of this process's `count` GPUs, as its children may be given them."""
     named = os.environ.get(GPUS)
     return (named.split(",") if named else [str(i) for i in range(count)])[:count]
 
 
-def _begin(turns: Queue[str | None]) -> None:
-    """Prepare a local worker: a GPU of its own where there are any, one core else."""
+def _begin(shares: Queue[str | None]) -> None:
+    """Prepare a local worker: a GPU of its own if there are any, else one core."""
     from signal import SIG_IGN, SIGINT, signal
 
     signal(SIGINT, SIG_IGN)
-    gpu = turns.get()
+    gpu = shares.get()
     if gpu is not None:
         os.environ[GPUS] = gpu  # before torch looks
     import torch
@@ -113,19 +113,8 @@ def _begin(turns: Queue[str | None]) -> None:
 
 
 @contextmanager
-def silent(logger: str) -> Iterator[None]:
-    """Keep a library's log from standard error: what it tells is raised too, in one line."""
-    log = logging.getLogger(logger)
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
-
-
-@contextmanager
-def _dask(where: str) -> Iterator[Executor]:
-    distributed = _distributed()
+def _dask(where: str, _: int = 0) -> Iterator[Executor]:
+    distributed = _optional("distributed", "dask")
     address = where.replace("dask://", "tcp://")
     try:
         client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
@@ -133,90 +122,82 @@ def _dask(where: str) -> Iterator[Executor]:
         raise ValueError(
             f"no Dask scheduler answers at {address}; `dask scheduler --port 8786` starts one"
         ) from error
-    with silent("distributed.client"), client:
-        if where != address and not client.scheduler_info()["workers"]:
-            print(f"waiting for workers: dask worker {address} --nthreads 1", file=sys.stderr)
-        try:
+    log = logging.getLogger("distributed.client")  # what it would say is raised here too
+    before, log.disabled = log.disabled, True
+    try:
+        with client:
+            if where != address and not client.scheduler_info()["workers"]:
+                print(f"waiting for workers: dask worker {address} --nthreads 1", file=sys.stderr)
             yield client.get_executor()
-        except distributed.KilledWorker as error:
-            raise ValueError(
-                f"a unit took {error.allowed_failures + 1} workers with it, perhaps for too little "
-                f"memory; {AGAIN}, with --max-rows or --memory-gb"
-            ) from error
-        except CancelledError as error:
-            raise ValueError(f"the scheduler at {address} is gone; {AGAIN}") from error
+    except distributed.KilledWorker as error:
+        raise ValueError(
+            f"a unit of work ended {error.allowed_failures + 1} workers, perhaps for too little "
+            f"memory; {AGAIN}, with --max-rows or --memory-gb"
+        ) from error
+    except CancelledError as error:
+        raise ValueError(f"the scheduler at {address} is gone; {AGAIN}") from error
+    finally:
+        log.disabled = before
 
 
 @contextmanager
 def _slurm(where: str, workers: int) -> Iterator[Executor]:
     """Start a scheduler here and jobs that work for it; both end with the context."""
-    distributed = _distributed()
-    told = dict(parse_qsl(urlsplit(where).query))
-    folder, host = told.pop("folder", FOLDER), told.pop("host", None)
+    distributed, submitit = (_optional(name, "slurm") for name in ("distributed", "submitit"))
+    options: dict[str, Any] = dict(parse_qsl(urlsplit(where).query))
+    folder, host = options.pop("folder", FOLDER), options.pop("host", None)
     host = host or distributed.utils.get_ip()
+    jobs: list[Any] = []
+    over = Event()
     with (
         distributed.LocalCluster(
             n_workers=0, host=host, dashboard_address=f"{host}:0", set_as_default=False
         ) as cluster,
-        _jobs(cluster.scheduler_address, workers or 1, folder, told) as names,
         _dask(cluster.scheduler_address) as executor,
     ):
-        over, ended = Event(), Event()
-        Thread(target=_watch, args=(executor, names, over, ended), daemon=True).start()
         try:
+            try:
+                starter = submitit.AutoExecutor(folder, cluster="slurm")
+                numbers = {name: int(v) for name, v in options.items() if v.isdigit()}
+                starter.update_parameters(**options | numbers)
+                for _ in range(workers or 1):
+                    jobs.append(starter.submit(serve, cluster.scheduler_address))
+            except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
+                reason = " ".join(str(error).split())  # all of these are raised by submitit
+                raise ValueError(f"SLURM takes no such job: {reason}") from error
+            names = {job.job_id for job in jobs}
+            Thread(target=_watch, args=(executor, names, over), daemon=True).start()
             yield executor
-        except CancelledError as error:
-            if not ended.is_set():
-                raise
+        except CancelledError as error:  # by `_watch`: the scheduler lives as long as this process
             raise ValueError(
                 f"every SLURM job has ended, by its time limit or scancel; see {folder}; {AGAIN}"
             ) from error
         finally:
             over.set()
+            for job in jobs:
+                job.cancel()
 
 
-@contextmanager
-def _jobs(scheduler: str, count: int, folder: str, told: dict[str, str]) -> Iterator[set[str]]:
-    """Submit jobs that `serve` a scheduler; the value is their names; cancel them at the end."""
-    try:
-        import submitit
-    except ImportError as error:
-        raise ValueError("SLURM needs: pip install 'inference-scaling-kit[slurm]'") from error
-    jobs = []
-    try:
-        try:
-            starter = submitit.AutoExecutor(folder, cluster="slurm")
-            starter.update_parameters(**{k: int(v) if v.isdigit() else v for k, v in told.items()})
-            for _ in range(count):
-                jobs.append(starter.submit(serve, scheduler))
-        except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
-            reason = " ".join(str(error).split())  # all of these are raised by submitit
-            raise ValueError(f"SLURM takes no such job: {reason}") from error
-        yield {job.job_id for job in jobs}
-    finally:
-        for job in jobs:
-            job.cancel()
-
-
-def _watch(executor: Executor, names: set[str], over: Event, ended: Event) -> None:
-    """Cancel what is left once no job is queued or running: nobody would ever do it."""
+def _watch(executor: Executor, names: set[str], over: Event) -> None:
+    """Cancel what is left once no job is queued or running: nothing would ever do it."""
     while not over.wait(PATIENCE):
         queue = subprocess.run(["squeue", "--me", "-ho", "%A"], capture_output=True, text=True)
         if queue.returncode == 0 and not names & set(queue.stdout.split()):
-            ended.set()
             return executor.shutdown(wait=False)
 
 
 def serve(scheduler: str) -> None:
-    """Work for a Dask scheduler until it goes, in a process that is started anew if it dies."""
+    """Work for a Dask scheduler until it goes, in a process that is started again if it dies."""
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler]
     command += ["--nthreads", "1", "--no-dashboard", "--death-timeout", "60"]
     subprocess.run(command, check=True, env=QUIET | os.environ)
 
 
-def _distributed():
+def _optional(module: str, extra: str) -> Any:
+    """Return a module that an optional dependency installs."""
     try:
-        import distributed
+        return import_module(module)
     except ImportError as error:
-        raise ValueError("Dask needs: pip install 'inference-scaling-kit[dask]'") from error
-    return distributed
+        raise ValueError(
+            f"{module} is missing: pip install 'inference-scaling-kit[{extra}]'"
+        ) from error

@@ -130,7 +130,7 @@ def sample_run(
                     writer.write(samples, isa)
                     bar.add(samples, title)
         if not writer.sealed and not hasattr(lm, "tokenizer"):
-            from scaling.serving.settle import settle_served
+            from scaling.serving.trials import settle_served
 
             settle_served(writer, lm)
         return close_log(writer)

@@ -1,4 +1,4 @@
-"""Time the HTTP engine beside a bare load generator: `python -m tests.client_speed [URL MODEL]`.
+"""Time the HTTP engine next to a bare load generator: `python -m tests.client_speed [URL MODEL]`.
 
 Without arguments against servers of its own, which answer at once, after 5 and after 50 ms, then
 against `transformers serve` with a model of the ladder, whose own limit binds. The bare generator
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from scaling.engine import Job
 from scaling.records import Plan
 from scaling.serving import Endpoint, connect, has_failed, seed_of
-from scaling.serving.probe import Honoured
+from scaling.serving.trials import Honoured
 from tests.test_servers import transformers_serve
 
 PROMPT, PLAN = "12+45+77+33:", Plan(max_new_tokens=48)
@@ -43,7 +43,7 @@ class Same(asyncio.Protocol):
 
     def data_received(self, data):
         self.seen += data
-        while (request := whole(self.seen)) is not None:
+        while (request := length_of(self.seen)) is not None:
             self.seen = self.seen[request:]
             if self.delay:
                 asyncio.get_running_loop().call_later(self.delay, self.transport.write, self.answer)
@@ -51,7 +51,7 @@ class Same(asyncio.Protocol):
                 self.transport.write(self.answer)
 
 
-def whole(data: bytes) -> int | None:
+def length_of(data: bytes) -> int | None:
     """Return the length of the first message in some bytes; None while it is not there."""
     head, mark, _ = data.partition(b"\r\n\r\n")
     if not mark:
@@ -76,7 +76,7 @@ def bare(url: str, bodies: list[bytes], in_flight: int) -> None:
                         return
                 place.sendall(request)
                 seen = b""
-                while whole(seen) is None:
+                while length_of(seen) is None:
                     seen += place.recv(1 << 16)
 
     threads = [threading.Thread(target=work) for _ in range(in_flight)]

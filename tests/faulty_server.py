@@ -164,7 +164,7 @@ def hung_up(handler: Handler, body: dict[str, Any]) -> bool:
 
 
 def chunked(handler: Handler, body: dict[str, Any]) -> bool:
-    """Tell the length of an answer piece by piece."""
+    """Send an answer in chunks, each with its length."""
     data = json.dumps(handler.answer(body)).encode()
     pieces = [b"%x;a=b\r\n%s\r\n" % (len(part), part) for part in (data[:7], data[7:])]
     handler.send_response(200)
@@ -198,9 +198,9 @@ def same(handler: Handler, body: dict[str, Any]) -> bool:
 
 
 def sure(handler: Handler, body: dict[str, Any]) -> bool:
-    """Give every seed the same text after a whole prompt, which ends in +."""
-    whole = body["prompt"].endswith("+")
-    return same(handler, body) if whole else False
+    """Give every seed the same text after a prompt that is not cut, which ends in +."""
+    uncut = body["prompt"].endswith("+")
+    return same(handler, body) if uncut else False
 
 
 def dripping(handler: Handler, body: dict[str, Any]) -> bool:

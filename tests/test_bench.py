@@ -60,7 +60,7 @@ def test_the_fastest_batch_is_one_that_was_tried(monkeypatch):
     assert fastest_batch(None, FIXED) == 6
 
 
-def test_rows_are_written_and_tell_ratios_to_default_and_to_the_best_peer(tmp_path):
+def test_rows_are_written_with_ratios_to_default_and_to_the_best_peer(tmp_path):
     path = tmp_path / "bench.csv"
     rows = bench([FIXED], 2, "cpu", path)
     speed = {row["engine"]: row["tokens_per_second"] for row in rows}
@@ -127,9 +127,9 @@ def test_a_choice_that_names_nothing_is_refused(capsys):
     assert {work.model for work in chosen(["gpt2"], ["fixed"])} == {"gpt2"}
     assert main(["--models", "9M"]) == 1
     assert main(["--works", "nonsense"]) == 1
-    told = capsys.readouterr().err
-    assert "no benchmark model '9M'; allowed: 0.2M, 1M" in told
-    assert "no work is named like ['nonsense']" in told
+    printed = capsys.readouterr().err
+    assert "no benchmark model '9M'; allowed: 0.2M, 1M" in printed
+    assert "no work is named like ['nonsense']" in printed
 
 
 def test_the_verb_of_earlier_versions_names_the_new_command(capsys):

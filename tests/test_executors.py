@@ -284,10 +284,10 @@ def slurm(tmp_path_factory):
     """Start a real SLURM of one node on loopback, with a munge of its own; skip where none is."""
     pytest.importorskip("submitit")
     paths = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])
-    if lacks := [
+    if missing := [
         n for n in ("munged", "slurmctld", "slurmd", "sbatch") if not which(n, path=paths)
     ]:
-        pytest.skip(f"no SLURM here: {', '.join(lacks)} not found (apt install slurm-wlm munge)")
+        pytest.skip(f"no SLURM here: {', '.join(missing)} not found (apt install slurm-wlm munge)")
     folder = tmp_path_factory.mktemp("slurm")
     for name in ("state", "spool"):
         (folder / name).mkdir()
@@ -315,24 +315,24 @@ def slurm(tmp_path_factory):
                     )
                 children.append(start)
                 until((folder / "munge.socket").exists)
-            until(lambda: "idle" in tell("sinfo", "-ho", "%T"), 60)
+            until(lambda: "idle" in printed("sinfo", "-ho", "%T"), 60)
             yield f"slurm://?timeout_min=20&host=127.0.0.1&folder={folder / 'jobs'}"
-            until(lambda: not tell("squeue", "-h"), 60)
+            until(lambda: not printed("squeue", "-h"), 60)
         finally:
             for child in reversed(children):
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
 
 
-def tell(*command: str) -> str:
+def printed(*command: str) -> str:
     """Return what a command of SLURM prints."""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def cancel_job_of(process: int) -> None:
     """Cancel the SLURM job that a process belongs to."""
-    told = Path(f"/proc/{process}/environ").read_text().split("\0")
-    (job,) = (line.partition("=")[2] for line in told if line.startswith("SLURM_JOB_ID="))
+    settings = Path(f"/proc/{process}/environ").read_text().split("\0")
+    (job,) = (line.partition("=")[2] for line in settings if line.startswith("SLURM_JOB_ID="))
     subprocess.run(["scancel", job], check=True)
 
 
@@ -360,9 +360,9 @@ def test_cancelled_slurm_jobs_lose_a_unit_and_the_same_command_goes_on(
 
 @pytest.mark.slow
 def test_a_job_that_slurm_does_not_take_is_one_line(slurm, tiny_folder, tmp_path):
-    for told in ("&slurm_partition=nowhere", "&timeout_mins=3", "&timeout_min=long"):
+    for option in ("&slurm_partition=nowhere", "&timeout_mins=3", "&timeout_min=long"):
         with pytest.raises(ValueError, match="SLURM takes no such job: ") as caught:
-            sample_all([work(tiny_folder, tmp_path)], 1, slurm + told)
+            sample_all([work(tiny_folder, tmp_path)], 1, slurm + option)
         assert "\n" not in str(caught.value)
 
 
@@ -398,7 +398,7 @@ def test_an_executor_that_is_not_there_is_one_line(where, says, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
-def test_what_two_local_workers_warn_of_is_told_once_in_one_line(
+def test_what_two_local_workers_warn_of_is_printed_once_in_one_line(
     tiny_folder, tmp_path, capfd, monkeypatch
 ):
     """The card does not say that the model was trained to wait; each of four units notices."""

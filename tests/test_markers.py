@@ -139,7 +139,7 @@ def test_markers_that_are_special_tokens_stay_in_the_text(opens, ends, special):
 
 
 @pytest.mark.parametrize("final", ["final", "final <|constrain|>json"])
-def test_the_channels_of_gpt_oss_are_told_apart_although_their_tokens_are_special(final):
+def test_the_channels_of_gpt_oss_are_distinguished_although_their_tokens_are_special(final):
     names = ("start", "end", "message", "channel", "constrain", "return")
     lm, problem = model("<a>", "<b>", False), Problem("1", "2+3?", "5", "all")
     control = [f"<|{name}|>" for name in names]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from scaling.serving import Client, HttpEngine
-from scaling.serving.neutral import CUTS, PENALTIES, with_neutral_fields
+from scaling.serving.trials import CUTS, PENALTIES, with_neutral_fields
 from tests.faulty_server import serve
 from tests.test_serving import PLAN, TOY, drawn
 

@@ -337,8 +337,15 @@ def task_of(
 def open_server(model: str, options: ServerOptions, prompting: ModelOptions) -> tuple[Any, Any]:
     """Return (lm, engine) of a server, or of a batch folder."""
     from scaling.models import load_lm, read_card
-    from scaling.serving import Client, Endpoint, Served, connect, served_card, served_names
-    from scaling.serving.batch import BatchEngine
+    from scaling.serving import (
+        BatchEngine,
+        Client,
+        Endpoint,
+        Served,
+        connect,
+        served_card,
+        served_names,
+    )
 
     request, name = options.request, model if options.batch else options.served_name
     if prompting.thinking is not None:
@@ -432,9 +439,9 @@ def warn_if_identical(samples: Any) -> None:
 
     The probe before a run checks one prompt only; a cache shows in the samples.
     """
-    from scaling.serving import alike
+    from scaling.serving import count_identical
 
-    same, of = alike(samples)
+    same, of = count_identical(samples)
     if same > of / 2:
         warn(
             f"in {same:,} of {of:,} problems all samples are the same text: unless the model is "

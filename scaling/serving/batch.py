@@ -1,98 +1,82 @@
 """OpenAI Batch files in the place of a server: requests out, answers in, for the same plan.
 
-`BatchEngine(folder, endpoint)` answers from the output files in its folder. What they lack it
-writes to `requests-*.jsonl` and stops; run those with `vllm run-batch` or an API, put the output
-beside them, and call again, once per step of a revision. A request is known by the hash of its own
-body, so that answers to another plan are never mistaken for these.
+`BatchFolder` answers from the output files in a folder. Requests without an answer are written to
+`requests-*.jsonl`; run those with `vllm run-batch` or an API, put the output next to them, and call
+again, once per step of a revision. A request is known by the hash of its own body, so that answers
+to another plan are never mistaken for these.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from scaling.engine.schedule import Extend, Job
-from scaling.records import Completion, Plan
-from scaling.serving import Ask, failed_completion, has_failed, seed_of
 from scaling.serving.client import REFUSED, Failed, Refused
-from scaling.serving.protocol import Endpoint
 
 LINES = 50_000  #: requests in a file: the most that the API takes
 REQUESTS = "requests-"  #: how files of requests are named; every other *.jsonl holds answers
 
 
-class BatchEngine:
-    """An engine that reads the answers of a batch, and writes the requests of the next one."""
+class NotAnswered(Failed):
+    """A request whose answer is yet to come."""
 
-    def __init__(self, folder: Path, endpoint: Endpoint) -> None:
-        self.folder, self.endpoint = Path(folder), endpoint
 
-    def generate(
-        self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
-    ) -> Iterator[tuple[Job, int, Completion]]:
-        """Yield (job, step, completion) for the answers there are; then write what is missing.
+class BatchFolder:
+    """Takes the place of `Client`: answers that are not there are written as requests at the end.
 
-        Errors: ValueError saying what was written and what to do with it.
-        """
-        answers, refused = read_answers(self.folder)
-        if all(isinstance(answer, Refused) for answer in answers.values()):
-            # not the prompts are at fault: ask again, by what may be other options
-            refused, answers = refused | {k: str(why) for k, why in answers.items()}, {}
-        missing: dict[str, dict[str, Any]] = {}
-        for job in jobs:
-            chains = deque([Ask((job,), 0, job.prompt)])
-            while chains:
-                ask = chains.popleft()
-                body = self.endpoint.request(plan, ask.context, seed_of(plan, job, ask.step))
-                name = request_id(body)
-                if name not in answers:
-                    missing[name] = body
-                    continue
-                completion = self._completion(answers[name], plan, ask.step > 0)
-                yield job, ask.step, completion
-                ids = extend(job, ask.step, completion) if extend else None
-                if ids is not None and not has_failed(completion):
-                    context = (*ask.context, *completion.tokens, *ids)
-                    chains.append(Ask((job,), ask.step + 1, context))
-        if missing:
-            files = self._write(missing)
-            one = next(iter(refused.values()), "")
-            again = f" ({len(refused)} failed before, e.g. {one})" if refused else ""
-            raise ValueError(
-                f"{len(missing):,} requests have no answer yet{again}: run {files} with "
-                f"`vllm run-batch` or a Batch API, put the output into {self.folder} under another "
-                "name, and give the same command again"
-            )
+    `with folder:` reads the answers, and raises ValueError at its end if some were missing.
+    """
 
-    def _completion(self, answer: Any, plan: Plan, cached: bool) -> Completion:
-        if isinstance(answer, Refused):
-            return failed_completion(str(answer), final=True)
-        try:
-            return self.endpoint.completions(answer, plan, cached)[0]
-        except Failed as error:
-            return failed_completion(str(error))
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.url = str(folder)
 
-    def _write(self, requests: dict[str, dict[str, Any]]) -> str:
-        """Write the requests in place of earlier ones; return the names of the files."""
+    def __enter__(self) -> BatchFolder:
+        self.answers, self.failed = read_answers(self.folder)
+        self.missing: dict[str, dict[str, Any]] = {}
+        if all(isinstance(answer, Refused) for answer in self.answers.values()):
+            # the prompts are not at fault: ask again, perhaps with other options
+            self.failed |= {name: str(reason) for name, reason in self.answers.items()}
+            self.answers = {}
+        return self
+
+    def ask(self, path: str, body: dict[str, Any]) -> Any:
+        """Return the answer to a request; `NotAnswered` or `Refused` if there is none."""
+        name = request_id(body)
+        if name not in self.answers:
+            self.missing[name] = {"method": "POST", "url": f"/v1{path}", "body": body}
+            raise NotAnswered("no answer yet")
+        if isinstance(self.answers[name], Refused):
+            raise self.answers[name]
+        return self.answers[name]
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        if kind or not self.missing:
+            return
+        self._write()
+        reason = next(iter(self.failed.values()), "")
+        again = f" ({len(self.failed)} failed before, e.g. {reason})" if self.failed else ""
+        raise ValueError(
+            f"{len(self.missing):,} requests have no answer yet{again}: run "
+            f"{self.folder / REQUESTS}*.jsonl with `vllm run-batch` or a Batch API, put the output "
+            f"into {self.folder} under another name, and give the same command again"
+        )
+
+    def _write(self) -> None:
+        """Write the requests in place of earlier ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.glob(f"{REQUESTS}*.jsonl"):
             old.unlink()
-        url, names = f"/v1{self.endpoint.path}", list(requests)
-        for start in range(0, len(names), LINES):
+        lines = [json.dumps({"custom_id": name} | row) for name, row in self.missing.items()]
+        for start in range(0, len(lines), LINES):
             path = self.folder / f"{REQUESTS}{start // LINES:04d}.jsonl"
-            with path.open("w", encoding="utf-8") as file:
-                for name in names[start : start + LINES]:
-                    line = {"custom_id": name, "method": "POST", "url": url, "body": requests[name]}
-                    file.write(json.dumps(line) + "\n")
-        return str(self.folder / f"{REQUESTS}*.jsonl")
+            path.write_text("\n".join(lines[start : start + LINES]) + "\n", encoding="utf-8")
 
 
 def request_id(body: dict[str, Any]) -> str:
-    """Return the name of a request: a hash of all that it asks, its seed included."""
+    """Return the name of a request: a hash of its whole body, with its seed."""
     text = json.dumps(body, sort_keys=True)
     return blake2b(text.encode(), digest_size=12).hexdigest()
 
@@ -100,16 +84,12 @@ def request_id(body: dict[str, Any]) -> str:
 def read_answers(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return ({request: answer}, {request: why it failed}) of every output file in a folder.
 
-    The answer to a request that never will have one, such as a prompt that is too long, is a
-    `Refused` with the reason.
-
-    Errors: ValueError naming the line that is no line of a batch's output.
+    The answer to a request that will never have one, such as a prompt that is too long, is a
+    `Refused` with the reason. Errors: ValueError with the line that is not of a batch's output.
     """
     answers: dict[str, Any] = {}
-    refused: dict[str, str] = {}
-    for path in sorted(Path(folder).glob("*.jsonl")):
-        if path.name.startswith(REQUESTS):
-            continue
+    failed: dict[str, str] = {}
+    for path in sorted(path for path in folder.glob("*.jsonl") if path.name[:9] != REQUESTS):
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
             if not line.strip():
                 continue
@@ -118,17 +98,17 @@ def read_answers(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
                 name, reply = row["custom_id"], row.get("response") or {}
                 if row.get("error") or reply.get("status_code", 200) != 200:
                     status, body = reply.get("status_code"), reply.get("body") or {}
-                    why = f"status {status}: {row.get('error') or body.get('error')}"
+                    reason = f"status {status}: {row.get('error') or body.get('error')}"
                     if status in REFUSED:
-                        answers[name] = Refused(why)
+                        answers[name] = Refused(reason)
                     else:
-                        refused[name] = why
+                        failed[name] = reason
                 else:
                     answers[name] = reply["body"]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 what = f"{type(error).__name__}: {error}"
                 raise ValueError(
-                    f"{path}, line {number} is no line of a batch's output ({what}); "
+                    f"{path}, line {number} is not the output of a batch ({what}); "
                     "restore or remove the file"
                 ) from error
-    return answers, {name: why for name, why in refused.items() if name not in answers}
+    return answers, {name: reason for name, reason in failed.items() if name not in answers}

@@ -36,7 +36,7 @@ class ChatTask:
     def thinking_tokens(self, problem: Problem, text: str, done: Completion) -> int | None:
         """Return the number of new tokens up to the end of the thinking; None for a server.
 
-        text: of the whole completion.
+        text: of the completion, thinking and answer.
         """
         if not hasattr(self.lm, "tokenizer"):
             return None
