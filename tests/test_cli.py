@@ -111,6 +111,15 @@ def test_help_and_wrong_plans_need_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_ctrl_c_says_how_to_continue(monkeypatch, capsys) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scaling.runs.Runs.load", stop)
+    assert main(["fit"]) == 130
+    assert "interrupted; the same command continues" in capsys.readouterr().err
+
+
 def test_the_last_of_a_repeated_option_counts(capsys) -> None:
     command = ["sample", "--model", "m", "--task", "sums", "--chains", "8", "--chains", "0"]
     assert "chains is 0" in refused(" ".join(command), capsys, 1)

@@ -108,7 +108,7 @@ def test_samples_that_failed_make_their_budgets_nan_and_are_counted(tmp_path):
         rows = [sample(p.id, c, c < 2) for p in problems for c in range(4)]
         rows[3] = sample("p0", 3, False, "error: timeout")
         writer.write(rows)
-        pool = load_run(writer.path)
+    pool = load_run(writer.path)
     table = accuracy_table([pool]).query("selector == 'coverage'").set_index("k")
     assert table["n_missing"].to_dict() == {1: 0, 2: 0, 4: 1}
     assert table["accuracy"].isna().to_dict() == {1: False, 2: False, 4: True}
@@ -141,7 +141,7 @@ def test_of_a_search_the_last_node_of_each_chain_is_counted(tmp_path):
         rows = [replace(row, answer=None if row.step == 0 else "2") for row in rows]
         rows.append(replace(rows[0], step=2, finish="discarded"))
         writer.write(rows)
-        pool = load_run(writer.path)
+    pool = load_run(writer.path)
     assert flaw_counts([pool]) == (2, 0, 0)
 
 

@@ -397,7 +397,7 @@ def test_an_interrupted_main_job_says_so_and_keeps_what_it_had(tiny_folder, tmp_
         child.join(60)
         assert child.exitcode == 130
     shown = (tmp_path / "said").read_text()
-    assert "interrupted; the same command goes on" in shown
+    assert "interrupted; the same command continues" in shown
     assert "Traceback" not in shown
     assert list((tmp_path / "runs").rglob("*.parquet"))
 

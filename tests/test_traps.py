@@ -252,8 +252,8 @@ def test_trap_a_law_of_samples_is_not_fitted_to_flops_or_money(law: str) -> None
     """It took 36 s and gave a table of failures; the refusal of small x was numpy's, of its SVD."""
     x, y = 2.0 ** np.arange(8), 1 - 0.8 / np.arange(1, 9)
     priced = Curve(1e9 * x, y, y, y, np.tile(y, (2, 1)), x_unit="flops")
-    with pytest.raises(ValueError, match=f"{law} is a law of samples, .* is in flops: give a"):
+    with pytest.raises(ValueError, match=f"{law} .*in flops"):
         fit(law, priced)
     assert fit("exp_power", priced).n_points == 8
-    with pytest.raises(ValueError, match=r"undefined at some x, which reach from 0\.0001: .*votes"):
+    with pytest.raises(ValueError, match=r"undefined at some x .*0\.0001.*votes"):
         fit("saturating_majority", x * 1e-4, y)

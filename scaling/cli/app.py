@@ -99,6 +99,9 @@ def options(heading: Group) -> Any:
     return lambda group: Parameter(name="*", group=heading)(documented(group))
 
 
+APP.meta.suppress_keyboard_interrupt = False  # `main` says how to continue
+
+
 @APP.meta.default
 @documented
 def run(
@@ -133,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except CycloptsError as error:
         verb = "".join(f" {word}" for word in words[:1] if word in APP)
-        complain(f"{error} (see scaling{verb} --help)")
+        text = re.sub(r'\. Did you mean "?([^"?]+)"?\?', r"; did you mean \1?", str(error))
+        complain(f"{text.rstrip('.')} (see scaling{verb} --help)")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\nscaling: interrupted; the same command continues from here", file=sys.stderr)

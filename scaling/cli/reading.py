@@ -79,8 +79,12 @@ def figures(
     force: bool = False,  #: overwrite existing files that the kit did not write
 ) -> None:
     """Draw the figures from the runs."""
+    from scaling.figures.gallery import FIGURES
+    from scaling.records import look_up
     from scaling.runs import Runs
 
+    for name in names:
+        look_up(FIGURES, name, "figure")
     results = results_of(runs)
     out = figures or results / "figures"
     given = {"task": task, "level": level, "models": models, "unit": unit, "selector": selector}
