@@ -286,7 +286,9 @@ def test_workers_draw_from_a_file_what_one_process_draws(file, tmp_path, capsys)
 def test_a_dry_run_reads_no_weights(file, tmp_path, capsys, monkeypatch):
     for name in ("_tensor", "model_of"):
         monkeypatch.setattr(gguf_file, name, lambda *_, **__: pytest.fail("weights were read"))
-    monkeypatch.setattr("scaling.models._files_hash", lambda *_: pytest.fail("the file was hashed"))
+    monkeypatch.setattr(
+        "scaling.models.cards.files_hash", lambda *_: pytest.fail("the file was hashed")
+    )
     command = ["sample", "--model", str(file), "--task", "sums", "--runs", str(tmp_path / "runs")]
     assert main([*command, "--dry-run"]) == 0
     assert "FLOPs" in capsys.readouterr().out

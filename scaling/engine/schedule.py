@@ -279,9 +279,8 @@ class Schedule:
     def _move(self, source: int, row: int) -> None:
         """Move the last row into an empty one, and drop the last."""
         if source != row:
-            self.store.move(
-                source, row, int(self.state[source]["length"] + self.state[source]["count"])
-            )
+            length = int(self.state[source]["length"] + self.state[source]["count"])
+            self.store.move(source, row, length)
             self.state[row], self.tokens[row] = self.state[source], self.tokens[source]
             self.chains[row], self.prompt_of[row] = self.chains[source], self.prompt_of[source]
             if source in self.extensions:

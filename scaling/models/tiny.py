@@ -1,0 +1,42 @@
+"""Configurations and the tokenizer of the ladder's tiny models."""
+
+from __future__ import annotations
+
+ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
+HEAD_DIM = 32  #: inference servers refuse smaller heads
+SIZES = {"0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6)}  #: (hidden, layers)
+
+
+def character_tokenizer():
+    """Return a tokenizer with one token per character: <pad> 0, <eos> 1, then `ALPHABET`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *ALPHABET])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def tiny_config(hidden: int, layers: int, context: int = 512):
+    """Return a Llama-style config of the ladder: heads of 32, gated MLP of 8/3, tied embeddings."""
+    from transformers import LlamaConfig
+
+    heads = hidden // HEAD_DIM
+    return LlamaConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=HEAD_DIM,
+        intermediate_size=-(-hidden * 8 // 3 // 32) * 32,
+        vocab_size=-(-(len(ALPHABET) + 3) // 32) * 32,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
