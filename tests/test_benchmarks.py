@@ -411,7 +411,7 @@ def test_a_benchmark_is_sampled_and_its_leaderboard_has_intervals_and_cost(
     assert all("nan" not in line.lower() for line in body)
 
 
-def test_prompts_that_do_not_fit_are_reported_before_anything_is_drawn(tiny_folder, tmp_path, capsys):
+def test_prompts_that_do_not_fit_are_reported_before_sampling(tiny_folder, tmp_path, capsys):
     rows = [OWN | {"id": str(i)} for i in range(12)] + [OWN | {"id": "long", "prompt": "1+" * 400}]
     path = lines(tmp_path / "t.jsonl", *rows)
     command = ["sample", "--model", str(tiny_folder), "--task", "rows", "--chains", "2"]

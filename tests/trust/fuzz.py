@@ -85,7 +85,7 @@ def texts(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
 
 
 def traces(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
-    """Yield thinking traces without end: half as searched, or asked to continue, half with changes."""
+    """Yield thinking traces without end: half as searched or continued, half with changes."""
     right = problem.answer
     while True:
         text = write_trace(problem, Searcher.draw(rng), rng)

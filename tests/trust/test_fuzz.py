@@ -320,7 +320,9 @@ def test_votes_of_any_answers_are_probabilities_nan_or_one_line(rows: list[Any],
 
 VALUES = (0, 1, 0, 1, 0, 1, 2, 3, -1, 0.5, float("nan"), float("inf"), 1e308)
 SHAPES = ((), (0,), (1,), (3,), (2, 3), (2, 2, 3), (3, 0), (2, 3, 0))
-ESTIMATORS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {  #: of two pools of one shape, and others
+ESTIMATORS: dict[
+    str, Callable[[Any, Any, Any, Any], Any]
+] = {  #: of two pools of one shape, and others
     "pass_hat_k": lambda a, b, draw, k: estimates.pass_hat_k(draw(), draw(), k),
     "inverse_pass_at_k": lambda a, b, draw, k: estimates.inverse_pass_at_k(
         draw(), draw(), draw(()), k
