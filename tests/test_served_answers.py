@@ -123,6 +123,15 @@ def test_several_choices_whose_thinking_has_no_count_of_its_own_are_asked_for_on
     assert {done.completion_tokens for done in found.values()} == {103}
 
 
+def test_thinking_of_several_choices_is_unknown_for_each():
+    usage = {"prompt_tokens": 3, "completion_tokens": 9}
+    usage |= {"completion_tokens_details": {"reasoning_tokens": 5}}
+    choice = {"text": "<think>a</think>b", "logprobs": {"token_logprobs": [-1.0] * 4}}
+    for count, thought in ((1, 5), (2, None)):  # `usage` has their sum only
+        found = TOY.completions({"usage": usage, "choices": [choice] * count}, PLAN)
+        assert [done.thinking_tokens for done in found] == [thought] * count
+
+
 def test_log_probabilities_of_the_answer_alone_are_not_taken_for_those_of_the_thinking_too():
     choice = said("5") | {"logprobs": {"content": [{"logprob": -0.5}] * 3}}
     usage = {"prompt_tokens": 7, "completion_tokens": 103}
