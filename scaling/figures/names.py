@@ -31,14 +31,14 @@ def disambiguate(
     return [f"{name} · {own}" if often[key] > 1 else name for name, own, key in rows]
 
 
-def series_name(pool: Run, selector: str) -> str:
+def series_name(run: Run, selector: str) -> str:
     """Return what a legend calls a method and selector, and whether it has verifier feedback."""
     name = {
         "best_of_n": "samples",
         "revision": "revision",
         "revision+verdict": "revision, verifier feedback",
     }
-    return f"{name[pool.label]}: {SELECTOR_NAMES[selector]}"
+    return f"{name[run.label]}: {SELECTOR_NAMES[selector]}"
 
 
 def selector_name(selector: str) -> str:

@@ -328,23 +328,20 @@ def save(
     code: str = "figures",
     force: bool = False,
 ) -> list[Path]:
-    """Write figure as PDF, SVG and PNG, and a JSON sidecar; return the paths.
+    """Write a figure as PDF, SVG and PNG with a JSON sidecar; return the paths.
 
-    Errors: ValueError where one of them is there already and the kit did not write it; `force`
-    overwrites it.
-
-    The sidecar holds the runs drawn from with their hashes, the fitted numbers in `facts`, how to
-    `redraw` it (a command or code), and hashes of the files, of the packages' versions and of the
-    part `code` of the kit with all that it leans on: `check` compares them. The same inputs give
-    the same bytes.
+    The sidecar holds the runs with their hashes, the numbers in `facts`, how to `redraw` it (a
+    command or code), and hashes of the files, of the package versions and of all code that the part
+    `code` of the package imports: `check` compares them. Equal inputs give equal bytes. Errors:
+    ValueError where a file of that name was written by others; `force` overwrites it.
     """
     drawn = dict(zip(paths_of(name, folder), FORMATS.values(), strict=False))
     files: dict[Path, bytes] = {}
     with style():
         for path, dates in drawn.items():
-            held = io.BytesIO()
-            fig.savefig(held, format=path.suffix[1:], metadata=dates)
-            files[path] = held.getvalue()
+            buffer = io.BytesIO()
+            fig.savefig(buffer, format=path.suffix[1:], metadata=dates)
+            files[path] = buffer.getvalue()
     close(fig)
     sidecar = {
         "figure": name,
