@@ -70,7 +70,7 @@ def sample(
     if isinstance(task, str):
         task = get_task(task, levels) if path is None else load_benchmark(task, path)
     lm = load_lm(str(model))
-    chosen, asked = task.problems(10**9 if path is not None else int(problems)), Plan(**plan)
+    chosen = task.problems(10**9 if path is not None else int(problems))
     return sample_run(
-        lm, task, chosen, asked, Path(runs), progress=progress, device=device, dtype=dtype
+        lm, task, chosen, Plan(**plan), Path(runs), progress=progress, device=device, dtype=dtype
     )

@@ -52,7 +52,7 @@ def test_importing_is_quick_and_loads_nothing_heavy() -> None:
 
 
 def test_every_public_name_is_there_and_shows_an_example() -> None:
-    for name in set(sc.__all__) - {"LAWS", "fit"}:  # a table; shown by Curve.fit
+    for name in set(sc.__all__) - {"LAWS"}:  # a table
         assert ">>> " in getattr(sc, name).__doc__, name
     with pytest.raises(AttributeError, match="it has Comparison, Curve"):
         sc.no_such_name  # noqa: B018

@@ -62,23 +62,9 @@ def made(root: Path, method="best_of_n", chains=16, steps=1, seed=0, text=HOSTIL
                 for step in range(steps):
                     right = bool(rng.random() < 1 / (1 + np.exp(0.4 * (i - 5))))
                     said = ("=42 " if right else "=41 ") + text
-                    samples.append(
-                        Sample(
-                            problem.id,
-                            chain,
-                            step,
-                            said,
-                            "42" if right else "41",
-                            right,
-                            -1.0 - chain,
-                            -1.0,
-                            5 + 4 * step,
-                            4 * step,
-                            4,
-                            0.01,
-                            "stop",
-                        )
-                    )
+                    row = problem.id, chain, step, said, "42" if right else "41", right
+                    tokens = 5 + 4 * step, 4 * step, 4
+                    samples.append(Sample(*row, -1.0 - chain, -1.0, *tokens, 0.01, "stop"))
         writer.write(samples)
         return load_run(writer.seal())
 
@@ -123,11 +109,10 @@ class Strict(HTMLParser):
 
 
 # ---------------------------------------------------------------- nouns show themselves
-def test_runs_pools_curves_and_fits_show_what_they_hold_and_escape_it(best):
+def test_runs_curves_and_fits_show_what_they_hold_and_escape_it(best):
     run = load_run(best)
-    pool = run
-    points = pool.curve()
-    shown = [noun._repr_html_() for noun in (run, pool, points, fit("exp_power", points))]
+    points = run.curve()
+    shown = [noun._repr_html_() for noun in (run, points, fit("exp_power", points))]
     for text in shown:
         tags = Strict(text).tags
         assert "script" not in tags
@@ -135,7 +120,7 @@ def test_runs_pools_curves_and_fits_show_what_they_hold_and_escape_it(best):
         assert "tiny<b>" not in text
     assert "192" in shown[0], "samples of the run"
     low, high = points.low[-1], points.high[-1]
-    assert show.with_interval(points.y[-1], low, high) in shown[2]
+    assert show.with_interval(points.y[-1], low, high) in shown[1]
 
 
 def test_curves_and_fits_print_in_one_line_without_their_replicates(best):
@@ -144,7 +129,7 @@ def test_curves_and_fits_print_in_one_line_without_their_replicates(best):
     assert repr(points).endswith(f"{show.with_interval(points.y[-1], low, high)} at 16 samples)")
     assert "5 points, 12 problems" in repr(points)
     found = fit("exp_power", points)
-    assert repr(found).startswith(f"Fit(exp_power: a={show.number(found.params['a'])}, b=")
+    assert repr(found).startswith("Fit(exp_power: exp(")
     assert all(len(repr(noun)) < 200 and "\n" not in repr(noun) for noun in (points, found))
     empty = np.zeros(0)
     assert repr(Curve(empty, empty, empty, empty, empty)) == "Curve(0 points, 0 problems)"
@@ -202,13 +187,8 @@ def test_the_viewer_marks_where_a_wrong_draft_leaves_every_right_one(best):
 
 def test_a_search_is_shown_as_its_tree_with_each_nodes_own_step_and_score(best):
     run = load_run(best, text=True)
-    nodes = [
-        ("a;", "stop", 0),
-        ("b<;", "discarded", 0),
-        ("a;c", "stop", 1),
-        ("a;d", "discarded", 1),
-    ]
-    rows = [("p05", 0, i, text, finish, False, 0.0) for i, (text, finish, _) in enumerate(nodes)]
+    nodes = [("a;", "stop"), ("b<;", "discarded"), ("a;c", "stop"), ("a;d", "discarded")]
+    rows = [("p05", 0, i, text, finish, False, 0.0) for i, (text, finish) in enumerate(nodes)]
     rows += [("p05", 0, 8 + i, "", "scored", False, -i - 0.5) for i in range(4)]
     columns = ["problem", "chain", "step", "text", "finish", "correct", "logprob"]
     searched = replace(
@@ -318,22 +298,19 @@ def test_the_hash_of_code_ignores_words_and_sees_a_changed_number(tmp_path, monk
     monkeypatch.setattr(provenance, "PACKAGE", package)
 
     def hashes(text: str) -> dict[str, str]:
-        (package / "a.py").write_text(text)
-        (package / "b.py").write_text("B = 2\n")
-        (package / "c.py").write_text("C = 3\n")
+        for name, code in {"a": text, "b": "B = 2\n", "c": "C = 3\n"}.items():
+            (package / f"{name}.py").write_text(code)
         return provenance.code_hashes("a")
 
-    plain = hashes("from scaling.b import B\n\ndef f():\n    return B\n")
+    start = "from scaling.b import B\n\n"
+    plain = hashes(start + "def f():\n    return B\n")
     assert set(plain) == {"a", "b"}
-    assert (
-        hashes('from scaling.b import B\n\n\ndef f():\n    """Words."""\n    return B  # why\n')[
-            "b"
-        ]
-        == (plain["b"])
-    )
-    spoken = hashes("from scaling.b import B\n\n# words\ndef f():\n    return  B\n")
-    assert spoken == plain
-    assert hashes("from scaling.b import B\n\ndef f():\n    return B + 1\n")["a"] != plain["a"]
+    said = [
+        start + f'\ndef f():\n    """{words}"""\n    return B\n' for words in ("Words.", "More.")
+    ]
+    assert hashes(said[0]) == hashes(said[1] + "# why\n")
+    assert hashes(start + "# words\ndef f():\n    return  B\n") == plain
+    assert hashes(start + "def f():\n    return B + 1\n")["a"] != plain["a"]
 
 
 # ---------------------------------------------------------------- reports
@@ -437,31 +414,21 @@ def test_imported_samples_are_reported_and_what_they_lack_is_said(file, says, tm
     assert any("its runs are not there" in why for why in differences(tmp_path / "out"))
 
 
-def test_results_that_are_not_what_the_runs_give_are_named(report, tmp_path):
-    copy = tmp_path / "report"
-    shutil.copytree(report, copy)
-    path = copy / "results.csv"
-    rows = from_csv(path.read_bytes().decode())
-    rows["run.a.first"]["value"] += 0.01
-    path.write_bytes(to_csv(rows).encode())
+@pytest.mark.parametrize(("factor", "changed"), [(1 + 1e-8, False), (1 + 1e-4, True)])
+def test_results_that_are_not_what_the_runs_give_are_named(report, tmp_path, factor, changed):
+    """Fits agree to some nine digits between processors; the sixth is a change."""
+    copy = shutil.copytree(report, tmp_path / "report")
+    rows = from_csv((report / "results.csv").read_bytes().decode())
+    for found in rows.values():
+        if found["kind"] == "number":
+            found |= {name: found[name] * factor for name in ("value", "low", "high")}
+    rows["run.a.k.low"]["value"] += 1  # printed in the texts
+    (copy / "results.csv").write_bytes(to_csv(rows).encode())
     found = differences(copy)
-    assert "results.csv: run.a.first is not what its run gives" in found
-    assert "report.html: run.a.first differs from its row of results.csv" in found
-
-
-def test_last_digits_of_another_processor_are_no_difference(report, tmp_path):
-    """Fits agree to some nine digits between instruction sets; the sixth is a change."""
-    copy = tmp_path / "report"
-    shutil.copytree(report, copy)
-    path = copy / "results.csv"
-    for factor, changed in ((1 + 1e-8, False), (1 + 1e-4, True)):
-        rows = from_csv((report / "results.csv").read_bytes().decode())
-        for found in rows.values():
-            if found["kind"] == "number":
-                found |= {name: found[name] * factor for name in ("value", "low", "high")}
-        path.write_bytes(to_csv(rows).encode())
-        reasons = [line for line in differences(copy) if line.endswith("not what its run gives")]
-        assert bool(reasons) is changed
+    assert "report.html: run.a.k.low differs from its row of results.csv" in found
+    others = [why for why in found if why.endswith("not what its run gives")]
+    assert "results.csv: run.a.k.low is not what its run gives" in others
+    assert (len(others) > 1) is changed
 
 
 def test_results_survive_their_file_whatever_they_hold():

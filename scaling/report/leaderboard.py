@@ -1,9 +1,8 @@
-"""A benchmark's table: accuracy per category with its interval, and what a sample cost. No torch.
+"""A benchmark's table: accuracy per category with its interval, and the cost of a sample. No torch.
 
-Accuracy is that of one sample, the mean over all drawn; tokens and price are means per sample, its
-prompt paid for. Thinking tokens are those that were counted; where nobody did (old logs, most
-servers), completion tokens by the share of characters in <think>, NaN without the texts. Not here:
-more samples than one (`curves`), grading (`benchmarks`).
+Accuracy is that of one sample, the mean over all drawn; tokens and price are means per sample, the
+prompt included. Thinking tokens are those that were counted; where they were not (old logs, most
+servers), completion tokens times the share of characters in <think>, NaN without the texts.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scaling.intervals import mean_interval
 from scaling.records import nearest_name
 from scaling.runs import Run
 from scaling.tasks.chat import split_thinking
@@ -47,59 +45,42 @@ def read_prices(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def leaderboard(
-    pools: Iterable[Run], prices: Mapping[str, tuple[float, float]] | None = None
+    runs: Iterable[Run], prices: Mapping[str, tuple[float, float]] | None = None
 ) -> pd.DataFrame:
     """Return a row per model and category, best first within a category; price NaN where unknown.
 
     Problems without a sample are left out, and counted in `n_missing`.
     """
-    rows, pools = [], list(pools)
-    models = dict.fromkeys(pool.card.name for pool in pools)
-    if prices and (lost := [model for model in models if model not in prices]):
-        near = [name for model in lost if (name := nearest_name(model, prices))]
+    runs, prices, rows, one = list(runs), prices or {}, [], np.array([1])
+    models = dict.fromkeys(run.card.name for run in runs)
+    if prices and (unpriced := [model for model in models if model not in prices]):
+        near = [name for model in unpriced if (name := nearest_name(model, prices))]
         hint = f"; the table has {', '.join(dict.fromkeys(near))}" if near else ""
         warnings.warn(
-            f"{len(lost)} of {len(models)} models have no price: {', '.join(lost)}{hint}",
+            f"{len(unpriced)} of {len(models)} models have no price: {', '.join(unpriced)}{hint}",
             stacklevel=2,
         )
-    for pool in pools:
-        model = pool.card.name
-        pool = pool.at_prices((prices or {}).get(model, UNPRICED))
-        one = np.array([1])
-        right = pool.values("coverage", one)
-        costs = {unit: pool.cost(unit, one, shared_prompt=False) for unit in ("tokens", "price")}
-        thought = thinking_tokens(pool)
-        for category, every in pool.levels.items():
-            at = pool.rows(category)
-            n_problems = int(pool.drawn[at].sum())
-            found = mean_interval(right[at])
-            rows.append(
-                {
-                    "task": pool.task,
-                    "category": category,
-                    "model": model,
-                    "accuracy": found.value[0],
-                    "low": found.low[0],
-                    "high": found.high[0],
-                    "tokens": costs["tokens"][at].mean(),
-                    "thinking_tokens": thought[at].mean(),
-                    "price": costs["price"][at].mean(),
-                    "n_problems": n_problems,
-                    "n_missing": len(every) - n_problems,
-                }
-            )
-    table = pd.DataFrame(rows)
-    return table.sort_values(
-        ["task", "category", "accuracy"], ascending=[True, True, False], ignore_index=True
-    )
+    for run in runs:
+        priced = run.at_prices(prices.get(run.card.name, UNPRICED))
+        tokens, price = (priced.cost(u, one, shared_prompt=False) for u in ("tokens", "price"))
+        thought = thinking_tokens(run)
+        for category in run.levels:
+            at, found = run.rows(category), run.curve(level=category, k=one)
+            row = {"task": run.task, "category": category, "model": run.card.name}
+            row |= {"accuracy": found.y[0], "low": found.low[0], "high": found.high[0]}
+            row |= {"tokens": tokens[at].mean(), "thinking_tokens": thought[at].mean()}
+            row |= {"price": price[at].mean()}
+            rows.append(row | {"n_problems": found.n_problems, "n_missing": found.n_missing})
+    order = ["task", "category", "accuracy"]
+    return pd.DataFrame(rows).sort_values(order, ascending=[True, True, False], ignore_index=True)
 
 
-def thinking_tokens(pool: Run) -> np.ndarray:
+def thinking_tokens(run: Run) -> np.ndarray:
     """Return the mean tokens of thinking per sample and problem, (problems,)."""
-    frame = pool.samples
+    frame = run.samples
     tokens = frame["thinking_tokens"].astype(float)
     if "text" in frame:
         shares = [len(split_thinking(text)[0]) / max(len(text), 1) for text in frame["text"]]
         tokens = tokens.fillna(frame["completion_tokens"] * shares)
     tokens = tokens.groupby(frame["problem"]).mean()
-    return tokens.reindex(pool.problems["id"]).to_numpy()
+    return tokens.reindex(run.problems["id"]).to_numpy()

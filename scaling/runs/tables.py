@@ -42,8 +42,9 @@ def accuracy_rows(
             which = run.task, level, card.name, card.n_params, card.train_flops, method, selector
             missing = np.isnan(values[every]).sum(axis=0)
             columns = k * chains, tokens, flops, found.value, found.low, found.high
-            for *point, lost in zip(*columns, missing, strict=True):
-                yield *which, *point, run.drawn[rows].sum(), lost, *flaws[:, every].sum(axis=1)
+            for *point, n_missing in zip(*columns, missing, strict=True):
+                counts = run.drawn[rows].sum(), n_missing, *flaws[:, every].sum(axis=1)
+                yield *which, *point, *counts
 
 
 def accuracy_table(
@@ -97,17 +98,17 @@ def flaw_line(drawn: int, unextracted: int, truncated: int) -> str:
 
 
 def incomplete(run: Run) -> str:
-    """Return what a run lacks: problems that were not drawn, samples that failed; "" if nothing."""
-    lost, found = int((~run.drawn).sum()), []
-    if lost:
-        found.append(f"{lost:,} of {len(run.drawn):,} problems have no sample")
+    """Return which problems were not drawn and how many samples failed; "" where none."""
+    missing, found = int((~run.drawn).sum()), []
+    if missing:
+        found.append(f"{missing:,} of {len(run.drawn):,} problems have no sample")
     if run.n_missing:
         found.append(f"{run.n_missing:,} samples failed")
     return " and ".join(found)
 
 
 def unfinished(run: Run) -> str:
-    """Return that a run is unfinished, and what it lacks; "" where it is not."""
+    """Return that a run is unfinished, and what is missing; "" where it is finished."""
     if run.sha256 or run.drawn.all():
         return ""
     return f"it is unfinished, {incomplete(run)}; run the command that began it again"
