@@ -191,8 +191,7 @@ class Run:
     @property
     def n_samples(self) -> int:
         """Return the number of samples, failed ones included; of counts, how many were counted."""
-        counted = self.arrays.counts
-        return int(counted[0].sum()) if counted else len(self.samples)
+        return int(self.counts[0].sum()) if self.arrays.counts else len(self.samples)
 
     @cached_property
     def refused(self) -> dict[str, str]:
@@ -202,8 +201,8 @@ class Run:
     @cached_property
     def drawn(self) -> np.ndarray:
         """Return whether each problem has a sample, (problems,)."""
-        counted = self.arrays.counts
-        return counted[0] > 0 if counted else np.isfinite(self.correct).any(axis=(1, 2))
+        known = np.isfinite(self.correct).any(axis=(1, 2))
+        return self.counts[0] > 0 if self.arrays.counts else known
 
     @property
     def first_accuracy(self) -> float:
@@ -383,8 +382,8 @@ class Run:
         The law does not see later samples; it is scored on every larger budget, whose accuracy is
         read from all samples. Best-of-N only. See `fits.forecasts.Forecast`.
         """
-        find = onward("fits.forecasts", "forecast_run")
-        return find(self, law, fit_up_to, selector, level, replicates)
+        options = law, fit_up_to, selector, level, replicates
+        return onward("fits.forecasts", "forecast_run")(self, *options)
 
     def figure(self, name: str, **choices: Any) -> Any:
         """Return a figure of the gallery drawn from this run alone; see `Runs.figure`."""
