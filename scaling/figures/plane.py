@@ -94,7 +94,8 @@ def plane_fit(
     """
     train, test, accuracy, replicates, _ = joint_points(runs, task, selector, level, unit)
     cheaper = (train[:, None] <= train * 1.01) & (test[:, None] <= test)
-    used = np.asarray(~(cheaper & (accuracy[:, None] > accuracy)).any(axis=0) | (not frontier))
+    better = accuracy[:, None] > accuracy + 1e-9  # votes of equal accuracy differ by rounding
+    used = np.asarray(~(cheaper & better).any(axis=0) | (not frontier))
     fitted = fit_joint(law, train[used], test[used], accuracy[used], replicates=replicates[:, used])
     middle = (float(np.exp(np.log(axis[used]).mean())) for axis in (train, test))
     return Plane(fitted, exchange_rate(fitted, *middle), train, test, accuracy, used)
