@@ -136,5 +136,10 @@ def _repeats(document: dict[str, Any], values: list[Any], why: str) -> list[dict
     """Return a row per repeat: the first have `values`, the others none, because of `why`."""
     problem, n = document["problem"], document["repeats"]
     answers = [*document["answers"], *[None] * (n - len(document["answers"]))]
-    judged = [{"correct": value} for value in values] + [{"why": why}] * (n - len(values))
-    return [{"problem": problem, "chain": i, "answer": answers[i]} | judged[i] for i in range(n)]
+    return [
+        {"problem": problem, "chain": i, "answer": answers[i], "correct": value}
+        for i, value in enumerate(values)
+    ] + [
+        {"problem": problem, "chain": i, "answer": answers[i], "why": why}
+        for i in range(len(values), n)
+    ]

@@ -193,9 +193,13 @@ def _judge(rows: Rows, how: Format, metric: str, rejected: Rejected) -> Rows:
     judged: Rows = []
     for row in rows:
         try:
-            judged += [sample | {"where": row["where"]} for sample in how.judge(row, metric)]
+            samples = how.judge(row, metric)
         except MALFORMED as error:
             rejected.append((row["where"], _as_line(error)))
+            continue
+        for sample in samples:
+            sample["where"] = row["where"]
+        judged += samples
     return judged
 
 
@@ -223,7 +227,7 @@ def _expand(rows: Rows, rejected: Rejected) -> Rows:
 def _table(rows: Rows) -> pd.DataFrame:
     found = {name: [row.get(name) for row in rows] for name in COLUMNS}
     found["answer"] = [None if a is None or a == "" else str(a) for a in found["answer"]]
-    found["correct"] = [verdict(value) for value in found["correct"]]
+    found["correct"] = list(map(verdict, found["correct"]))
     table = pd.DataFrame(found, dtype=object)  # no guess at types: it took a sixth of the time
     bare = table["chain"].isna()
     table.loc[bare, "chain"] = table.groupby("problem", sort=False).cumcount()[bare]
