@@ -33,7 +33,7 @@ class Pilot:
 
 def read_pilot(pools: Sequence[Run]) -> Pilot:
     """Return what one or two best-of-N runs show. ValueError where they cannot be paired."""
-    if not 1 <= len(pools) <= 2 or any(p.plan.method != "best_of_n" for p in pools):
+    if not 1 <= len(pools) <= 2 or not all(p.method.exchangeable for p in pools):
         raise ValueError("a pilot is one best-of-N run, or two on the same problems")
     require_same_problems(*pools)
     pair = pools[0], pools[-1]

@@ -23,7 +23,7 @@ import pandas as pd
 from scaling.benchmarks import READERS, load_benchmark, own_prompts
 from scaling.models import CARD, find_models, load_lm, read_card
 from scaling.records import Problem
-from scaling.runs import SEARCHES, Run, load_run
+from scaling.runs import Run, load_run
 from scaling.tasks import get_task
 from scaling.tasks.chat import ChatTask
 
@@ -84,12 +84,12 @@ def _judged(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
     chain of thought is judged as a whole, at its last step.
     """
     frame = frame[~frame["finish"].str.startswith("error")]
-    if run.plan.method in SEARCHES:
+    if run.method.is_search:
         frame = frame[frame["finish"] != "scored"]
         answers = frame["answer"].fillna("")
         before = answers.groupby([frame["problem"], frame["chain"]]).shift(fill_value="")
         return frame[answers != before]
-    return frame[frame["step"] == run.plan.steps - 1] if run.plan.method == "thinking" else frame
+    return frame[frame["step"] == run.plan.steps - 1] if run.method.one_trace else frame
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from scipy.stats import hypergeom
 
 from scaling.cli import APP, main
 from scaling.fits import fit
+from scaling.methods import METHODS
 from scaling.readers import counts, read_samples
 from scaling.records import Plan
-from scaling.runs import SELECTORS, Runs
+from scaling.runs import Runs
 from scaling.store.files import RECORD
 from scaling.tasks import TASKS
 
@@ -71,7 +72,7 @@ def test_every_field_of_a_plan_is_an_option_and_every_method_is_named(capsys) ->
     assert main(["sample", "--help"]) == 0
     shown = capsys.readouterr().out
     assert {f"--{f.name.replace('_', '-')}" for f in fields(Plan)} <= options_of("sample")
-    assert set(SELECTORS) <= set(re.findall(r"\w+", shown))
+    assert set(METHODS) <= set(re.findall(r"\w+", shown))
     assert re.search(r"--chains INT .*?\[default: 64\]", re.sub(r"[│\s]+", " ", shown))
 
 

@@ -10,10 +10,8 @@ from test_methods import Words, pools
 from test_search import Steps
 
 from scaling.methods import METHODS, draw
-from scaling.methods.search import SEARCHES
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.runs import SELECTORS
 from scaling.tasks import get_task
 
 PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
@@ -22,8 +20,8 @@ PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="u
 @pytest.fixture
 def names(monkeypatch):
     """Return what the page's code defines; its additions to the tables are taken back."""
-    for table, name in ((METHODS, "second_look"), (SEARCHES, "near_best")):
-        monkeypatch.setitem(table, name, None)
+    for name in ("second_look", "near_best"):
+        monkeypatch.setitem(METHODS, name, None)
     defined: dict = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         exec(compile(block, "methods.md", "exec"), defined)
@@ -32,7 +30,7 @@ def names(monkeypatch):
 
 def test_its_method_looks_again_at_short_answers(names):
     plan = Plan(method="second_look", chains=2, steps=2)
-    assert SELECTORS["second_look"] == ("coverage", "last")  # was a KeyError once it was sampled
+    assert METHODS["second_look"].selectors == ("coverage", "last")
     for text, samples in (("7=7", 4), ("7=1234", 2), ("?", 4)):
         found, _ = pools(lambda *_, text=text: text, plan, n=1)
         assert [len(rows) for rows in found.values()] == [samples]

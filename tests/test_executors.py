@@ -176,10 +176,10 @@ def test_any_executor_draws_what_one_stream_draws_and_shows_how_right_it_is(
 
 
 OWN = """
-from scaling.methods import METHODS
+from scaling.methods import METHODS, Method, in_steps
 from scaling.tasks import REVISE
 
-METHODS["twice"] = lambda plan, step, verdict: None if step else REVISE
+METHODS["twice"] = Method(in_steps(lambda plan, step, verdict: None if step else REVISE))
 """
 
 

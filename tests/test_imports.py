@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "models": {"records", "compute", "markers"},
     "engine": {"records", "compute"},
     "serving": {"records", "engine", "markers"},
+    # the reading side imports `methods.table`; only `methods.scorers` needs torch
     "methods": {"tasks", "models", "engine", "records", "store"},
     "ladder": {"tasks", "models", "methods", "engine", "compute", "records", "provenance"},
     # the door
@@ -33,13 +35,13 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "estimates": set(),
     "intervals": {"estimates"},
     "runs": {"show", "records", "compute", "estimates", "intervals", "store", "readers"}
-    | {"provenance"},
+    | {"provenance", "methods"},
     "comparisons": {"show", "estimates", "intervals", "runs"},
-    "fits": {"show", "estimates", "records", "intervals", "runs"},
+    "fits": {"show", "estimates", "records", "intervals", "runs", "methods"},
     "planner": {"compute", "runs", "comparisons", "intervals", "records"},
     "readers": {"provenance", "estimates", "records"},
     "figures": {"records", "provenance", "show", "store", "intervals", "runs"}
-    | {"comparisons", "fits"},
+    | {"comparisons", "fits", "methods"},
     "report": {"records", "provenance", "show", "store", "intervals", "tasks", "runs", "fits"}
     | {"figures"},
     # commands: put the rooms together
@@ -162,3 +164,24 @@ def test_the_right_room_loads_without_torch_in_a_fresh_process() -> None:
 def test_import_scaling_loads_nothing_heavy() -> None:
     loaded = modules_after("import scaling")
     assert not loaded & {*LEFT_ROOM_ONLY, "pandas", "matplotlib", "scipy", "pyarrow"}
+
+
+NAMES = re.compile(
+    r"""(?<!for\ )\b(method|label)\s*(==|!=|in|not\ in)\s*[("'\[{](?!None)|"""
+    r"""\b(method|label)\.startswith|"""
+    r"""['"](best_of_n|revision|wait|thinking|beam|dvts|rebase|particles)['"]\s*(==|!=|in\b)""",
+    re.VERBOSE,
+)
+
+
+def test_only_the_table_of_methods_knows_a_methods_name() -> None:
+    """A method of one's own is one entry, so no module may decide anything by a name."""
+    assert NAMES.search('if run.plan.method == "best_of_n":')
+    found = [
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for path in FILES
+        if "methods" not in path.parts
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if NAMES.search(line)
+    ]
+    assert not found

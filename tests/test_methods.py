@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scaling.engine import Engine
-from scaling.methods import METHODS, READS, check_plan, draw
+from scaling.methods import METHODS, Method, check_plan, draw, in_steps
 from scaling.models import character_tokenizer, load_lm
 from scaling.records import Completion, Plan, Verdict
 from scaling.tasks import get_task
@@ -152,8 +152,9 @@ def test_a_failed_completion_is_a_row_with_its_reason():
     )
 
 
-def test_a_new_method_is_one_function(monkeypatch):
-    monkeypatch.setitem(METHODS, "twice", lambda plan, step, verdict: "~" if step == 0 else None)
+def test_a_new_method_is_one_entry(monkeypatch):
+    twice = in_steps(lambda plan, step, verdict: "~" if step == 0 else None)
+    monkeypatch.setitem(METHODS, "twice", Method(twice))
     found, _ = pools(right, Plan(method="twice", chains=2, steps=2), n=1)
     assert [len(samples) for samples in found.values()] == [4]
 
@@ -162,7 +163,7 @@ def test_a_new_method_is_one_function(monkeypatch):
     ("plan", "says"),
     [
         (Plan(method="best_of_m"), "did you mean 'best_of_n'"),
-        (Plan(steps=3), "steps is 3, but best_of_n does not read it: it is of revision, wait"),
+        (Plan(steps=3), "steps is 3, but best_of_n does not read it.*revision, wait"),
         (Plan(chains=2, stop_after_correct=5), "5 of 2 chains: no chain would be saved"),
         (Plan(chains=2, stop_after_correct=2), "2 of 2 chains"),
         (Plan(chains=3, stop_at_agreement=3), "stop_at_agreement is 3 of 3 chains"),
@@ -179,13 +180,14 @@ SET = {"feedback": "verdict", "history": 3, "scorer": "a@b", "stop": ("a",)}
 SET |= {"stop_after_correct": 1, "stop_at_agreement": 2, **FITS}
 
 
-@pytest.mark.parametrize("method", READS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_plan_field_that_its_method_does_not_read_is_refused_not_ignored(method):
     """`--history 3` and `--feedback verdict` once changed nothing of best_of_n but its hash."""
-    fits = {k: v for k, v in FITS.items() if k in READS[method] | {"chains", "max_new_tokens"}}
+    read = {"chains", "max_new_tokens", *METHODS[method].reads}
+    fits = {name: value for name, value in FITS.items() if name in read}
     for name, value in SET.items():
         plan = Plan(method=method, **fits | {name: value})
-        if name in fits or name in READS[method]:
+        if name in read:
             check_plan(plan)
         else:
             with pytest.raises(ValueError, match=f"^{name} is .* {method} does not read it"):

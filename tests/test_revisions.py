@@ -11,7 +11,8 @@ from test_methods import Scripted, Words, right
 
 from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.revision import grid_ratio, plateau, transitions
-from scaling.methods import draw, shared_prefix
+from scaling.methods import draw
+from scaling.methods.chains import shared_prefix
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.report.numbers import Entry

@@ -124,7 +124,7 @@ def fit(
 
     print(f"runs in {runs}")
     chosen, loaded = law_of_a_curve(law), Runs.load(runs)
-    pools = [run for run in loaded if run.plan.method == "best_of_n"]
+    pools = [run for run in loaded if run.method.exchangeable]
     if not pools:
         raise ValueError(f"no best-of-N run under {runs}: a law is fitted to those alone")
     if task:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -237,8 +236,9 @@ def sample(
     costs: CostOptions = CostOptions(),
 ) -> None:
     """Sample a model on a task, and print accuracy per budget."""
+    from scaling.methods import METHODS, check_plan
     from scaling.models import is_endpoint, load_lm
-    from scaling.runs import SELECTORS, load_run
+    from scaling.runs import load_run
     from scaling.runs.tables import accuracy_table
     from scaling.tasks import TASKS, validate_task
 
@@ -254,13 +254,11 @@ def sample(
     }
     refuse_idle(has, engine, executor, loading, server, benchmark, costs)
     given = {name: value for name, value in asdict(plan).items() if value is not None}
-    if "scaling.methods" not in sys.modules:  # no method was added; torch, which it loads, can wait
-        look_up(SELECTORS, Plan(**given).method, "method")
+    look_up(METHODS, Plan(**given).method, "method")
     posed = task_of(task, benchmark, levels, problems, problem_seed)
     chosen = validate_task(posed, problems, problem_seed)
     which = chosen_problems(posed, len(chosen), problems)
 
-    from scaling.methods import check_plan
     from scaling.methods.scorers import scorer_name
     from scaling.sampling import RunSpec, as_turns, sample_all, sample_run
 

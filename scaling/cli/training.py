@@ -92,7 +92,8 @@ def search(
 ) -> None:
     """Sample with every search method, at several widths; complete runs are kept."""
     from scaling.methods.scorers import scorer_name
-    from scaling.methods.search import SEARCHES, search_plans
+    from scaling.methods.search import search_plans
+    from scaling.methods.table import METHODS, searches
     from scaling.models import load_lm
     from scaling.records import look_up
     from scaling.sampling import sample_run
@@ -100,9 +101,9 @@ def search(
 
     print(f"runs in {runs}")
     for method in methods:
-        look_up(SEARCHES, method, "search")
+        look_up({name: METHODS[name] for name in searches()}, method, "search")
     lm, chosen = load_lm(model), get_task(task)
-    for plan in search_plans(list(methods or SEARCHES), widths, scorer_name(scorer)):
+    for plan in search_plans(list(methods or searches()), widths, scorer_name(scorer)):
         print(sample_run(lm, chosen, chosen.problems(problems), plan, runs).path)
     suggest("accuracy --runs {runs}; figures takes the same --runs", runs=runs)
 

@@ -22,7 +22,7 @@ from scipy.special import stdtrit
 
 from scaling.comparisons.equal_cost import require_same_problems
 from scaling.intervals import Estimate, difference, problem_weights
-from scaling.runs import SELECTORS, Cluster, Run
+from scaling.runs import Cluster, Run
 
 Floats = NDArray[np.float64]
 Strategies = Mapping[str, tuple[ArrayLike, ArrayLike]]
@@ -146,7 +146,7 @@ def pool_policy(
     that to the cost of the run's other chains. Runs with verifier feedback are left out.
     """
     pools = [p for p in pools if p.plan.feedback == "none" and not p.plan.stop_after_correct]
-    first = next((p for p in pools if p.plan.method == "best_of_n"), None)
+    first = next((p for p in pools if p.method.exchangeable), None)
     if first is None:
         raise ValueError("give runs on the same problems, a best-of-N run among them")
     require_same_problems(*pools)
@@ -154,7 +154,7 @@ def pool_policy(
     strategies = {}
     for pool in pools:
         k = (here := rest if pool is first else pool).budgets()
-        for selector in [s for s in here.selectors if s in SELECTORS[pool.plan.method]]:
+        for selector in [s for s in here.selectors if s in pool.method.selectors]:
             if (selector == "coverage") == oracle and selector != "first":
                 name = f"{pool.card.name} {pool.label} {selector}"
                 strategies[name] = here.values(selector, k), here.cost(unit, k)

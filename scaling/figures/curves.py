@@ -21,8 +21,9 @@ from scaling.figures.names import SEARCH_NAMES, SELECTOR_NAMES, selector_name, s
 from scaling.figures.plane import HEADLINE, curve_across, summary, train_curve
 from scaling.figures.plots import points_of
 from scaling.fits import fit, forecast
+from scaling.methods.table import searches as search_names
 from scaling.records import Curve
-from scaling.runs import SEARCHES, Run, Runs
+from scaling.runs import Run, Runs
 from scaling.runs.collection import near_half
 
 MIDDLE = (0.25, 0.75)  #: pass@1 of the checkpoints whose curves against test compute are compared
@@ -78,7 +79,7 @@ def methods(
         own = [selector] if selector else ["coverage", "majority", "logprob"]
         series = [(top, name) for name in own if selector or name in top.selectors]
         for run in revised:  # with feedback a chain ends at its first right draft
-            kinds = ("coverage", "last") if run.label == "revision" else ("last",)
+            kinds = ("last",) if run.plan.feedback == "verdict" else ("coverage", "last")
             series += [
                 (run, kind) for kind in kinds if run.card == top.card and kind in (selector or kind)
             ]
@@ -165,7 +166,7 @@ def methods_with_baseline(runs: Runs, methods: Sequence[str]) -> dict[str, Runs]
 
 def search(runs: Runs, level: str | None = None, unit: str = "flops") -> plots.Drawn | None:
     """Accuracy against test compute: searches of rising width, and best-of-N by the same scorer."""
-    found = methods_with_baseline(runs, SEARCHES)
+    found = methods_with_baseline(runs, search_names())
     searches = [run for group in found.values() for run in group]
     if not searches:
         return None

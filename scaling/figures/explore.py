@@ -199,7 +199,7 @@ class Explorer:
         self.runs, self.figures, self.busy = runs, figures, False
         self.shown: dict[Choice, tuple[bytes, str]] = {}  # picture and table of earlier choices
         wide = {"layout": w.Layout(width="23em"), "style": {"description_width": "5em"}}
-        start = Runs([run for run in runs if run.label == "best_of_n"] or runs).closest(0.3)
+        start = Runs([run for run in runs if run.method.exchangeable] or runs).closest(0.3)
         (start_name,) = run_names([start])
         units = {"cache traffic" if unit == "kv_bytes" else unit: unit for unit in UNITS}
         laws = [name for name, law in LAWS.items() if law.axes == 1]

@@ -192,7 +192,7 @@ def choices(run: Run) -> Iterator[tuple[Run, str]]:
     For thinkers the log-probability chooses among complete traces alone: at a smaller budget a row
     holds that of the forced answer, or none where the trace had ended.
     """
-    if run.label == "best_of_n":
+    if run.method.exchangeable:
         yield from ((run, selector) for selector in ("majority", "logprob"))
         return
     budgets = [traces_as_samples(run, step) for step in range(run.plan.steps)]
@@ -211,7 +211,7 @@ def options(runs: Sequence[Run]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     values: dict[str, list[np.ndarray]] = {}
     for run in runs:
         rewarded = run.card.name.startswith("thinking/")
-        how = "direct" if run.label == "best_of_n" else "thinking"
+        how = "direct" if run.method.exchangeable else "thinking"
         kind = f"{how}: {legend_name(family(run)) if rewarded else 'pre-training'}"
         for traces, selector in choices(run):
             k = traces.budgets()

@@ -109,7 +109,7 @@ def forecast_run(
     run: Run, law: str, fit_up_to: int, selector: str, level: str, replicates: int
 ) -> Forecast:
     """Return the forecast of a best-of-N run from the first `fit_up_to` samples of each problem."""
-    if run.plan.method != "best_of_n" or run.arrays.counts:
+    if not run.method.exchangeable or run.arrays.counts:
         raise ValueError("a forecast along samples needs the samples of a best-of-N run")
     most = int(run.budgets()[-1])
     if not 1 < fit_up_to < most:
@@ -215,7 +215,7 @@ def law_tournament(
     def curves() -> Iterator[Labelled]:
         for pool in pools:
             plan = pool.plan
-            if plan.method != "best_of_n" or plan.stop_after_correct or plan.stop_at_agreement:
+            if not pool.method.exchangeable or plan.stop_after_correct or plan.stop_at_agreement:
                 left_out[OTHERS] += 1
                 continue
             early = first_chains(pool, max(1, int(share * pool.correct.shape[1]))) if few else pool
@@ -276,7 +276,7 @@ def prefix_counts(pool: Run, sizes: Sequence[int] = SIZES) -> pd.DataFrame:
     score forecasts from n samples, at a thousandth of the log's size.
     """
     chains = pool.correct.shape[1]
-    if pool.plan.method != "best_of_n" or max(sizes) > chains:
+    if not pool.method.exchangeable or max(sizes) > chains:
         raise ValueError(f"sizes are {list(sizes)}; give numbers up to the {chains} chains drawn")
     problems = pool.problems
     named = {"task": pool.task, "level": problems["level"], "model": pool.card.name}

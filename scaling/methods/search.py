@@ -1,7 +1,7 @@
 """Search over solution steps with a scorer: beams, diverse trees, balanced expansion, particles.
 
 A search grows a tree of partial solutions, one step (up to `;`) per node. Each round samples
-`plan.width` children, scores every new node, and asks a rule of `SEARCHES` which nodes go on with
+`plan.width` children, scores every new node, and asks a rule which nodes go on with
 how many children. It is a chain of the log whose steps are its nodes in order: a row's answer is
 the one the search would give if it stopped there, so every smaller cap is read by prefix, and the
 sum over rows is the cost. `plan.steps` caps the nodes; `plan.chains` are independent searches.
@@ -14,25 +14,23 @@ Not here: where scores come from (`scorers`).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
-from typing import Any, Protocol
+from typing import Protocol
 
-from scaling.engine import Engine, Job
-from scaling.models import LM
-from scaling.records import Completion, ModelCard, Plan, Problem, Sample, Verdict, look_up
-from scaling.tasks import STEP_END, Task, stream
+from scaling.methods.chains import Ask, Process, Question
+from scaling.records import Completion, ModelCard, Plan, Problem, Sample, Verdict
+from scaling.tasks import STEP_END, stream
 
-TOGETHER = 64  #: problems searched side by side
 WORST = -100.0  #: log-probability that -inf counts as
 BALANCE = 0.2  #: REBASE: temperature of the softmax over chances of success
 
 
 class Scorer(Protocol):
-    """Anything that tells how promising a partial solution is, without the truth."""
+    """Anything that estimates how promising a partial solution is, without the truth."""
 
     @property
     def name(self) -> str: ...
@@ -100,20 +98,20 @@ def particles(plan: Plan, nodes: Sequence[Node], room: int, rng: Random) -> Shar
     return [(n, drawn.count(n)) for n in nodes]
 
 
-SEARCHES: dict[str, Rule] = {"beam": beam, "dvts": dvts, "rebase": rebase, "particles": particles}
-
-
-def check_search(plan: Plan) -> Rule:
-    """Return the rule of a plan; raises ValueError where its numbers do not fit."""
-    rule = look_up(SEARCHES, plan.method, "search")
+def check_search(plan: Plan) -> None:
+    """Raise ValueError for a width beyond the cap, or for a number to keep that does not fit."""
     if not 1 <= plan.width <= plan.steps:
         raise ValueError(
             f"width is {plan.width} with a cap of {plan.steps} nodes (steps): "
             f"give a width of 1 to {plan.steps}, or a larger cap; a round draws `width` nodes"
         )
-    if plan.method in ("beam", "dvts") and not 1 <= plan.keep <= plan.width:
+
+
+def check_keep(plan: Plan) -> None:
+    """Raise ValueError as `check_search` does, and for a number to keep beyond the width."""
+    check_search(plan)
+    if not 1 <= plan.keep <= plan.width:
         raise ValueError(f"keep is {plan.keep}; {plan.method} of width {plan.width} keeps 1 to it")
-    return rule
 
 
 @dataclass(eq=False)
@@ -124,79 +122,60 @@ class Tree:
     chain: int
     prompt: tuple[int, ...]
     nodes: list[Node] = field(default_factory=list)
-    fresh: list[Node] = field(default_factory=list)  #: of this round
+    newest: list[Node] = field(default_factory=list)  #: of this round
 
     def grow(self, shares: Sequence[tuple[Node | None, int]], plan: Plan) -> None:
         """Open the children of a round, never more than the cap leaves; those of None begin."""
         begun = len(self.nodes)
         parents = [node for node, children in shares for _ in range(children)]
         parents = [node for node in parents if node is None or not node.ended]
-        self.fresh = [
+        self.newest = [
             Node(i, parent.root, parent, parent.text, parent.context)
             if parent
             else Node(i, i, None, "", self.prompt)
             for i, parent in enumerate(parents[: plan.steps - begun], begun)
         ]
-        self.nodes += self.fresh
+        self.nodes += self.newest
 
 
-def search(
-    lm: LM, task: Task, problems: Sequence[Problem], plan: Plan, engine: Engine, scorer: Scorer
-) -> Iterator[tuple[Problem, list[Sample]]]:
-    """Yield each problem with the rows of all its searches."""
-    rule, (step_end, *more) = check_search(plan), lm.encode(STEP_END)
-    if more:
-        raise ValueError(f"{STEP_END!r} is {1 + len(more)} tokens here; a step must end by one")
-    engine = copy.copy(engine)
-    engine.is_stop = engine.is_stop.copy()
-    engine.is_stop[step_end] = True
-    for start in range(0, len(problems), TOGETHER):
-        trees = [
-            Tree(problem, chain, lm.encode(task.prompt(problem)))
-            for problem in problems[start : start + TOGETHER]
-            for chain in range(plan.chains)
-        ]
-        for tree in trees:
-            tree.grow([(None, plan.width)], plan)
-        while alive := [tree for tree in trees if tree.fresh]:
-            _sample(lm, engine, plan, alive, step_end)
-            _score(scorer, alive)
-            for tree in alive:
-                rng = stream(plan.seed, tree.problem.id, tree.chain, len(tree.nodes))
-                room = min(plan.width, plan.steps - len(tree.nodes))
-                going = rule(plan, tree.fresh, room, rng) if room else []
-                tree.grow(going, plan)
-        rows: dict[str, list[Sample]] = {}
-        for tree in trees:
-            rows.setdefault(tree.problem.id, []).extend(rows_of(tree, task, plan, scorer))
-        for tree in trees[:: plan.chains]:
-            yield tree.problem, rows[tree.problem.id]
+def searching(rule: Rule) -> Callable[[Question], Process]:
+    """Return the method that grows trees by a rule."""
+    return partial(_search, rule)
 
 
-def _sample(lm: LM, engine: Any, plan: Plan, trees: Sequence[Tree], step_end: int) -> None:
-    """Draw every open node's step."""
-    opened = {
-        (tree.problem.id, tree.chain * plan.steps + node.index): node
-        for tree in trees
-        for node in tree.fresh
-    }
-    for node in opened.values():
-        node.ended = len(node.context) >= engine.context
-    jobs = [Job(*key, node.context) for key, node in opened.items() if not node.ended]
-    for job, _, done in engine.generate(jobs, plan):
-        node = opened[job.problem, job.chain]
-        goes_on = done.stop_token == step_end
-        node.done, node.ended = done, not goes_on
-        node.text += lm.decode(done.tokens) + STEP_END * goes_on
-        node.context += done.tokens + (step_end,) * goes_on
+def _search(rule: Rule, question: Question) -> Process:
+    """Grow all trees of a problem round by round: draw a step per open node, score, choose."""
+    plan, problem = question.plan, question.problem
+    trees = [Tree(problem, chain, question.prompt) for chain in range(plan.chains)]
+    for tree in trees:
+        tree.grow([(None, plan.width)], plan)
+    while alive := [tree for tree in trees if tree.newest]:
+        opened = {
+            tree.chain * plan.steps + node.index: node for tree in alive for node in tree.newest
+        }
+        for node in opened.values():
+            node.ended = len(node.context) >= question.limit
+        asks = [Ask(key, node.context) for key, node in opened.items() if not node.ended]
+        completions = (yield asks) if asks else []
+        for ask, done in zip(asks, completions, strict=True):
+            _add_step(question, opened[ask.chain], done)
+        scores = yield [node.text for node in opened.values()]
+        for node, steps in zip(opened.values(), scores, strict=True):
+            node.score = max(steps[-1], WORST)
+        for tree in alive:
+            rng = stream(plan.seed, problem.id, tree.chain, len(tree.nodes))
+            room = min(plan.width, plan.steps - len(tree.nodes))
+            tree.grow(rule(plan, tree.newest, room, rng) if room else [], plan)
+    return [row for tree in trees for row in rows_of(tree, question)]
 
 
-def _score(scorer: Scorer, trees: Sequence[Tree]) -> None:
-    """Score every new node; raises ValueError for a wrong count or a NaN."""
-    pairs = [(tree.problem, node) for tree in trees for node in tree.fresh]
-    scores = checked_scores(scorer, [(problem, node.text) for problem, node in pairs])
-    for (_, node), steps in zip(pairs, scores, strict=True):
-        node.score = max(steps[-1], WORST)
+def _add_step(question: Question, node: Node, done: Completion) -> None:
+    """Append what was drawn to a node, which ends unless the end of a step was drawn."""
+    (step_end,) = question.encode(STEP_END)
+    goes_on = done.stop_token == step_end
+    node.done, node.ended = done, not goes_on
+    node.text += question.decode(done.tokens) + STEP_END * goes_on
+    node.context += done.tokens + (step_end,) * goes_on
 
 
 def checked_scores(
@@ -218,13 +197,13 @@ def checked_scores(
     return scores
 
 
-def rows_of(tree: Tree, task: Task, plan: Plan, scorer: Scorer) -> Iterator[Sample]:
+def rows_of(tree: Tree, question: Question) -> Iterator[Sample]:
     """Yield a row per node, with the answer so far, and a row per scorer pass."""
     best: Node | None = None
     verdict, answers = Verdict(None, False), []
     for node in tree.nodes:
         if node.ended and (best is None or node.score > best.score):
-            best, verdict = node, task.verify(tree.problem, node.text)
+            best, verdict = node, question.verify(tree.problem, node.text)
         answers.append(verdict)
     path, node_ = set(), best
     while node_ is not None:
@@ -232,8 +211,8 @@ def rows_of(tree: Tree, task: Task, plan: Plan, scorer: Scorer) -> Iterator[Samp
         node_ = node_.parent
     for node, answer in zip(tree.nodes, answers, strict=True):
         yield _node_row(tree, node, answer, node in path)
-        if scorer.card is not None:
-            yield _score_row(tree, node, plan)
+        if question.scorer.card is not None:
+            yield _score_row(tree, node, question.plan)
 
 
 def _node_row(tree: Tree, node: Node, answer: Verdict, kept: bool) -> Sample:

@@ -58,7 +58,7 @@ def _law(ax: Any, entry: Entry) -> None:
         plots.draw_curve(ax, entry.coverage, **plots.series_style(0))
     else:
         plots.draw_forecast(ax, entry.coverage, fitted)
-    if entry.run.plan.method != "best_of_n":
+    if not entry.run.method.exchangeable:
         every = -(-len(entry.coverage.x) // 8)  # so that labels do not overlap
         ax.set(xticks=entry.coverage.x[every - 1 :: every], xlabel="steps of a chain")
 

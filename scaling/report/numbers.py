@@ -18,7 +18,7 @@ from scaling import show
 from scaling.figures.names import SELECTOR_NAMES, disambiguate
 from scaling.fits import fit, forecast
 from scaling.records import Curve, Fit
-from scaling.runs import SELECTORS, UNITS, Run, load_run
+from scaling.runs import UNITS, Run, load_run
 
 LAW = "exp_power"  #: fitted to coverage
 SHARES = (1 / 4, 1 / 2)  #: of the budgets to fit it to: the first for which there are enough points
@@ -88,7 +88,7 @@ class Entry:
     def selectors(self) -> tuple[str, ...]:
         """Return what is read from the run, the headline first: coverage where there is one."""
         run = self.run
-        own = tuple(s for s in SELECTORS[run.plan.method] if s in run.selectors) or run.selectors
+        own = tuple(s for s in run.method.selectors if s in run.selectors) or run.selectors
         return tuple(sorted(own, key=lambda name: name != "coverage"))
 
     @cached_property
@@ -199,7 +199,7 @@ def _fitted(entry: Entry) -> Iterator[dict[str, Any]]:
     """Yield the headline's ends, the law of coverage, and its error at the largest budget."""
     coverage, (fitted, held_out) = entry.coverage, entry.law
     seen = fitted.n_points if fitted else 0
-    unit = "sample" if entry.run.plan.method == "best_of_n" else "step"
+    unit = "sample" if entry.run.method.exchangeable else "step"
     yield row("selector", SELECTOR_NAMES[entry.selectors[0]])
     yield row("first", *_point(coverage, 0), coverage.n_problems)
     yield row("last", *_point(coverage, -1), coverage.n_problems)

@@ -6,14 +6,12 @@ from scaling.runs.arrays import Cluster
 from scaling.runs.collection import Runs
 from scaling.runs.costs import PRICES, UNITS, cost_until_right
 from scaling.runs.run import Run, doublings, load_run
-from scaling.runs.selection import SEARCHES, SELECTORS, WEIGHTED
+from scaling.runs.selection import WEIGHTED
 from scaling.runs.tables import COLUMNS, accuracy_table
 
 __all__ = [
     "COLUMNS",
     "PRICES",
-    "SEARCHES",
-    "SELECTORS",
     "UNITS",
     "WEIGHTED",
     "Cluster",

@@ -11,12 +11,11 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
+from scaling.methods.table import labels
 from scaling.records import Curve, look_up, onward
 from scaling.runs.run import Run, load_run
-from scaling.runs.selection import SELECTORS
 from scaling.runs.tables import accuracy_table, unfinished
 
-METHODS = (*SELECTORS, "revision+verdict")  #: labels of runs, in addition to those of one's own
 SHOWN = 20  #: rows of a printed table
 
 
@@ -118,7 +117,7 @@ class Runs(Sequence[Run]):
     @property
     def sampled_tasks(self) -> list[str]:
         """Return the tasks with complete best-of-N runs: every figure starts from these."""
-        return sorted({run.task for run in self.complete if run.label == "best_of_n"})
+        return sorted({run.task for run in self.complete if run.method.exchangeable})
 
     @cached_property
     def complete(self) -> Runs:
@@ -140,7 +139,7 @@ class Runs(Sequence[Run]):
         """
         for value, known, what in (
             (task, self.tasks, "task"),
-            (method, (*METHODS, *(run.label for run in self)), "method"),
+            (method, (*labels(), *(run.label for run in self)), "method"),
             (model, (run.card.name for run in self), "model"),
         ):
             if value is not None:
@@ -152,7 +151,7 @@ class Runs(Sequence[Run]):
             and method in (None, run.label)
             and model in (None, run.card.name)
         ]
-        if method and method.startswith("revision"):
+        if method and found and found[0].method.grid:
             by_size = sorted(found, key=lambda run: run.correct.size)
             found = list({(run.task, run.card.name): run for run in by_size}.values())
         return Runs(sorted(found, key=_by_model))

@@ -13,6 +13,7 @@ import numpy as np
 
 from scaling import compute
 from scaling.estimates import agreed_vote
+from scaling.methods.table import method_of
 from scaling.records import Plan
 from scaling.runs.arrays import TOKENS, Arrays, Scored
 
@@ -37,7 +38,7 @@ def sample_costs(
         return {unit: (none, each * (1 if unit == "samples" else np.nan)) for unit in UNITS}
     model = compute.Shape(**shape) if shape else compute.UNKNOWN
     prompt, cached, new = (arrays.ledger[name] for name in TOKENS)
-    if plan.method == "thinking":  # each budget alone: it computed its thoughts itself
+    if method_of(plan).one_trace:  # each budget alone: it computed its thoughts itself
         start = np.broadcast_to(prompt[:, :, -1:], prompt.shape)
         prompt, cached, new = start, start, prompt + new - start
     first = np.arange(prompt.shape[-1]) == 0
@@ -107,9 +108,9 @@ def budget_cost(
         return agreed_vote(*first, each, agree, k)[1] + once * shared_prompt
     if arrays.counts:
         return own[:, 0] * k + once
-    if plan.method == "best_of_n":
+    if method_of(plan).exchangeable:
         return over_chains(np.nanmean, own)[:, None] * k + once * (1 if shared_prompt else k)
-    summed = own if plan.method == "thinking" else np.cumsum(np.nan_to_num(own), axis=2)
+    summed = own if method_of(plan).one_trace else np.cumsum(np.nan_to_num(own), axis=2)
     spent = np.nanmean(summed, axis=1)
     return chains * spent[:, k - 1] + once * (1 if shared_prompt else chains)
 

@@ -17,11 +17,12 @@ import pandas as pd
 
 from scaling import show
 from scaling.intervals import REPLICATES, mean_interval
+from scaling.methods.table import Method, method_of
 from scaling.records import Curve, ModelCard, Plan, look_up, onward
 from scaling.runs import costs, selection
 from scaling.runs.arrays import Arrays, Cluster, Layout, family_labels, refused_problems
 from scaling.runs.costs import NEEDS, PRICES, Costs
-from scaling.runs.selection import SEARCHES, WEIGHTED
+from scaling.runs.selection import WEIGHTED
 from scaling.store.reader import read_run
 from scaling.store.scores import Scores, read_scores
 
@@ -84,6 +85,11 @@ class Run:
         return show.card(f"{self.task}: {self.card.name}", facts, picture)
 
     # ------------------------------------------------------------ names
+    @property
+    def method(self) -> Method:
+        """Return how the run was sampled, and how it is read."""
+        return method_of(self.plan)
+
     @property
     def label(self) -> str:
         """Return the method as tables name it, with "+verdict" where the verifier gave feedback."""
@@ -207,7 +213,7 @@ class Run:
     @property
     def first_accuracy(self) -> float:
         """Return the mean accuracy of the first step; NaN for a search, whose steps are nodes."""
-        if self.plan.method in SEARCHES:
+        if self.method.is_search:
             return float("nan")
         if not self.arrays.counts:
             return float(np.nanmean(self.correct[:, :, 0]))
@@ -264,7 +270,7 @@ class Run:
         if self.arrays.counts:
             return doublings(int(self.counts[0].min()))
         _, chains, steps = self.correct.shape
-        return doublings(chains) if self.plan.method == "best_of_n" else np.arange(1, steps + 1)
+        return doublings(chains) if self.method.exchangeable else np.arange(1, steps + 1)
 
     def values(self, selector: str, k: np.ndarray, chains: int = 1) -> np.ndarray:
         """Return the estimate per problem and budget, (problems, budgets); unbiased, NaN beyond.

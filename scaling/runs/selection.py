@@ -15,30 +15,12 @@ from scaling.estimates import (
     majority_at_k,
     pass_at_k,
 )
+from scaling.methods.table import method_of
 from scaling.records import Plan, look_up
 from scaling.runs.arrays import Arrays
 
-SEARCHES = ("beam", "dvts", "rebase", "particles")  #: methods that grow a tree
 SUBSETS = 200  #: random subsets of a weighted vote
 WEIGHTED = "weighted "  #: before a score's name: votes weighted by exp(score)
-
-
-class Selectors(dict[str, tuple[str, ...]]):
-    """Selectors by method; a method that is not named has those that suit every method."""
-
-    def __missing__(self, method: str) -> tuple[str, ...]:
-        return ("coverage", "last")
-
-
-SELECTORS = Selectors(
-    {  #: method -> what may be read from its samples
-        "best_of_n": ("coverage", "majority", "logprob"),
-        "revision": ("coverage", "majority", "logprob", "first", "last"),
-        "wait": ("coverage", "first", "last"),
-        "thinking": ("last",),
-        **dict.fromkeys(SEARCHES, ("last", "coverage")),
-    }
-)
 
 
 def available_selectors(plan: Plan, arrays: Arrays, no_votes: str = "") -> tuple[str, ...]:
@@ -51,12 +33,12 @@ def available_selectors(plan: Plan, arrays: Arrays, no_votes: str = "") -> tuple
     if plan.stop_at_agreement:
         return ("majority",)
     ranks = arrays.ranks
-    own = [s for s in SELECTORS[plan.method] if s != "logprob" or s in ranks]
+    own = [s for s in method_of(plan).selectors if s != "logprob" or s in ranks]
     if no_votes:
         return tuple(s for s in own if s != "majority")
     if plan.feedback == "verdict":
         own = [s for s in own if s not in ("majority", "logprob")]
-    if plan.method != "best_of_n":
+    if not method_of(plan).exchangeable:
         return tuple(own)
     named = [name for name in ranks if name != "logprob"]
     return (*own, *named, *(WEIGHTED + name for name in ranks))
@@ -93,7 +75,7 @@ def values_of(
     """Return the estimate per problem and budget, (problems, budgets); see `Run.values`."""
     if chains > 1:
         return grid_at_k(arrays.correct, chains, "any")[:, k - 1]
-    if plan.method == "best_of_n":
+    if method_of(plan).exchangeable:
         return _of_chains(plan, arrays, selector, k)
     return _of_steps(arrays, selector, k)
 

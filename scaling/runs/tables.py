@@ -27,7 +27,7 @@ def accuracy_rows(
     """
     k, card = run.budgets(), run.card
     series = [(name, 1) for name in run.selectors if not name.startswith(WEIGHTED)]
-    if run.plan.method == "revision":
+    if run.method.grid:
         series += [("coverage", 2**i) for i in range(1, run.plan.chains.bit_length())]
     flaws = np.stack(flaws_of(run))
     for selector, chains in series:
