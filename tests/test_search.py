@@ -230,7 +230,7 @@ def test_particles_with_exact_chances_draw_from_the_successes():
         ({"keep": 5}, "keep is 5; beam of width 4"),
         ({"keep": 0}, "keep is 0"),
         ({"method": "baem"}, "did you mean 'beam'"),
-        ({"stop_after_correct": 1}, "it is of best_of_n"),
+        ({"stop_after_correct": 1}, "does not read it.*best_of_n"),
         ({"feedback": "verdict"}, "feedback is 'verdict', but beam"),
         ({"method": "best_of_n", "steps": 1}, "keep is 1, but best_of_n"),
     ],
