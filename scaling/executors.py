@@ -31,7 +31,12 @@ QUIET = {  #: settings of a Dask that takes 1 % of a core to watch itself, not 5
 }
 #: imported once, by the process that local workers are forked from: two of them begin in 18 s on
 #: two cores, in 33 s without this and in 50 s if spawned
-WARM = ["scaling.engine", "scaling.methods", "scaling.models", "transformers.models.llama.modeling_llama"]
+WARM = [
+    "scaling.engine",
+    "scaling.methods",
+    "scaling.models",
+    "transformers.models.llama.modeling_llama",
+]
 USER_MODULES: list[str] = []  #: modules of the user, which every worker imports too
 AGAIN = "what was done is kept; run the same command again"
 
