@@ -54,7 +54,7 @@ ifndef SKIP_ENV
 endif
 	$(PY) -m pytest -q -m browser tests/test_browser.py $(ARGS)
 
-# The GPU's kernels where there is no GPU: Triton's interpreter and compiler, beside the environment
+# The GPU's kernels where there is no GPU: Triton's interpreter and compiler, installed next to the environment
 TRITON := $(VENV)-triton
 test-kernels: $(READY) $(TRITON)/.ready
 	PYTHONPATH=$(TRITON) $(PY) -m pytest -q tests/test_kernels.py $(ARGS)

@@ -96,7 +96,7 @@ def picture(
 
 
 def card(title: str, facts: Row, *below: str) -> str:
-    """Return a title with a table of facts beside what is given as HTML: a picture, a table."""
+    """Return a title with a table of facts, next to a picture or a table in HTML."""
     lines = "".join(
         f'<tr><td style="text-align:left;color:#666">{verbatim(name)}</td>'
         f'<td style="text-align:left">{verbatim(number(value))}</td></tr>'

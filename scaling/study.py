@@ -1,4 +1,4 @@
-"""What `make study` samples: the shipped ladder best-of-N and revising, and one run per idea more.
+"""The runs of `make study`: best-of-N and revision on the shipped ladder, and some other methods.
 
 Not here: sampling (`sampling`), what is read from the runs (`figures`).
 """
@@ -39,9 +39,11 @@ class Preset:
 
     problems: int = 100  #: per task, over its levels
     plan: Plan = BEST_OF_N  #: every model
-    revision: Plan = REVISION  #: the two most trained of each size, with and without feedback
+    revision: Plan = REVISION  #: the two most trained per size, with and without feedback
     models: int = 0  #: the most trained ones only; 0 takes all
-    extra_runs: tuple[tuple[str, Plan], ...] = (  #: one model each, next to the ladder; countdown
+    extra_runs: tuple[
+        tuple[str, Plan], ...
+    ] = (  #: one model each, in addition to the ladder; countdown
         ("../thinking/0.1M/grpo/3e12", THINKING),
         ("0.1M/3e13", SEARCH),
     )
@@ -62,7 +64,7 @@ PRESETS = {
 def study_runs(
     preset: Preset, models: Sequence[Path], tasks: Sequence[str], root: Path, **options: Any
 ) -> list[RunSpec]:
-    """Return the runs of a preset: all models best-of-N, the last two of each size revising."""
+    """Return the runs: best-of-N of all models, revision of the two most trained per size."""
     models = list(models)[-preset.models :]
     sizes = [path.parent for path in models]
     last = [path for i, path in enumerate(models) if sizes[i + 1 :].count(path.parent) < 2]

@@ -38,9 +38,9 @@ def metadata(config: Any, tokenizer: Any, pre: str = "gpt-2") -> dict[str, Any]:
     import json
 
     family = config.model_type
-    told = json.loads(tokenizer.backend_tokenizer.to_str())
-    special = {token["content"] for token in told["added_tokens"]}
-    words = sorted(told["model"]["vocab"], key=told["model"]["vocab"].get)
+    tokenizer_json = json.loads(tokenizer.backend_tokenizer.to_str())
+    special = {token["content"] for token in tokenizer_json["added_tokens"]}
+    words = sorted(tokenizer_json["model"]["vocab"], key=tokenizer_json["model"]["vocab"].get)
     return {
         "general.type": "model",
         f"{family}.context_length": config.max_position_embeddings,
@@ -58,7 +58,7 @@ def metadata(config: Any, tokenizer: Any, pre: str = "gpt-2") -> dict[str, Any]:
         "tokenizer.ggml.pre": pre,
         "tokenizer.ggml.tokens": words,
         "tokenizer.ggml.token_type": [3 if word in special else 1 for word in words],
-        "tokenizer.ggml.merges": [" ".join(pair) for pair in told["model"]["merges"]],
+        "tokenizer.ggml.merges": [" ".join(pair) for pair in tokenizer_json["model"]["merges"]],
         "tokenizer.ggml.bos_token_id": 0,
         "tokenizer.ggml.eos_token_id": 1,
         "tokenizer.ggml.add_bos_token": False,

@@ -48,7 +48,7 @@ def browser() -> Iterator:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[str]:
-    """Start JupyterLab on a copy of the notebook, beside the runs; yield its address."""
+    """Start JupyterLab on a copy of the notebook, next to the runs; yield its address."""
     home = tmp_path_factory.mktemp("home")
     work = tmp_path_factory.mktemp("work")
     (work / "notebooks").mkdir()

@@ -128,13 +128,13 @@ def test_a_conversation_of_several_turns_is_encoded_as_transformers_does_it(chat
         {"role": "assistant", "content": "2"},
         {"role": "user", "content": "2+2="},
     ]
-    lm, told = load_lm(chat_folder), load_lm(chat_folder, system="Be long.", weights=False)
+    lm, with_system = load_lm(chat_folder), load_lm(chat_folder, system="Be long.", weights=False)
     theirs = lm.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
     assert list(lm.encode(lm.render(conversation(messages)))) == theirs["input_ids"]
-    both = told.render(conversation(messages[1:]))
+    both = with_system.render(conversation(messages[1:]))
     assert both.index("Be long.") < both.index("1+1=") < both.index("2+2=")
     with pytest.raises(ValueError, match="a problem brings its own system prompt"):
-        told.render(conversation(messages))
+        with_system.render(conversation(messages))
     with pytest.raises(ValueError, match="several messages need a model with a chat template"):
         load_lm(chat_folder, chat=False, weights=False).render(conversation(messages))
 
@@ -258,14 +258,14 @@ def _installed(package: str) -> bool:
 def test_what_places_weights_is_handed_on_and_pickles_never_asked_for(tmp_path, monkeypatch):
     from transformers import AutoModelForCausalLM
 
-    told = {}
+    options = {}
     save(tmp_path / "m")
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **o: told.update(o))
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **o: options.update(o))
     load_lm(tmp_path / "m", device_map="auto", dtype="bfloat16", quantize="8bit")
-    assert (told["device_map"], told["dtype"]) == ("auto", "bfloat16")
-    assert told["quantization_config"].load_in_8bit
-    assert told["use_safetensors"] is True
-    assert told["trust_remote_code"] is False
+    assert (options["device_map"], options["dtype"]) == ("auto", "bfloat16")
+    assert options["quantization_config"].load_in_8bit
+    assert options["use_safetensors"] is True
+    assert options["trust_remote_code"] is False
 
 
 def test_a_quantised_model_is_another_model_to_the_log(tiny_folder):
@@ -315,7 +315,7 @@ def test_a_checkpoint_is_trained_on_the_tokens_of_its_step():
     pythia = known.look_up("EleutherAI/pythia-70m-deduped")
     assert pythia.tokens_at("step1000") == 1000 * 2_097_152
     assert pythia.tokens_at("step143000") == pythia.tokens_at() == pythia.tokens_at("main")
-    assert math.isnan(pythia.tokens_at("b" * 40))  # a commit does not tell its step
+    assert math.isnan(pythia.tokens_at("b" * 40))  # a commit does not give its step
     assert known.look_up("pythia-70m") is None  # nor does a folder
     assert known.look_up("Qwen2.5-0.5B-Instruct").tokens_at("v1") == 18e12
     assert known.look_up("nobody/knows") is None

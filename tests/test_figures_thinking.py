@@ -58,7 +58,7 @@ def test_the_best_of_many_equal_offers_is_no_better_than_one():
 def study(tiny_folder, tmp_path_factory) -> Runs:
     """Return three checkpoints of a made-up reward phase, and a direct model.
 
-    Beside them a thinker with less pre-training.
+    In addition, a thinker with less pre-training.
     """
     lm, root = load_lm(tiny_folder), tmp_path_factory.mktemp("runs")
     lm = replace(lm, skills=("thinking",))

@@ -102,7 +102,7 @@ def test_counts_of_prefixes_give_the_tournament_of_the_pool_they_were_counted_in
 
 
 def test_the_committed_counts_are_those_of_their_model(tmp_path):
-    """A sample depends on its problem and its number, not on how many are drawn beside it."""
+    """A sample depends on its problem and its number, not on how many others are drawn."""
     stated = pd.read_csv(ROOT / "data/derived/prefix_counts.csv")
     model, task = "ladder/0.1M/1e14", get_task("countdown", levels=("3x20", "4x20"))
     lm, asked = load_lm(ROOT / "data/models" / model), task.problems(200)[:6]

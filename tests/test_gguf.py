@@ -206,8 +206,8 @@ def test_a_file_named_as_quantisers_do_is_found_in_the_table_of_known_models(nam
 
 
 def test_a_renamed_file_is_found_by_its_metadata():
-    told = {"general.basename": "smollm2", "general.size_label": "135M"}
-    header = gguf_file.Header(Path("model.gguf"), told, {})
+    metadata = {"general.basename": "smollm2", "general.size_label": "135M"}
+    header = gguf_file.Header(Path("model.gguf"), metadata, {})
     found = [row for n in header.names if n and (row := known.look_up(n))]
     assert [row.train_tokens for row in found] == [2e12]
 

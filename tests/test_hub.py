@@ -167,13 +167,13 @@ for name in ("safe", "pickled", "empty"):
 """
     try:
         address = f"http://127.0.0.1:{server.server_port}"
-        told = located(address, tmp_path, code=code)
+        message = located(address, tmp_path, code=code)
     finally:
         server.shutdown()
         server.server_close()
-    assert len(told) == 2
-    assert "org/pickled@step7 has only pickled weights (pytorch_model.bin)" in told[0]
-    assert "org/empty@step7 has no weights on the hub" in told[1]
+    assert len(message) == 2
+    assert "org/pickled@step7 has only pickled weights (pytorch_model.bin)" in message[0]
+    assert "org/empty@step7 has no weights on the hub" in message[1]
     assert located("http://127.0.0.1:9", tmp_path, code=code) == []  # no network: nothing is said
 
 

@@ -188,7 +188,7 @@ def test_a_difference_of_values_that_budgets_smooth_is_covered_too() -> None:
 
 
 def test_three_problems_that_differ_alike_do_not_make_a_sure_difference() -> None:
-    """Story: ones beside zeros gave [1, 1], and two methods never wrong [0, 0]."""
+    """Story: ones and zeros gave [1, 1], and two methods never wrong [0, 0]."""
     found = difference(np.ones(3), np.zeros(3))
     assert found.value == found.high == 1
     assert found.low < 0.5

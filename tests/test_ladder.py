@@ -184,8 +184,8 @@ def chain(*right: bool, texts: str = "") -> list[Sample]:
     return [Sample("p", 0, i, t, t, r, 0, 0, 4, 0, 1, 0, "stop") for i, (t, r) in rows]
 
 
-def taught(name: str, *chains: list[Sample], told: bool = False, usual=None):
-    return LESSONS[name](PROBLEM, chains, told, usual or {})
+def taught(name: str, *chains: list[Sample], feedback: bool = False, usual=None):
+    return LESSONS[name](PROBLEM, chains, feedback, usual or {})
 
 
 def test_groups_are_weighed_against_their_own_mean():
@@ -200,7 +200,7 @@ def test_groups_are_weighed_against_their_own_mean():
 def test_lessons_of_revision_end_in_a_right_draft_and_rewards_are_against_the_usual():
     second = chain(False, True, False, False, texts="wrww")
     assert taught("answer", second) == [(["w", "r", "r"], [0, 1, 1])]
-    assert taught("answer", second, told=True) == [(["w", "r"], [0, 1])]
+    assert taught("answer", second, feedback=True) == [(["w", "r"], [0, 1])]
     late = chain(False, False, False, True, texts="wwwr")
     assert taught("avoid", late)[0][1] == [0, -0.3, -0.3, 1, 1]
     assert taught("answer", chain(False, False))[0] == (["w", "w", PROBLEM.answer], [0, 0, 1])

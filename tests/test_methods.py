@@ -84,12 +84,12 @@ def test_told_of_a_right_draft_a_chain_rests_and_untold_it_goes_on():
     def fixes_on_step_2(problem, chain, step, context):
         return right(problem) if step == 2 else "7=7"
 
-    told = Plan(method="revision", chains=2, steps=6, feedback="verdict")
-    found, engine = pools(fixes_on_step_2, told, n=1)
+    with_feedback = Plan(method="revision", chains=2, steps=6, feedback="verdict")
+    found, engine = pools(fixes_on_step_2, with_feedback, n=1)
     (samples,) = found.values()
     assert [s.correct for s in samples] == [False, False, True] * 2
     assert engine.contexts[1].endswith("7=7x")
-    found, _ = pools(fixes_on_step_2, replace(told, feedback="none"), n=1)
+    found, _ = pools(fixes_on_step_2, replace(with_feedback, feedback="none"), n=1)
     assert [len(samples) for samples in found.values()] == [12]
 
 

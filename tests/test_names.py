@@ -111,9 +111,9 @@ KINDS = ["level", "selector", "score", "unit", "method", "task", "own task", "fi
 def test_a_name_that_nothing_has_is_an_error_with_the_nearest_one(study, kind, wrong):
     name, functions = calls(study)[kind]
     for call in functions:
-        with pytest.raises(ValueError, match="unknown") as told:
+        with pytest.raises(ValueError, match="unknown") as error:
             call(wrong(name))
-        assert f"did you mean {name!r}" in str(told.value)
+        assert f"did you mean {name!r}" in str(error.value)
 
 
 def test_every_kind_of_name_is_tried(study):
@@ -177,9 +177,9 @@ def test_a_model_without_a_price_is_named(study):
 def test_the_command_line_names_the_nearest_too(study, command, near, tmp_path, capsys):
     root = study[0].path.parent
     assert main(command.format(root, tmp_path / "out").split()) == 1
-    told = capsys.readouterr().err
-    assert f"did you mean {near!r}" in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert f"did you mean {near!r}" in message
+    assert message.count("\n") == 1
 
 
 def test_what_a_plan_and_an_estimator_choose_between_is_named():

@@ -66,8 +66,8 @@ def unfinished(root: Path, drawn: int = 4, of: int = 10, finish: str = "stop") -
 def test_an_unfinished_run_is_tabled_over_what_was_drawn(tmp_path, capsys, drawn, all_, zero, one):
     path = unfinished(tmp_path / "runs", drawn)
     assert main(["accuracy", "--runs", str(tmp_path / "runs"), "--derived", str(tmp_path)]) == 0
-    told = capsys.readouterr().err
-    assert f"{path}: {10 - drawn} of 10 problems have no sample: see n_missing" in told
+    printed = capsys.readouterr().err
+    assert f"{path}: {10 - drawn} of 10 problems have no sample: see n_missing" in printed
     table = pd.read_csv(tmp_path / "accuracy.csv").query("selector == 'coverage' and k == 1")
     table = table.set_index("level")
     assert table["n_problems"].to_dict() == {"all": all_, "0x": zero, "1x": one}
@@ -94,11 +94,11 @@ def test_fit_says_which_runs_it_left_out(tmp_path, capsys):
     made(tmp_path, "revision", 3, 4)
     path = unfinished(tmp_path)
     assert main(["fit", "--runs", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert "1 of 3 runs left out: of other methods or tasks" in told
+    printed = capsys.readouterr().out
+    assert "1 of 3 runs left out: of other methods or tasks" in printed
     assert path.name.startswith("planted-tiny_1e9")
-    assert "tiny/1e9" in told
-    assert "unfinished, 6 of 10 problems have no sample" in told
+    assert "tiny/1e9" in printed
+    assert "unfinished, 6 of 10 problems have no sample" in printed
 
 
 def test_samples_that_failed_make_their_budgets_nan_and_are_counted(tmp_path):
@@ -153,8 +153,8 @@ def draw(folder: Path, runs: Path, *arguments: str) -> list[str]:
 def test_sample_says_what_it_drew_what_was_cut_and_what_is_next(tiny_folder, tmp_path, capsys):
     runs = tmp_path / "my runs"
     assert main(draw(tiny_folder, runs, "--max-new-tokens", "3")) == 0
-    told = capsys.readouterr()
-    first, second, third, *_, last = told.out.splitlines()
+    printed = capsys.readouterr()
+    first, second, third, *_, last = printed.out.splitlines()
     assert first == f"runs in {runs}"
     assert second == "sums: 4 problems"
     assert third == (
@@ -164,13 +164,13 @@ def test_sample_says_what_it_drew_what_was_cut_and_what_is_next(tiny_folder, tmp
         last == f"next: python -m scaling accuracy --runs '{runs}'; fit and figures take the "
         "same --runs"
     )
-    assert "n_problems" in told.out
+    assert "n_problems" in printed.out
     (run,) = runs.iterdir()
     frame = load_run(run).samples
     cut, none = (frame["finish"] == "length").sum(), frame["answer"].isna().sum()
-    assert f"of 8 samples {cut} were cut at the token cap and {none} have no answer" in told.out
+    assert f"of 8 samples {cut} were cut at the token cap and {none} have no answer" in printed.out
     assert cut > 4  # a random model seldom ends by itself
-    assert f"{cut} of 8 samples were cut at the cap of 3 new tokens: raise it with" in told.err
+    assert f"{cut} of 8 samples were cut at the cap of 3 new tokens: raise it with" in printed.err
 
 
 def rows_file(path: Path, n: int) -> Path:
@@ -181,7 +181,7 @@ def rows_file(path: Path, n: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("options", "printed"),
     [
         ("", "rows: 100 of 130 problems, chosen by hash: --problems sets how many"),
         ("--problems 7", "rows: 7 of 130 problems, chosen by hash"),
@@ -189,13 +189,13 @@ def rows_file(path: Path, n: int) -> Path:
         ("--problems 500", "rows: all 130 problems, not 500\n"),
     ],
 )
-def test_a_benchmark_that_is_cut_says_so(tiny_folder, tmp_path, capsys, asked, told):
+def test_a_benchmark_that_is_cut_says_so(tiny_folder, tmp_path, capsys, options, printed):
     file = rows_file(tmp_path / "rows.jsonl", 130)
     command = ["sample", "--model", str(tiny_folder), "--task", "rows", "--problems-file"]
-    command += [str(file), "--dry-run", "--runs", str(tmp_path / "runs"), *asked.split()]
+    command += [str(file), "--dry-run", "--runs", str(tmp_path / "runs"), *options.split()]
     assert main(command) == 0
     out = capsys.readouterr().out
-    assert told in out
+    assert printed in out
     assert "next:" not in out  # nothing was drawn
 
 
@@ -226,10 +226,10 @@ def test_every_command_looks_for_runs_in_one_folder_and_says_which(
     assert main(["accuracy"]) == 0
     assert main(["fit"]) == 0
     assert main(["figures", "coverage"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for line in ("fit --runs data/study/runs; figures takes", "figures --runs data/study/runs;",
                  "check --runs data/study/runs --figures data/study/figures"):  # fmt: skip
-        assert f"next: python -m scaling {line}" in told
+        assert f"next: python -m scaling {line}" in printed
     assert Path("data/study/accuracy.csv").exists()
     assert Path("data/study/figures/coverage.svg").exists()
     assert main(["check"]) == 0
@@ -252,9 +252,9 @@ def test_a_file_that_the_kit_did_not_write_or_that_was_edited_stays(
     others = {p: p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
     capsys.readouterr()
     assert main(command) == 1
-    told = capsys.readouterr().err
-    assert str(path) in told
-    assert "--force" in told
+    printed = capsys.readouterr().err
+    assert str(path) in printed
+    assert "--force" in printed
     assert {p: p.read_bytes() for p in path.parent.iterdir() if p.is_file()} == others
     assert main([*command, "--force"]) == 0
     assert path.read_bytes() != b"mine"
@@ -375,7 +375,7 @@ def test_the_grid_has_no_row_of_one_step(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rates", "told"),
+    ("rates", "expected"),
     [
         ((20.0, 30.0), "no robust exchange rate: 10× the training is worth\n20× to 30× the"),
         ((20.0, np.inf), "20× to more than 100× the inference, by law"),
@@ -384,5 +384,5 @@ def test_the_grid_has_no_row_of_one_step(tmp_path):
         ((200.0, np.inf), "10× the training is worth\nmore than 100× the inference, by each of 2"),
     ],
 )
-def test_an_exchange_rate_is_given_as_what_laws_agree_on(rates, told):
-    assert told in exchange_text(dict(zip("abc", rates, strict=False)), 100.0)
+def test_an_exchange_rate_is_given_as_what_laws_agree_on(rates, expected):
+    assert expected in exchange_text(dict(zip("abc", rates, strict=False)), 100.0)

@@ -143,7 +143,7 @@ def test_the_gain_of_strategies_that_are_nearly_always_right_keeps_a_width():
 
 
 def test_a_signal_read_from_the_same_samples_flatters_and_a_split_pilot_does_not():
-    """Both strategies are one and the same; only luck tells them apart."""
+    """Both strategies are one and the same; they differ by luck alone."""
     rng = np.random.default_rng(3)
     pools = (rng.uniform(size=(2, 400, 16)) < rng.uniform(size=(400, 1))).astype(float)
     reused = {n: (p.mean(axis=1, keepdims=True), [16.0]) for n, p in zip("ab", pools, strict=True)}

@@ -1,4 +1,4 @@
-"""Published numbers refitted: ours beside print. Where third-party files are absent, skipped."""
+"""Published numbers refitted and compared; skipped where third-party files are absent."""
 
 from __future__ import annotations
 

@@ -85,9 +85,9 @@ def test_drafts_that_do_not_depend_on_each_other_are_worth_less_than_samples(pla
     assert np.isfinite(grid.ratio[0]).all()
     assert grid.ratio[0, 0] == pytest.approx(1, abs=0.35)
     assert grid.ratio[1, -1] < 1.05
-    assert np.isnan(grid.ratio[-1, -1])  # more than the 24 samples of the rival
-    told = planted(coin, replace(REVISE, chains=8, steps=4, feedback="verdict"))
-    assert (grid_ratio(told, fresh).flops < grid.flops)[:, 1:].all()  # it stops when right
+    assert np.isnan(grid.ratio[-1, -1])  # more than the 24 samples of the baseline
+    with_feedback = planted(coin, replace(REVISE, chains=8, steps=4, feedback="verdict"))
+    assert (grid_ratio(with_feedback, fresh).flops < grid.flops)[:, 1:].all()  # it stops when right
 
 
 def test_a_reviser_that_always_fixes_beats_samples_and_the_grid_says_so(planted):
@@ -145,12 +145,12 @@ def test_revision_of_a_model_not_trained_for_it_warns_once_and_runs():
 def test_drafts_after_verifier_feedback_are_not_read_as_a_vote(planted):
     """The truth stops such a chain: its majority stood at 0.68 next to 0.43 without feedback."""
     script = lambda p, c, s, _: right(p) if s == c + 1 else f"{s}=1"  # noqa: E731
-    told = planted(script, replace(REVISE, feedback="verdict"), n=6)
+    with_feedback = planted(script, replace(REVISE, feedback="verdict"), n=6)
     plain = planted(script, REVISE, n=6)
-    assert told.selectors == ("coverage", "first", "last")
+    assert with_feedback.selectors == ("coverage", "first", "last")
     assert plain.selectors == ("coverage", "majority", "logprob", "first", "last")
-    assert not {"majority", "logprob"} & set(accuracy_table([told], 20)["selector"])
-    assert Entry("run.a", "", told).selectors == told.selectors
+    assert not {"majority", "logprob"} & set(accuracy_table([with_feedback], 20)["selector"])
+    assert Entry("run.a", "", with_feedback).selectors == with_feedback.selectors
     for name in ("majority", "logprob"):
         with pytest.raises(ValueError, match="with verifier feedback the truth decides"):
-            told.values(name, np.array([2]))
+            with_feedback.values(name, np.array([2]))

@@ -364,11 +364,11 @@ def try_open(root: str) -> str:
 
 def kill_while_writing(root: str, delay: float) -> str:
     """Fork, let the child write, kill it after `delay` seconds: in the other process."""
-    ready, tell = os.pipe()
+    ready, signal = os.pipe()
     child = os.fork()
     if not child:
         finish(Path(f"{root} warm-up {delay}"))
-        os.write(tell, b"!")
+        os.write(signal, b"!")
         finish(Path(root))
         os._exit(0)
     os.read(ready, 1)
@@ -522,8 +522,8 @@ def test_an_edited_log_is_refused_and_the_rows_are_named(sealed: Run) -> None:
 def test_a_shortened_log_says_how_many_rows_are_left(sealed: Run) -> None:
     path = sealed.path / "facts.parquet"
     pq.write_table(pq.read_table(path).slice(0, 100), path)
-    told = r"\(100 rows instead of 192; the first that differ are among rows 0 to 99\); restore"
-    with pytest.raises(ValueError, match=rf"facts\.parquet was changed.*{told}"):
+    reason = r"\(100 rows instead of 192; the first that differ are among rows 0 to 99\); restore"
+    with pytest.raises(ValueError, match=rf"facts\.parquet was changed.*{reason}"):
         load_run(sealed.path)
 
 
@@ -561,9 +561,9 @@ def test_a_plan_edited_in_an_open_manifest_is_found(half: store.Writer) -> None:
 
 def test_another_format_is_refused_with_a_sentence(sealed: Run) -> None:
     path = sealed.path / "manifest.json"
-    told = json.loads(path.read_text())
+    logged = json.loads(path.read_text())
     for number in (manifest.FORMAT + 1, 0, "two"):
-        path.write_text(json.dumps(told | {"format": number}))
+        path.write_text(json.dumps(logged | {"format": number}))
         with pytest.raises(
             ValueError, match=f"format {number}, this version reads 1 to {manifest.FORMAT}; update"
         ):
@@ -588,8 +588,8 @@ def test_a_run_of_an_earlier_format_is_read_resumed_and_guarded(
                 tables = {k: files.table_of(samples, x, "") for k, x in files.SCHEMAS.items()}
                 store.parts.write_part(writer.path, number, tables)
             path = writer.path
-    told = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps(told | {"format": version}))
+    logged = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(logged | {"format": version}))
     first = load_run(path).samples
     assert len(first) == 6 * PLAN.chains * PLAN.steps
     assert first["thinking_tokens"].isna().all() == (version == 1)
@@ -612,21 +612,21 @@ def test_a_manifest_that_is_not_json_names_the_line(sealed: Run) -> None:
 @pytest.mark.parametrize("field", ["format", "status", "sha256", "hash", "identity", "files"])
 def test_a_manifest_without_a_field_names_it(sealed: Run, field: str) -> None:
     path = sealed.path / "manifest.json"
-    told = json.loads(path.read_text())
-    del told[field]
-    if "sha256" in told:
-        told["sha256"] = manifest.seal_hash(told)
-    path.write_text(json.dumps(told))
+    logged = json.loads(path.read_text())
+    del logged[field]
+    if "sha256" in logged:
+        logged["sha256"] = manifest.seal_hash(logged)
+    path.write_text(json.dumps(logged))
     with pytest.raises(ValueError, match=f"is not the manifest of a run: no field '{field}'; rest"):
         load_run(sealed.path)
 
 
 def test_a_manifest_that_says_nothing_of_the_model_is_one_line(sealed: Run) -> None:
     path = sealed.path / "manifest.json"
-    told = json.loads(path.read_text())
-    del told["identity"]["model"]
-    told["hash"] = files.json_hash(told["identity"])
-    path.write_text(json.dumps(told | {"sha256": manifest.seal_hash(told)}))
+    logged = json.loads(path.read_text())
+    del logged["identity"]["model"]
+    logged["hash"] = files.json_hash(logged["identity"])
+    path.write_text(json.dumps(logged | {"sha256": manifest.seal_hash(logged)}))
     with pytest.raises(ValueError) as error:  # noqa: PT011
         load_run(sealed.path)
     assert str(error.value) == f"{path} does not describe a run (KeyError('model')); restore it"

@@ -151,10 +151,10 @@ def test_trap_difficulty_is_not_estimated_for_free() -> None:
     luck = a.mean(axis=1) - b.mean(axis=1)
     cheat = policy_gain(strategies(slice(None)), luck, 0.0, [4.0], bins=2, replicates=50)
     assert cheat.gain.low > 0  # and nothing was there to gain
-    told = a[:, :8].mean(axis=1) - b[:, :8].mean(axis=1)
-    honest = policy_gain(strategies(slice(8, None)), told, 1.0, [4.0], bins=2, replicates=50)
+    signal = a[:, :8].mean(axis=1) - b[:, :8].mean(axis=1)
+    honest = policy_gain(strategies(slice(8, None)), signal, 1.0, [4.0], bins=2, replicates=50)
     assert honest.gain.low < 0 < honest.gain.high or honest.gain.high < 0
-    paid = policy_gain(strategies(slice(8, None)), told, 4.0, [4.0], bins=2, replicates=50)
+    paid = policy_gain(strategies(slice(8, None)), signal, 4.0, [4.0], bins=2, replicates=50)
     assert np.isnan(paid.gain.value)  # the pilot costs all there is
 
 

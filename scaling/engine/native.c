@@ -491,7 +491,7 @@ void copy_own(const Model *m, long source, long row, long pos) {
 }
 
 /* Order n rows that read `from` and have just drawn `tokens` by what they drew. Those that drew alike
-   go on as one, led by the first of them; whoever leads and is not `from` gets keys of its own. */
+   go on as one, led by the first of them; a leader other than `from` gets its own keys. */
 static void part(const Model *m, long n, long *row, const long *tokens, long steps, long from, long pos,
                  long *lead) {
     for (long i = 0, end; i < n; i = end) {

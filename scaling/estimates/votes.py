@@ -179,7 +179,7 @@ def win_probabilities(own: Ints, others: Ints, sizes: Ints, total: int, k: int) 
     """Return the probability that an answer wins the vote of k < total samples, (cases,).
 
     own: (cases,) the place of the answer's number of samples in `sizes`; others: (cases, sizes)
-    other answers of each size. A tie with t others counts 1 / (t + 1).
+    number of other answers by size. A tie with t others counts 1 / (t + 1).
 
     Counts drawn without replacement are independent Binomial(m, p) given their sum, for any p. So
     P = sum_j P(X = j) P(others below j, ties weighted, sum k - j) / P(sum k), where

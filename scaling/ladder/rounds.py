@@ -66,12 +66,14 @@ class Course:
 # -- lessons -----------------------------------------------------------------------------------
 
 
-def expert(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+def expert(
+    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
+) -> list[Weighted]:
     """Return the right samples with weight 1, the others with 0 (expert iteration)."""
     return [([s.text for s in chain], [float(s.correct) for s in chain]) for chain in chains]
 
 
-def grpo(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+def grpo(problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means) -> list[Weighted]:
     """Return each sample with its group-relative advantage, 0 where all rewards are equal."""
     rewards = np.array([[float(s.correct) for s in chain] for chain in chains])
     advantages = (rewards - rewards.mean()) / (rewards.std() or 1.0)
@@ -79,7 +81,9 @@ def grpo(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) ->
     return [([s.text for s in chain], weights) for chain, weights in pairs]
 
 
-def answer(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+def answer(
+    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
+) -> list[Weighted]:
     """Return each chain up to its first right draft, and only that draft to learn.
 
     Without feedback the right draft is learnt twice: after the wrong ones, and as a copy of itself.
@@ -90,14 +94,16 @@ def answer(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) 
         drafts = [sample.text for sample in chain]
         first = next((i for i, sample in enumerate(chain) if sample.correct), len(chain))
         kept = [*drafts, problem.answer][: first + 1]
-        kept += [] if told or first == len(chain) else kept[-1:]
+        kept += [] if feedback or first == len(chain) else kept[-1:]
         found.append((kept, [0.0] * first + [1.0] * (len(kept) - first)))
     return found
 
 
-def avoid(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+def avoid(
+    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
+) -> list[Weighted]:
     """Return the lesson of `answer`, with a negative weight for wrong drafts that are repeated."""
-    lessons = answer(problem, chains, told, usual)
+    lessons = answer(problem, chains, feedback, usual)
     for chain, (drafts, weights) in zip(chains, lessons, strict=True):
         seen: set[str] = set()
         for i, sample in enumerate(chain[: len(drafts) - 1]):
@@ -107,7 +113,9 @@ def avoid(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -
     return lessons
 
 
-def reward(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+def reward(
+    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
+) -> list[Weighted]:
     """Return each draft weighed by its reward less the mean reward at its level and step."""
     return [
         ([s.text for s in chain], [s.correct - usual[problem.level, s.step] for s in chain])
@@ -115,7 +123,9 @@ def reward(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) 
     ]
 
 
-def plain(problem: Problem, chains: Sequence[Chain], told: bool, usual: Means) -> list[Weighted]:
+def plain(
+    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
+) -> list[Weighted]:
     """Return the reference answer once per chain: the control, as much training, no revision."""
     return [([problem.answer], [1.0]) for _ in chains]
 

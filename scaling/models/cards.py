@@ -90,7 +90,7 @@ def skills_of(folder: Path) -> tuple[str, ...]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file beside a model's weights holds; ValueError that names it if cut."""
+    """Return what a JSON file next to a model's weights holds; ValueError that names it if cut."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -98,7 +98,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_card(path: Path) -> ModelCard:
-    """Return the card in a file that the kit wrote beside a model's weights."""
+    """Return the card in a file that the kit wrote next to a model's weights."""
     names = {f.name for f in fields(ModelCard)}
     try:
         return ModelCard(**{k: v for k, v in read_json(path).items() if k in names})

@@ -92,16 +92,16 @@ class Header:
     def names(self) -> tuple[str, ...]:
         """Return what the published model may be called: by file name, and by metadata."""
         stem = QUANTISATION.sub("", self.path.name.removesuffix(self.path.suffix))
-        told = [str(self.metadata.get(f"general.{key}", "")) for key in ("basename", "size_label")]
-        return stem, stem.partition("_")[2], "-".join(told)
+        parts = [str(self.metadata.get(f"general.{key}", "")) for key in ("basename", "size_label")]
+        return stem, stem.partition("_")[2], "-".join(parts)
 
     @property
     def defaults(self) -> dict[str, float]:
         """Return the sampling options that the model's makers suggest."""
-        told = {
+        options = {
             name: self.metadata.get(f"general.sampling.{key}") for name, key in SAMPLING.items()
         }
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 def read_header(path: Path) -> Header:
@@ -154,29 +154,29 @@ def _parse(path: Path) -> Header:
 
 def _check_kind(header: Header) -> None:
     """Raise ValueError for what is no whole language model of an architecture known here."""
-    path, told = header.path, header.metadata
-    if told.get("split.count", 0) > 1:
+    path, metadata = header.path, header.metadata
+    if metadata.get("split.count", 0) > 1:
         raise ValueError(
-            f"{path} is one of {told['split.count']} parts; join them first: "
+            f"{path} is one of {metadata['split.count']} parts; join them first: "
             f"llama-gguf-split --merge {path.name} whole.gguf"
         )
-    if (kind := told.get("general.type", "model")) != "model":
+    if (kind := metadata.get("general.type", "model")) != "model":
         raise ValueError(f"{path} holds no model (its general.type is {kind!r}); give the model")
     if header.architecture not in ARCHITECTURES:
         raise ValueError(
             f"{path} is of architecture {header.architecture!r}; {', '.join(ARCHITECTURES)} can "
             f"be read: {SERVE}"
         )
-    if not told.get("tokenizer.ggml.model") or not told.get("tokenizer.ggml.tokens"):
+    if not metadata.get("tokenizer.ggml.model") or not metadata.get("tokenizer.ggml.tokens"):
         raise ValueError(f"{path} holds no tokenizer; convert the model again, with its tokenizer")
 
 
 def _check_settings(header: Header) -> None:
     """Raise ValueError for metadata that are missing, or that change results and are ignored."""
     first = f"{header.architecture}."
-    lacking = [f"{first}{key}" for key in FIELDS.values() if header.get(key) is None]
-    if lacking:
-        raise ValueError(f"{header.path} lacks {', '.join(lacking)} in its metadata; convert again")
+    missing = [f"{first}{key}" for key in FIELDS.values() if header.get(key) is None]
+    if missing:
+        raise ValueError(f"{header.path} lacks {', '.join(missing)} in its metadata; convert again")
     known = {first + key for key in (*FIELDS.values(), *OTHER_KEYS)}
     head_dim, turned = _head_dim(header), header.get("rope.dimension_count")
     for key, value in header.metadata.items():
@@ -197,8 +197,8 @@ def _check_settings(header: Header) -> None:
 
 
 def _head_dim(header: Header) -> int:
-    told = header.get("attention.key_length") or header.get("rope.dimension_count")
-    return told or header.get("embedding_length") // header.get("attention.head_count")
+    stated = header.get("attention.key_length") or header.get("rope.dimension_count")
+    return stated or header.get("embedding_length") // header.get("attention.head_count")
 
 
 def configuration(header: Header) -> Any:
@@ -240,8 +240,8 @@ def tokenizer_of(header: Header) -> Any:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(
             empty, gguf_file=str(header.path.resolve()), local_files_only=True
         )
-    told, backend = header.metadata.get, tokenizer.backend_tokenizer
-    split = told("tokenizer.ggml.pre", "")
+    metadata, backend = header.metadata, tokenizer.backend_tokenizer
+    split = metadata.get("tokenizer.ggml.pre", "")
     if split in DIGITS:
         both = [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
         backend.pre_tokenizer = pre_tokenizers.Sequence(both)
@@ -249,9 +249,9 @@ def tokenizer_of(header: Header) -> Any:
         backend.model.ignore_merges = True
     elif split not in PLAIN and isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
         raise ValueError(f"{header.path} splits words in a way unknown here ({split!r}): {SERVE}")
-    usual = told("tokenizer.ggml.model") == "llama" or split in WHOLE_WORDS
+    usual = metadata.get("tokenizer.ggml.model") == "llama" or split in WHOLE_WORDS
     bos = tokenizer.bos_token
-    if bos and told("tokenizer.ggml.add_bos_token", usual):
+    if bos and metadata.get("tokenizer.ggml.add_bos_token", usual):
         pair = (bos, tokenizer.bos_token_id)
         backend.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[pair])
     return tokenizer

@@ -102,10 +102,10 @@ def check_listed(files: Files) -> None:
     from huggingface_hub import HfApi, errors
 
     try:
-        told = HfApi().model_info(files.name, revision=files.commit, timeout=LISTING)
+        info = HfApi().model_info(files.name, revision=files.commit, timeout=LISTING)
     except (errors.HTTPError, errors.OfflineModeIsEnabled, OSError):
         return
-    listed = [file.rfilename for file in told.siblings or () if "/" not in file.rfilename]
+    listed = [file.rfilename for file in info.siblings or () if "/" not in file.rfilename]
     if any(fnmatch(name, WEIGHTS[0]) for name in listed):
         return
     pickles = [name for name in listed if any(fnmatch(name, kind) for kind in PICKLES)]

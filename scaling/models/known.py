@@ -35,7 +35,7 @@ class Known:
     sure: str
 
     def tokens_at(self, revision: str = "") -> float:
-        """Return the tokens seen by a checkpoint, told by the step in its name; the last has none.
+        """Return the tokens seen by a checkpoint, by the step in its name; the last has no step.
 
         NaN where they are not published, or a commit does not tell which checkpoint it is.
         """

@@ -160,8 +160,8 @@ def load_lm(
     if quantize:
         card = replace(card, identity=f"{card.identity}+{quantize}")
     if talk:
-        told = json.dumps([tokenizer.chat_template, asdict(talk)], sort_keys=True).encode()
-        card = replace(card, identity=f"{card.identity}+chat:{hash_of(told)}")
+        settings = json.dumps([tokenizer.chat_template, asdict(talk)], sort_keys=True).encode()
+        card = replace(card, identity=f"{card.identity}+chat:{hash_of(settings)}")
     defaults = header.defaults if header else _defaults(files.folder)
     skills = () if header else skills_of(files.folder)
     return LM(model, tokenizer, card, talk, defaults, files.exact, skills)

@@ -1,4 +1,4 @@
-"""Scores beside a run: one file per scorer under `scores/`, its rows those of the run.
+"""Scores of a run: one file per scorer under `scores/`, its rows those of the run.
 
 A sealed run is never edited; a scorer that comes later writes its own file, which says which run it
 scored and what model a pass costs. Deleting the folder loses nothing that scoring cannot redo.
@@ -36,7 +36,7 @@ class Scores:
 
 
 def write_scores(run: Any, scores: Scores) -> Path:
-    """Write scores beside a run, in place of earlier ones of that name; return the file."""
+    """Write scores into the run's folder, replacing those of that name; return the file."""
     if not run.sha256:
         raise ValueError(f"{run.path} is still open; seal it before scoring")
     table = pa.Table.from_pandas(scores.frame, preserve_index=False)

@@ -4,7 +4,7 @@
     python -m tests.trust.faults disk                      every change of the disk fails, or kills
 
 A job runs in a child forked from a process that has everything loaded, so that a kill costs
-milliseconds. `faults.c` sits below Python: it sees every write, sync, rename and removal, whoever
+milliseconds. `faults.c` sits below Python: it sees every write, sync, rename and removal, whichever
 makes it. What a child has finished (problems whose `write` returned) it reports over a pipe, and
 that must be there after the kill; what is there must be equal to the unbroken job's, and the job
 run again must end in the same.
@@ -58,7 +58,7 @@ def lm() -> Any:
     return load_lm(ROOT / "data/models/ladder/0.1M/1e12")
 
 
-def sample(root: Path, tell: Callable[[str], None]) -> None:
+def sample(root: Path, report: Callable[[str], None]) -> None:
     """Sample a small pool, each problem saved at once."""
     from scaling.sampling import sample_run
     from scaling.store import Writer, writer
@@ -69,7 +69,7 @@ def sample(root: Path, tell: Callable[[str], None]) -> None:
     def noted(log: Writer, samples: Any, *isa: str | None) -> None:
         write(log, samples, *isa)
         for row in samples:
-            tell(f"{row.problem} {row.chain} {row.step}")
+            report(f"{row.problem} {row.chain} {row.step}")
 
     Writer.write = noted  # type: ignore[method-assign]
     sample_run(lm(), task, task.problems(12), plan(), root / "runs", progress=False)
@@ -82,7 +82,7 @@ def plan() -> Any:
     return Plan(chains=6, max_new_tokens=24)
 
 
-def seal(root: Path, tell: Callable[[str], None]) -> None:
+def seal(root: Path, report: Callable[[str], None]) -> None:
     """Seal that pool once all of its problems are there."""
     from scaling.runs import load_run
     from scaling.store import open_run
@@ -92,7 +92,7 @@ def seal(root: Path, tell: Callable[[str], None]) -> None:
     asked = {"task": "sums", "card": lm().card, "plan": plan(), "problems": problems}
     with open_run(root / "runs", **asked) as writer:
         for row in load_run(writer.seal()).samples.itertuples():
-            tell(f"{row.problem} {row.chain} {row.step}")
+            report(f"{row.problem} {row.chain} {row.step}")
 
 
 def sampled(root: Path) -> Parts:
@@ -136,7 +136,7 @@ def files(root: Path, pattern: str) -> Parts:
     }
 
 
-def train(root: Path, tell: Callable[[str], None]) -> None:
+def train(root: Path, report: Callable[[str], None]) -> None:
     """Train a model of one layer through two checkpoints."""
     from scaling import ladder
     from scaling.models import SIZES
@@ -144,11 +144,11 @@ def train(root: Path, tell: Callable[[str], None]) -> None:
     SIZES["mini"] = (32, 1)
     save = ladder.Trainer.save_checkpoint
 
-    def told(trainer: Any, path: Path, *rest: Any) -> None:
+    def reporting(trainer: Any, path: Path, *rest: Any) -> None:
         save(trainer, path, *rest)
-        tell(f"mini/{path.name}/model.safetensors")
+        report(f"mini/{path.name}/model.safetensors")
 
-    ladder.Trainer.save_checkpoint = told  # type: ignore[method-assign, assignment]
+    ladder.Trainer.save_checkpoint = reporting  # type: ignore[method-assign, assignment]
     recipe = ladder.Recipe(batch_tokens=1024, warmup_steps=2)
     ladder.train_rung("mini", (4e8, 1.2e9), root, recipe)
 
@@ -162,7 +162,7 @@ def trained(root: Path) -> Parts:
 
 
 def command(*words: object) -> None:
-    """Run a command line in silence; a mistake or a full disk is the error its one line tells."""
+    """Run a command line in silence; a mistake or a full disk is the error in its one line."""
     from scaling.cli import main
 
     with open(os.devnull, "w") as out, redirect_stdout(out), redirect_stderr(out):
@@ -170,16 +170,16 @@ def command(*words: object) -> None:
             raise OSError("the command ended in one line")
 
 
-def draw(root: Path, tell: Callable[[str], None]) -> None:
+def draw(root: Path, report: Callable[[str], None]) -> None:
     """Draw a figure of a sealed run, and the table of its accuracies."""
     runs = template() / "sealed" / "runs"
     command("figures", "coverage", "--runs", runs, "--figures", root / "figures")
-    tell("figures/coverage.png")
+    report("figures/coverage.png")
     command("accuracy", "--runs", runs, "--derived", root / "figures")
-    tell("figures/accuracy.csv")
+    report("figures/accuracy.csv")
 
 
-def read(root: Path, tell: Callable[[str], None]) -> None:
+def read(root: Path, report: Callable[[str], None]) -> None:
     """Import another tool's samples."""
     command("import", root / "human_eval_results.jsonl", "--format", "human-eval")
 
@@ -208,12 +208,12 @@ class Child:
     pipe: int
 
     def wait(self) -> tuple[int, list[str], str]:
-        """Return (exit code, minus the signal where killed; what it told; its traceback)."""
+        """Return (exit code, minus the signal where killed; what it reported; its traceback)."""
         with os.fdopen(self.pipe) as pipe:
             lines = pipe.read().split("\n")[:-1]
         code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-        told = [line for line in lines if not line.startswith("!")]
-        return code, told, "\n".join(line[1:] for line in lines if line.startswith("!"))
+        reported = [line for line in lines if not line.startswith("!")]
+        return code, reported, "\n".join(line[1:] for line in lines if line.startswith("!"))
 
 
 def begin(job: Job, root: Path, mode: int = COUNT, at: int = -1, number: int = 0) -> Child:
@@ -254,13 +254,13 @@ class Wrong(AssertionError):
     """Something was lost, half there, or twice there."""
 
 
-def check(job: Job, root: Path, told: list[str], whole: Parts, where: str) -> Parts:
-    """Return what is there after a fault; `Wrong` unless all that was told, and nothing else."""
+def check(job: Job, root: Path, reported: list[str], whole: Parts, where: str) -> Parts:
+    """Return what is there after a fault; `Wrong` unless it is exactly what was reported."""
     try:
         there = job.parts(root)
     except Exception as error:
         raise Wrong(f"{where}: what is left cannot be read: {error!r}") from error
-    if lost := set(told) & set(whole) - set(there):
+    if lost := set(reported) & set(whole) - set(there):
         raise Wrong(f"{where}: finished, then lost: {sorted(lost)[:3]}")
     if other := [name for name, value in there.items() if whole.get(name) != value]:
         raise Wrong(f"{where}: differs from the unbroken job's: {other[:3]}")
@@ -269,10 +269,10 @@ def check(job: Job, root: Path, told: list[str], whole: Parts, where: str) -> Pa
 
 def finish(job: Job, root: Path, whole: Parts, where: str) -> None:
     """Run a job to its end; `Wrong` unless it ends as the unbroken one did."""
-    code, told, trace = begin(job, root).wait()
+    code, reported, trace = begin(job, root).wait()
     if code:
         raise Wrong(f"{where}: run again, it ended with {code}: {trace}")
-    if check(job, root, told, whole, f"{where}, run again") != whole:
+    if check(job, root, reported, whole, f"{where}, run again") != whole:
         raise Wrong(f"{where}: run again, it ended in something else")
 
 
@@ -291,7 +291,7 @@ def kill_at_random(name: str, moments: int, seed: int = 0) -> dict[str, int]:
     job, rng, seen = JOBS[name], random.Random(seed), Counter[str](moments=0, ended=0)
     with tempfile.TemporaryDirectory() as folder:
         whole, seconds, _ = unbroken(job, Path(folder) / "whole")
-        root, told = Path(folder) / "0", list[str]()
+        root, reported = Path(folder) / "0", list[str]()
         job.start(root)
         while seen["moments"] < moments:
             child = begin(job, root)
@@ -300,14 +300,14 @@ def kill_at_random(name: str, moments: int, seed: int = 0) -> dict[str, int]:
             code, more, trace = child.wait()
             if code not in (0, -9):
                 raise Wrong(f"{name}: ended with {code}: {trace}")
-            told += more
+            reported += more
             seen["moments"] += code == -9
             where = f"{name}, kill {seen['moments']}"
-            seen["pieces found again"] += len(check(job, root, told, whole, where))
+            seen["pieces found again"] += len(check(job, root, reported, whole, where))
             if code == 0:
                 seen["ended"] += 1
                 finish(job, root, whole, where)
-                root, told = Path(folder) / str(seen["ended"]), []
+                root, reported = Path(folder) / str(seen["ended"]), []
                 job.start(root)
         finish(job, root, whole, name)
     return dict(seen)
@@ -323,10 +323,10 @@ def break_disk(name: str, modes: dict[str, tuple[int, int]], stride: int = 1) ->
             for n in range(0, changes, stride):
                 root, where = Path(folder) / f"{kind}{n}", f"{name}, {kind} at change {n}"
                 job.start(root)
-                code, told, trace = begin(job, root, mode, n, number).wait()
+                code, reported, trace = begin(job, root, mode, n, number).wait()
                 if code == BROKEN or (code not in (0, CLEAN)) != (mode in (KILL, TEAR)):
                     raise Wrong(f"{where}: ended with {code}: {trace}")
-                check(job, root, told, whole, where)
+                check(job, root, reported, whole, where)
                 finish(job, root, whole, where)
                 seen[kind] += 1
                 shutil.rmtree(root)

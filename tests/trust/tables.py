@@ -110,8 +110,8 @@ SAME = {"Apache": "Apache-2.0", "BSD": "BSD-3-Clause", "Apache License 2.0": "Ap
 def licence(about: Any) -> str:
     """Return the licence that a package's metadata names: expression, classifiers, or free text."""
     kinds = [kind for kind in about.get_all("Classifier") or () if kind.startswith("License :: ")]
-    told = [kind.split(" :: ")[-1] for kind in kinds if not kind.endswith("OSI Approved")]
-    text = about["License-Expression"] or " and ".join(told) or about["License"] or "not stated"
+    licences = [kind.split(" :: ")[-1] for kind in kinds if not kind.endswith("OSI Approved")]
+    text = about["License-Expression"] or " and ".join(licences) or about["License"] or "not stated"
     text = re.sub(r"( Software)? License$| License \(.*\)$|^The ", "", text.partition("\n")[0])
     return SAME.get(text, text)
 

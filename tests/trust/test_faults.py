@@ -198,8 +198,8 @@ def test_a_clock_that_jumps_changes_no_sample(
     pd.testing.assert_frame_equal(drawn(run), drawn(whole))
 
 
-def starve(model: Path, root: Path, limit: int, told: Path, **options: Any) -> None:
-    """Draw the run with little address space left; tell its folder and the smallest batch."""
+def starve(model: Path, root: Path, limit: int, report: Path, **options: Any) -> None:
+    """Draw the run with little address space left; report its folder and the smallest batch."""
     import resource
 
     import torch
@@ -222,7 +222,7 @@ def starve(model: Path, root: Path, limit: int, told: Path, **options: Any) -> N
     rows.clear()
     options |= {"max_rows": 1 << 17, "memory_cap": 1 << 40}
     run = sampling.sample_run(*asked, root / "starved", progress=False, **options)
-    told.write_text(f"{run.path} {min(rows)}")
+    report.write_text(f"{run.path} {min(rows)}")
 
 
 @posix
@@ -230,11 +230,11 @@ def starve(model: Path, root: Path, limit: int, told: Path, **options: Any) -> N
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_ends_in_the_same_samples(
     whole: Run, tiny_folder: Path, tmp_path: Path, native: bool
 ) -> None:
-    asked = tiny_folder, tmp_path, 150 << 20, tmp_path / "told"
+    asked = tiny_folder, tmp_path, 150 << 20, tmp_path / "report"
     with forked(partial(starve, native=native), *asked) as child:
         child.join(200)
         assert child.exitcode == 0
-    path, rows = (tmp_path / "told").read_text().split()
+    path, rows = (tmp_path / "report").read_text().split()
     assert int(rows) < 1 << 16, "the batch was halved at least twice"
     found, wanted = drawn(load_run(Path(path))), drawn(whole)
     exact = [name for name in DRAWN if name != "logprob"]
