@@ -1,4 +1,4 @@
-"""Run a policy by difficulty: a pilot tells how hard a problem is, its bin how to go on.
+"""Run a policy by difficulty: a pilot measures how hard a problem is, its bin sets the strategy.
 
 The choice per bin comes from `policy.policy_gain` on other problems (the train split, say). The
 pilot and each strategy are runs of their own, so that every token is in a log.
@@ -19,14 +19,14 @@ from scaling.sampling import sample_run
 
 
 def assigned(gain: PolicyGain, signal: Sequence[float], budget: float) -> list[str]:
-    """Return the strategy of each problem, by its signal's bin, at the budget nearest to one."""
+    """Return the strategy of each problem, by the bin of its signal, at the nearest budget."""
     at = int(np.abs(gain.budget - budget).argmin())
     bins = np.searchsorted(gain.edges, np.asarray(signal, dtype=float), side="right")
     return [gain.choice[b][at] for b in bins]
 
 
 def share_right(run: Run) -> list[float]:
-    """Return the share of right samples per problem: difficulty as the verifier sees it."""
+    """Return the share of correct samples per problem: its difficulty by the verifier."""
     rate = run.samples.groupby("problem")["correct"].mean()
     return [float(rate[problem]) for problem in run.problems["id"]]
 
@@ -42,7 +42,7 @@ def run_policy(
     root: Path,
     **options: Any,
 ) -> dict[str, Run]:
-    """Return the pilot's run and that of each strategy chosen, by name; options of `sample_run`."""
+    """Return {name: run} of the pilot and of each chosen strategy; options of `sample_run`."""
     unknown = {name for row in gain.choice for name in row} - set(strategies)
     if unknown:
         raise ValueError(f"no plan for {', '.join(sorted(unknown))}; the policy may choose it")

@@ -83,7 +83,7 @@ def _local(_: str, workers: int) -> Iterator[Executor]:
 
 
 def local_context() -> tuple[BaseContext, list[str]]:
-    """Return how local workers start, and the GPUs that they share; begin their imports now.
+    """Return how local workers start, and the GPUs that they share; start their imports.
 
     Without GPUs they are forked from a process that imported `WARM`; CUDA does not survive a fork.
     """
@@ -99,13 +99,13 @@ def local_context() -> tuple[BaseContext, list[str]]:
 
 
 def visible_gpus(count: int) -> list[str]:
-    """Return the names of this process's `count` GPUs, as its children may be given them."""
+    """Return the names of this process's `count` GPUs, to hand out to its children."""
     named = os.environ.get(GPUS)
     return (named.split(",") if named else [str(i) for i in range(count)])[:count]
 
 
 def _begin(shares: Queue[str | None]) -> None:
-    """Prepare a local worker: a GPU of its own if there are any, else one core."""
+    """Prepare a local worker: assign it a GPU if there are any, else one core."""
     from signal import SIG_IGN, SIGINT, signal
 
     signal(SIGINT, SIG_IGN)
@@ -127,7 +127,7 @@ def _dask(where: str, _: int = 0) -> Iterator[Executor]:
         raise ValueError(
             f"no Dask scheduler answers at {address}; `dask scheduler --port 8786` starts one"
         ) from error
-    log = logging.getLogger("distributed.client")  # what it would say is raised here too
+    log = logging.getLogger("distributed.client")  # its messages are raised here too
     before, log.disabled = log.disabled, True
     try:
         with client:
@@ -184,7 +184,7 @@ def _slurm(where: str, workers: int) -> Iterator[Executor]:
 
 
 def _watch(executor: Executor, names: set[str], over: Event) -> None:
-    """Cancel what is left once no job is queued or running: nothing would ever do it."""
+    """Cancel what is left once no job is queued or running, since nothing would do it."""
     while not over.wait(PATIENCE):
         queue = subprocess.run(["squeue", "--me", "-ho", "%A"], capture_output=True, text=True)
         if queue.returncode == 0 and not names & set(queue.stdout.split()):
@@ -192,7 +192,7 @@ def _watch(executor: Executor, names: set[str], over: Event) -> None:
 
 
 def serve(scheduler: str) -> None:
-    """Work for a Dask scheduler until it goes, in a process that is started again if it dies."""
+    """Work for a Dask scheduler until it ends; a worker process that dies is restarted."""
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler]
     command += ["--nthreads", "1", "--no-dashboard", "--death-timeout", "60"]
     subprocess.run(command, check=True, env=QUIET | os.environ)

@@ -42,7 +42,7 @@ class Estimate:
     def claim(self) -> NDArray[np.str_]:
         """Return, per point of a difference, "more", "less", "below the noise", or "unknown".
 
-        Below the noise is a difference whose interval holds 0, unknown one without an interval.
+        A difference whose interval holds 0 is below the noise; one without interval is unknown.
         """
         kinds = [self.low > 0, self.high < 0, np.isnan(self.low)]
         return np.select(kinds, ["more", "less", "unknown"], "below the noise")
@@ -74,7 +74,7 @@ def _checked(replicates: int) -> int:
 
 
 def _groups(problems: int, cluster: ArrayLike | None) -> NDArray[np.int64]:
-    """Return the family of each problem as 0, 1, ...; each its own where `cluster` is None."""
+    """Return each problem's family as 0, 1, ...; a family of its own if `cluster` is None."""
     if cluster is None:
         return np.arange(problems)
     labels = np.asarray(cluster)
@@ -260,7 +260,7 @@ def difference(
     """Return mean(a) - mean(b) with its interval, paired: row i of both is the same problem.
 
     a, b: (problems, points) or (problems,). Difficulty that both share cancels, unlike in two
-    separate intervals. A difference whose interval holds 0 is below the noise.
+    separate intervals. A difference whose interval holds 0 is not significant.
     """
     first, second = _table(a), _table(b)
     if first.shape != second.shape:
@@ -272,7 +272,7 @@ def difference(
 def difference_limits(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     """Return the least and greatest a - b of an additional problem, (points,) each.
 
-    That problem is impossible or trivial for one side alone: for the least difference, a = 0 or
+    That problem is impossible or trivial for only one side: for the least difference, a = 0 or
     b = 1 and the other is as observed. For values outside 0 to 1, the two differ by the greatest
     value.
     """

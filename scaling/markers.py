@@ -1,4 +1,4 @@
-"""How models mark their thinking in text, for every family that the kit knows. One table.
+"""The table of markers by which model families delimit their thinking in text.
 
 A marker may be plain text or a special token of the tokenizer, and the chat template may have
 written the opening marker already. Not here: budgets of thinking (`methods.thinking`).
@@ -31,8 +31,8 @@ MARK = re.compile(
 )
 AT_END = re.compile(rf"(?:{OPENS})(?:<\|message\|>)?\s*\Z", re.IGNORECASE)
 CONTROL = ("<|channel|>", "<|message|>", "<|channel>", "<channel|>", "<unused94>", "<unused95>")
-FINAL_CHANNEL = ("<|channel|>final", "assistantfinal")  #: they begin an answer without thinking too
-WRAPPING = re.compile(  #: what encloses the answer after the thinking
+FINAL_CHANNEL = ("<|channel|>final", "assistantfinal")  #: begin answers without thinking too
+WRAPPING = re.compile(  #: marks around the answer after the thinking
     r"\A\s*(?:<\|constrain\|>)?\w*\s*<\|message\|>|(?:<\|(?:return|end|call)\|>\s*)+\Z"
     r"|<\|/?(?:START_|END_|begin_of_|end_of_)(?:RESPONSE|solution)\|>|</?response>",
     re.IGNORECASE,
@@ -51,7 +51,7 @@ def is_thinking(text: str, opened: bool = False) -> bool:
 def split_thinking(text: str, opened: bool = False) -> tuple[str, str]:
     """Return (thinking, answer) of a completion; thinking that never ended leaves no answer.
 
-    opened: as of `is_thinking`.
+    opened: as in `is_thinking`.
     """
     ends = [mark for mark in MARK.finditer(text) if mark["ends"]]
     if is_thinking(text, opened):
@@ -65,21 +65,21 @@ def split_thinking(text: str, opened: bool = False) -> tuple[str, str]:
 
 
 def opens_thinking(prompt: str) -> bool:
-    """Return whether a prompt ends by opening the thinking that a completion then begins with."""
+    """Return whether a prompt ends by opening thinking, so that a completion begins inside it."""
     return bool(AT_END.search(prompt[-200:]))
 
 
 def ends_unopened(text: str) -> bool:
-    """Return whether a text ends a thinking that it did not open: its prompt had done so."""
+    """Return whether a text ends thinking that it did not open, so that its prompt did."""
     first = MARK.search(text)
     return bool(first and first["ends"] and first[0].lower() not in FINAL_CHANNEL)
 
 
 def count_ends(text: str) -> int:
-    """Return how often a text ends its thinking."""
+    """Return how many times a text ends its thinking."""
     return sum(bool(mark["ends"]) for mark in MARK.finditer(text))
 
 
 def is_marker(token: str) -> bool:
-    """Return whether a special token belongs to a marker, so that it has to stay in the text."""
+    """Return whether a special token belongs to a marker, and must stay in the text."""
     return token in CONTROL or bool(MARK.fullmatch(token))

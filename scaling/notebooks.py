@@ -21,7 +21,7 @@ def code_hash(notebook) -> str:
 
 
 def remove_randomness(notebook) -> None:
-    """Number what is named at random in outputs, and remove times and addresses."""
+    """Replace random names in outputs by numbers, and remove times and addresses."""
     names: dict[str, str] = {}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)

@@ -1,4 +1,4 @@
-"""What a study would cost: from a pilot's log to problems, samples, FLOPs and hours.
+"""Estimate the cost of a study from a pilot's log: problems, samples, FLOPs and hours.
 
 `intervals.plan_study` finds how many problems and samples detect a difference of a given size; a
 pilot shows how much problems vary and what a sample costs on the machine that drew it.
@@ -23,7 +23,7 @@ UNITS = ("tokens", "flops", "seconds")
 
 @dataclass(frozen=True)
 class Pilot:
-    """What small runs of one or two methods, on the same problems, show for a larger study."""
+    """What one or two small runs on the same problems imply for a larger study."""
 
     between: float | None  #: spread over problems of the paired difference; None for one run
     within: float  #: mean of p (1 - p)
@@ -32,7 +32,7 @@ class Pilot:
 
 
 def read_pilot(pools: Sequence[Run]) -> Pilot:
-    """Return what one or two best-of-N runs show. ValueError where they cannot be paired."""
+    """Return the pilot of one or two best-of-N runs; ValueError if they cannot be paired."""
     if not 1 <= len(pools) <= 2 or not all(p.method.exchangeable for p in pools):
         raise ValueError("a pilot is one best-of-N run, or two on the same problems")
     require_same_problems(*pools)
@@ -55,7 +55,7 @@ def read_pilot(pools: Sequence[Run]) -> Pilot:
 
 
 def _known_mean(values: np.ndarray) -> float:
-    """Return the mean of the values that are known; NaN where none is."""
+    """Return the mean of the known values; NaN if there are none."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else math.nan
 
@@ -70,7 +70,7 @@ def plan(
     """Return the cheapest study in FLOPs that finds `effect`, and its cost per unit.
 
     between: the paired spread over problems, by default the pilot's, else 0.15. Without a pilot the
-    costs are {}, as for samples whose FLOPs are unknown.
+    costs are {}, as they are for samples of unknown FLOPs.
     """
     spread = pilot.between if pilot and between is None else between
     known = {} if spread is None else {"between": spread}

@@ -54,7 +54,7 @@ def versions(names: tuple[str, ...] = RECORDED) -> dict[str, str]:
 
 @cache
 def _version(name: str) -> str | None:
-    """Return a package's version; asked once per process, since all of them take a tenth second."""
+    """Return a package's version, cached: looking all of them up takes 0.1 s."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -84,10 +84,10 @@ def sha256(path: Path) -> str:
 
 
 def code_hashes(start: str) -> dict[str, str]:
-    """Return a hash of each part of the package that `start` leans on, itself included.
+    """Return a hash of each part of the package that `start` depends on, itself included.
 
-    A part is a module, or a folder of them. Comments, docstrings and layout do not count: what
-    they say changes no number.
+    A part is a module, or a folder of them. Comments, docstrings and layout do not count, since
+    they change no number.
     """
     found: dict[str, str] = {}
     waiting = [start]
@@ -105,7 +105,7 @@ def code_hashes(start: str) -> dict[str, str]:
 
 @cache
 def _read(text: str) -> tuple[list[str], str]:
-    """Return the parts of the package that a module imports, and its code alone."""
+    """Return the parts of the package that a module imports, and its code without comments."""
     tree = ast.parse(text)
     return _imported(tree), ast.unparse(_without_docstrings(tree))
 

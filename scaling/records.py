@@ -1,8 +1,8 @@
-"""The nouns of the kit: what flows from the samplers to the figures. Data only, nothing computes.
+"""The data classes of the kit, which pass from the samplers to the figures.
 
 A sample sits at (problem, chain, step): best-of-N is N chains of one step, sequential revision is
-one chain of N steps, and everything between is a grid. Imports no torch, and of ours only `show`:
-a curve and a fit show themselves in a notebook, and give a tidy table by `.frame`.
+one chain of N steps, and everything between is a grid. Imports no torch, and no module of the
+package but `show`, by which a curve and a fit print in a notebook; `.frame` is their tidy table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
-MEASURED = (  #: what a sample keeps of its completion
+MEASURED = (  #: fields that a sample takes from its completion
     "logprob", "sampling_logprob", "prompt_tokens", "cached_tokens", "completion_tokens", "seconds",
     "finish", "thinking_tokens",
 )  # fmt: skip
@@ -39,7 +39,7 @@ LATER = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": (), "stop_at
 
 
 def nearest_name(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the name most like the one given, upper and lower case being the same, or None.
+    """Return the most similar of the names, ignoring case, or None.
 
     >>> nearest_name("4X20", ["3x20", "4x20"]), nearest_name("hard", ["3x20", "4x20"])
     ('4x20', None)
@@ -59,7 +59,7 @@ def look_up(table: Mapping[str, T], name: str, what: str) -> T:
 
 
 def device_name(text: str) -> str:
-    """Return the name of a device, unless there is none of that kind."""
+    """Return the name of a device; ValueError if it is not one."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         raise ValueError(f"device is {text!r}; allowed: auto, cpu, cuda, cuda:0, …")
     return text
@@ -88,9 +88,9 @@ class Problem(AsTable):
 
 
 def conversation(messages: Any) -> str:
-    """Return turns as the text of one prompt: a lone one of the user's as it is, several as JSON.
+    """Return turns as one prompt: a single user turn as its text, several turns as JSON.
 
-    Errors: ValueError where they are no turns, or do not end with the user's.
+    Errors: ValueError if they are not turns, or do not end with the user's.
     """
     try:
         turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
@@ -106,7 +106,7 @@ def conversation(messages: Any) -> str:
 
 
 def turns_of(prompt: str) -> list[dict[str, str]]:
-    """Return the turns of a prompt: those that `conversation` wrote, else the user's only one."""
+    """Return the turns of a prompt written by `conversation`, else one user turn."""
     with suppress(ValueError, TypeError, KeyError):  # a text that only begins like one
         if prompt.startswith('[{"role": ') and conversation(turns := json.loads(prompt)) == prompt:
             return turns
@@ -114,7 +114,7 @@ def turns_of(prompt: str) -> list[dict[str, str]]:
 
 
 def with_system(system: str, turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Return turns behind a system prompt; ValueError where they bring one of their own."""
+    """Return turns after a system prompt; ValueError if they have one already."""
     if system and turns[0]["role"] == "system":
         raise ValueError("a problem brings its own system prompt: leave out --system")
     return [{"role": "system", "content": system}, *turns] if system else turns
@@ -122,7 +122,7 @@ def with_system(system: str, turns: list[dict[str, str]]) -> list[dict[str, str]
 
 @dataclass(frozen=True)
 class Verdict(AsTable):
-    """What a verifier says of one text.
+    """A verifier's judgement of one text.
 
     >>> Verdict("2", correct=True)
     Verdict(answer='2', correct=True)
@@ -184,7 +184,7 @@ class Plan(AsTable):
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Plan:
-        """Return the plan a dictionary describes; an unknown key is refused."""
+        """Return the plan that a dictionary describes; ValueError for an unknown key."""
         unknown = set(row) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"unknown plan keys: {', '.join(sorted(unknown))}")
@@ -198,7 +198,7 @@ class Plan(AsTable):
 
 @dataclass(frozen=True)
 class Completion:
-    """What an engine answers for one step of one row. Knows tokens, not tasks."""
+    """An engine's result for one step of one row. Knows tokens, not tasks."""
 
     tokens: tuple[int, ...]  #: new token ids, the stop token left out
     logprob: float  #: sum over new tokens under the model's own distribution (temperature 1), nats
@@ -253,7 +253,7 @@ class Sample(AsTable):
 
 @dataclass(frozen=True)
 class ModelCard(AsTable):
-    """What a curve needs to know of a model, without its weights.
+    """A model's size, shape and training, without its weights.
 
     >>> ModelCard("mine", 1000, 800, train_flops=6e9, train_tokens=1_000_000).train_flops
     6000000000.0
@@ -269,16 +269,13 @@ class ModelCard(AsTable):
 
 
 def onward(module: str, name: str) -> Any:
-    """Return a function of a later module, which is loaded when it is first asked for.
-
-    So a curve can be fitted and drawn by its own methods, and importing it loads neither.
-    """
+    """Return a function of a module that is loaded on first use, such as fitting or drawing."""
     return getattr(import_module(f"scaling.{module}"), name)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy against budget, with what a refit needs: `replicates` are bootstrap curves.
+    """Accuracy against budget; `replicates` are bootstrap curves, from which laws are refitted.
 
     >>> import scaling as sc
     >>> curve = sc.read_counts("tests/data/counts.csv")[0].curve(level="easy")
@@ -317,7 +314,7 @@ class Curve:
         return ax
 
     def __repr__(self) -> str:
-        """Return what the curve is and its ends with intervals, in one line."""
+        """Return the curve's name, size and ends with intervals in one line."""
         ends = list(zip(self.x, self.y, self.low, self.high, strict=True))
         shown = [f"{show.with_interval(*end)} at {show.number(float(x))} {self.x_unit}"
                  for x, *end in ends[:: max(1, len(ends) - 1)]]  # fmt: skip
@@ -325,7 +322,7 @@ class Curve:
         return f"Curve({', '.join([*filter(None, (self.label, self.estimator)), size, *shown])})"
 
     def _repr_html_(self) -> str:
-        """Return the curve's card: what, n, its ends with intervals, a picture."""
+        """Return the curve's card: name, size, ends with intervals, a picture."""
         facts: dict[str, Any] = {"problems": self.n_problems, "missing": self.n_missing}
         for at in sorted({0, len(self.x) - 1}):
             name = f"accuracy at {show.number(float(self.x[at]))} {self.x_unit}"

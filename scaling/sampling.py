@@ -30,12 +30,12 @@ from scaling.tasks.chat import chat_task
 
 SHARD_PROBLEMS, SHARD_SAMPLES = 10, 1024  #: most problems, and samples, of a shard
 LOADED: dict[Any, tuple[Any, Any]] = {}  #: in a worker: the model and engine of its last shard
-TURN = Lock()  #: of the threads of one worker
+TURN = Lock()  #: shared by the threads of one worker
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What defines a run, and how to load its model."""
+    """The definition of a run, and how to load its model."""
 
     model: str  #: folder or hub name
     task: Any
@@ -55,7 +55,7 @@ class Shard:
     modules: tuple[str, ...] = ()  #: of the user's, to import first
 
     def __call__(self) -> tuple[list[Sample], dict[str, Any], list[tuple[str, type[Warning]]]]:
-        """Return the shard's samples, the setting of the worker's engine, and its warnings.
+        """Return the shard's samples, the settings of the worker's engine, and its warnings.
 
         The model stays loaded for the next shard.
         """
@@ -78,7 +78,7 @@ class Shard:
 
 
 def loaded(model: str, loading: tuple, options: tuple) -> tuple[Any, Any]:
-    """Return (lm, engine), those of the last call if it asked for the same."""
+    """Return (lm, engine), reusing those of the last call if the arguments are equal."""
     key = (model, loading, options)
     if key not in LOADED:
         LOADED.clear()  # first, so that two models are never in memory together
@@ -105,7 +105,7 @@ def sample_run(
     progress: bool = True,
     **engine_options: Any,
 ) -> Run:
-    """Sample a plan into a run folder under `root`, resuming what is there; return the run.
+    """Sample a plan into a run folder under `root`, resuming a run that is there; return the run.
 
     `engine_options`: device, dtype, memory_cap, max_rows of `engine.Engine`. Ctrl-C or an error
     keeps every complete problem, `kill -9` all but those of the last seconds (`store.writer.SAVE`);
@@ -175,13 +175,13 @@ def sample_all(
 
 
 def shards_of(problems: Sequence[Problem], plan: Plan) -> list[tuple[Problem, ...]]:
-    """Return problems cut into the shards that a worker draws at a time."""
+    """Return problems divided into the shards that a worker draws at a time."""
     size = max(1, min(SHARD_PROBLEMS, SHARD_SAMPLES // (plan.chains * plan.steps)))
     return [tuple(problems[i : i + size]) for i in range(0, len(problems), size)]
 
 
 def absolute_path(model: str) -> str:
-    """Return what names a model in any folder that a worker runs in."""
+    """Return a model's name that is valid in any working folder of a worker."""
     return str(Path(model).resolve()) if Path(model).exists() else model
 
 
@@ -203,7 +203,7 @@ def collect(waiting: dict[Future, Writer], bar: Progress) -> None:
 
 
 class Progress(tqdm):
-    """A bar of problems that shows the running accuracy of the run that was added to last."""
+    """A progress bar of problems that shows the running accuracy of the run added to last."""
 
     def __init__(self, total: int, **options: Any) -> None:
         super().__init__(total=total, unit="problem", **options)
@@ -246,7 +246,7 @@ def running_accuracy(rates: Sequence[float]) -> str:
 
 
 def as_turns(lm: Any, task: Any, problems: Sequence[Problem]) -> Sequence[Problem]:
-    """Return problems with worked examples as turns if the model is asked in conversations."""
+    """Return problems whose worked examples are turns if the model is prompted by chat."""
     few_shot = getattr(lm, "chat", None) and hasattr(task, "as_turns")
     return [task.as_turns(problem) for problem in problems] if few_shot else problems
 
@@ -277,9 +277,9 @@ def check_prompts(
 
 
 def too_long(lm: Any, task: Any, problems: Sequence[Problem]) -> dict[str, int]:
-    """Return {problem: tokens} of the prompts that leave no room in a model's context.
+    """Return {problem: tokens} of the prompts that fill a model's context.
 
-    The context of a server is unknown here: there such a prompt is a failed row.
+    A server's context is unknown here: such a prompt becomes a failed row.
     """
     if not isinstance(lm, LM) or not lm.card.shape:
         return {}
@@ -291,7 +291,7 @@ def too_long(lm: Any, task: Any, problems: Sequence[Problem]) -> dict[str, int]:
 
 
 def open_log(lm: Any, spec: RunSpec) -> Writer:
-    """Return the writer of a run; its log says where the model was and how it was asked."""
+    """Return the writer of a run; its log records the model's place and the prompt's form."""
     notes = getattr(spec.task, "notes", None) or {}  # of a benchmark: its file, prompt and scorer
     if hasattr(lm, "opens_thinking"):
         notes = notes | {"opens_thinking": lm.opens_thinking}
@@ -309,12 +309,12 @@ def open_log(lm: Any, spec: RunSpec) -> Writer:
 
 
 def setting_of(engine: Any) -> dict[str, Any]:
-    """Return what an engine's samples may depend on; nothing if it does not say."""
+    """Return the settings that an engine's samples may depend on; {} if it reports none."""
     return getattr(engine, "setting", {})
 
 
 def note_engine(writer: Writer, setting: dict[str, Any]) -> None:
-    """Log what computes, and each instruction set once per session.
+    """Log the engine's settings, and each instruction set once per session.
 
     Warns if other samples of the run were computed with another instruction set.
     """
@@ -333,7 +333,7 @@ def note_engine(writer: Writer, setting: dict[str, Any]) -> None:
 
 
 def close_log(writer: Writer) -> Run:
-    """Return the run, sealed unless samples of it failed that can be drawn again."""
+    """Return the run; it is sealed unless failed samples can be drawn again."""
     if writer.finished:
         return load_run(writer.seal())
     writer.flush()

@@ -1,7 +1,7 @@
-"""How results look in a notebook or a terminal: tables, cards, a small picture. Strings only.
+"""Tables, cards and small pictures of results for notebooks and terminals. Strings only.
 
-Knows no noun of the kit and imports nothing heavy; whatever it is given is escaped. Figures for
-print are drawn in `plots`.
+Knows no class of the kit and imports nothing heavy; every text is escaped. Figures for print are
+drawn in `plots`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 190, 64  #: of the small picture, pixels
 
 
 def verbatim(text: str) -> str:
-    """Return text as HTML that shows it as it is, also where a notebook typesets mathematics.
+    """Return text as HTML that shows it unchanged, also if a notebook typesets mathematics.
 
     MathJax pairs dollar signs ("$50 and spent $18") within one run of text: each is kept apart.
 
@@ -30,7 +30,7 @@ def verbatim(text: str) -> str:
 
 
 def number(value: Any) -> str:
-    """Return a value as tables show it: numbers to three digits, text as it is.
+    """Return a value as tables show it: numbers to three digits, text unchanged.
 
     >>> number(0.12345), number(123456), number(1.5e13), number(float("nan")), number("sums")
     ('0.123', '123,456', '1.5e+13', '–', 'sums')
@@ -70,7 +70,7 @@ def picture(
     high: Iterable[float],
     log: bool = True,
 ) -> str:
-    """Return an accuracy curve (y from 0 to 1) with its band as a small SVG; undefined points go.
+    """Return an accuracy curve (y from 0 to 1) with its band as a small SVG, without NaN points.
 
     log: x on a log axis.
     """

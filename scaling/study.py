@@ -35,7 +35,7 @@ SEARCH = Plan(
 
 @dataclass(frozen=True)
 class Preset:
-    """How much the main job samples."""
+    """The size of the main job."""
 
     problems: int = 100  #: per task, over its levels
     plan: Plan = BEST_OF_N  #: every model

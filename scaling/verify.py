@@ -1,4 +1,4 @@
-"""Whether a run still holds: its texts judged again, some of its samples drawn again.
+"""Check a run: judge its texts again, and draw some of its samples again.
 
 The hashes of a run do not show whether today's verifier agrees with the logged verdicts, nor
 whether model, engine and keys still give the same samples. On a CPU in float32 a sample that
@@ -37,7 +37,7 @@ def problems_of(run: Run) -> list[Problem]:
 
 
 def task_of(run: Run, file: Path | None = None) -> Any:
-    """Return the task by which a run was judged; file: that of its benchmark."""
+    """Return the task that judged a run; file: the file of its benchmark."""
     if run.task not in READERS:
         return get_task(run.task, list(dict.fromkeys(run.problems["level"])))
     prompt = Path(str(notes_of(run).get("prompt", ""))).stem
@@ -53,9 +53,9 @@ def task_of(run: Run, file: Path | None = None) -> Any:
 def verdicts(
     run: Run, share: float = 1.0, seed: int = 0, file: Path | None = None
 ) -> tuple[int, pd.DataFrame]:
-    """Return (number of texts judged again, rows whose verdict changed) of a share of the texts.
+    """Return (number of texts judged again, rows whose verdict changed) for a share of the texts.
 
-    Failed samples were never judged and are left out. file: as of `task_of`. Errors: ValueError for
+    Failed samples were never judged and are left out. file: as in `task_of`. Errors: ValueError for
     a share outside (0, 1], and for a benchmark without its file.
     """
     if not 0 < share <= 1:
@@ -78,7 +78,7 @@ def verdicts(
 
 
 def _judged(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose verdict is that of their own text.
+    """Return the rows whose verdict belongs to their own text.
 
     A row of a search holds the answer of the search so far, which is its own where it changed. A
     chain of thought is judged as a whole, at its last step.
@@ -94,7 +94,7 @@ def _judged(run: Run, frame: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many samples of two runs of the same problems are the same."""
+    """How far the samples of two runs of the same problems agree."""
 
     samples: int  #: rows that both runs hold
     identical: float  #: share of them with the same text and the same end
@@ -118,7 +118,7 @@ def compare(first: Run, second: Run, encode: Callable[[str], Sequence[int]]) -> 
 
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the first place where two sequences differ; the shorter's length if it is a start."""
+    """Return the first index where two sequences differ; if one is a prefix, its length."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 
@@ -126,9 +126,9 @@ def first_difference(a: Sequence[int], b: Sequence[int]) -> int:
 def redraw(
     run: Run, lm: Any, count: int = 2, seed: int = 0, file: Path | None = None, **engine: Any
 ) -> Agreement:
-    """Return how far the samples of `count` problems, drawn again, are those that were logged.
+    """Return how far the samples of `count` problems, drawn again, agree with the logged ones.
 
-    file: as of `task_of`. engine: options of `sample_run`.
+    file: as in `task_of`. engine: options of `sample_run`.
     """
     from scaling.sampling import sample_run
 
@@ -142,12 +142,12 @@ def redraw(
 
 
 def notes_of(run: Run) -> dict[str, Any]:
-    """Return what the last session of a run noted of its model, prompt and engine."""
+    """Return the last session's notes on the model, prompt and engine of a run."""
     return (run.manifest["sessions"] or [{"extra": {}}])[-1]["extra"]
 
 
 def logged_model(run: Run) -> tuple[str, dict[str, Any]]:
-    """Return (the model's folder, how it was prompted: options of `load_lm`), as the log has it."""
+    """Return (model's folder, options of `load_lm` by which it was prompted) from the log."""
     notes = notes_of(run)
     chat = notes.get("chat")
     how = {"chat": bool(chat)} | (chat or {}) if "chat" in notes else {}

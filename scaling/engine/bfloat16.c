@@ -63,7 +63,7 @@ HERE void half_rows(int rows, const half *x, const half *w, const float *bias, f
 }
 
 #ifdef __AMX_BF16__
-/* GCC's intrinsics do not say what memory tiles are loaded from: what was written must be there. */
+/* GCC's intrinsics do not declare the memory that tiles are loaded from: force earlier writes. */
 #define WRITTEN __asm__ volatile("" ::: "memory")
 
 /* Eight tiles of 16 rows of 64 bytes, for this thread. */
@@ -75,7 +75,7 @@ static void open_tiles(void) {
 }
 static void close_tiles(void) { _tile_release(); }
 
-/* Write a tile of results, of which `rows` are wanted. */
+/* Write `rows` rows of a tile of results. */
 #define PUT(tile, y, ys, rows) do { \
     if ((rows) >= 16) _tile_stored(tile, y, (ys) * 4); \
     else { \

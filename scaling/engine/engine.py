@@ -44,7 +44,7 @@ CPU_MEMORY = 1 << 29  #: bytes of keys and values on a CPU by default
 
 
 class Engine:
-    """A model that is ready to be sampled."""
+    """A model that is ready for sampling."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Engine:
 
     @property
     def setting(self) -> dict[str, Any]:
-        """Return the facts that the last digits of a sample may depend on, for a run's manifest."""
+        """Return the settings that a sample's last digits may depend on, for a run's manifest."""
         store = getattr(self.open_store, "func", ReferenceStore)
         found = {"device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
         found |= {"store": store.__name__, "threads": torch.get_num_threads()}

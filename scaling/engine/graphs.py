@@ -1,9 +1,9 @@
 """The lean forward on a GPU: fused kernels, shared prompts, each decode step one CUDA graph.
 
 Small models are bound by kernel launches, large pools by keys and values. So a step is nine
-kernels per layer, replayed as a graph without a word from the host; and rows that share a prompt
-read its keys and values where they lie, together. Graphs need fixed shapes: rows are rounded up,
-and those that pad a batch write where nobody reads.
+kernels per layer, replayed as a graph without the host; and rows that share a prompt read its keys
+and values together, in place. Graphs need fixed shapes: the number of rows is rounded up, and the
+rows that pad a batch write to memory that is never read.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from scaling.engine.lean import LeanStore, counted, linear
 from scaling.engine.weights import Linear, Unknown, Weights
 from scaling.records import Plan
 
-STEPS = 16  #: tokens between two looks of the host
+STEPS = 16  #: tokens per graph replay, after which the host checks for finished rows
 BUSY = 264  #: programs that keep a GPU busy: two on each of an H100's processors
-ROOM = 4  #: times as many rows and items as are needed that a lane may have
+ROOM = 4  #: largest size of a lane, as a multiple of the rows and items that are needed
 NO_ONE = -1  #: in a table of readers
 
 
 class Lane(NamedTuple):
-    """The tensors that a step of so many rows and items reads and writes, and its graph."""
+    """The tensors that a step of a given size reads and writes, and its graph."""
 
     size: int  #: rows, padding included
     items: int  #: spans of keys beyond the rows' own: prompts that they share
@@ -61,20 +61,20 @@ class GraphStore(LeanStore):
         self.reopened(slots, capacity)
 
     def reopened(self, slots: int, capacity: int) -> bool:
-        """Forget what rows and slots hold; return whether so many of such a capacity fit."""
+        """Clear all rows and slots; return whether `slots` of `capacity` positions fit."""
         count = self.kv.shape[2]
         self.slot_of = np.arange(count)  #: of a row: moving rows moves no keys
         self.base, self.shared = np.zeros(count, np.int64), np.zeros(count, np.int64)
         return slots <= count and capacity <= self.capacity
 
-    # -- what rows hold ----------------------------------------------------------------------------
+    # -- contents of rows --------------------------------------------------------------------------
 
     def adopt(self, source: int, row: int, length: int) -> None:
-        """Let a row start with `length` positions of a prompt's slot; nothing is copied."""
+        """Start a row with `length` positions of a prompt's slot; nothing is copied."""
         self.base[row], self.shared[row] = source, length
 
     def move(self, source: int, row: int, length: int) -> None:
-        """Let `row` be what `source` was."""
+        """Move the row `source` to `row`."""
         self.slot_of[[source, row]] = self.slot_of[[row, source]]
         self.base[row], self.shared[row] = self.base[source], self.shared[source]
 
@@ -113,7 +113,7 @@ class GraphStore(LeanStore):
     def advance(
         self, state: np.ndarray, plan: Plan, is_stop: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what `lean.advance` does, after up to STEPS tokens for each row."""
+        """Return the result of `lean.advance`, after up to STEPS tokens for each row."""
         n, left = len(state), state["cap"] - state["count"]
         steps = 1 if plan.stop else int(min(self.steps, left.max()))
         lane = self._filled(state["length"] + state["count"] - 1, plan)
@@ -126,7 +126,7 @@ class GraphStore(LeanStore):
         return counted(tokens, logs, state, is_stop)
 
     def _filled(self, positions: np.ndarray, plan: Plan) -> Lane:
-        """Return the lane for rows 0..n-1 at these positions, its tables filled."""
+        """Return the lane for rows 0..n-1 at these positions, with its tables filled."""
         n = len(positions)
         rows = np.flatnonzero(self.shared[:n])
         rows = rows[np.argsort(self.base[rows], kind="stable")]
@@ -149,9 +149,9 @@ class GraphStore(LeanStore):
         return lane
 
     def _lane(self, rows: int, items: int, plan: Plan) -> Lane:
-        """Return the least lane that holds so many rows and items, unless all are far too large.
+        """Return the smallest lane for these rows and items; a new one if all are far too large.
 
-        To capture one takes as long as hundreds of steps.
+        Capturing a lane takes as long as hundreds of steps.
         """
         lanes = self.lanes.setdefault((plan.temperature, plan.top_k, plan.top_p, plan.min_p), [])
         most = ROOM * (rows + items)
@@ -187,7 +187,7 @@ class GraphStore(LeanStore):
         )  # fmt: skip
 
     def _capture(self, lane: Lane) -> None:
-        """Run a lane's step twice, since what is set up lazily must not be captured; capture it."""
+        """Run a lane's step twice, so that no lazy set-up is captured, then capture it."""
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
@@ -200,7 +200,7 @@ class GraphStore(LeanStore):
         lane.graph.append(graph)
 
     def _step(self, lane: Lane) -> None:
-        """Append each row's newest token to its context, draw the next, and note it down."""
+        """Append each row's newest token to its context, draw the next token and record it."""
         tokens, own, sampled = self._drawn(self._step_logits(lane), lane)
         counts = lane.tables[lane.size :]
         kernels.note[(cdiv(lane.size, 256),)](
@@ -209,7 +209,7 @@ class GraphStore(LeanStore):
         )  # fmt: skip
 
     def _drawn(self, logits: torch.Tensor, lane: Lane) -> tuple[torch.Tensor, ...]:
-        """Return what `draw.draw` does, in two kernels where no filter is asked for."""
+        """Return the result of `draw.draw`, by two kernels if the plan has no filter."""
         plan, size = lane.plan, lane.size
         counts = lane.tables[size : 2 * size]
         if plan.temperature == 0 or not is_unfiltered(plan):
@@ -229,7 +229,7 @@ class GraphStore(LeanStore):
         return tokens, own, sampled
 
     def _step_logits(self, lane: Lane) -> torch.Tensor:
-        """Return logits (size, vocab) of the rows' newest tokens, filing their keys and values."""
+        """Return logits (size, vocab) of the rows' newest tokens; store their keys and values."""
         w = self.weights
         x = w.embedding[lane.last].to(self.kv.dtype)
         if w.positions is not None:
@@ -286,6 +286,6 @@ class GraphStore(LeanStore):
 
 
 def _rounded(rows: int) -> int:
-    """Return the least 2^k or 3·2^k that is not below `rows`."""
+    """Return the smallest 2^k or 3·2^k that is at least `rows`."""
     two = next_power_of_2(rows)
     return two * 3 // 4 if rows <= two * 3 // 4 and two > 2 else two

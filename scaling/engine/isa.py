@@ -1,4 +1,4 @@
-"""The compiled engine at each instruction set: `SCALING_ISA` chooses one, by default the best.
+"""The engine compiled for an instruction set: `SCALING_ISA` chooses it, by default the best.
 
 `native.c` is compiled on first use (about a second per level) with the machine's C compiler and
 kept in the user's cache folder. A level is compiled with the same flags on every machine, so that
@@ -28,7 +28,7 @@ ADDED = {  #: level -> what it adds to the one before it, by the names of /proc/
     "avx512_bf16": ("avx512_bf16",),
     "amx": ("amx_tile", "amx_bf16"),
 }
-SETTINGS = ("auto", "none", *ADDED)  #: what `SCALING_ISA` may be; none: torch alone, no C
+SETTINGS = ("auto", "none", *ADDED)  #: allowed values of `SCALING_ISA`; none: torch alone, no C
 SOURCE = Path(__file__).with_name("native.c")
 INCLUDED = SOURCE.with_name("bfloat16.c")
 FLAGS = ["-O3", "-fno-math-errno", "-shared", "-fPIC"]

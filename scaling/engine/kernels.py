@@ -1,8 +1,8 @@
-"""One decode step's own arithmetic in Triton: attention, norms, activations, inverse CDF.
+"""The arithmetic of a decode step in Triton: attention, norms, activations, inverse CDF.
 
-Matrix products stay with torch. Rows that share a prompt read its keys and values where they lie,
-together. Used by `graphs` alone; `lean` does the same in torch and is what these are tested
-against (without a GPU, by Triton's interpreter: TRITON_INTERPRET=1).
+Matrix products stay in torch. Rows that share a prompt read its keys and values together, in place.
+Used only by `graphs`; tests compare it with `lean`, which does the same in torch (without a GPU, by
+Triton's interpreter: TRITON_INTERPRET=1).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-TILE = 16  #: queries of one program of `attend`: the least that a matrix unit takes
-KEYS = 64  #: keys that it reads at a time
-PIECE = 1024  #: logits that one program of `weigh` reads
+TILE = 16  #: queries per program of `attend`: the smallest number that a matrix unit takes
+KEYS = 64  #: keys per iteration of `attend`
+PIECE = 1024  #: logits per program of `weigh`
 
 
 @triton.jit
@@ -43,10 +43,10 @@ def attend(qkv, kv, cos, sin, q_gain, k_gain, positions, slots, starts, ends, re
            HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, WIDE: tl.constexpr,
            HALF: tl.constexpr, EPS: tl.constexpr, NORMED: tl.constexpr, PRECISION: tl.constexpr,
            TILE: tl.constexpr, KEYS: tl.constexpr, SPLITS: tl.constexpr):  # fmt: skip
-    """Write partial attention of each item: a span of one slot's keys, for the rows that read it.
+    """Write the partial attention of each item: a span of one slot's keys, and the rows reading it.
 
     Items 0..rows-1 are the rows' own spans (slots[i], starts[i] to the row's position), whose first
-    split also files the new token's key and value; further items are prompts that rows share.
+    split also stores the new token's key and value; further items are prompts that rows share.
     grid (items, KV_HEADS, SPLITS); readers (items, TILE // group), -1 where there is none.
     """
     item, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -117,7 +117,7 @@ def merge(tops, totals, sums, starts, out, HEADS: tl.constexpr, D: tl.constexpr,
           WIDE: tl.constexpr, SPLITS: tl.constexpr):  # fmt: skip
     """Write attended values (rows, HEADS·D) from the parts of `attend`; grid (rows, HEADS).
 
-    The later half of a row's parts is of a shared prompt, which it has where starts[row] > 0.
+    The second half of a row's parts belongs to a shared prompt, if starts[row] > 0.
     """
     row, head = tl.program_id(0), tl.program_id(1)
     p, d = tl.arange(0, 2 * SPLITS), tl.arange(0, WIDE)
@@ -198,10 +198,10 @@ def weigh(logits, tops, sums, cooled, VOCAB: tl.constexpr, PIECE: tl.constexpr,
 def pick(logits, tops, sums, cooled, uniforms, counts, tokens, own, sampled, VOCAB: tl.constexpr,
          PIECE: tl.constexpr, PIECES: tl.constexpr, WIDE: tl.constexpr, STEPS: tl.constexpr,
          coldness):  # fmt: skip
-    """Write the token at the inverse CDF of a row's uniform, in vocabulary order; grid (rows,).
+    """Write the token at the inverse CDF of each row's uniform, in vocabulary order; grid (rows,).
 
-    Also its log-probabilities at temperature 1 and at that sampled from. uniforms (rows, STEPS) in
-    fp64, of which counts[row] says the column.
+    Also write its log-probabilities at temperature 1 and at the sampling temperature. uniforms
+    (rows, STEPS) in fp64; counts[row] is the column to use.
     """
     row = tl.program_id(0)
     p = tl.arange(0, WIDE)
@@ -233,7 +233,7 @@ def pick(logits, tops, sums, cooled, uniforms, counts, tokens, own, sampled, VOC
 @triton.jit
 def note(tokens, own, sampled, last, positions, counts, trail, logs, rows, capacity,
          STEPS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """Write down what each row drew, and move it on by one position; grid (rows / BLOCK,)."""
+    """Record the token of each row and advance it by one position; grid (rows / BLOCK,)."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = row < rows
     count = tl.load(counts + row, mask=inside, other=0)

@@ -21,7 +21,7 @@ CHUNK = 16  #: capacities and attended lengths are multiples of this
 
 
 def linear(x: torch.Tensor, layer: Linear) -> torch.Tensor:
-    """Return the projection of x, multiplied in the weight's precision, in x's own precision."""
+    """Return the projection of x in x's precision; the product is in the weight's precision."""
     return F.linear(x.to(layer.weight.dtype), layer.weight, layer.bias).to(x.dtype)
 
 
@@ -33,14 +33,14 @@ def norm(x: torch.Tensor, layer: Linear, weights: Weights) -> torch.Tensor:
 
 
 def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return x (rows, time, heads, head_dim), its first 2·half channels rotated; cos (.., half)."""
+    """Return x (rows, time, heads, head_dim) with 2·half channels rotated; cos (.., half)."""
     half = cos.shape[-1]
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
 
 
 def activated(x: torch.Tensor, weights: Weights) -> torch.Tensor:
-    """Return the MLP's inner activation, gated where the family gates."""
+    """Return the MLP's inner activation, gated if the family has gates."""
     gate, value = x.chunk(2, -1) if weights.shape.gated else (x, None)
     if weights.activation == "silu":
         gate = F.silu(gate)
@@ -75,7 +75,7 @@ def advance(
 def counted(
     tokens: np.ndarray, sums: np.ndarray, state: np.ndarray, is_stop: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return tokens (rows, steps), how many of each row count, and the sums of what counts.
+    """Return tokens (rows, steps), the number of valid ones per row, and their summed `sums`.
 
     sums (rows, steps, 2): log-probabilities of each token.
     """
@@ -166,7 +166,7 @@ class LeanStore:
         return x
 
     def _attention(self, layer, x, positions, slots, mask, turn):
-        """Return attended values (rows, time, heads·head_dim); files keys and values on the way."""
+        """Return attended values (rows, time, heads·head_dim); also store keys and values."""
         w, s, (rows, time, _) = self.weights, self.weights.shape, x.shape
         block = w.blocks[layer]
         split = [s.heads, s.kv_heads, s.kv_heads]

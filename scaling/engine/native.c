@@ -1,6 +1,6 @@
 /* The lean forward in C: one pass through all layers per tile of tokens, rows independent.
 
-Every row's arithmetic has one fixed order, whatever shares its tile, its thread or its call: so equal
+Every row's arithmetic has one fixed order, independent of its tile, thread and call, so that equal
 contexts give equal bits under any batch size, order, refill, prefix sharing or cache extension.
 Vectors are GCC/Clang vector extensions as wide as the machine's (wider ones the compiler keeps in
 memory: 20 times slower). What is summed over lanes is summed over SPAN of them, whatever the width.
@@ -18,7 +18,7 @@ is fp32. What is summed over lies in pairs: keys [channel/2][LANES][2], values [
 
 #if defined(__AVX512F__)
 #define LANES 16
-#define ROWS 12 /* of a panel's product at a time: 2 * ROWS sums stay in registers */
+#define ROWS 12 /* rows per panel product: 2 * ROWS sums stay in registers */
 #elif defined(__AVX__)
 #define LANES 8
 #define ROWS 6
@@ -26,7 +26,7 @@ is fp32. What is summed over lies in pairs: keys [channel/2][LANES][2], values [
 #define LANES 4
 #define ROWS 6
 #endif
-#define NEAR (ROWS / 2) /* rows that attend together to what all of them read: 4 * NEAR sums */
+#define NEAR (ROWS / 2) /* rows that attend together to keys they share: 4 * NEAR sums */
 #define COLS (2 * LANES)
 #define SPAN 16
 #define PARTS (SPAN / LANES)
@@ -82,7 +82,7 @@ HERE float largest(vec v) {
     return top;
 }
 
-/* Fetch `lines` cache lines into the second level of cache; what is behind memory does no harm. */
+/* Fetch `lines` cache lines into the second level of cache; reading beyond the memory is harmless. */
 HERE void fetch(const void *p, long lines) {
     for (long i = 0; i < lines; i++) __builtin_prefetch((const char *)p + i * LINE, 0, 2);
 }
@@ -200,12 +200,12 @@ enum { KEYS, VALUES };
 
 HERE long block_bytes(const Model *m) { return LANES * m->head_dim * (m->bf16 ? sizeof(half) : sizeof(float)); }
 
-/* Where a slot's keys or values of one layer and head begin. */
+/* Return the start of a slot's keys or values of one layer and head. */
 HERE char *stream(const Model *m, long slot, long layer, long head, int kind) {
     return m->kv + (((slot * m->layers + layer) * m->kv_heads + head) * 2 + kind) * m->blocks * block_bytes(m);
 }
 
-/* Norm and turn the queries and keys of one token, and file its keys and values. */
+/* Normalise and rotate the queries and keys of one token, and store its keys and values. */
 static void file(const Model *m, const Layer *l, long layer, float *qkv, long slot, long pos) {
     long d = m->head_dim, lane = pos % LANES;
     for (long h = 0; h < m->heads + m->kv_heads; h++) {
@@ -260,13 +260,13 @@ HERE void keep(vec s, float *score, vec *top) {
 }
 
 /* out[row][heads][head_dim] = attention of each token over positions 0..pos of its slot; the first
-   `common` blocks lie at the same place for all. `wide`: vectors of channels that are summed at a time. */
+   `common` blocks are at the same address for all. `wide`: vectors of channels summed at a time. */
 HERE void attend(const Model *m, int rows, int wide, const long *row, long common, long layer,
                  const float *qkv, long ws, const long *slot, const long *pos, float *out, long as,
                  float *score, int bf16) {
     long d = m->head_dim, group = m->heads / m->kv_heads, size = m->blocks * LANES, bytes = block_bytes(m);
     float scale = 1.0f / sqrtf((float)d), part[NEAR];
-    half short_q[d], *weight = (half *)score; /* written behind what is still to be read */
+    half short_q[d], *weight = (half *)score; /* written only where `score` was read already */
     for (long h = 0; h < m->heads; h++) {
         const float *q[NEAR];
         const char *own[NEAR][2], *base[NEAR][2]; /* streams */
@@ -328,8 +328,8 @@ HERE void attend(const Model *m, int rows, int wide, const long *row, long commo
     }
 }
 
-/* How many of the first blocks two tokens read at the same place. */
-HERE long alike(const Model *m, long slot, long pos, long other, long behind) {
+/* Return how many of the first blocks two tokens read at the same address. */
+HERE long shared_blocks(const Model *m, long slot, long pos, long other, long behind) {
     if (slot == other) return (pos < behind ? pos : behind) / LANES;
     if (m->base[slot] != m->base[other]) return 0;
     return m->shared[slot] < m->shared[other] ? m->shared[slot] : m->shared[other];
@@ -346,7 +346,7 @@ static void attend_rows(const Model *m, long rows, long layer, const float *qkv,
         long near[NEAR] = {r}, n = 1, common = m->blocks;
         if (done[r]) continue;
         for (long i = r + 1; i < rows && n < NEAR && !m->bf16; i++) {
-            long same = done[i] ? 0 : alike(m, slot[r], pos[r], slot[i], pos[i]);
+            long same = done[i] ? 0 : shared_blocks(m, slot[r], pos[r], slot[i], pos[i]);
             if (same) near[n++] = i, common = same < common ? same : common;
         }
         if (n == NEAR)
@@ -363,7 +363,7 @@ static void attend_rows(const Model *m, long rows, long layer, const float *qkv,
 
 long lanes(void) { return LANES; }
 
-/* Floats of scratch that one call of `forward` needs. */
+/* Return the number of scratch floats that one call of `forward` needs. */
 long scratch_floats(const Model *m) {
     long wide = padded((m->heads + 2 * m->kv_heads) * m->head_dim);
     long inner = padded(m->inner * (m->gated ? 2 : 1)), hidden = padded(m->hidden);
@@ -371,8 +371,8 @@ long scratch_floats(const Model *m) {
     return TILE * (3 * hidden + wide + inner + att + deepest / 2) + NEAR * m->blocks * LANES;
 }
 
-/* Append n tokens to their slots, those of one slot next to each other and in order; write the logits
-   (padded(vocab) floats each) of the tokens with `wanted`, in order; of all where it is null. */
+/* Append n tokens to their slots, the tokens of a slot adjacent and in order; write the logits
+   (padded(vocab) floats each) of the tokens with `wanted` in order, or of all if it is null. */
 void forward(const Model *m, long n, const long *token, const long *slot, const long *pos,
              const char *wanted, float *logits, float *scratch) {
     long hid = m->hidden, hs = padded(hid), d = m->head_dim, att = m->heads * d, as = padded(att);
@@ -478,7 +478,7 @@ static double uniform_at(unsigned long key, unsigned long position) {
     return ((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
-/* Copy what `row` does not share of positions 0..pos of `source`. */
+/* Copy those of the positions 0..pos of `source` that `row` does not share. */
 void copy_own(const Model *m, long source, long row, long pos) {
     long end = pos / LANES < m->blocks ? pos / LANES + 1 : m->blocks, bytes = block_bytes(m);
     for (long l = 0; l < m->layers; l++)
@@ -490,8 +490,8 @@ void copy_own(const Model *m, long source, long row, long pos) {
                 }
 }
 
-/* Order n rows that read `from` and have just drawn `tokens` by what they drew. Those that drew alike
-   go on as one, led by the first of them; a leader other than `from` gets its own keys. */
+/* Sort n rows that read `from` by the `tokens` that they have just drawn. Rows with equal tokens
+   continue as one group, led by the first of them; a leader other than `from` gets its own keys. */
 static void part(const Model *m, long n, long *row, const long *tokens, long steps, long from, long pos,
                  long *lead) {
     for (long i = 0, end; i < n; i = end) {
@@ -506,7 +506,7 @@ static void part(const Model *m, long n, long *row, const long *tokens, long ste
     }
 }
 
-/* As `part`, for n rows of any context, those of one together: `token` is what each has drawn last. */
+/* As `part`, for n rows sorted by context: `token` holds the last token of each row. */
 void part_rows(const Model *m, long n, long *row, long *lead, const long *token, const long *position) {
     for (long i = 0, end; i < n; i = end) {
         long from = lead[row[i]];
@@ -515,10 +515,10 @@ void part_rows(const Model *m, long n, long *row, long *lead, const long *token,
     }
 }
 
-/* Decode n rows (slots of the same number): at most `steps` tokens each, fewer where one stops
-   (`is_stop`) or `left` runs out. Rows of one context stand together in `row`, behind the one that
-   they `lead` to, which computes for all: they part as they draw other tokens. `position`: where
-   `last` will be filed; `drawn`: tokens drawn so far in this step. Writes tokens[row][steps], how
+/* Decode n rows (slots of the same number): at most `steps` tokens each, fewer if a row stops
+   (`is_stop`) or `left` runs out. Rows of one context are adjacent in `row`, after their leader
+   (`lead`), which computes for all; they separate when they draw different tokens. `position`: where
+   `last` will be stored; `drawn`: tokens drawn so far in this step. Writes tokens[row][steps], how
    many of them were made, and both sums; `row` is used up. */
 void decode(const Model *m, long n, long *row, long *lead, long steps, const long *last, const long *position,
             const unsigned long *key, const long *drawn, const long *left, const char *is_stop,

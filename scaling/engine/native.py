@@ -1,6 +1,6 @@
-"""The lean forward in C behind the store interface: on a CPU several times faster than torch.
+"""A store whose forward is in C: on a CPU several times faster than torch.
 
-`isa` compiles `native.c`; without a compiler it has none, and the engine uses `lean`.
+`isa` compiles `native.c`; without a compiler the engine uses `lean`.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class _Model(ctypes.Structure):
 
 @functools.cache
 def workers() -> ThreadPoolExecutor:
-    """Return the threads that help the calling one; C runs without the interpreter's lock."""
+    """Return the helper threads of the calling thread; C runs without the interpreter's lock."""
     return ThreadPoolExecutor(os.cpu_count())
 
 
 def _panels(weight: torch.Tensor, lanes: int, bf16: bool) -> torch.Tensor:
-    """Return a matrix (out, in) as panels (n, in, columns) of two vectors, padded with zeros.
+    """Return a matrix (out, in) as zero-padded panels (n, in, columns), two vectors wide.
 
-    Narrow: bfloat16, its inputs padded too, and in pairs (n, in/2, columns, 2).
+    bf16: in bfloat16, with the inputs padded too and in pairs (n, in/2, columns, 2).
     """
     (out, inside), columns = weight.shape, 2 * lanes
     step = 2 if bf16 else 1
@@ -79,7 +79,7 @@ def _vector(values: torch.Tensor | None) -> torch.Tensor | None:
 def _zeros(count: int) -> np.ndarray:
     """Return zero bytes that start at a cache line and become resident only where they are used.
 
-    `torch.zeros` writes to all of its memory: opening a store took longer than sampling from it.
+    `torch.zeros` writes to all of its memory, which took longer than sampling.
     """
     room = np.zeros(count + LINE, np.uint8)
     skip = -room.ctypes.data % LINE
@@ -134,10 +134,10 @@ class NativeWeights:
 
 
 class NativeStore:
-    """Keys and values of `slots` rows; rows read the full blocks of their prompt where they lie.
+    """Keys and values of `slots` rows; rows read the full blocks of their prompt in place.
 
-    Of rows with one context one leads: it computes and keeps keys and values for all, until they
-    draw different tokens.
+    Among rows with equal contexts one is the leader: it computes and stores keys and values for
+    all of them, until they draw different tokens.
     """
 
     shares_prefixes = shares_contexts = True
@@ -160,11 +160,11 @@ class NativeStore:
         return slots * shape.layers * shape.kv_heads * 2 * positions * shape.head_dim * size
 
     def reopened(self, slots: int, capacity: int) -> bool:
-        """Share the memory out anew, whatever it holds; return whether there is enough."""
+        """Divide the memory into new slots, discarding its contents; return whether it suffices."""
         if self._bytes(slots, capacity) > len(self.kv):
             return False
         self.base, self.shared = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
-        self.lead = np.arange(slots)  #: the slot that holds this one's context, itself or another
+        self.lead = np.arange(slots)  #: slot that holds this one's context: its own or another's
         self.model.blocks, self.model.kv = -(-capacity // self.lanes), self.kv.ctypes.data
         self.model.base, self.model.shared = self.base.ctypes.data, self.shared.ctypes.data
         self.threads = torch.get_num_threads()
@@ -177,7 +177,7 @@ class NativeStore:
     def advance(
         self, state: np.ndarray, plan: Plan, is_stop: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what `lean.advance` does; without filters, STEPS tokens per call and thread."""
+        """Return the result of `lean.advance`; without filters, for STEPS tokens per call."""
         if not is_unfiltered(plan):
             return advance(self, state, plan, is_stop)
         n = len(state)
@@ -213,10 +213,10 @@ class NativeStore:
         return logits[row]
 
     def _part(self, last: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Part rows of one context that drew different tokens; the first of each leads the others.
+        """Split rows of one context that drew different tokens; the first row of each leads.
 
-        Returns the rows, those of one context together and led by their first, and where each
-        context begins, with an end.
+        Returns the rows sorted by context, each group led by its first row, and where each group
+        begins, followed by the end.
         """
         n = len(last)
         lead, rows = self.lead[:n], np.arange(n)
@@ -244,11 +244,11 @@ class NativeStore:
         return self._forward(flat, np.repeat(np.array(slots), counts), positions, wanted, cuts)
 
     def adopt(self, source: int, row: int, length: int) -> None:
-        """Let a row start with `length` positions of a slot, which it reads where they lie."""
+        """Start a row with `length` positions of a slot, which it reads in place."""
         self.base[row], self.shared[row], self.lead[row] = source, length // self.lanes, source
 
     def move(self, source: int, row: int, length: int) -> None:
-        """Let `row` be what `source` was."""
+        """Move the row `source` to `row`."""
         self.base[row], self.shared[row] = self.base[source], self.shared[source]
         self.lead[row] = self.lead[source]
         if self.lead[row] == source:
@@ -256,7 +256,7 @@ class NativeStore:
             self._copy(source, row, length)
 
     def follow(self, row: int, leader: int) -> None:
-        """Let a row go on with the context of another, which computes for both.
+        """Continue a row with the context of another row, which computes for both.
 
         The leader must hold its own keys and values (`detach`): what it has only borrowed is not
         in its slot, where the row would read it.
@@ -265,13 +265,13 @@ class NativeStore:
         self.lead[row] = leader
 
     def detach(self, row: int, length: int) -> None:
-        """Let a row have keys and values of its own for its first `length` positions."""
+        """Give a row its own keys and values for its first `length` positions."""
         if self.lead[row] != row:
             self._copy(int(self.lead[row]), row, length)
             self.lead[row] = row
 
     def inherit(self, done: Sequence[int], lengths: np.ndarray) -> None:
-        """Hand contexts (of these lengths) on from rows that leave them to those that read them."""
+        """Pass contexts (of these lengths) on from finished rows to rows that still read them."""
         heirs: dict[int, int] = {}
         rows = np.setdiff1d(np.arange(len(lengths)), done)
         for row in rows[np.isin(self.lead[rows], done)].tolist():
@@ -282,11 +282,11 @@ class NativeStore:
                 self.follow(row, heir)
 
     def _copy(self, source: int, row: int, position: int) -> None:
-        """Copy what a row does not share of a slot's positions up to this one."""
+        """Copy the positions of a slot up to this one that the row does not share."""
         self.code.copy_own(ctypes.byref(self.model), *map(_long, (source, row, position)))
 
     def draw(self, logits: torch.Tensor, uniform: torch.Tensor, plan: Plan) -> Any:
-        """Return what `draw.draw` does, in C where no filter is asked for."""
+        """Return the result of `draw.draw`, by C if the plan has no filter."""
         if not is_unfiltered(plan):
             return draw(logits, uniform, plan)
         rows = logits.shape[0]
@@ -308,7 +308,7 @@ class NativeStore:
         wanted: np.ndarray,
         cuts: Any,
     ) -> torch.Tensor:
-        """Run tokens in as many threads as there are spans between `cuts`; return wanted logits."""
+        """Run tokens in one thread per span between `cuts`; return the requested logits."""
         ids, slots, positions = (np.ascontiguousarray(a, np.int64) for a in (ids, slots, positions))
         logits = torch.empty(int(wanted.sum()), self.stride)
         firsts = np.concatenate([[0], wanted.cumsum()])[cuts]

@@ -168,7 +168,7 @@ class Schedule:
             self._join(finished)
 
     def _join(self, finished: list[int]) -> None:
-        """Let rows that continue one context be computed once."""
+        """Merge rows that continue one context, so that it is computed once."""
         first: dict[tuple[int, ...], int] = {}
         for row in filter(self.extensions.__contains__, finished):
             leader = first.setdefault(self.chains[row].context, row)
@@ -212,7 +212,7 @@ class Schedule:
 
     @torch.inference_mode()
     def _step(self) -> bool:
-        """Refill, then prefill whatever is new, or else decode; False when all is done."""
+        """Refill rows, then prefill new contexts or else decode; return False when all is done."""
         if not all(self._fits(self.chains[row]) for row in self.extensions):
             self._preempt()
         self._schedule()
@@ -249,13 +249,13 @@ class Schedule:
         self.empty_rows = []
 
     def _holds_back(self) -> bool:
-        """Return whether rows stay empty for now: chains that start together share more."""
+        """Return whether to leave rows empty for now: chains that start together share more."""
         if self.store is None or not self.store.shares_contexts or self.plan.stop_after_correct:
             return False
         return len(self.chains) - len(self.empty_rows) > self.store.busy
 
     def _admit(self, chain: Chain) -> bool:
-        """Give a chain a row, and its context a slot unless it has one; False if none is free."""
+        """Give a chain a row and its context a slot; return False if none is free."""
         prompt = self.prompts.get(chain.context)
         if self.current_prompt is not None and prompt is not self.current_prompt:
             self._release(self.current_prompt)
@@ -326,7 +326,7 @@ class Schedule:
             self.prompt_of[row] = None
 
     def _decode(self) -> None:
-        """Append each row's newest token to its context and draw on, a few tokens per call."""
+        """Append each row's newest token to its context and draw the next few tokens."""
         start, n = time.perf_counter(), len(self.chains)
         drawn = self.store.advance(self.state[:n], self.plan, self.engine.is_stop)
         self.clock += (time.perf_counter() - start) / n
@@ -342,7 +342,7 @@ class Schedule:
     def _record(
         self, rows: np.ndarray, tokens: np.ndarray, made: np.ndarray, sums: np.ndarray
     ) -> None:
-        """Record `made` new tokens of each of `rows`, and which rows they finish.
+        """Record `made` new tokens of each of `rows`, and the rows that are finished.
 
         tokens (rows, steps), valid up to `made`; sums (rows, 2): log-probabilities of these tokens.
         """

@@ -1,4 +1,4 @@
-"""One description of a dense transformer's weights, whichever family stored them.
+"""One description of a dense transformer's weights for all families.
 
 Both lean forwards (torch and native) read it; nothing here computes. A family that is not in
 FAMILIES, or a configuration with a feature that the lean forwards lack, raises `Unknown`.
@@ -20,7 +20,7 @@ ACTIVATIONS |= dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "ge
 
 
 class Family(NamedTuple):
-    """Where a family keeps what: attributes of the model, of its body, and of a layer."""
+    """Attribute names of a family's parts: in the model, in its body, and in a layer."""
 
     body: str
     layers: str
@@ -74,7 +74,7 @@ class Block:
 
 @dataclass
 class Weights:
-    """A whole model, with the few facts that its arithmetic depends on."""
+    """All weights of a model, with the few facts that its arithmetic depends on."""
 
     shape: Shape
     embedding: torch.Tensor  #: (vocab, hidden)
@@ -91,7 +91,7 @@ class Weights:
 
 
 def is_placed(model: Any) -> bool:
-    """Return whether the weights stay as they were loaded: quantised, or over several devices."""
+    """Return whether weights must stay as loaded: quantised, or spread over several devices."""
     devices = set((getattr(model, "hf_device_map", None) or {}).values())
     return bool(getattr(model, "is_quantized", False)) or len(devices) > 1
 

@@ -65,12 +65,12 @@ def examples(seed: int) -> Iterator[tuple[str, str]]:
 
 
 def _drafts(task: Any, problem: Any, rng: Random) -> str:
-    """Return 0 to 5 earlier drafts with what asks for the next, e.g. `7*3=21;21+12=34x`."""
+    """Return 0 to 5 earlier drafts, each with the request for the next: `7*3=21;21+12=34x`."""
     if rng.random() >= REVISIONS:
         return ""
     feedback = rng.choice(("none", "verdict"))
     drafts = [task.wrong(problem, rng) for _ in range(rng.randint(1, 5))]
-    if feedback == "none" and rng.random() < 0.3:  # a right draft is to be kept, not broken
+    if feedback == "none" and rng.random() < 0.3:  # a right draft should be kept
         drafts[-1] = problem.answer
     return "".join(draft + revision_suffix(feedback) for draft in drafts)
 

@@ -174,7 +174,7 @@ def sample_round(
 def rows_of_round(
     trainer: Trainer, course: Course, index: int, pools: list[tuple[Problem, list[list[Sample]]]]
 ) -> list[Row]:
-    """Return what a round teaches: its lesson's rows that have a weight, and reference answers."""
+    """Return the training rows of a round: its lesson's rows with a weight, and references."""
     feedback = course.feedbacks[index % len(course.feedbacks)]
     suffix = revision_suffix(feedback) if course.steps > 1 else ""
     rewards = defaultdict(list)
@@ -210,9 +210,9 @@ def sampling_flops(shape: compute.Shape, samples: Sequence[Sample]) -> float:
 def play_round(
     trainer: Trainer, course: Course, index: int, replay: Iterator[tuple[str, str]], rate: float
 ) -> dict[str, float]:
-    """Sample, weigh, learn; return the facts of the round.
+    """Sample a round, weigh its samples and learn from them; return the facts of the round.
 
-    Errors: ValueError where no sample of the first round was right, if only rewards teach.
+    Errors: ValueError if no sample of the first round was right and only rewards are learnt from.
     """
     pools = sample_round(trainer, course, index)
     samples = [sample for _, chains in pools for chain in chains for sample in chain]
@@ -253,7 +253,7 @@ def start(lm: LM, course: Course) -> Trainer:
 
 
 def reinforce(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> list[Path]:
-    """Train by reward; return checkpoints at `budgets` FLOPs (rising) beyond the start's own.
+    """Train by reward; return checkpoints at rising `budgets` of FLOPs beyond the start's.
 
     A checkpoint is complete or absent: the same call continues after the last complete one, with
     new optimisers. Errors: ValueError for an unknown lesson, budgets that do not rise, or a reward

@@ -1,8 +1,8 @@
 """Train a reward model on a model's own samples, graded by the verifier.
 
 The verdict on a solution is one rollout from each of its prefixes, so it labels the end of every
-step: fitted by logistic loss, the head learns the probability that a solution that begins like this
-ends right. A "process" model learns from every step, an "outcome" model from the last alone.
+step: fitted by logistic loss, the head learns the probability that a partial solution ends right. A
+"process" model learns from every step, an "outcome" model only from the last.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def verdict_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def train_scorer(
     lm: LM, task: Task, course: ScorerCourse, name: str
 ) -> tuple[RewardModel, dict[str, float]]:
-    """Return a reward model, and what its training saw; all compute is in its card.
+    """Return a reward model, and the facts of its training; all compute is in its card.
 
     Solutions are the model's own on train-split problems. Each step's end is labelled by the
     verdict on the whole solution.
@@ -83,7 +83,7 @@ def train_scorer(
         trainer.learn([batch], course.rate * (1 - step / len(batches)))
         for step, batch in enumerate(tqdm(batches, desc=name))
     ]
-    model = trainer.model.to(torch.bfloat16).float()  # what anyone will load
+    model = trainer.model.to(torch.bfloat16).float()  # as it will be loaded
     card = make_card(model, name, trainer.flops, lm.card.train_tokens)
     seen = {"solutions": len(rows), "right": right, "loss": float(np.mean(losses[-20:]))}
     return replace(scorer, model=model, card=card), seen
@@ -92,7 +92,7 @@ def train_scorer(
 def solutions(
     lm: LM, task: Task, course: ScorerCourse, scorer: RewardModel
 ) -> tuple[list[Row], float, float]:
-    """Return the model's own solutions as rows, the share that is right, and their FLOPs.
+    """Return the model's solutions as rows, the share that is right, and their FLOPs.
 
     Positions where steps end have the verdict as label, and weight 1.
     """

@@ -1,4 +1,4 @@
-"""Train a small language model on weighted tokens: one trainer, whatever is taught.
+"""Train a small language model on weighted tokens: one trainer for every kind of training.
 
 A row holds token ids, the label of each position and the weight of each label in the loss.
 Pre-training and imitation give answers weight 1, expert iteration gives it to right samples, and a
@@ -135,8 +135,8 @@ class Trainer:
         """Return a prompt and its drafts as a row; each draft is followed by a stop token.
 
         weights: one per draft. suffix: the text that asks for the next draft; in the row it takes
-        the place of the stop token, and it is not learnt. ended=False: the last draft was cut off,
-        so that its stop token is not learnt.
+        the place of the stop token, and it is not learnt. ended=False: the last draft was cut off
+        and its stop token is not learnt.
         """
         after, ids = self.encode(suffix), self.encode(prompt)
         labels, weight_of = ids[1:], [0.0] * (len(ids) - 1)
@@ -168,7 +168,7 @@ class Trainer:
                 yield as_batch(rest, max(1, batch_tokens // width), width)
 
     def feed(self, rows: Iterable[Row]) -> None:
-        """Take the endless rows that `step` learns from."""
+        """Set the endless rows that `step` learns from."""
         self.batches = self.pack(rows, self.recipe.batch_tokens // 4)
 
     # -- steps -------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Trainer:
         return list(islice(self.batches, 4))
 
     def branch(self, flops: float) -> Iterator[float]:
-        """Train up to `flops` in all while the rate falls linearly to zero; yield the losses."""
+        """Train up to `flops` in total while the rate falls linearly to zero; yield the losses."""
         start = self.flops
         while self.flops < flops:
             yield self.step(decay=max(0.0, 1 - (self.flops - start) / (flops - start)))
@@ -250,7 +250,7 @@ class Trainer:
             setattr(self, name, copy.copy(counts[name]))
 
     def save(self, path: Path) -> None:
-        """Write everything that training continues from, whole or not at all (safetensors)."""
+        """Write all state that training continues from, atomically (safetensors)."""
         tensors, counts = self.state()
         notes = counts | {"batches_drawn": self.batches_drawn, "recipe": asdict(self.recipe)}
         temporary = path.with_suffix(".tmp")
@@ -259,7 +259,7 @@ class Trainer:
         os.replace(temporary, path)
 
     def resume(self, path: Path) -> None:
-        """Continue from what `save` wrote; the stream of data is drawn again up to there.
+        """Continue from the state written by `save`; the data stream is replayed up to there.
 
         Errors: ValueError where the file is unreadable or of another recipe.
         """
@@ -279,13 +279,13 @@ class Trainer:
             self.next_batches()
 
     def lm(self, name: str, skills: tuple[str, ...] = ()) -> LM:
-        """Return the model as it would be loaded: rounded to bfloat16, with its card."""
+        """Return the model rounded to bfloat16, as it will be loaded, with its card."""
         model = copy.deepcopy(self.model).to(torch.bfloat16)
         card = make_card(model, name, self.flops, self.tokens)
         return LM(model, self.tokenizer, card, skills=skills)
 
     def save_checkpoint(self, path: Path, name: str, notes: dict[str, Any]) -> Path:
-        """Write a checkpoint next to its place and move it there; an older one is replaced."""
+        """Write a checkpoint atomically, replacing an older one."""
         temporary = path.with_name(f".{path.name}.tmp")
         last = {"final_loss": float(np.mean(self.losses[-20:]))} if self.losses else {}
         save_lm(self.lm(name), temporary, **notes, **last, rows_cut=self.rows_cut)
@@ -306,13 +306,13 @@ def as_batch(rows: Sequence[Row], size: int, width: int) -> Batch:
 
 
 def flops_name(flops: float) -> str:
-    """Return FLOPs as folders are named: 3e12."""
+    """Return FLOPs as they are written in folder names: 3e12."""
     digits, _, exponent = f"{flops:.3g}".partition("e") if flops >= 1e6 else (f"{flops:g}", "", "")
     return f"{digits}e{int(exponent)}" if exponent else digits
 
 
 def check_budgets(budgets: Sequence[float]) -> None:
-    """Raise ValueError unless budgets rise: a checkpoint would have the name of another."""
+    """Raise ValueError unless budgets rise, so that no two checkpoints have the same name."""
     if not budgets or any(b <= a for a, b in pairwise([0.0, *budgets])):
         given = ", ".join(map(flops_name, budgets)) or "none"
         raise ValueError(f"budgets are {given}; give FLOPs that rise, e.g. 1e11 1e12")

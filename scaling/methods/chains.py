@@ -64,8 +64,8 @@ class Question:
 def best_of_n(question: Question) -> Process:
     """Sample chains of one step, in rounds where the plan stops early.
 
-    A round draws only what is needed at least. So the last sample of a round is the first that can
-    end it, and the rows are those of drawing one by one.
+    A round draws the least that is needed. Its last sample is therefore the first that can end the
+    problem, and the rows are the same as when drawing one by one.
     """
     plan, rows = question.plan, list[Sample]()
     while count := min(samples_needed(plan, rows), plan.chains - len(rows)):
@@ -86,7 +86,7 @@ def samples_needed(plan: Plan, rows: Sequence[Sample]) -> int:
 
 
 def in_steps(append: Append) -> Callable[[Question], Process]:
-    """Return a method of chains to which `append` adds a text after each step, None at the end."""
+    """Return a method whose chains continue after each step with the text that `append` returns."""
     return partial(_in_steps, append)
 
 
@@ -105,9 +105,9 @@ def _in_steps(append: Append, question: Question) -> Process:
 
 
 def _with_history(append: Append, question: Question) -> Process:
-    """Sample chains that see their last `plan.history` drafts only.
+    """Sample chains that see only their last `plan.history` drafts.
 
-    Forgetting makes a new context: after the prompt nothing of it is cached, and the log says so.
+    Dropping a draft makes a new context, of which only the prompt is cached; the log counts that.
     """
     plan, rows = question.plan, list[Sample]()
     drafts: dict[int, list[Tokens]] = {chain: [] for chain in range(plan.chains)}
@@ -135,13 +135,13 @@ def _with_history(append: Append, question: Question) -> Process:
 
 
 def revise(plan: Plan, step: int, verdict: Verdict) -> str | None:
-    """Return what asks for another draft; with verifier feedback a correct draft is the last."""
+    """Return the text that requests another draft; with feedback a correct draft is the last."""
     accepted = plan.feedback == "verdict" and verdict.correct
     return None if accepted or step + 1 >= plan.steps else revision_suffix(plan.feedback)
 
 
 def wait(plan: Plan, step: int, verdict: Verdict) -> str | None:
-    """Return what makes a model think on after it has answered, `plan.steps` - 1 times."""
+    """Return the text that makes a model continue to think after answering."""
     return None if step + 1 >= plan.steps else WAIT
 
 

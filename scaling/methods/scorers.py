@@ -1,9 +1,9 @@
-"""Scorers: small models that tell, without the truth, how promising a solution is.
+"""Scorers: small models that estimate, without ground truth, how promising a solution is.
 
 `RewardModel` is a checkpoint with a scalar head (`train_scorer` makes it); a "process" model scores
-every step, an "outcome" model whole solutions alone. `SelfCertainty` asks the sampled model itself
-how far from uniform its distributions were. A scorer of your own: any object with `name`, `card`
-and `__call__` (see `search.Scorer`). Not here: searching, selecting.
+every step, an "outcome" model only complete solutions. `SelfCertainty` measures how far from
+uniform the sampled model's own distributions were. A scorer of your own is any object with `name`,
+`card` and `__call__` (see `search.Scorer`). Not here: searching, selecting.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ WAYS: dict[str, Callable[[Sequence[float]], float]] = {
 
 
 def step_ends(tokens: Sequence[int], start: int, end: int) -> list[int]:
-    """Return where the steps of a solution end: each `end` token after `start`, and the last."""
+    """Return the positions where steps end: each `end` token after `start`, and the last token."""
     last = len(tokens) - 1
     return [i for i in range(start, last) if tokens[i] == end] + [last]
 
 
 @dataclass(frozen=True, eq=False)
 class RewardModel:
-    """A scorer with weights: log-probability that the final answer is right, after each step."""
+    """A scorer with weights: it gives log P(final answer is right) after each step."""
 
     model: Any  #: transformers token classifier with one label
     lm: LM  #: whose tokenizer and prompts it reads
@@ -55,7 +55,7 @@ class RewardModel:
         return self.card.name.rsplit("/", 1)[-1]
 
     def __call__(self, pairs: Pairs) -> list[list[float]]:
-        """Return log-probabilities after each step; for an outcome model, after the last alone."""
+        """Return log-probabilities after each step; an outcome model's only after the last."""
         rows = [self.row(problem, text) for problem, text in pairs]
         scores: list[list[float]] = [[] for _ in rows]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
@@ -69,11 +69,11 @@ class RewardModel:
 
     @torch.inference_mode()
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return logits (rows, width) that a solution that begins like this ends right."""
+        """Return logits (rows, width) of a right final answer, given the tokens so far."""
         return self.model(input_ids=ids).logits[..., 0]
 
     def row(self, problem: Problem, text: str) -> tuple[list[int], list[int]]:
-        """Return the tokens to read, and the positions where steps end."""
+        """Return the tokens of a solution, and the positions where its steps end."""
         prompt = list(self.lm.encode(self.lm.render(problem.prompt)))
         ids = [*prompt, *self.lm.encode(text)]
         return ids, step_ends(ids, len(prompt), self.lm.encode(STEP_END)[0])
@@ -84,7 +84,7 @@ class SelfCertainty:
     """Mean KL divergence from uniform to the model's next-token distributions over a solution.
 
     mean over tokens of -log V - (1/V) sum_v log p_v, at temperature 1: the more peaked, the higher.
-    Source: Kang et al. 2025, arXiv:2502.18581. Read by a pass of its own, and charged for it.
+    Source: Kang et al. 2025, arXiv:2502.18581. It charges the additional forward pass it needs.
     """
 
     lm: LM
@@ -156,9 +156,9 @@ def save_scorer(scorer: RewardModel, folder: Path, **notes: Any) -> None:
 
 
 def load_scorer(where: str | Path) -> RewardModel:
-    """Return the reward model in a folder, "FOLDER@IDENTITY" checked against its card.
+    """Return the reward model in a folder; the identity in "FOLDER@IDENTITY" is checked.
 
-    Errors: ValueError when the folder holds none, or another than the one named.
+    Errors: ValueError if the folder holds no scorer, or another one.
     """
     from transformers import LlamaForTokenClassification
 
@@ -174,7 +174,7 @@ def load_scorer(where: str | Path) -> RewardModel:
 
 
 def scorer_notes(plan: Plan) -> dict[str, Any]:
-    """Return what a log keeps of a plan's scorer, so that its passes can be priced; {} for none."""
+    """Return what a log stores of a plan's scorer to price its passes; {} without a scorer."""
     if not plan.scorer:
         return {}
     notes = read_json(Path(plan.scorer.partition("@")[0]) / CARD)
@@ -182,7 +182,7 @@ def scorer_notes(plan: Plan) -> dict[str, Any]:
 
 
 def scorer_name(folder: str | Path) -> str:
-    """Return a scorer as a plan names it: "FOLDER@IDENTITY", so that another one is another run."""
+    """Return a plan's name of a scorer, "FOLDER@IDENTITY": another scorer gives another run."""
     return f"{folder}@{_notes(folder)['identity'][:8]}"
 
 

@@ -62,17 +62,17 @@ Rule = Callable[[Plan, Sequence[Node], int, Random], Shares]
 
 
 def spread(nodes: Sequence[Node], room: int) -> Shares:
-    """Return `room` children spread as evenly as they go, the first nodes first."""
+    """Return `room` children divided evenly over nodes, any remainder to the first ones."""
     return [(n, room // len(nodes) + (i < room % len(nodes))) for i, n in enumerate(nodes)]
 
 
 def beam(plan: Plan, nodes: Sequence[Node], room: int, rng: Random) -> Shares:
-    """Beam search: the best `keep` go on, with as many children each."""
+    """Beam search: the best `keep` nodes continue, with equally many children."""
     return spread(sorted(nodes, key=lambda n: -n.score)[: plan.keep], room)
 
 
 def dvts(plan: Plan, nodes: Sequence[Node], room: int, rng: Random) -> Shares:
-    """Diverse verifier tree search: `keep` subtrees, in each the best node goes on."""
+    """Diverse verifier tree search: the best node of each of `keep` subtrees continues."""
     best = {n.root % plan.keep: n for n in sorted(nodes, key=lambda n: n.score)}
     return spread([best[tree] for tree in sorted(best)], room)
 
@@ -125,7 +125,7 @@ class Tree:
     newest: list[Node] = field(default_factory=list)  #: of this round
 
     def grow(self, shares: Sequence[tuple[Node | None, int]], plan: Plan) -> None:
-        """Open the children of a round, never more than the cap leaves; those of None begin."""
+        """Add the children of a round, up to the cap; a parent of None starts a solution."""
         begun = len(self.nodes)
         parents = [node for node, children in shares for _ in range(children)]
         parents = [node for node in parents if node is None or not node.ended]
@@ -181,7 +181,7 @@ def _add_step(question: Question, node: Node, done: Completion) -> None:
 def checked_scores(
     scorer: Scorer, pairs: Sequence[tuple[Problem, str]]
 ) -> Sequence[Sequence[float]]:
-    """Return a scorer's numbers; raises ValueError where they are too few, too many, or NaN."""
+    """Return a scorer's numbers; raises ValueError if their number is wrong or one is NaN."""
     scores = scorer(pairs)
     if len(scores) != len(pairs):
         raise ValueError(
@@ -225,7 +225,7 @@ def _node_row(tree: Tree, node: Node, answer: Verdict, kept: bool) -> Sample:
 
 
 def _score_row(tree: Tree, node: Node, plan: Plan) -> Sample:
-    """Return a scorer's pass over a node: it reads what its parent's pass has not read."""
+    """Return the row of a scorer's pass over a node: only tokens new since its parent's pass."""
     known = len(node.parent.context) if node.parent else len(tree.prompt)
     read = Completion((), node.score, node.score, "scored", len(node.context), known, 0, 0.0)
     place = tree.problem.id, tree.chain, plan.steps + node.index

@@ -1,7 +1,7 @@
 """The table of methods: how each samples, which plan fields it reads, how its samples are read.
 
-Torch-free, so that the reading side uses it too. A method of one's own is one entry of `METHODS`;
-no other module compares a method's name.
+Torch-free, so that the reading side uses it too. A new method is one entry of `METHODS`; no other
+module compares a method's name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Method:
     selectors: tuple[str, ...] = ("coverage", "last")  #: what may be read from its samples
     title: str = ""  #: for legends; its name where empty
     exchangeable: bool = False  #: budgets are chains, in any order; else steps, read by prefix
-    rounds: bool = False  #: asks anew where later contexts depend on completions
+    rounds: bool = False  #: asks in rounds, since later contexts depend on completions
     is_search: bool = False  #: grows a tree by a scorer
     one_trace: bool = False  #: steps are budgets of one trace, each priced as if it were alone
     grid: bool = False  #: tables read its coverage for several chains too
@@ -44,7 +44,7 @@ class Method:
     check: Callable[[Plan], object] = lambda plan: None  #: raises ValueError for a wrong plan
 
     def asks_once(self, plan: Plan) -> bool:
-        """Return whether all is asked at the beginning, so that problems need not take turns."""
+        """Return whether all requests are made at the start, so that problems need no turns."""
         early = any(getattr(plan, name) for name in STOPS)
         return not (self.rounds or plan.history or early)
 
@@ -104,7 +104,7 @@ METHODS: dict[str, Method] = {
     "rebase": search_method(rebase, "REBASE"),
     "particles": search_method(particles, "particles"),
 }
-UNKNOWN = Method(in_steps(revise))  #: how samples of a method are read that is not in the table
+UNKNOWN = Method(in_steps(revise))  #: how samples of a method outside the table are read
 
 
 def method_of(plan: Plan) -> Method:
@@ -124,7 +124,7 @@ def searches() -> list[str]:
 
 
 def check_plan(plan: Plan) -> None:
-    """Raise ValueError for an unknown method, and for a plan that it does not read or cannot do."""
+    """Raise ValueError for an unknown method, or a plan field that it does not read or allow."""
     method = look_up(METHODS, plan.method, "method")
     known = {name for other in METHODS.values() for name in other.reads}
     for name in sorted(known - set(method.reads)):

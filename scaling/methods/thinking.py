@@ -1,9 +1,9 @@
 """Think for a budget, then answer: every budget read from one long trace by budget forcing.
 
-A trace is drawn once at the largest budget. At each smaller one it is cut, and if it has not
-answered by then it is asked to (`>`), which costs that token and those of the answer. Step 0 is a
-budget of 0: answer at once. Steps are ordered; rows are logged like any other.
-To make a model think on after it has answered is another method, `chains.wait`.
+A trace is drawn once at the largest budget. It is cut at each smaller one; if it has no answer by
+then, `>` requests one, which costs that token and those of the answer. Step 0 is a budget of 0: an
+immediate answer. Steps are ordered; rows are logged like any other.
+Extending the thinking after an answer is another method, `chains.wait`.
 Not here: what traces look like (`traces`), how a model learns to write them (`reinforce`).
 """
 
@@ -20,9 +20,9 @@ ANSWER_TOKENS = 48  #: cap of a forced answer
 def think(question: Question) -> Process:
     """Sample traces, then force an answer at each budget; step i is the i-th budget.
 
-    The ledger is of what was computed: the trace in the last step, only the forced answer in the
-    others, their thinking cached. So prompt + completion tokens of a row less the problem's prompt
-    are what that budget would have cost alone (`runs`), and their sums what all did cost.
+    The ledger counts what was computed: the trace in the last step, only the forced answer in the
+    others, with their thinking cached. Prompt + completion tokens of a row minus the problem's
+    prompt are the cost of that budget alone (`runs`).
     """
     plan, prompt, budgets = question.plan, question.prompt, thinking_budgets(question.plan)
     if len(prompt) + plan.max_new_tokens + 2 > question.limit:
@@ -50,12 +50,12 @@ def think(question: Question) -> Process:
 
 
 def is_over(trace: Completion, budget: int) -> bool:
-    """Return whether a trace ended within a budget, or failed: there is nothing to force."""
+    """Return whether a trace ended within a budget or failed, so that nothing is forced."""
     return trace.finish != "length" and trace.completion_tokens <= budget
 
 
 def request(thinking: str) -> str:
-    """Return what asks for an answer after some thinking; "" within an answer."""
+    """Return the text that requests an answer after some thinking; "" within an answer."""
     return "" if ANSWER in thinking.rpartition(WAIT)[2] else ANSWER
 
 

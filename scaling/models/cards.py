@@ -1,4 +1,4 @@
-"""Model cards: what a curve needs to know of a model, next to its weights and in the log."""
+"""Model cards: a model's size, shape and training, stored next to its weights and in the log."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def weights_hash(model) -> str:
 def save_lm(lm: Any, folder: Path, **notes: Any) -> None:
     """Write weights (bfloat16 safetensors), tokenizer and card; `notes` go into the card's file.
 
-    The card's identity is that of the rounded weights, which are what anybody will load.
+    The card's identity is that of the rounded weights, which are the ones that will be loaded.
     """
     import torch
 
@@ -69,7 +69,7 @@ def save_lm(lm: Any, folder: Path, **notes: Any) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Make an OSError of what a write below raises: libraries in Rust have errors of their own."""
+    """Turn any error of a write within into an OSError: libraries in Rust raise their own."""
     try:
         yield
     except Exception as error:
@@ -84,13 +84,13 @@ def quiet() -> None:
 
 
 def skills_of(folder: Path) -> tuple[str, ...]:
-    """Return the methods a card says its model was trained for; the ladder's recipe has drafts."""
+    """Return the methods that a model was trained for; the ladder's recipe includes drafts."""
     notes = read_json(folder / CARD) if (folder / CARD).exists() else {}
     return tuple(notes.get("skills", ("revision",) if "mixture" in notes else ()))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file next to a model's weights holds; ValueError that names it if cut."""
+    """Return the contents of a JSON file next to a model's weights; ValueError if it is damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -109,7 +109,7 @@ def read_card(path: Path) -> ModelCard:
 def card_of(
     files: Files, config: Any, train_tokens: float | None, identify: bool = True
 ) -> ModelCard:
-    """Return the card in the folder; where there is none, what files and table say."""
+    """Return the folder's card, or else one made from its files and the table of known models."""
     if not files.gguf and (files.folder / CARD).exists():
         return read_card(files.folder / CARD)
     shape = Shape.from_config(config)

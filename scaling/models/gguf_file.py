@@ -57,7 +57,7 @@ QUANTISATION = re.compile(r"[-._](ud-)?(i?q\d\w*|tq\d\w*|mxfp\d\w*|b?f16|f32|fp1
 
 @dataclass(frozen=True)
 class Header:
-    """All that a GGUF file holds except the numbers of its tensors."""
+    """The contents of a GGUF file without the values of its tensors."""
 
     path: Path
     metadata: dict[str, Any]
@@ -83,14 +83,14 @@ class Header:
 
     @property
     def title(self) -> str:
-        """Return the file's name without suffix; the quantisation is added where it lacks it."""
+        """Return the file's name without suffix, with the quantisation added if it lacks one."""
         stem = self.path.name.removesuffix(self.path.suffix)
         has = self.quantisation.lower() in stem.lower()
         return stem if has else f"{stem}-{self.quantisation}"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return what the published model may be called: by file name, and by metadata."""
+        """Return possible names of the published model, from the file name and the metadata."""
         stem = QUANTISATION.sub("", self.path.name.removesuffix(self.path.suffix))
         parts = [str(self.metadata.get(f"general.{key}", "")) for key in ("basename", "size_label")]
         return stem, stem.partition("_")[2], "-".join(parts)
@@ -105,9 +105,9 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Return the metadata and the table of tensors of a GGUF file, once it passed all checks.
+    """Return the metadata and the table of tensors of a GGUF file that passes all checks.
 
-    Errors: ValueError, one line, for a file that is no GGUF, cut short, not a whole language model,
+    Errors: ValueError, one line, if a file is no GGUF, cut short, no complete language model,
     of an architecture that is unknown here, or without a tokenizer; or where `gguf` is missing.
     """
     try:
@@ -123,7 +123,7 @@ def read_header(path: Path) -> Header:
 
 
 def _parse(path: Path) -> Header:
-    """Return what the package gguf reads of a file; ValueError for none, a cut or a damaged one."""
+    """Return a file as the package gguf reads it; ValueError if it is no GGUF, cut or damaged."""
     from gguf import GGUFReader
 
     with path.open("rb") as file:
@@ -153,7 +153,7 @@ def _parse(path: Path) -> Header:
 
 
 def _check_kind(header: Header) -> None:
-    """Raise ValueError for what is no whole language model of an architecture known here."""
+    """Raise ValueError unless the file is a complete language model of a known architecture."""
     path, metadata = header.path, header.metadata
     if metadata.get("split.count", 0) > 1:
         raise ValueError(
@@ -172,7 +172,7 @@ def _check_kind(header: Header) -> None:
 
 
 def _check_settings(header: Header) -> None:
-    """Raise ValueError for metadata that are missing, or that change results and are ignored."""
+    """Raise ValueError if metadata are missing, or would change results but are not applied."""
     first = f"{header.architecture}."
     missing = [f"{first}{key}" for key in FIELDS.values() if header.get(key) is None]
     if missing:
@@ -229,9 +229,9 @@ def end_ids(header: Header) -> list[int]:
 
 
 def tokenizer_of(header: Header) -> Any:
-    """Return the tokenizer, with the template, as `transformers` reads them; splits put right.
+    """Return the tokenizer and template read by `transformers`, with its word splits corrected.
 
-    It knows the splits of most vocabularies and takes GPT-2's for the others.
+    `transformers` knows the splits of most vocabularies and uses GPT-2's for the others.
     """
     from tokenizers import pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""Where a model's files are: a folder, or a hub name with a revision brought to a folder. No torch.
+"""Locate a model's files: a folder, or the snapshot of a hub name and revision. No torch.
 
 Only safetensors, tokenizers and configurations are fetched or read: pickles can run code. Honours
 HF_HOME, HF_HUB_OFFLINE and HF_TOKEN, and goes to the network only for a name that is no folder.
@@ -25,19 +25,19 @@ class Files(NamedTuple):
 
     folder: Path
     name: str  #: "org/name", or the folder's own
-    revision: str  #: as asked: a branch, tag or commit; "" for a folder
+    revision: str  #: as requested: a branch, tag or commit; "" for a folder
     commit: str  #: resolved; "" for a folder
     gguf: Path | None = None  #: the one file that holds it all
     also: tuple[str, ...] = ()  #: other names by which `known` may have the model
 
     @property
     def title(self) -> str:
-        """Return the name with the revision, where one was asked for."""
+        """Return the name, with the revision if one was requested."""
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
     @property
     def exact(self) -> str:
-        """Return what finds the same bytes again, on any machine that has or can fetch them."""
+        """Return a name by which any machine can find or fetch the same bytes."""
         return f"{self.name}@{self.commit}" if self.commit else str(self.gguf or self.folder)
 
 
@@ -49,8 +49,8 @@ def is_endpoint(where: str | Path) -> bool:
 def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files:
     """Return the files of a model; `code` also fetches the Python files that some models bring.
 
-    weights=False fetches none of a hub's weights, for who only needs the rest; where the hub
-    answers, its list of files tells beforehand whether there are any that can be read.
+    weights=False fetches no weights from the hub; if the hub can be reached, its list of files
+    is checked for readable ones.
     Errors: ValueError for a folder that is not there or holds no model, a name the hub does not
     know, a gated or pickled model, no network: one line each, with what to do.
     """
@@ -79,9 +79,9 @@ def locate(where: str | Path, weights: bool = True, code: bool = False) -> Files
 
 
 def only_gguf(path: Path) -> Path | None:
-    """Return the file that a path is, or the GGUF file in a folder without other weights, or None.
+    """Return the GGUF file at a path, or in a folder without other weights, else None.
 
-    Errors: ValueError for a folder of several, which names them.
+    Errors: ValueError naming the files if a folder holds several.
     """
     if path.is_file():
         return path
@@ -95,9 +95,9 @@ def only_gguf(path: Path) -> Path | None:
 
 
 def check_listed(files: Files) -> None:
-    """Raise ValueError where the hub lists a model's files, and none of them is safetensors.
+    """Raise ValueError if the hub's list of a model's files has no safetensors.
 
-    Step branches of some models hold pickles alone. Offline nothing is known, and nothing said.
+    Step branches of some models hold only pickles. Offline nothing is checked.
     """
     from huggingface_hub import HfApi, errors
 

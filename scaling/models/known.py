@@ -1,7 +1,7 @@
 """Models whose shape and training are published: `known_models.csv`, a row per size. No torch.
 
-With a row, a model's training FLOPs fill themselves in, and its sampling can be priced before its
-weights are there. To add a model, add a row: a test checks that its shape gives its parameters.
+A row provides a model's training FLOPs, and lets its sampling be priced before its weights are
+there. To add a model, add a row: a test checks that its shape gives its parameters.
 
 Tokens are those of pretraining; `sure` as in data/published: A read in the source, B from a
 secondary source, C recalled. Shapes were recalled, and sum to the printed `n_params`.
@@ -35,9 +35,9 @@ class Known:
     sure: str
 
     def tokens_at(self, revision: str = "") -> float:
-        """Return the tokens seen by a checkpoint, by the step in its name; the last has no step.
+        """Return the tokens seen by a checkpoint, from the step in its name; all for the last one.
 
-        NaN where they are not published, or a commit does not tell which checkpoint it is.
+        NaN if they are not published, or if a commit does not show which checkpoint it is.
         """
         if step := re.fullmatch(r"step(\d+)", revision):
             return int(step[1]) * self.step_tokens
@@ -65,9 +65,9 @@ def rows(path: Path = TABLE) -> Iterator[Known]:
 
 
 def look_up(name: str, path: Path = TABLE) -> Known | None:
-    """Return the row of a model by its hub name, or by a folder named like the end of it.
+    """Return the row of a model, by its hub name or by a folder named like the end of that name.
 
-    Not by a folder where checkpoints of many steps are published: the folder may hold any of them.
+    Folders do not match a model with checkpoints of many steps: they may hold any of them.
     """
     for row in rows(path):
         names = {known.lower() for known in row.names}

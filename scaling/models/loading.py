@@ -35,32 +35,32 @@ class Chat:
 
 @dataclass(frozen=True)
 class LM:
-    """Weights, tokenizer, and what a curve needs to know of them."""
+    """A language model: weights, tokenizer and card."""
 
     model: Any  #: transformers.PreTrainedModel; None where only the rest was asked for
     tokenizer: Any  #: transformers.PreTrainedTokenizerBase
     card: ModelCard
     chat: Chat | None = None  #: None: prompts are plain text
     defaults: Mapping[str, float] = field(default_factory=dict)  #: the model's own sampling options
-    where: str = ""  #: what loads the same bytes again: a folder, or a hub name at its commit
+    where: str = ""  #: name that loads the same bytes again: a folder, or a hub name at its commit
     skills: tuple[str, ...] = ()  #: methods it was trained for, as its card says
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return token ids; no special token is added, one that is spelt out is read as such."""
+        """Return token ids; special tokens that are written out count, none is added."""
         if self.bos and text.startswith(self.bos):  # the rest as if alone: what training had
             return (self.tokenizer.bos_token_id, *self.encode(text[len(self.bos) :]))
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     @cached_property
     def bos(self) -> str:
-        """Return what plain text began with in training; "" where nothing, or a template tells."""
+        """Return the token that began plain text in training; "" if none, or with a template."""
         begins = self.chat is None and self.tokenizer.bos_token_id in self.tokenizer.encode("")
         return self.tokenizer.bos_token if begins else ""
 
     def render(self, prompt: str) -> str:
-        """Return a prompt as the model is given it: a conversation up to its turn, or plain text.
+        """Return a prompt as the model receives it: a conversation up to its turn, or plain text.
 
-        Errors: ValueError where the template refuses, as some do a system prompt, or is lacking.
+        Errors: ValueError if there is no template, or it refuses, as some do a system prompt.
         """
         turns = turns_of(prompt)
         if self.chat is None:
@@ -88,7 +88,7 @@ class LM:
 
     @cached_property
     def special_ids(self) -> dict[int, bool]:
-        """Return the ids of special tokens, each with whether it marks thinking."""
+        """Return {id of a special token: whether it marks thinking}."""
         added = getattr(self.tokenizer, "added_tokens_decoder", {})
         return {i: is_marker(token.content) for i, token in added.items() if token.special}
 
@@ -122,7 +122,7 @@ def load_lm(
     train_tokens: float | None = None,
     identify: bool = True,
 ) -> LM:
-    """Return the LM of a folder, of a GGUF file or of a hub name, "org/name@revision".
+    """Return the language model in a folder or GGUF file, or of a hub name, "org/name@revision".
 
     weights=False leaves the weights out, which is enough to plan or collect; identify=False also
     leaves out their hash, which reads all their bytes. dtype, device_map ("auto": over all GPUs)
@@ -169,7 +169,7 @@ def load_lm(
 
 @contextmanager
 def readable(files: Files) -> Iterator[None]:
-    """Turn what `transformers` says of a model that it cannot read into one line."""
+    """Turn the errors of `transformers` about an unreadable model into one line."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
@@ -200,7 +200,7 @@ def _weights(files: Files, **options: Any) -> Any:
 
 
 def _quantization(bits: str | None) -> dict[str, Any]:
-    """Return the option that quantises weights while loading; none where bits is None."""
+    """Return the option that quantises weights while loading; {} if bits is None."""
     from transformers import BitsAndBytesConfig
 
     if bits is None:
@@ -213,7 +213,7 @@ def _quantization(bits: str | None) -> dict[str, Any]:
 def _chat(
     tokenizer: Any, name: str, chat: bool | None, system: str, thinking: bool | None
 ) -> Chat | None:
-    """Return how prompts are wrapped; ValueError where the model knows no conversation."""
+    """Return how prompts are wrapped; ValueError if the model has no chat template for it."""
     if chat is None:
         chat = bool(tokenizer.chat_template)
     if chat and not tokenizer.chat_template:
@@ -224,7 +224,7 @@ def _chat(
 
 
 def _defaults(folder: Path) -> dict[str, float]:
-    """Return the sampling options that a model's makers suggest; {} where they suggest none."""
+    """Return the sampling options that a model's makers suggest; {} if none."""
     path = folder / "generation_config.json"
     suggested = read_json(path) if path.exists() else {}
     return {name: suggested[name] for name in DEFAULTS if suggested.get(name) is not None}

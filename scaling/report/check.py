@@ -1,4 +1,4 @@
-"""Whether figures and reports still follow from their runs, code and packages. Redraws nothing."""
+"""Check whether figures and reports match their runs, code and packages. Redraws nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scaling.store.manifest import read_manifest
 
 
 def stale(figures: Path, runs: Path) -> dict[str, list[str]]:
-    """Return the figures of a folder with the reasons why each is stale; no reason: up to date."""
+    """Return {figure: reasons why it is stale} of a folder; [] if it is up to date."""
     sidecars = sorted(figures.glob("*.json"))
     if not sidecars:
         raise ValueError(
@@ -54,7 +54,7 @@ def _reasons(sidecar: dict[str, Any], figures: Path, runs: dict[str, str]) -> It
 
 
 def _differences(what: str, then: dict[str, str], now: dict[str, str]) -> Iterator[str]:
-    """Yield one reason for all the names of a kind that are new, one for those gone or changed."""
+    """Yield one reason for the names that were added, and one for those changed or removed."""
     added, changed = (
         now.keys() - then.keys(),
         {name for name in then if then[name] != now.get(name)},
@@ -66,7 +66,7 @@ def _differences(what: str, then: dict[str, str], now: dict[str, str]) -> Iterat
 
 
 def differences(out: Path) -> list[str]:
-    """Return where a report's texts, its results and its runs disagree; [] when they agree."""
+    """Return where a report's texts, results and runs disagree; [] if they agree."""
     rows = from_csv((out / "results.csv").read_bytes().decode())
     found = []
     for file, language in (("report.html", HTML), ("report.tex", LATEX)):
@@ -83,7 +83,7 @@ def differences(out: Path) -> list[str]:
 
 
 def runs_of(rows: Rows) -> Runs:
-    """Return the runs that the rows of a report name, read again; ValueError where one is gone."""
+    """Return the runs named in a report's rows, read again; ValueError if one is missing."""
     found = []
     for name in (name for name in rows if name.endswith(".path")):
         start, path = name.removesuffix("path"), Path(rows[name]["value"])

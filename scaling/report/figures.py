@@ -12,7 +12,7 @@ from scaling.figures.names import SELECTOR_NAMES
 from scaling.report.numbers import Entry
 from scaling.runs import Runs
 
-LETTERS = 50  #: of a panel's title in one line
+LETTERS = 50  #: characters per line of a panel's title
 FIGURES = ("coverage_and_law", "accuracy_by_flops")
 
 
@@ -44,7 +44,7 @@ def draw(found: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _selectors(ax: Any, entry: Entry, known: list[str]) -> None:
-    """Draw each selector against cost; its style is the same in all panels, by `known`."""
+    """Draw each selector against cost; its place in `known` gives it one style in all panels."""
     for selector in entry.selectors:
         found = entry.run.curve(selector, Runs([entry.run]).cost_unit)
         found = replace(found, label=SELECTOR_NAMES[selector])
@@ -52,7 +52,7 @@ def _selectors(ax: Any, entry: Entry, known: list[str]) -> None:
 
 
 def _law(ax: Any, entry: Entry) -> None:
-    """Draw coverage with its law, or alone where there is none."""
+    """Draw coverage, with its law if there is one."""
     fitted, _ = entry.law
     if fitted is None:
         plots.draw_curve(ax, entry.coverage, **plots.series_style(0))
@@ -64,5 +64,5 @@ def _law(ax: Any, entry: Entry) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return text that matplotlib prints as it is, in a font that has its characters."""
+    """Return text that matplotlib prints literally, with ? for characters its font may lack."""
     return "".join(c if " " <= c <= "~" or c == "·" else "?" for c in text).replace("$", r"\$")

@@ -1,8 +1,8 @@
-"""A benchmark's table: accuracy per category with its interval, and the cost of a sample. No torch.
+"""A leaderboard: accuracy per category with its interval, and the cost of a sample. No torch.
 
-Accuracy is that of one sample, the mean over all drawn; tokens and price are means per sample, the
-prompt included. Thinking tokens are those that were counted; where they were not (old logs, most
-servers), completion tokens times the share of characters in <think>, NaN without the texts.
+Accuracy is the mean over all samples; tokens and price are means per sample, prompt included.
+Thinking tokens that were not counted (old logs, most servers) are completion tokens times the share
+of characters in <think>; NaN without the texts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def read_prices(path: Path) -> dict[str, tuple[float, float]]:
 def leaderboard(
     runs: Iterable[Run], prices: Mapping[str, tuple[float, float]] | None = None
 ) -> pd.DataFrame:
-    """Return a row per model and category, best first within a category; price NaN where unknown.
+    """Return a row per model and category, best first within a category; unknown prices are NaN.
 
     Problems without a sample are left out, and counted in `n_missing`.
     """

@@ -22,7 +22,7 @@ from scaling.runs import UNITS, Run, load_run
 
 LAW = "exp_power"  #: fitted to coverage
 SHARES = (1 / 4, 1 / 2)  #: of the budgets to fit it to: the first for which there are enough points
-MOST = 12  #: runs in one report
+MOST = 12  #: largest number of runs in one report
 EXAMPLE = 160  #: characters shown of a text
 COLUMNS = ("id", "kind", "value", "low", "high", "n")  #: of `results.csv`
 Rows = dict[str, dict[str, Any]]
@@ -69,36 +69,36 @@ def counted(count: int, what: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One run in a report: what is read from it once, for numbers, figures and texts."""
+    """One run in a report, with the results that numbers, figures and texts share."""
 
     id: str  #: start of the ids of its rows: run.a, run.b, …
     called: str  #: the model's name, with the run's hash where two runs would have the same name
     run: Run
 
     def cells(self, *keys: str) -> list[str]:
-        """Return the ids of rows of this run; "" stays an empty cell."""
+        """Return the ids of this run's rows; "" stays an empty cell."""
         return [f"{self.id}.{key}" if key else "" for key in keys]
 
     @property
     def has_texts(self) -> bool:
-        """Return whether what the model wrote is in the run's folder."""
+        """Return whether the run's folder holds the texts of the samples."""
         return (self.run.path / "text.parquet").exists()
 
     @cached_property
     def selectors(self) -> tuple[str, ...]:
-        """Return what is read from the run, the headline first: coverage where there is one."""
+        """Return the selectors of the run, the headline first: coverage if it can be read."""
         run = self.run
         own = tuple(s for s in run.method.selectors if s in run.selectors) or run.selectors
         return tuple(sorted(own, key=lambda name: name != "coverage"))
 
     @cached_property
     def coverage(self) -> Curve:
-        """Return coverage against samples or steps; the first selector where there is none."""
+        """Return coverage against samples or steps, or else the first selector's curve."""
         return replace(self.run.curve(self.selectors[0]), x=self.run.budgets().astype(float))
 
     @cached_property
     def law(self) -> tuple[Fit | None, pd.DataFrame]:
-        """Return the law of coverage and its score on held-out budgets, as far as it has any."""
+        """Return the law of coverage, if any, and its score on held-out budgets."""
         if not self.coverage.y[0] > 0:  # nothing correct, or a search's first nodes: no answers
             return None, pd.DataFrame()
         for share in SHARES:
@@ -110,7 +110,7 @@ class Entry:
 
     @cached_property
     def limits(self) -> list[str]:
-        """Return what cannot be read from the samples, and why."""
+        """Return sentences on what cannot be read from the samples, and why."""
         run, found = self.run, []
         if run.caveat:
             found.append(run.caveat)
@@ -125,7 +125,7 @@ class Entry:
 
 
 def entries(runs: Iterable[Run]) -> list[Entry]:
-    """Return what a report prints of each run; ValueError for none, too many, or an open one."""
+    """Return a report's entries; ValueError for no run, too many, or an open one."""
     found = list({(run.path.resolve(), run.card.name): run for run in runs}.values())
     if not 0 < len(found) <= MOST:
         raise ValueError(f"{len(found)} runs: a report takes 1 to {MOST}; select some of them")
@@ -141,7 +141,7 @@ def entries(runs: Iterable[Run]) -> list[Entry]:
 
 
 def results(found: Sequence[Entry]) -> Rows:
-    """Return every row that the text may be bound to, by id."""
+    """Return {id: row} of every number and text that a report can print."""
     common: dict[str, Any] = {"all.flops": 2, "all.training": 3, "all.level": 95}
     common |= {"all.replicates": len(found[0].coverage.replicates)}
     common |= {f"name.{selector}": name for selector, name in SELECTOR_NAMES.items()}
@@ -153,7 +153,7 @@ def results(found: Sequence[Entry]) -> Rows:
 
 
 def _drawn(entry: Entry) -> Iterator[dict[str, Any]]:
-    """Yield what was sampled, by which model, plan, code and machine; what is not known of it."""
+    """Yield the facts of a run: model, plan, samples, code, machine, and what is unknown."""
     run, card = entry.run, entry.run.card
     session = (run.manifest["sessions"] or [{}])[-1]
     device, packages = session.get("device") or {}, session.get("packages") or {}

@@ -1,8 +1,8 @@
-"""The table of numbers as HTML, LaTeX and BibTeX, and whether a text still says what it says.
+"""Render the table of numbers as HTML, LaTeX and BibTeX, and check a text against the table.
 
 Each value in a text is marked with the id of its row of `results.csv`; the sentences of
-`templates/body.jinja` hold no digit. Whatever comes from a run is hostile: HTML escapes every
-value, LaTeX filters it.
+`templates/body.jinja` hold no digit. Values from a run are not trusted: HTML escapes every value,
+LaTeX filters it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TEX |= {sign: "\\" + sign for sign in "{}$&#_%"} | {sign: "{" + sign + "}" for s
 
 
 def tex(text: str) -> str:
-    """Return text that LaTeX prints as it is; what its fonts lack is named, like [U+1F600].
+    """Return text that LaTeX prints literally; characters its fonts lack become [U+1F600].
 
     >>> tex("100%_{a}")
     '100\\\\%\\\\_\\\\{a\\\\}'
@@ -46,16 +46,16 @@ def tex(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return text with its control characters named, like [U+0007]."""
+    """Return text with its control characters written like [U+0007]."""
     return "".join(c if c >= " " or c == "\n" else f"[U+{ord(c):04X}]" for c in text)
 
 
 class Language(NamedTuple):
-    """What `unbound` must know of a language: how a value is marked, and what is no prose."""
+    """What `unbound` needs of a language: how values are marked, and which parts are no prose."""
 
     bound: str  #: a marked value; {id}, {text}
     escape: Callable[[str], Any]
-    markup: tuple[str, ...]  #: patterns of what is no prose, whose digits are not numbers
+    markup: tuple[str, ...]  #: patterns of parts that are no prose, whose digits are not numbers
 
 
 HTML = Language(
@@ -99,7 +99,7 @@ def bibliography() -> str:
 
 
 def unbound(text: str, rows: Rows, language: Language) -> Iterator[str]:
-    """Yield each value of a text that differs from its row, and each number bound to no row."""
+    """Yield each value in a text that differs from its row, and each number without a row."""
     start = re.escape(language.bound.partition("{id}")[0].replace("{{", "{"))
     rest, end = [], 0
     for match in re.finditer(start + r"([\w.-]+)", text):

@@ -1,4 +1,4 @@
-"""`write`: runs to a self-contained HTML page, a LaTeX fragment, BibTeX and `results.csv`."""
+"""Write a report on runs: an HTML page, a LaTeX fragment, BibTeX and `results.csv`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TEXTS = ("results.csv", "report.bib", "report.html", "report.tex")
 def write(runs: Iterable[Run], out: Path, force: bool = False) -> list[Path]:
     """Write the report on some runs into `out`; return its files.
 
-    Errors: ValueError, with nothing written, for no, an open or too many runs, and where files are
-    in the way that the kit did not write.
+    Errors: ValueError, with nothing written, for no runs, too many or an open one, and if `out`
+    holds files that the kit did not write.
     """
     found = entries(runs)
     texts = [out / name for name in TEXTS]

@@ -20,11 +20,11 @@ REQUESTS = "requests-"  #: how files of requests are named; every other *.jsonl 
 
 
 class NotAnswered(Failed):
-    """A request whose answer is yet to come."""
+    """A request without an answer so far."""
 
 
 class BatchFolder:
-    """Takes the place of `Client`: answers that are not there are written as requests at the end.
+    """Replaces `Client`: requests without an answer are written to files at the end.
 
     `with folder:` reads the answers, and raises ValueError at its end if some were missing.
     """
@@ -37,7 +37,7 @@ class BatchFolder:
         self.answers, self.failed = read_answers(self.folder)
         self.missing: dict[str, dict[str, Any]] = {}
         if all(isinstance(answer, Refused) for answer in self.answers.values()):
-            # the prompts are not at fault: ask again, perhaps with other options
+            # not the prompts' fault: request again, perhaps with other options
             self.failed |= {name: str(reason) for name, reason in self.answers.items()}
             self.answers = {}
         return self
@@ -82,10 +82,10 @@ def request_id(body: dict[str, Any]) -> str:
 
 
 def read_answers(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return ({request: answer}, {request: why it failed}) of every output file in a folder.
+    """Return ({request: answer}, {request: why it failed}) from all output files in a folder.
 
-    The answer to a request that will never have one, such as a prompt that is too long, is a
-    `Refused` with the reason. Errors: ValueError with the line that is not of a batch's output.
+    A request that can never be answered, such as too long a prompt, has a `Refused` with the
+    reason as its answer. Errors: ValueError with the line that is no output of a batch.
     """
     answers: dict[str, Any] = {}
     failed: dict[str, str] = {}

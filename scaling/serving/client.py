@@ -34,7 +34,7 @@ LONGEST_PAUSE = 30.0  #: seconds between two tries, unless the server asks for m
 
 
 class Failed(Exception):
-    """A request without an answer; the message is the reason, in one line.
+    """A request that failed; the message is the reason, in one line.
 
     wait: the least seconds before another try may succeed; None if no try will.
     """

@@ -1,4 +1,4 @@
-"""Sampling from a server, or from OpenAI Batch files, in the place of a model and its engine.
+"""Sampling from a server or OpenAI Batch files instead of a model in memory and its engine.
 
     lm, engine = connect("http://127.0.0.1:8000/v1", Endpoint("my-model"))
     sample_run(lm, task, problems, plan, root, engine=engine)
@@ -35,9 +35,9 @@ KEY = "SCALING_API_KEY"  #: environment variable with the key, if the server wan
 
 
 class Served:
-    """Takes the place of `models.LM`: a text is its own single token."""
+    """Replaces `models.LM`: a text is its own single token."""
 
-    skills = ("revision",)  #: what a served model was trained for is its user's to know
+    skills = ("revision",)  #: unknown for a served model, so that no warning is given
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class HttpEngine:
         """in_flight: requests that wait for their answers at the same time."""
         self.client, self.endpoint, self.in_flight = client, endpoint, in_flight
         self.honoured: Honoured | None = None  #: found by the first call
-        self.answers = False  #: known to answer some request of the plan's length
+        self.answers = False  #: whether it has answered a request of the plan's length
 
     def generate(
         self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
@@ -135,11 +135,11 @@ class HttpEngine:
         Errors: ValueError when the server cannot do the plan, or `GIVE_UP` requests fail in a row.
         """
         requests = self._first_requests(jobs, plan)
-        later: deque[Request] = deque()  # the next steps of chains
+        later: deque[Request] = deque()  # next steps of chains
         sent: dict[Future, tuple[Request, float]] = {}  #: requests in flight, and when they began
         answered: SimpleQueue[Future] = SimpleQueue()
         failures = 0
-        # left in the middle, the client is closed first, which ends what its threads wait for
+        # if left in the middle, the client is closed first, which ends its threads' waiting
         with ThreadPoolExecutor(self.in_flight, "scaling-http") as pool, self.client:
             while True:
                 while len(sent) < self.in_flight:
@@ -155,7 +155,7 @@ class HttpEngine:
                 found, in_flight = future.result(), len(sent)
                 request, began = sent.pop(future)
                 seconds = (time.perf_counter() - began) / in_flight / max(len(found), 1)
-                if not found:  # of a batch, whose answers are yet to come
+                if not found:  # a batch without answers so far
                     continue
                 refused = found[0].finish.startswith(FINAL)
                 failures = failures + 1 if has_failed(found[0]) and not refused else 0
@@ -195,7 +195,7 @@ class HttpEngine:
     def _check_answers(self, plan: Plan) -> None:
         """Raise ValueError if a server refuses an easy question as well as a real prompt.
 
-        Then not the prompt is at fault, but something that all requests have in common.
+        Then the fault is not the prompt's, but of something that all requests have in common.
         """
         try:
             self._once(self.endpoint.request(plan, (EASY,), 0), plan)
@@ -214,8 +214,8 @@ class HttpEngine:
     def _complete(self, request: Request, plan: Plan) -> list[Completion]:
         """Return a completion per chain; none if a batch has no answer yet.
 
-        Choices that the server leaves out are requested again, those of a request that it refuses
-        or that cannot be counted one by one.
+        Choices that the server leaves out are requested again; if it refuses a request or its
+        answer cannot be counted, the choices are requested one by one.
         """
         found: list[Completion] = []
         logprobs = bool(self.honoured and self.honoured.logprobs)
@@ -246,7 +246,7 @@ class BatchEngine(HttpEngine):
     def generate(
         self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
     ) -> Iterator[tuple[Job, int, Completion]]:
-        """Yield (job, step, completion) for the answers there are; their seconds are unknown.
+        """Yield (job, step, completion) for the available answers; their seconds are unknown.
 
         Errors: ValueError that says which requests were written, and what to do with them.
         """
@@ -255,16 +255,16 @@ class BatchEngine(HttpEngine):
 
 
 def seed_of(plan: Plan, job: Job, step: int) -> int:
-    """Return a sample's seed, 31 bits: servers take no more."""
+    """Return a sample's seed, of 31 bits, the most that servers take."""
     return row_key(plan.seed, job.problem, job.chain, step) & 0x7FFFFFFF
 
 
 def has_failed(completion: Completion) -> bool:
-    """Return whether a completion is only the reason why there is none."""
+    """Return whether a completion only holds the reason of a failure."""
     return completion.finish.startswith("error")
 
 
 def failed_completion(reason: str, final: bool = False) -> Completion:
-    """Return the row of a request without an answer; final: it will never have one."""
+    """Return the completion of a failed request; final: it will never succeed."""
     finish = f"{FINAL if final else 'error'}: {reason}"
     return Completion((), math.nan, math.nan, finish, 0, 0, 0, 0.0)

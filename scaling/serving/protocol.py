@@ -1,4 +1,4 @@
-"""The OpenAI protocol, both ways: a chain's texts to a request, an answer to completions.
+"""The OpenAI protocol: a chain's texts become a request, an answer becomes completions.
 
 Texts take the place of the in-process engine's token ids: a context is (prompt, draft, suffix,
 draft, ...), joined for /completions, turns of user and assistant for /chat/completions.
@@ -18,7 +18,7 @@ from scaling.records import FINAL, Completion, Plan, turns_of, with_system
 from scaling.serving.client import Failed
 
 APIS = ("completions", "chat")
-FINISH: dict[str, str] = {  #: what servers call the end of an answer; "": not reported
+FINISH: dict[str, str] = {  #: servers' names for the end of an answer; "": not reported
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "stop_token"), "stop"),
     **dict.fromkeys(("end_turn", "completed", "complete"), "stop"),
     **dict.fromkeys(("tool_calls", "tool_use", "function_call"), "stop"),  # without an answer
@@ -41,7 +41,7 @@ class Unreadable(Failed):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What a request holds besides prompt and plan; all of it is part of a run's identity."""
+    """The fields of a request that prompt and plan do not set; part of a run's identity."""
 
     model: str  #: the name under which the server has the model
     api: str = "completions"  #: plain continuation, or "chat": turns in the model's own template
@@ -62,7 +62,7 @@ class Endpoint:
     def request(
         self, plan: Plan, context: Sequence[str], seed: int, n: int = 1, logprobs: bool = False
     ) -> dict[str, Any]:
-        """Return the body that asks for n completions of a context."""
+        """Return the request body for n completions of a context."""
         body: dict[str, Any] = {"model": self.model, "max_tokens": plan.max_new_tokens}
         body |= {"temperature": plan.temperature, "top_p": plan.top_p, "seed": seed}
         # outside the standard, known to vLLM, SGLang and llama.cpp: sent only where they matter
@@ -144,7 +144,7 @@ def token_counts(usage: dict[str, Any]) -> tuple[int, int, int | None]:
 
 
 def logprobs_of(choice: dict[str, Any]) -> list[float]:
-    """Return the log-probability of each token, nats; none if the server has none."""
+    """Return the log-probability of each token in nats; [] if the server reports none."""
     given = choice.get("logprobs") or {}
     if given.get("content"):
         return [float(token["logprob"]) for token in given["content"]]
@@ -152,9 +152,9 @@ def logprobs_of(choice: dict[str, Any]) -> list[float]:
 
 
 def text_of(choice: dict[str, Any], stop: Sequence[str]) -> tuple[str, bool]:
-    """Return the text of a choice, thinking in tags, and whether a stop string cut it here.
+    """Return the text of a choice with thinking in tags, and whether a stop string cut it here.
 
-    A server that ignores stop strings sends what follows them; they end an answer, no thinking.
+    A server that ignores stop strings sends the text after them; they end answers, not thinking.
     """
     thought, text = "", choice.get("text")
     if "message" in choice:
@@ -169,7 +169,7 @@ def text_of(choice: dict[str, Any], stop: Sequence[str]) -> tuple[str, bool]:
     ends = [at for string in stop if (at := text.find(string, begin)) >= 0]
     cut = bool(ends) and not is_thinking(text)
     text = text[: min(ends)] if cut else text
-    if thought and not begin:  # else the text has its thinking in it already
+    if thought and not begin:  # else the text contains its thinking already
         unfinished = not text.strip() and choice.get("finish_reason") != "stop"
         text = f"<think>{thought}" + "</think>" * (not unfinished) + text
     return text, cut
@@ -178,7 +178,7 @@ def text_of(choice: dict[str, Any], stop: Sequence[str]) -> tuple[str, bool]:
 def split_text(value: Any, thinking: bool = False) -> tuple[str, str]:
     """Return (thinking, text) of a part of a message: a text, an object, a list of those, or none.
 
-    thinking: the part is inside one that is thinking.
+    thinking: the part lies inside thinking.
     """
     if isinstance(value, str):
         return (value, "") if thinking else ("", value)
@@ -196,7 +196,7 @@ def split_text(value: Any, thinking: bool = False) -> tuple[str, str]:
 
 
 def finish_of(reason: Any, full: bool) -> str:
-    """Return how a completion ended; full: it has as many tokens as it may have."""
+    """Return how a completion ended; full: it has reached its token cap."""
     name = str(reason or "").lower()
     if name in FINISH:
         return FINISH[name] or ("length" if full else "stop")

@@ -1,7 +1,7 @@
-"""Try what a server really does with a request, before a run is paid for and after it.
+"""Test how a server really treats requests, before and after a run.
 
-Servers add sampling settings of their own, ignore seeds or `n`, and hide their chat template. Some
-of it shows only in all samples together: `settle_served`, `count_identical`.
+Servers add their own sampling settings, ignore seeds or `n`, and hide their chat template. Some of
+it is visible only in all samples together: `settle_served`, `count_identical`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from scaling.records import FINAL, Completion, Plan, Sample
 from scaling.serving.client import Failed, Refused
 from scaling.serving.protocol import Endpoint
 
-#: seeds that must not give equal texts; those of a run are as large. A server that keeps 16 bits of
-#: a seed, halves it, takes it modulo 2 or limits its size gives some of them the same text
+#: seeds that must not give equal texts, as large as those of a run. A server that keeps 16 bits of
+#: a seed, halves it, takes it modulo 2 or limits its size gives the same text for some of them
 SEEDS = (2, 3, 2**16 + 2, 2**31 - 1)
 HOT = 2.0  #: the highest temperature of the protocol
 SEVERAL = 4  #: samples of a problem that should not all be the same text
@@ -36,7 +36,7 @@ Attempt = Callable[..., list[Completion]]  #: an empty list if the request fails
 
 @dataclass(frozen=True)
 class Honoured:
-    """What a server does with the fields of a request."""
+    """The fields of a request that a server honours."""
 
     n: bool = False  #: several choices, all different, each countable
     logprobs: bool = False  #: log-probabilities of the sampled tokens
@@ -46,10 +46,10 @@ class Honoured:
 def with_neutral_fields(
     ask: Ask, endpoint: Endpoint, plan: Plan, context: Sequence[str]
 ) -> Endpoint:
-    """Return the endpoint whose requests turn off the sampling settings that the plan leaves off.
+    """Return the endpoint whose requests turn off all sampling settings that the plan does not use.
 
-    Fields that the server refuses are left out: it has no such settings. Those that the endpoint
-    or the plan sets stay as they are. Errors: ValueError if the server does not answer.
+    Fields that the server refuses are left out: it has no such settings. Fields that the endpoint
+    or the plan sets are kept. Errors: ValueError if the server does not answer.
     """
     short = replace(plan, max_new_tokens=min(plan.max_new_tokens, 16))
     for at in (context, (EASY,)):  # the prompt itself may be refused, as too long
@@ -67,12 +67,12 @@ def with_neutral_fields(
 
 
 def probe(ask: Ask, endpoint: Endpoint, plan: Plan, context: Sequence[str]) -> Honoured:
-    """Return what the server honours, tried on a real prompt.
+    """Return the fields that the server honours, tested with a real prompt.
 
-    A model may be sure of itself: equal texts are tried again at the highest temperature, then with
-    half a prompt, where many continuations are likely. Warns of seeds, choices and caches that do
-    not do what they should. Errors: ValueError if the server does not answer, or gives every seed
-    the same text even then, although the plan samples.
+    A model may be certain: equal texts are tested again at the highest temperature, then with half
+    a prompt, which has many likely continuations. Warns of seeds, choices and caches that do not
+    work. Errors: ValueError if the server does not answer, or if the plan samples and every seed
+    gives the same text even then.
     """
 
     def sample(plan: Plan, seed: int, at: Sequence[str], **more: Any) -> list[Completion]:
@@ -89,7 +89,7 @@ def probe(ask: Ask, endpoint: Endpoint, plan: Plan, context: Sequence[str]) -> H
     hot = replace(greedy, temperature=HOT)
     first = attempt(greedy, SEEDS[0], context)
     if not first and not attempt(short, SEEDS[0], context):
-        context = (EASY,)  # that prompt alone may be at fault: the others are sampled all the same
+        context = (EASY,)  # the fault may be of this prompt only: the others are sampled anyway
         first = attempt(greedy, SEEDS[0], context)
     half = (context[0][: (len(context[0]) + 1) // 2],)
     found: dict[int, tuple[Plan, Sequence[str]]] = {}  #: different texts -> where they came first
@@ -160,9 +160,9 @@ def honours_n(
 
 
 def opens_thinking(attempt: Attempt, plan: Plan) -> bool:
-    """Return whether a text ends a thinking that it did not open, tried on an easy question.
+    """Return whether a text ends thinking that it did not open, tested with an easy question.
 
-    A model that does not think answers it in a few tokens; one that does soon comes to its end.
+    A model that does not think answers it in a few tokens; one that thinks ends soon.
     """
     for seed in SEEDS[:2]:
         for done in attempt(replace(plan, max_new_tokens=THINKING, stop=()), seed, (EASY,)):
@@ -173,7 +173,7 @@ def opens_thinking(attempt: Attempt, plan: Plan) -> bool:
 
 
 def count_identical(frame: Any) -> tuple[int, int]:
-    """Return (problems whose drafts are all the same text, problems with `SEVERAL`) of a log."""
+    """Return (problems whose drafts are all the same text, problems with `SEVERAL` drafts)."""
     good = frame[(frame["step"] == 0) & ~frame["finish"].str.startswith("error")]
     texts = good.groupby("problem")["text"].agg(["size", "nunique"])
     texts = texts[texts["size"] >= SEVERAL]
@@ -181,9 +181,9 @@ def count_identical(frame: Any) -> tuple[int, int]:
 
 
 def settle_served(writer: Any, lm: Any) -> None:
-    """Take back answers that were read from unfinished thinking; note what was refused for good.
+    """Remove answers that were read from unfinished thinking; record what was refused for good.
 
-    writer: of the run (`store.Writer`).
+    writer: the run's `store.Writer`.
     """
     rows = writer.read()
     noted = any(session["extra"].get("opens_thinking") for session in writer.sessions)
@@ -205,10 +205,10 @@ def settle_served(writer: Any, lm: Any) -> None:
 
 
 def shows_opened(rows: Sequence[Sample]) -> bool:
-    """Return whether texts show that each begins inside its thinking, in any order they came.
+    """Return whether texts show that each begins inside its thinking.
 
-    So it is if one of them ends a thinking that it did not open, or if all that were not cut off
-    have thinking: then the server took out the markers of those that it could read to the end.
+    They do if one of them ends thinking that it did not open, or if all that were not cut off have
+    thinking: then the server removed the markers of those that it could parse to the end.
     """
     good = [row for row in rows if not row.finish.startswith("error")]
     complete = [row.text for row in good if row.finish != "length"]
@@ -217,5 +217,5 @@ def shows_opened(rows: Sequence[Sample]) -> bool:
 
 
 def without_answer(row: Sample) -> Sample:
-    """Return a sample whose text holds no answer."""
+    """Return the sample without its answer."""
     return row if row.answer is None else replace(row, answer=None, correct=False)
