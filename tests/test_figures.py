@@ -30,8 +30,8 @@ def runs(tmp_path_factory) -> sc.Runs:
 CHOICES = {
     "task": "sums", "models": ["2.0M"], "level": "0x", "unit": "tokens", "selector": "majority"
 }  # fmt: skip
-TAKEN = [(name, choice) for name in ("coverage", "methods", "two_panels", "plane", "grid", "policy")
-         for choice in choices_of(name) if (name, choice) != ("grid", "models")]  # fmt: skip
+TAKEN = [(name, choice) for name in ("coverage", "methods", "two_panels", "plane", "policy")
+         for choice in choices_of(name)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "choice"), TAKEN)

@@ -284,7 +284,7 @@ def test_a_table_of_which_most_problems_lack_a_verdict_gives_no_run(table: Path)
         sc.read_samples(table, columns=COLUMNS)
 
 
-@pytest.mark.parametrize("name", ["plane", "policy", "grid", "search", "o1_two_panels"])
+@pytest.mark.parametrize("name", ["plane", "policy", "search", "o1_two_panels"])
 def test_a_figure_that_lacks_its_runs_says_what_it_shows(name: str) -> None:
     with pytest.raises(ValueError, match=f"the figure {name} needs runs that are not here; it sho"):
         sc.Runs([sc.read_samples(COUNTS, model="small")]).figure(name)

@@ -11,7 +11,7 @@ import pytest
 from scaling.cli import main
 from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.policy import pool_policy
-from scaling.comparisons.revision import grid_ratio, transitions
+from scaling.comparisons.revision import transitions
 from scaling.estimates import chain_prefix
 from scaling.figures.explore import Choice, view
 from scaling.figures.gallery import draw_all
@@ -49,7 +49,6 @@ def calls(study: Runs):
             lambda name: plain.curve(level=name),
             lambda name: compare(revised, plain, "last", "logprob", level=name),
             lambda name: transitions(revised, name),
-            lambda name: grid_ratio(revised, plain, name),
             lambda name: study.curve(plain, "coverage", "samples", name),
             lambda name: joint_points(study, "planted", "coverage", name),
             lambda name: view(study, shown(level=name, unit="tokens")),

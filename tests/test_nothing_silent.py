@@ -362,18 +362,6 @@ def test_two_panels_without_any_such_size_are_drawn_all_the_same(tmp_path):
     assert fig.axes[1].get_legend_handles_labels()[1] == ["none in 25–75 %: 1.0 M"]
 
 
-def test_the_grid_has_no_row_of_one_step(tmp_path):
-    """Chains of one step are best-of-N itself: 0.91 to 0.98 there was noise of two pools."""
-    planted(tmp_path, "countdown", 0.25, chains=32)
-    planted(tmp_path, "countdown", 0.25, method="revision", chains=4, steps=4)
-    with plots.style():
-        fig, facts, _ = FIGURES["grid"](Runs.load(tmp_path))
-    assert [tick.get_text() for tick in fig.axes[0].get_yticklabels()] == ["2", "3", "4"]
-    for fact in facts.values():
-        assert fact["steps"] == [2, 3, 4]
-        assert {np.shape(fact[name]) for name in ("ratio", "low", "high", "flops")} == {(3, 3)}
-
-
 @pytest.mark.parametrize(
     ("rates", "expected"),
     [

@@ -21,20 +21,11 @@ import pytest
 from scaling.figures.gallery import FIGURES
 from scaling.figures.plane import exchange_rates, exchange_text, joint_points, plane_fit
 from scaling.figures.plots import rounded
-from scaling.figures.thinking import (
-    chosen_within,
-    comparable,
-    direct_runs,
-    families,
-    o1_two_panels,
-    options,
-    traces_as_samples,
-    with_extra_runs,
-)
+from scaling.figures.thinking import direct_runs, families, o1_two_panels
 from scaling.fits import printable
 from scaling.fits.forecasts import GROUPS, law_tournament, trust
 from scaling.fits.joint import joint_tournament
-from scaling.intervals import REPLICATES, Estimate, difference, mean_interval, problem_weights
+from scaling.intervals import REPLICATES, Estimate, difference, problem_weights
 from scaling.runs import Run, Runs
 from scaling.runs.tables import accuracy_table
 from tests.trust.tables import DOCS, table
@@ -87,7 +78,7 @@ def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(runs: R
 @pytest.mark.skipif(REPLICATES != 1000, reason="SCALING_REPLICATES is set")
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("coverage", "grid", "o1_two_panels") else slow(name) for name in FIGURES],
+    [name if name in ("coverage", "o1_two_panels") else slow(name) for name in FIGURES],
 )
 def test_the_facts_of_a_figure_follow_from_the_runs(runs: Runs, name: str) -> None:
     drawn = FIGURES[name](runs)
@@ -205,13 +196,19 @@ def test_what_reward_training_brings_is_as_the_notebook_says(runs: Runs) -> None
     weights = problem_weights(len(before))
     ratio = np.quantile((weights @ after[:, -1]) / (weights @ before[:, -1]), [0.025, 0.975])
     direct = {pool.card.name: pool for pool in direct_runs(runs)}
-    plain, sharp = direct["ladder/0.1M/1e14"], direct["thinking/0.1M/direct-grpo/1e12"]
+    plain, weak = (direct[f"ladder/0.1M/{flops}"] for flops in ("1e14", "3e13"))
+    sharp, sharper = (direct[f"thinking/0.1M/direct-grpo/{flops}"] for flops in ("1e12", "3e12"))
+    lifted = direct["thinking/0.1M-3e13/direct-grpo/3e12"]
     one, many = np.array([1]), np.array([1, 8, 16])
     once, chosen = plain.curve("coverage", k=one), plain.values("logprob", many)
     ahead = difference(chosen[:, 1], after[:, -1])
-    more = difference(*(pool.values("coverage", one)[:, 0] for pool in (sharp, plain)))
+    more, most, lift = (
+        difference(*(pool.values("coverage", one)[:, 0] for pool in pair))
+        for pair in ((sharp, plain), (sharper, plain), (lifted, weak))
+    )
     best = [pool.values("logprob", many)[:, 2].mean() for pool in (plain, sharp)]
-    cover = [pool.values("coverage", many)[:, 2].mean() for pool in (plain, sharp)]
+    five = (plain, sharp, sharper, weak, lifted)
+    first, _, cover = np.array([pool.values("coverage", many).mean(axis=0) for pool in five]).T
     assert plain.cost("flops", many)[:, 1].mean() < last.cost("flops", last.budgets())[:, -1].mean()
     drawn = o1_two_panels(runs)
     assert drawn is not None
@@ -235,69 +232,14 @@ def test_what_reward_training_brings_is_as_the_notebook_says(runs: Runs) -> None
         f"after 10¹² FLOPs {with_interval(more)} to one answer",
         f"of 16 from {dot(best[0])} to {dot(best[1])}",
         f"coverage from {dot(cover[0], 3)} to {dot(cover[1], 3)}",
+        f"after 3×10¹² {with_interval(most)}, and coverage {dot(cover[2], 3)}",
+        f"from {dot(first[3])} to {dot(first[4])}, by {with_interval(lift)}",
+        f"alone reach ({dot(first[0])}); coverage of 16 falls from "
+        f"{dot(cover[3], 3)} to {dot(cover[4], 3)}",
         f"foretells (by {min(thought):.0f} to {max(thought):.0f} points), and slower with reward "
         f"(by {min(rewarded):.0f} to {max(rewarded):.0f})",
     )
     assert [claim for claim in claims if claim not in notebook_text()] == []
-
-
-def test_what_to_buy_is_as_the_notebook_says(runs: Runs) -> None:
-    """The runs of `data/runs/thinking` are read as the figure reads them."""
-    wide = with_extra_runs(runs)
-    start = families(wide)["imitation"][0]
-    pools = [run for name in ("best_of_n", "thinking") for run in comparable(wide, name, start)]
-    by_name = {run.card.name: run for run in pools}
-    last, weak = (
-        traces_as_samples(by_name[f"thinking/0.1M{x}/grpo/3e12"], 6) for x in ("", "-3e13")
-    )
-    plain, weaker = by_name["ladder/0.1M/1e14"], by_name["ladder/0.1M/3e13"]
-    sharp, sharper = (by_name[f"thinking/0.1M{x}/direct-grpo/3e12"] for x in ("", "-3e13"))
-    chosen = [value_at(pool, "logprob", 4) for pool in (last, weak)]
-    many = [value_at(pool, "logprob", 16) for pool in (plain, weaker)]
-    once = [value_at(pool, "coverage", 1).mean() for pool in (weaker, sharper, plain)]
-    four = mean_interval(chosen[0])
-    gains = [difference(value_at(a, "coverage", 1), value_at(b, "coverage", 1))
-             for a, b in ((sharp, plain), (sharper, weaker))]  # fmt: skip
-    cover = [value_at(pool, "coverage", 16).mean() for pool in (sharp, weaker, sharper)]
-    times = last.cost("flops", np.array([4])).mean() / plain.cost("flops", np.array([16])).mean()
-    best = mixes(pools, 1e5, np.array([6e13, 9.5e13, 2e14]))
-    assert with_interval(best[0]) == with_interval(best[1])
-    begun, ended = (
-        value_at(traces_as_samples(by_name[f"thinking/0.1M-3e13/{x}"], 6), "coverage", 1).mean()
-        for x in ("start", "grpo/3e12")
-    )
-    assert ended < value_at(weaker, "logprob", 8).mean()
-    claims = (
-        f"four is right {dot(four.value)} [{dot(four.low)}, {dot(four.high)}] of the time "
-        f"(a vote: {dot(value_at(last, 'majority', 4).mean())}), "
-        f"{with_interval(difference(chosen[0], many[0]))} above sixteen direct answers, for "
-        f"{times:.1f} times their test FLOPs",
-        f"after 3×10¹² {with_interval(gains[0])}, and coverage {dot(cover[0], 3)}",
-        f"from {dot(once[0])} to {dot(once[1])}, by {with_interval(gains[1])}",
-        f"alone reach ({dot(once[2])}); coverage of 16 falls from "
-        f"{dot(cover[1], 3)} to {dot(cover[2], 3)}",
-        f"goes from {dot(begun)} to {dot(ended)} with one trace",
-        f"right {dot(chosen[1].mean())} of the time, "
-        f"{with_interval(difference(chosen[1], many[1]))} above sixteen answers",
-        f"256 tokens: {dot(chosen[1].mean())}, {with_interval(best[0])} above the best direct "
-        "offer",
-        f"a difference of {with_interval(best[2])}",
-    )
-    assert [claim for claim in claims if claim not in notebook_text()] == []
-
-
-def value_at(pool, selector: str, k: int) -> np.ndarray:
-    return pool.values(selector, np.array([k]))[:, 0]
-
-
-def mixes(pools, queries: float, totals: np.ndarray) -> list[Estimate]:
-    """Return at each total the best of thinking less the best direct offer."""
-    sides = []
-    for kind in ("thinking", "best_of_n"):
-        found = list(options([pool for pool in pools if pool.label == kind]).values())
-        cost = np.concatenate([cost for cost, _ in found]) @ [1, queries]
-        sides.append(chosen_within(cost, np.concatenate([v for _, v in found], axis=1), totals))
-    return [difference(*(side[:, i] for side in sides)) for i in range(len(totals))]
 
 
 def notebook_text() -> str:

@@ -417,7 +417,7 @@ def test_stopped_and_unfinished_runs_are_left_out_of_figures_by_a_line_each(
     asked = load_lm(tiny_folder), Watched(leave), get_task("sums").problems(12)
     with pytest.raises(KeyboardInterrupt):
         sample_run(*asked, replace(PLAN, seed=9), root, progress=False, max_rows=1)
-    names = ["methods", "two_panels", "grid"]
+    names = ["methods", "two_panels"]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert run_main("figures", *names, "--runs", root, "--figures", tmp_path / "more") == 0

@@ -1,4 +1,4 @@
-"""Figures of accuracy against budget: one model or many, one method or many, chains x steps.
+"""Figures of accuracy against budget: one model or many, one method or many.
 
 Each makes a tidy table, one row per point, and draws it. Reads logs only: no torch, no model.
 """
@@ -15,7 +15,6 @@ import pandas as pd
 
 from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.policy import pool_policy
-from scaling.comparisons.revision import grid_ratio
 from scaling.figures import plots
 from scaling.figures.names import SEARCH_NAMES, SELECTOR_NAMES, selector_name, series_name
 from scaling.figures.plane import HEADLINE, curve_across, summary, train_curve
@@ -202,44 +201,6 @@ def search(runs: Runs, level: str | None = None, unit: str = "flops") -> plots.D
 def width_of(run: Run) -> int:
     """Return a search's candidates per round."""
     return run.plan.width
-
-
-def grid(runs: Runs, level: str | None = None) -> plots.Drawn | None:
-    """Coverage of chains x steps of revision over best-of-N at equal test FLOPs, per level.
-
-    From two steps on: chains of one step are best-of-N itself, whose ratio is 1 but for noise.
-    """
-    found = methods_with_baseline(runs, ["revision", "revision+verdict"])
-    revised = [run for group in found.values() for run in group if run.plan.steps > 1]
-    if not revised:
-        return None
-    most = max(revised, key=lambda r: (r.correct.size, -abs(np.nanmean(r.correct[..., 0]) - 0.3)))
-    shown = [run for run in revised if run.card == most.card]
-    levels, facts, tables = [level] if level else most.level_names, {}, []
-    for run, at in product(shown, levels):
-        ratios = grid_ratio(run, runs.baseline(run), at)
-        feedback = "with" if run.plan.feedback == "verdict" else "without"
-        feedback += " verifier feedback"
-        panel = f"{at}, {feedback}"
-        steps, parts = ratios.steps[1:], ("ratio", "low", "high", "flops")
-        columns = {name: getattr(ratios, name)[:, 1:] for name in parts}
-        facts[f"{at} {feedback}"] = {name: values.tolist() for name, values in columns.items()}
-        facts[f"{at} {feedback}"]["steps"] = steps.tolist()
-        places = pd.MultiIndex.from_product([ratios.chains, steps], names=["chains", "steps"])
-        rows = pd.DataFrame({name: values.ravel() for name, values in columns.items()}, places)
-        tables.append(rows.reset_index().assign(panel=panel, n_problems=ratios.n_problems))
-    table = pd.concat(tables)
-    reach = np.fmax.reduce(abs(table["ratio"] - 1), initial=0.05)  # passes over NaN
-    fig, axes = plots.figure(len(shown), len(levels), height=2.4 * len(shown))
-    for ax, (title, rows) in zip(axes.flat, table.groupby("panel", sort=False), strict=True):
-        image = plots.draw_grid(ax, rows, reach)
-        ax.set_title(f"{title}  ($n$={rows['n_problems'].iloc[0]})")
-    fig.suptitle(
-        f"coverage relative to best-of-N at equal test FLOPs: {most.model_name}\n"
-        "bold: 95 % CI excludes 1; blank: costs more than the whole best-of-N pool"
-    )
-    fig.colorbar(image, ax=axes.ravel().tolist(), pad=0.01, label="ratio")
-    return plots.Drawn(fig, facts, table)
 
 
 def policy(runs: Runs, unit: str | None = None) -> plots.Drawn | None:

@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from scaling.figures import plots
-from scaling.figures.curves import coverage, grid, methods, policy, search, two_panels
+from scaling.figures.curves import coverage, methods, policy, search, two_panels
 from scaling.figures.plane import plane
-from scaling.figures.thinking import compute_mix, o1_two_panels
+from scaling.figures.thinking import o1_two_panels
 from scaling.records import look_up, nearest_name
 from scaling.runs import Runs
 from scaling.store.files import refuse_foreign
@@ -28,9 +28,7 @@ FIGURES: dict[str, Callable[..., plots.Drawn | None]] = {
     "plane": plane,
     "policy": policy,
     "search": search,
-    "grid": grid,
     "o1_two_panels": o1_two_panels,
-    "compute_mix": compute_mix,
 }
 
 

@@ -50,8 +50,6 @@ MARKS: dict[str, tuple[float, dict[str, Any]]] = {
     "dashed": (0.15, {"linestyle": "--", "marker": ""}),
     "dotted": (0.15, {"linestyle": ":", "marker": "", "color": "0.5"}),
     "law": (0.08, {"linestyle": "--", "linewidth": 0.8, "marker": ""}),
-    "steps": (0.1, {"drawstyle": "steps-post", "marker": ""}),
-    "dotted steps": (0.1, {"drawstyle": "steps-post", "marker": "o", "markersize": 2.2}),
     "points": (0, {"linestyle": "none"}),
     "open points": (0, {"linestyle": "none", "mfc": "white", "zorder": 3}),
     "joined points": (0, {}),
@@ -122,8 +120,7 @@ def draw_series(ax, x, y, low=np.nan, high=np.nan, mark: str = "line", **style: 
         return ax
     (line,) = ax.plot(x, y, **style)
     if np.isfinite(low).any():
-        step = "post" if "drawstyle" in style else None
-        ax.fill_between(x, low, high, color=line.get_color(), alpha=opacity, lw=0, step=step)
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=opacity, lw=0)
     return ax
 
 
@@ -250,33 +247,6 @@ def legend_below(fig, axes, **options: Any) -> None:
         handles, names = ax.get_legend_handles_labels()
         named |= dict(zip(names, handles, strict=True))
     fig.legend(named.values(), named, loc="outside lower center", **{"ncols": 4} | options)
-
-
-def draw_grid(ax, table: pd.DataFrame, reach: float = 0.5):
-    """Draw ratios by chains and steps as a heat map, bold where the interval excludes 1; return it.
-
-    table: columns chains, steps, ratio, low, high. Red above 1, blue below, full at 1 ± `reach`;
-    white at 1 and where there is no ratio.
-    """
-    from matplotlib.colors import TwoSlopeNorm
-
-    ratio, low, high = (
-        table.pivot(index="steps", columns="chains", values=name)
-        for name in ("ratio", "low", "high")
-    )
-    norm = TwoSlopeNorm(1.0, 1 - reach, 1 + reach)
-    image = ax.imshow(ratio, origin="lower", aspect="auto", cmap="RdBu_r", norm=norm)
-    excludes_one = ((low > 1) | (high < 1)).to_numpy()
-    for (row, column), value in np.ndenumerate(ratio.to_numpy()):
-        if np.isfinite(value):
-            weight = "bold" if excludes_one[row, column] else "normal"
-            ink = "white" if abs(value - 1) > 0.6 * reach else "black"
-            style = {"fontsize": 6, "fontweight": weight, "color": ink}
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", **style)
-    ax.grid(False)
-    ax.set(xticks=range(ratio.shape[1]), xticklabels=ratio.columns, xlabel="chains")
-    ax.set(yticks=range(len(ratio)), yticklabels=ratio.index, ylabel="steps")
-    return image
 
 
 # ---------------------------------------------------------------- axes

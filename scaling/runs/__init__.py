@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scaling.runs.arrays import Cluster
 from scaling.runs.collection import Runs
-from scaling.runs.costs import PRICES, UNITS, cost_until_right
+from scaling.runs.costs import PRICES, UNITS
 from scaling.runs.run import Run, doublings, load_run
 from scaling.runs.selection import WEIGHTED
 from scaling.runs.tables import COLUMNS, accuracy_table
@@ -18,7 +18,6 @@ __all__ = [
     "Run",
     "Runs",
     "accuracy_table",
-    "cost_until_right",
     "doublings",
     "load_run",
 ]
