@@ -26,12 +26,15 @@ PY    := $(BIN)/python
 endif
 
 .PHONY: study test test-slow test-long test-browser test-kernels test-servers test-real figures notebooks train bench lint types lock clean
-study notebooks train: $(READY)
+study train: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
 # The committed figures, from the committed runs
 figures: $(READY)
 	$(PY) -m scaling figures --runs data/runs --figures figures $(ARGS)
+
+notebooks: $(READY)
+	$(PY) notebooks/execute.py $(ARGS)
 
 bench: $(READY)
 	$(PY) -m benchmarks $(ARGS)

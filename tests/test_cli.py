@@ -88,6 +88,7 @@ def test_every_field_of_a_plan_is_an_option_and_every_method_is_named(capsys) ->
         ("Figures", "figures"),
         ("drift --task sums", "python -m tests.trust.drift"),
         ("bench", "python -m benchmarks"),
+        ("notebooks", "make notebooks"),
         ("", "verb"),
         ("sample --task sums", "--model"),
         ("fit --runs a b", "b"),
@@ -237,11 +238,6 @@ def test_a_python_without_the_packages_is_one_line() -> None:
     assert done.returncode == 1
     assert re.search(r"lacks the package \w+; use .venv/bin/python", done.stderr)
     assert done.stderr.count("\n") == 1
-
-
-def test_a_notebook_that_is_not_there_is_named(capsys) -> None:
-    said = refused("notebooks notebooks/99.ipynb", capsys, 1)
-    assert "no notebook notebooks/99.ipynb; there: notebooks/00_start" in said
 
 
 SERVER, FOLDER = "http://127.0.0.1:9/v1", "data/models/ladder/0.1M/1e12"

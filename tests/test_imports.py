@@ -46,7 +46,6 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     | {"figures"},
     # commands: put the rooms together
     "executors": set(),
-    "notebooks": {"provenance"},
     "adaptive": {"comparisons", "runs", "records", "sampling"},
     "sampling": ANYTHING,
     "study": ANYTHING,

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from scaling.notebooks import MARK, code_hash, execute
+from notebooks.execute import MARK, code_hash, execute, main
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -71,3 +71,8 @@ def test_a_failing_cell_is_one_line_and_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(ValueError, match=r"bad\.ipynb: ZeroDivisionError: division by zero"):
         execute(path)
     assert path.read_bytes() == before
+
+
+def test_a_notebook_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"no notebook notebooks/99\.ipynb; there: 00_start"):
+        main(["notebooks/99.ipynb"])

@@ -45,6 +45,7 @@ Exit codes: 0 success, 1 failure (one line says why), 2 wrong usage, 130 interru
 """
 MOVED = {  #: verbs of earlier versions, and what to use instead
     "bench": "python -m benchmarks, in a checkout of the project",
+    "notebooks": "make notebooks, in a checkout of the project",
     "drift": "python -m tests.trust.drift, in a checkout of the project",
 }
 

@@ -137,24 +137,6 @@ def verify(
 
 
 @verb(CHECK)
-def notebooks(
-    paths: tuple[Path, ...] = (),  #: notebooks; default: all in notebooks/
-    /,
-) -> None:
-    """Execute the notebooks in place."""
-    from scaling.notebooks import execute
-
-    chosen = list(paths) or sorted(Path("notebooks").glob("*.ipynb"))
-    if not chosen:
-        raise ValueError("no notebooks/ here: name some, or run it in the folder that holds them")
-    if missing := [path for path in chosen if not path.is_file()]:
-        there = ", ".join(map(str, sorted(missing[0].parent.glob("*.ipynb")))) or "none"
-        raise ValueError(f"no notebook {missing[0]}; there: {there}")
-    for path in chosen:
-        print(f"{path}: {execute(path):.0f} s")
-
-
-@verb(CHECK)
 def external(
     *,
     to: Path = Path("data/external"),  #: folder to write into

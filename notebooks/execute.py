@@ -1,8 +1,12 @@
-"""Execute notebooks in place with nbclient, so that equal results are equal bytes."""
+"""Execute notebooks in place with nbclient, so that equal results are equal bytes.
+
+`make notebooks` executes all of them, `make notebooks ARGS=notebooks/03_best_of_n.ipynb` one.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 import time
 from hashlib import blake2b
 from pathlib import Path
@@ -59,3 +63,20 @@ def execute(path: Path, save: bool = True) -> float:
     if save:
         nbformat.write(notebook, path)
     return time.perf_counter() - started
+
+
+def main(names: list[str]) -> None:
+    """Execute the notebooks named, or all next to this file."""
+    paths = [Path(name) for name in names] or sorted(Path(__file__).parent.glob("*.ipynb"))
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        there = ", ".join(path.name for path in sorted(Path(__file__).parent.glob("*.ipynb")))
+        raise ValueError(f"no notebook {', '.join(missing)}; there: {there}")
+    for path in paths:
+        print(f"{path}: {execute(path):.0f} s")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(str(error))
