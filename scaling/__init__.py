@@ -32,8 +32,8 @@ from typing import Any
 _PUBLIC = {  #: name -> the module that has it
     "LAWS": "fits",
     "Comparison": "comparisons.equal_cost",
-    "Curve": "records",
-    "Fit": "records",
+    "Curve": "curves",
+    "Fit": "curves",
     "ModelCard": "records",
     "Plan": "records",
     "Problem": "records",

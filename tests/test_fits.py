@@ -15,13 +15,13 @@ from scipy.optimize import curve_fit, minimize
 from scipy.special import huber
 from scipy.stats import binom
 
+from scaling.curves import Curve
 from scaling.estimates import pass_at_k
 from scaling.fits import fit, forecast, tournament
 from scaling.fits.forecasts import score
 from scaling.fits.laws import LAWS, Law, spread
 from scaling.fits.minimise import minimise, residuals, squares
 from scaling.intervals import bootstrap_problems
-from scaling.records import Curve
 
 NAN = float("nan")
 K = 2.0 ** np.arange(11)

@@ -12,6 +12,7 @@ import pytest
 from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.policy import pool_policy
 from scaling.compute import Shape
+from scaling.curves import Curve
 from scaling.estimates import pass_at_k
 from scaling.fits import fit, forecast, forecasts, printable
 from scaling.fits.forecasts import (
@@ -25,7 +26,7 @@ from scaling.fits.forecasts import (
 )
 from scaling.intervals import mean_interval
 from scaling.models import load_lm
-from scaling.records import Curve, ModelCard, Plan, Problem, Sample
+from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.runs import Runs, load_run
 from scaling.runs.tables import accuracy_table
 from scaling.sampling import sample_run

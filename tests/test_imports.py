@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     # foundation
     "show": set(),
     "records": {"show"},
+    "curves": {"show"},
     "compute": {"records"},
     "provenance": set(),
     "markers": set(),
@@ -34,16 +35,16 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     # right room: read samples
     "estimates": set(),
     "intervals": {"estimates"},
-    "runs": {"show", "records", "compute", "estimates", "intervals", "store", "readers"}
+    "runs": {"show", "records", "curves", "compute", "estimates", "intervals", "store", "readers"}
     | {"provenance", "methods"},
     "comparisons": {"show", "estimates", "intervals", "runs"},
-    "fits": {"show", "estimates", "records", "intervals", "runs", "methods"},
+    "fits": {"show", "estimates", "records", "curves", "intervals", "runs", "methods"},
     "planner": {"compute", "runs", "comparisons", "intervals", "records"},
     "readers": {"provenance", "estimates", "records"},
-    "figures": {"records", "provenance", "show", "store", "intervals", "runs"}
+    "figures": {"records", "curves", "provenance", "show", "store", "intervals", "runs"}
     | {"comparisons", "fits", "methods"},
     "report": {"records", "provenance", "show", "store", "intervals", "tasks", "runs", "fits"}
-    | {"figures"},
+    | {"curves", "figures"},
     # commands: put the rooms together
     "executors": set(),
     "adaptive": {"comparisons", "runs", "records", "sampling"},

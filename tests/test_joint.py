@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import betaln
 from scipy.stats import binom
 
+from scaling.curves import Fit
 from scaling.fits.joint import (
     allocate,
     at_size,
@@ -22,7 +23,6 @@ from scaling.fits.joint import (
     joint_tournament,
 )
 from scaling.fits.laws import LAWS
-from scaling.records import Fit
 
 TRAIN = np.repeat(10 ** np.linspace(12, 14.5, 6), 8)
 SAMPLES = np.tile(2.0 ** np.arange(8), 6)

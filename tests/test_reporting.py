@@ -19,11 +19,12 @@ import scaling as sc
 from scaling import provenance, show
 from scaling.cli import main
 from scaling.compute import Shape
+from scaling.curves import Curve
 from scaling.figures import plots
 from scaling.figures.gallery import FIGURES
 from scaling.figures.viewer import problem_html
 from scaling.fits import fit, forecast
-from scaling.records import Curve, ModelCard, Plan, Problem, Sample
+from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.report import differences, stale
 from scaling.report.figures import draw
 from scaling.report.numbers import Entry, entries, from_csv, printed, results, row, to_csv

@@ -15,11 +15,11 @@ import pytest
 
 from scaling.cli import main
 from scaling.cli.reading import checked_fit
+from scaling.curves import Curve
 from scaling.estimates import pass_at_k
 from scaling.fits.laws import LAWS
 from scaling.readers import counts, read_samples
 from scaling.readers.values import number, verdict
-from scaling.records import Curve
 
 DATA = Path(__file__).parent / "data"
 LM_EVAL = json.loads((DATA / "lm_eval_results.json").read_text())

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 
 from scaling.cli import main
 from scaling.comparisons.policy import policy_gain
+from scaling.curves import Curve
 from scaling.estimates import (
     best_of_k,
     grid_at_k,
@@ -22,7 +23,7 @@ from scaling.estimates import (
 )
 from scaling.fits import LAWS, fit
 from scaling.intervals import bootstrap_problems, mean_interval
-from scaling.records import Curve, ModelCard, Plan, Problem, Sample
+from scaling.records import ModelCard, Plan, Problem, Sample
 from scaling.store import open_run
 from tests.test_reporting import made
 

@@ -216,10 +216,10 @@ def import_(
     import numpy as np
     import pandas as pd
 
+    from scaling.curves import Curve
     from scaling.estimates import best_of_k, majority_at_k, pass_at_k
     from scaling.intervals import mean_interval
     from scaling.readers import counts, detect_format, read_samples, refuse_incomplete
-    from scaling.records import Curve
 
     chosen = law_of_a_curve(law) if law else None
     table, rejected = read_samples(

@@ -15,13 +15,13 @@ import pandas as pd
 
 from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.policy import pool_policy
+from scaling.curves import Curve
 from scaling.figures import plots
 from scaling.figures.names import SEARCH_NAMES, SELECTOR_NAMES, selector_name, series_name
 from scaling.figures.plane import HEADLINE, curve_across, summary, train_curve
 from scaling.figures.plots import points_of
 from scaling.fits import fit, forecast
 from scaling.methods.table import searches as search_names
-from scaling.records import Curve
 from scaling.runs import Run, Runs
 from scaling.runs.collection import near_half
 

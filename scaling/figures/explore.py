@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 
 from scaling import show
+from scaling.curves import Curve, Fit
 from scaling.figures import plots
 from scaling.figures.names import disambiguate, selector_name
 from scaling.figures.plane import summary
 from scaling.fits import fit, forecast
 from scaling.fits.laws import LAWS
-from scaling.records import Curve, Fit, look_up
+from scaling.records import look_up
 from scaling.runs import PRICES, UNITS, Run, Runs
 
 CODE = """\

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling.curves import Curve, Fit
 from scaling.figures import plots
 from scaling.figures.names import SELECTOR_NAMES
 from scaling.fits.joint import Exchange, exchange_rate, fit_joint, iso_line
-from scaling.records import Curve, Fit
 from scaling.runs import Run, Runs
 
 HEADLINE = {"countdown": "coverage", "sums": "majority"}  #: the selector that a task's panels show

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from scaling import provenance
-from scaling.records import Curve, Fit, look_up
+from scaling.curves import Curve, Fit
+from scaling.records import look_up
 from scaling.store.files import sha256, write_outputs
 
 REDRAW = "python -m scaling figures"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling.curves import Curve, Fit
 from scaling.figures import plots
 from scaling.figures.plane import curve_across, summary
 from scaling.figures.plots import points_of
@@ -20,7 +21,6 @@ from scaling.fits import fit, forecast
 from scaling.fits.laws import Law
 from scaling.fits.published import curves as published
 from scaling.intervals import wilson
-from scaling.records import Curve, Fit
 from scaling.runs import Run, Runs
 
 FITTED = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast

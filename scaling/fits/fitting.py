@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from scaling.curves import Curve, Fit
 from scaling.estimates import pass_at_k
 from scaling.fits.functions import Array, Axes
 from scaling.fits.laws import LAWS, Law
 from scaling.fits.minimise import Minimum, Objective, likelihood, minimise, residuals, squares
-from scaling.records import Curve, Fit, look_up
+from scaling.records import look_up
 
 MIN_REPLICATES = 20  # for an interval
 MAX_FAILED = 0.1  # share of replicates that may fail in a successful fit

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from scaling import show
+from scaling.curves import Curve, Fit
 from scaling.estimates import pass_at_k
 from scaling.fits.fitting import fit
 from scaling.fits.laws import LAWS, Law
 from scaling.intervals import mean_interval
-from scaling.records import Curve, Fit, look_up
+from scaling.records import look_up
 from scaling.runs import Run, doublings
 
 GRAIN = 1e-3  # 0.1 percentage points: a law below 1 never equals a measured 1 to the last digit

@@ -15,11 +15,12 @@ import pandas as pd
 from scipy.optimize.elementwise import find_root
 from scipy.special import expit
 
+from scaling.curves import Fit
 from scaling.fits.fitting import MIN_REPLICATES, fit
 from scaling.fits.forecasts import GRAIN, best_first, score
 from scaling.fits.functions import Array, Axes
 from scaling.fits.laws import Law, joint_laws
-from scaling.records import Fit, look_up
+from scaling.records import look_up
 
 LOWEST, HIGHEST = -6.0, 45.0  # log10 FLOPs between which a solution is searched
 CERTAIN = 1 - 1e-6  # an accuracy that counts as having no ceiling

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from scaling import show
+from scaling.curves import Curve, Fit
 from scaling.figures.names import SELECTOR_NAMES, disambiguate
 from scaling.fits import fit, forecast
-from scaling.records import Curve, Fit
 from scaling.runs import UNITS, Run, load_run
 
 LAW = "exp_power"  #: fitted to coverage

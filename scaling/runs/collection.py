@@ -11,8 +11,9 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
+from scaling.curves import Curve, onward
 from scaling.methods.table import labels
-from scaling.records import Curve, look_up, onward
+from scaling.records import look_up
 from scaling.runs.run import Run, load_run
 from scaling.runs.tables import accuracy_table, unfinished
 

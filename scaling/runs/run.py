@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from scaling import show
+from scaling.curves import Curve, onward
 from scaling.intervals import REPLICATES, mean_interval
 from scaling.methods.table import Method, method_of
-from scaling.records import Curve, ModelCard, Plan, look_up, onward
+from scaling.records import ModelCard, Plan, look_up
 from scaling.runs import costs, selection
 from scaling.runs.arrays import Arrays, Cluster, Layout, family_labels, refused_problems
 from scaling.runs.costs import NEEDS, PRICES, Costs

@@ -34,12 +34,15 @@ ARROW = {
     "float | None": pa.float32(),
     "bool": pa.bool_(),
 }
+EXACT = {"code_point": pa.float64()}  #: in float32 another token might be decoded from it
 
 
 def schema_of(record: type, skip: tuple[str, ...] = ()) -> pa.Schema:
     """Return the Arrow schema of a dataclass: a field may be null only if its type says None."""
     kept = [f for f in fields(record) if f.name not in skip]
-    return pa.schema([pa.field(f.name, ARROW[str(f.type)], "None" in str(f.type)) for f in kept])
+    types = [EXACT.get(f.name, ARROW[str(f.type)]) for f in kept]
+    nullable = ["None" in str(f.type) for f in kept]
+    return pa.schema(map(pa.field, [f.name for f in kept], types, nullable))
 
 
 PROBLEMS = schema_of(Problem)

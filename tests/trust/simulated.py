@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from scaling.curves import Curve
 from scaling.estimates import best_of_k, inverse_pass_at_k, majority_at_k, pass_at_k
 from scaling.fits import forecast
 from scaling.intervals import mean_interval
-from scaling.records import Curve
 from tests.trust.populations import (
     KINDS,
     PAIRS,

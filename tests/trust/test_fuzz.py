@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 
 from scaling import estimates
 from scaling.cli import APP, main
+from scaling.curves import Fit
 from scaling.estimates import agreed_vote, majority_at_k, pass_at_k, stopped_vote
 from scaling.fits import fit
 from scaling.fits.laws import LAWS
 from scaling.readers import FORMATS, read_samples
-from scaling.records import Fit, Plan, Problem
+from scaling.records import Plan, Problem
 from scaling.runs import load_run
 from scaling.store.manifest import json_hash, seal_hash
 from scaling.tasks import TASKS, countdown, get_task
