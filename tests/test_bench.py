@@ -38,6 +38,7 @@ def test_every_engine_draws_all_tokens_of_a_fixed_work(work, useful):
     assert {sample() for sample in engines.values()} == {useful}
 
 
+@pytest.mark.slow
 def test_a_ragged_work_counts_tokens_up_to_the_stop_token_only():
     """Stops come once in 64 tokens: none in four rows of 200 has odds of 4e-6."""
     counts = {name: sample() for name, sample in competitors(RAGGED, "cpu").items()}

@@ -183,6 +183,7 @@ METHODS["twice"] = Method(in_steps(lambda plan, step, verdict: None if step else
 """
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_reaches_the_workers(tiny_folder, tmp_path, monkeypatch) -> None:
     (tmp_path / "mine.py").write_text(OWN)
     command = [sys.executable, "-m", "scaling", "sample", "--import", "mine", "--task", "sums"]
@@ -225,6 +226,7 @@ def test_a_killed_worker_and_a_new_client_lose_nothing_and_log_nothing_twice(
     pd.testing.assert_series_equal(task.verdicts(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_scheduler_is_one_line_and_a_new_one_loses_nothing_and_draws_nothing_twice(
     scheduler, alone, tiny_folder, tmp_path

@@ -70,6 +70,7 @@ def test_planted_parameters_lie_in_their_intervals_at_the_nominal_rate(law: str)
     assert (hits >= least).all(), dict(zip(LAWS[law].params, hits, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "law", ["beta_binomial", "beta_binomial_zero", "kumaraswamy", "kumaraswamy_zero"]
 )

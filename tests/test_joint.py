@@ -62,6 +62,7 @@ def exact(name: str, spread: float = 0.0) -> Fit:
     return Fit(name, params, {}, copies, True, "", 0.0, len(TRAIN), 0, partial(predict, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLANTED, "emergence"])
 def test_planted_parameters_lie_in_their_intervals_at_the_nominal_rate(name: str) -> None:
     """The bound on hits is missed once in 10,000 runs by an interval that covers 93 %."""

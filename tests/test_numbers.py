@@ -160,6 +160,7 @@ def printed_numbers() -> dict[str, Any]:
     return {"facts": facts, "scores": json.loads(scores.reset_index().to_json(orient="records"))}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REPLICATES != 1000, reason="SCALING_REPLICATES is set")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates a processor of that family")
 def test_another_processor_prints_the_same_numbers() -> None:

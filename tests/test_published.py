@@ -58,6 +58,7 @@ def test_a_plain_huber_fit_does_not_reproduce_the_headline_that_needs_a_fitted_s
     assert abs(plain.B - 2085.43) > 50
 
 
+@pytest.mark.slow
 def test_chinchilla_intervals_agree_with_print_and_more_starts_change_nothing() -> None:
     """400 bootstraps: ends of an interval are known to about a tenth of its width.
 

@@ -95,6 +95,7 @@ class Marked:
         return Verdict(text, text[-1:] < "=")
 
 
+@pytest.mark.slow
 def test_a_reward_model_learns_what_can_be_seen(lm):
     lesson = ScorerCourse(
         problems=48, chains=8, epochs=8, batch_tokens=1536, rate=1e-2, kind="outcome"

@@ -90,6 +90,9 @@ def transformers_serve(root: Path):
         yield url, str(folder)
 
 
+pytestmark = pytest.mark.slow  # a server of transformers starts in 15 s
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Yield (address, folder) of `transformers serve`."""

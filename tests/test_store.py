@@ -303,6 +303,7 @@ class Crash(BaseException):
     """Stands for a power cut: nothing after it runs, cleaning up included."""
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_step_on_the_disk_loses_only_what_is_in_flight(
     sealed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +396,7 @@ def other() -> Iterator[Callable[[str], str]]:
         process.stdin.close()
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_end_in_the_same_bytes_as_an_unbroken_run(
     sealed: Run, tmp_path: Path, other: Callable[[str], str]
 ) -> None:

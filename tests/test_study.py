@@ -65,6 +65,7 @@ def pools(runs):
     return [load_run(path) for path in sorted(runs.iterdir())]
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_in_the_samples_of_an_unbroken_one(tiny_folder, tmp_path):
     whole = draw_one(tiny_folder, tmp_path / "whole", 40, chains=64)
     for _ in range(2):

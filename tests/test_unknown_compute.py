@@ -48,6 +48,7 @@ TRAINED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cards", [[SERVED], [TRAINED[0], SERVED],
                                    [FOLDER, SERVED, *TRAINED[:4]]], ids=len)  # fmt: skip
 def test_figures_and_report_are_drawn_whatever_is_unknown_of_a_model(cards, tmp_path):
