@@ -131,15 +131,16 @@ def test_laws_csv_follows_from_the_runs_at_its_precision(runs: Runs) -> None:
     """As `03_best_of_n` writes it."""
     stated = pd.read_csv(ROOT / "data/derived/laws.csv")
     pools = [pool for task in runs.tasks for pool in runs.select(task, "best_of_n")]
-    games = {"whole": {}, "drawn": {"few": True}, "apart": {"few": True, "halves": True}}
+    few = {"few": True}
+    settings = {"whole": {}, "drawn": few, "other problems": few | {"halves": True}}
     for selector in ("coverage", "majority"):
-        for game, how in games.items():
+        for name, how in settings.items():
             table = trust(law_tournament(pools, selector, replicates=25, **how), by=GROUPS)
-            here = stated.query(f"selector == {selector!r} and game == {game!r}")
+            here = stated.query(f"selector == {selector!r} and setting == {name!r}")
             both = printable(table).merge(here, on=[*GROUPS, "law"], suffixes=("", " stated"))
             assert len(both) == len(table) == len(here)
-            for name, unit in (("median_error", 1e-3), ("coverage", 0.01), ("width", 0.01)):
-                gap = (both[name] - both[f"{name} stated"]).abs()
+            for column, unit in (("median_error", 1e-3), ("coverage", 0.01), ("width", 0.01)):
+                gap = (both[column] - both[f"{column} stated"]).abs()
                 assert not (gap > 1.5 * unit).any(), "make notebooks: 03"
 
 
@@ -220,24 +221,23 @@ def test_what_reward_training_brings_is_as_the_notebook_says(runs: Runs) -> None
         1 - start.card.train_flops / last.card.train_flops,
     )
     claims = (
-        f"{dot(before[:, -1].mean())} before, {dot(after[:, -1].mean())} after 3e12 FLOPs of GRPO "
+        f"{before[:, -1].mean():.2f} before, {after[:, -1].mean():.2f} after 3e12 FLOPs of GRPO "
         f"({times:.2f} times, {ratio[0]:.2f} to {ratio[1]:.2f}), "
         f"{100 * spent:.1f} % of all its training",
         f"grow from {length(start):.0f} to {length(last):.0f} tokens on average, wrong ones to "
         f"{length(last, wrong=True):.0f}",
         f"gain {100 * (after - before)[:, 0].mean():.0f} points only",
-        f"{dot(after[:, -4].mean())} at 32 tokens, {dot(after[:, -1].mean())} at 256",
+        f"{after[:, -4].mean():.2f} at 32 tokens, {after[:, -1].mean():.2f} at 256",
         f"rose by {100 * (before[:, -1] - before[:, -4]).mean():.0f} points",
-        f"answers {dot(once.y[0])} [{dot(once.low[0])}, {dot(once.high[0])}] at once",
-        f"right {dot(chosen[:, 1].mean())} of the time, {with_interval(ahead)} above the thinker",
+        f"answers {once.y[0]:.2f} [{once.low[0]:.2f}, {once.high[0]:.2f}] at once",
+        f"right {chosen[:, 1].mean():.2f} of the time, {with_interval(ahead)} above the thinking model",
         f"after 10¹² FLOPs {with_interval(more)} to one answer",
-        f"of 16 from {dot(best[0])} to {dot(best[1])}",
-        f"coverage from {dot(cover[0], 3)} to {dot(cover[1], 3)}",
-        f"after 3×10¹² {with_interval(most)}, and coverage {dot(cover[2], 3)}",
-        f"from {dot(first[3])} to {dot(first[4])}, by {with_interval(lift)}",
-        f"alone reach ({dot(first[0])}); coverage of 16 falls from "
-        f"{dot(cover[3], 3)} to {dot(cover[4], 3)}",
-        f"foretells (by {min(thought):.0f} to {max(thought):.0f} points), and slower with reward "
+        f"of 16 from {best[0]:.2f} to {best[1]:.2f}",
+        f"coverage from {cover[0]:.3f} to {cover[1]:.3f}",
+        f"after 3×10¹² {with_interval(most)}, and coverage {cover[2]:.3f}",
+        f"from {first[3]:.2f} to {first[4]:.2f}, by {with_interval(lift)}",
+        f"alone reach ({first[0]:.2f}); coverage of 16 falls from {cover[3]:.3f} to {cover[4]:.3f}",
+        f"predicts (by {min(thought):.0f} to {max(thought):.0f} points), and slower with reward "
         f"(by {min(rewarded):.0f} to {max(rewarded):.0f})",
     )
     assert [claim for claim in claims if claim not in notebook_text()] == []
@@ -249,14 +249,10 @@ def notebook_text() -> str:
     return " ".join("".join(cell["source"]) for cell in cells).replace("\n", " ")
 
 
-def dot(share: float, digits: int = 2) -> str:
-    return f"{share:.{digits}f}".replace("0.", ".", 1)
-
-
 def with_interval(found: Estimate) -> str:
     """Return a difference with its interval, as the notebook states it."""
-    value, low, high = (dot(float(x), 3) for x in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (float(x) for x in (found.value, found.low, found.high))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def length(pool: Run, wrong: bool = False) -> float:

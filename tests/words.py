@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-FAIL = False  #: whether an archaic word is an error
+FAIL = True  #: whether an archaic word is an error
 ROOT = Path(__file__).parents[1]
 FILES = ("*.py", "*.md", "*.ipynb", "*.yml", "*.yaml", "Makefile")
 PHRASES = "untold|dearer|afresh|amid|foretell|foretold|mended|for want of|whoever|of each size"
