@@ -230,7 +230,8 @@ def test_what_reward_training_brings_is_as_the_notebook_says(runs: Runs) -> None
         f"{after[:, -4].mean():.2f} at 32 tokens, {after[:, -1].mean():.2f} at 256",
         f"rose by {100 * (before[:, -1] - before[:, -4]).mean():.0f} points",
         f"answers {once.y[0]:.2f} [{once.low[0]:.2f}, {once.high[0]:.2f}] at once",
-        f"right {chosen[:, 1].mean():.2f} of the time, {with_interval(ahead)} above the thinking model",
+        f"right {chosen[:, 1].mean():.2f} of the time, {with_interval(ahead)} "
+        "above the thinking model",
         f"after 10¹² FLOPs {with_interval(more)} to one answer",
         f"of 16 from {best[0]:.2f} to {best[1]:.2f}",
         f"coverage from {cover[0]:.3f} to {cover[1]:.3f}",
