@@ -49,10 +49,10 @@ def serve(folder: str) -> None:
         )  # fmt: skip
         prompts, useful = work["prompts"], 0
         for _ in range(work["steps"]):
-            asked = [{"prompt_token_ids": ids} for ids in prompts]
+            request = [{"prompt_token_ids": ids} for ids in prompts]
             done = [
                 out
-                for group in llm.generate(asked, params, use_tqdm=False)
+                for group in llm.generate(request, params, use_tqdm=False)
                 for out in group.outputs
             ]
             useful += sum(len(out.token_ids) for out in done)
@@ -81,18 +81,18 @@ def vllm(python: str, model: str) -> Iterator[Any]:
         ) as child:  # fmt: skip
 
             def answer() -> str:
-                said = child.stdout.readline().strip() if child.stdout else ""
-                if not said:
+                line = child.stdout.readline().strip() if child.stdout else ""
+                if not line:
                     last = log.read_text().splitlines()[-1:]
                     raise ValueError(f"{python} cannot sample with vLLM: {' '.join(last)}")
-                return said
+                return line
 
             def sample(work: Work) -> int:
-                asked = {
+                request = {
                     "prompts": prompts(work), "n": work.per_prompt, "new": work.new,
                     "steps": work.steps, "between": BETWEEN, "stops": [STOP] if work.ragged else [],
                 }  # fmt: skip
-                print(json.dumps(asked), file=child.stdin, flush=True)
+                print(json.dumps(request), file=child.stdin, flush=True)
                 return int(answer())
 
             try:

@@ -334,7 +334,7 @@ def measure(work: Work, repeats: int, device: str, others: Others) -> list[dict[
             memory[name] = peak_megabytes(device)
     median = {name: float(np.median(values)) for name, values in speeds.items()}
     best = max(value for name, value in median.items() if name.startswith("generate"))
-    single, half = (limit(work, device, DTYPES[narrow]) for narrow in (False, True))
+    single, half = (limit(work, device, DTYPES[bf16]) for bf16 in (False, True))
     limits = {False: single, True: max(single, half)}  # without units for bfloat16: float32's
     most = {name: NONE if name in others else limits["bfloat16" in name] for name in engines}
     return [

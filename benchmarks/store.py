@@ -59,15 +59,15 @@ def share_of_sampling(model: str, problems: int, repeats: int = 21) -> None:
     """
     lm, task = load_lm(LADDER / model), get_task("sums")
     engine = Engine(lm.model, eos_ids=lm.eos_ids, decode=lm.decode)
-    asked, n = (lm, task, task.problems(problems), BEST_OF_N), problems * BEST_OF_N.chains
+    arguments, n = (lm, task, task.problems(problems), BEST_OF_N), problems * BEST_OF_N.chains
     drawn: list[Any] = []
-    sampling = cpu(lambda: drawn.extend(methods.draw(*asked, engine)))
+    sampling = cpu(lambda: drawn.extend(methods.draw(*arguments, engine)))
     added = []
     with patch.object(methods, "draw", lambda *_: iter(drawn)):
         for _ in range(repeats):
             with tempfile.TemporaryDirectory() as root:
                 into = Path(root)
-                run = partial(sample_run, *asked, into, engine=engine, progress=False)
+                run = partial(sample_run, *arguments, into, engine=engine, progress=False)
                 added.append(cpu(run))
     low, middle, high = (f"{1e6 * at / n:.1f}" for at in (min(added), median(added), max(added)))
     print(

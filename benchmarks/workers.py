@@ -43,9 +43,9 @@ def discard(shard: Shard) -> int:
 
 def draw(pool: Executor, problems: int) -> float:
     """Return the seconds that units take whose samples stay where they are drawn."""
-    asked, identity = work(problems, ""), load_lm(MODEL, weights=False).card.identity
-    parts = shards_of(asked.problems, PLAN)
-    shards = [Shard(replace(asked, problems=part), identity) for part in parts]
+    spec, identity = work(problems, ""), load_lm(MODEL, weights=False).card.identity
+    parts = shards_of(spec.problems, PLAN)
+    shards = [Shard(replace(spec, problems=part), identity) for part in parts]
     start = time.perf_counter()
     assert sum(pool.map(discard, shards)) == problems * PLAN.chains
     return time.perf_counter() - start
@@ -54,8 +54,8 @@ def draw(pool: Executor, problems: int) -> float:
 def sample(executor: Executor, problems: int) -> float:
     """Return the seconds that a logged run takes."""
     with tempfile.TemporaryDirectory() as root:
-        asked, start = work(problems, root), time.perf_counter()
-        sample_all([asked], executor=executor)
+        spec, start = work(problems, root), time.perf_counter()
+        sample_all([spec], executor=executor)
         return time.perf_counter() - start
 
 

@@ -26,10 +26,11 @@ FEEDBACKS = ("none", "verdict")
 FINAL = "error, not retried"  #: begins the `finish` of a failed sample that is not asked for again
 TURNS = re.compile("(system,)?((user|assistant),)*user")  #: roles of a conversation
 #: plan field -> smallest value
-LEAST = {"chains": 1, "steps": 1, "max_new_tokens": 1, "top_k": 0, "stop_after_correct": 0}
-LEAST |= {"history": 0, "width": 0, "keep": 0, "stop_at_agreement": 0}
-#: plan fields added since, unset
-LATER = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": (), "stop_at_agreement": 0}
+MINIMUM = {"chains": 1, "steps": 1, "max_new_tokens": 1, "top_k": 0, "stop_after_correct": 0}
+MINIMUM |= {"history": 0, "width": 0, "keep": 0, "stop_at_agreement": 0}
+#: plan field added in a later version -> its default
+OMIT_IF_DEFAULT = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": ()}
+OMIT_IF_DEFAULT |= {"stop_at_agreement": 0}
 
 
 def nearest_name(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -161,7 +162,7 @@ class Plan(AsTable):
             kinds = {float: (int, float), tuple: (tuple, list)}.get(kind, kind)
             if isinstance(value, bool) or not isinstance(value, kinds):
                 raise ValueError(f"{name} is {value!r}; give {kind.__name__}")
-        for name, low in LEAST.items():
+        for name, low in MINIMUM.items():
             if (value := getattr(self, name)) < low:
                 raise ValueError(f"{name} is {value}; give an integer of at least {low}")
         if not self.temperature >= 0:
@@ -185,9 +186,13 @@ class Plan(AsTable):
         return cls(**row)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as logged: a field of `LATER` only where it is set, so hashes last."""
+        """Return the plan as logged, without unset `OMIT_IF_DEFAULT` fields, so hashes last."""
         plain = asdict(self)
-        return {name: x for name, x in plain.items() if name not in LATER or x != LATER[name]}
+        return {
+            name: x
+            for name, x in plain.items()
+            if name not in OMIT_IF_DEFAULT or x != OMIT_IF_DEFAULT[name]
+        }
 
 
 @dataclass(frozen=True)

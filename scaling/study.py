@@ -71,11 +71,11 @@ def study_runs(
     plans = [(path, preset.plan) for path in models]
     for feedback in FEEDBACKS:
         plans += [(path, replace(preset.revision, feedback=feedback)) for path in last]
-    asked = [(task, tuple(task.problems(preset.problems))) for task in map(get_task, tasks)]
+    problem_sets = [(task, tuple(task.problems(preset.problems))) for task in map(get_task, tasks)]
     specs = [
         RunSpec(str(path), task, problems, plan, root, options=tuple(options.items()))
         for path, plan in plans
-        for task, problems in asked
+        for task, problems in problem_sets
     ]
     return specs[::-1]  # the largest models first, so that no core waits for the last one
 

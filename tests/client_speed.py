@@ -103,8 +103,8 @@ def measure(url: str, model: str, n: int, in_flight: int = 32, turns: int = 3) -
     def ours() -> None:
         assert not any(has_failed(done) for _, _, done in engine.generate(jobs, PLAN))
 
-    asked = [endpoint.request(PLAN, [PROMPT], seed_of(PLAN, job, 0)) for job in jobs]
-    bodies = [json.dumps(body).encode() for body in asked]
+    requests = [endpoint.request(PLAN, [PROMPT], seed_of(PLAN, job, 0)) for job in jobs]
+    bodies = [json.dumps(body).encode() for body in requests]
     rates = [
         (timed("bare", n, lambda: bare(url, bodies, in_flight)), timed("engine", n, ours))
         for _ in range(turns)

@@ -40,10 +40,10 @@ def _lead(what: Callable[..., Any], *arguments: Any) -> None:
     what(*arguments)
 
 
-def command(said: Path, *words: object) -> None:
-    """Be a command line that Ctrl-C can reach; its standard error goes to the file `said`."""
+def command(stderr_file: Path, *words: object) -> None:
+    """Be a command line that Ctrl-C can reach; its standard error goes to `stderr_file`."""
     from scaling.cli import main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    os.dup2(os.open(stderr_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     sys.exit(main([str(word) for word in words]))

@@ -1,4 +1,4 @@
-"""The benchmark: equal work on both sides, honest counts, a table for every line that was asked."""
+"""The benchmark: equal work on both sides, honest counts, a table for every required line."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def test_copy_rates_are_positive_at_any_size():
 
 
 def test_the_works_cover_each_line_asked_of_the_engine():
-    asked = {("0.2M", 64), ("5M", 1024), ("30M", 64), ("gpt2", 64), ("qwen", 256)}
-    assert asked <= {(work.model, work.rows) for work in WORKS if work.name.startswith("fixed")}
+    required = {("0.2M", 64), ("5M", 1024), ("30M", 64), ("gpt2", 64), ("qwen", 256)}
+    assert required <= {(work.model, work.rows) for work in WORKS if work.name.startswith("fixed")}
     assert {work.name.split()[0] for work in WORKS} == {
         "fixed",
         "ragged",

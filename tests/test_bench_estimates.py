@@ -58,9 +58,9 @@ def test_a_limit_or_a_floor_that_is_missed_is_said(
         bench._row("slow", "1", 2.0, 10.0, "loop", 10, 1.0),
     ]
     monkeypatch.setattr(bench, "measure", lambda repeats: rows)
-    said = bench_loops(1, tmp_path / "b.csv").splitlines()
-    assert [line.endswith(": met") for line in said[1:3]] == [True, True]
-    assert said[4:] == [
+    printed = bench_loops(1, tmp_path / "b.csv").splitlines()
+    assert [line.endswith(": met") for line in printed[1:3]] == [True, True]
+    assert printed[4:] == [
         "  2.0000 s, at most 1: MISSED",
         "  5 times faster, at least 10: MISSED",
     ]

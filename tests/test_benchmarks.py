@@ -37,7 +37,7 @@ from tests.test_families import CHAT, save
 EXTERNAL = Path(os.environ.get("SCALING_EXTERNAL", Path(__file__).parents[1] / "data" / "external"))
 
 
-def held(name: str) -> Path:
+def external_file(name: str) -> Path:
     """Return a third-party file; skip where it is absent."""
     path = EXTERNAL / name
     if not path.exists():
@@ -58,9 +58,9 @@ def grade(scorer: str, expected: str, text: str, **meta: object) -> bool:
 
 # ---------------------------------------------------------------- agreement with labels
 def test_grading_gsm8k_agrees_with_the_published_labels_of_four_models():
-    task = load_benchmark("gsm8k", held("gsm8k/test.jsonl"))
+    task = load_benchmark("gsm8k", external_file("gsm8k/test.jsonl"))
     ids = {row.prompt: row.id for row in task.rows.values()}
-    found = [row for _, row in records(held("gsm8k/example_model_solutions.jsonl"))]
+    found = [row for _, row in records(external_file("gsm8k/example_model_solutions.jsonl"))]
     models = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"]
     labelled = [
         (ids[row["question"]], row[m]["solution"], row[m]["is_correct"])
@@ -71,9 +71,9 @@ def test_grading_gsm8k_agrees_with_the_published_labels_of_four_models():
 
 
 def test_grading_game_of_24_agrees_with_the_published_labels_of_ten_thousand_samples():
-    task = load_benchmark("game24", held("tree-of-thoughts/24.csv"))
+    task = load_benchmark("game24", external_file("tree-of-thoughts/24.csv"))
     name = "tree-of-thoughts/game24/gpt-4_0.7_naive_cot_sample_100_start900_end1000.json"
-    ids, found = list(task.rows), json.loads(held(name).read_text())
+    ids, found = list(task.rows), json.loads(external_file(name).read_text())
     labelled = [
         (ids[row["idx"]], text, bool(info["r"]))
         for row in found
@@ -86,7 +86,7 @@ def test_grading_game_of_24_agrees_with_the_published_labels_of_ten_thousand_sam
 
 def test_reference_solutions_of_math_are_right_and_those_of_other_problems_wrong():
     pytest.importorskip("latex2sympy2_extended")
-    path = held("math500/test.jsonl")
+    path = external_file("math500/test.jsonl")
     task = load_benchmark("math500", path)
     found = [row for _, row in records(path)]
     assert audit(task, [(row["unique_id"], row["solution"], True) for row in found]) == (500, [])
@@ -102,7 +102,7 @@ def test_reference_solutions_of_math_are_right_and_those_of_other_problems_wrong
     [("svamp", "svamp/SVAMP.json", 1000), ("contest", "olymmath/OlymMATH-EN-HARD.jsonl", 100)],
 )
 def test_published_files_are_read_whole(reader, name, n):
-    task = load_benchmark(reader, held(name))
+    task = load_benchmark(reader, external_file(name))
     assert len(task.problems(10**6)) == n
     assert not task.left_out
 
@@ -448,8 +448,8 @@ def test_problems_that_do_not_fit_are_left_out_and_counted_where_that_is_asked_f
 def test_the_next_question_of_a_few_shot_prompt_ends_an_answer(tmp_path, prompt, stop):
     task = load_benchmark("gsm8k", lines(tmp_path / "t.jsonl", GSM), prompt=prompt)
     assert task.stop == ((stop,) if stop else ())
-    asked = "\n" + task.problems(1)[0].prompt
-    assert asked.rpartition(stop or "\n")[2].lstrip().startswith("1+1?")
+    prompted = "\n" + task.problems(1)[0].prompt
+    assert prompted.rpartition(stop or "\n")[2].lstrip().startswith("1+1?")
 
 
 SHOTS = {  #: prompt files as people write them -> (label that stops, user's first turn, reply)
@@ -534,9 +534,9 @@ def test_the_first_line_names_the_prompt_and_what_ends_a_sample(tmp_path, capsys
     assert first == (
         f"gsm8k: prompt worked.txt, 4 worked examples as {how}; '\\nQuestion:' ends a sample"
     )
-    asked = [body for body in state.bodies if body.get("stop")]
-    assert {tuple(body["stop"]) for body in asked} == {("\nQuestion:",)}
-    assert max(len(body.get("messages", [])) for body in asked) == (9 if chat else 0)
+    prompted = [body for body in state.bodies if body.get("stop")]
+    assert {tuple(body["stop"]) for body in prompted} == {("\nQuestion:",)}
+    assert max(len(body.get("messages", [])) for body in prompted) == (9 if chat else 0)
 
 
 def test_the_documentation_lists_the_default_prompts():

@@ -97,7 +97,9 @@ def page(browser) -> Iterator:
     page.set_default_timeout(240_000)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on(
+        "console", lambda message: wrong.append(message.text) if message.type == "error" else None
+    )
     yield page
     page.close()
     assert not [text for text in wrong if not any(word in text for word in HARMLESS)]

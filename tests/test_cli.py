@@ -37,10 +37,10 @@ def refused(command: str, capsys: pytest.CaptureFixture[str], code: int) -> str:
         found = main(command.split())
     except SystemExit as left:
         found = left.code
-    said = capsys.readouterr().err
-    assert (found, said.count("\n")) == (code, 1)
-    assert said.startswith("scaling: ")
-    return said
+    message = capsys.readouterr().err
+    assert (found, message.count("\n")) == (code, 1)
+    assert message.startswith("scaling: ")
+    return message
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_an_own_task_is_known_by_its_module_and_drawn_once(own, tiny_folder, cap
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert main([*command, *plan]) == 0
-    said = capsys.readouterr()
-    assert "none drawn" not in said.out
-    cut = [line for line in said.err.splitlines() if "max_new_tokens is 600, but" in line]
+    message = capsys.readouterr()
+    assert "none drawn" not in message.out
+    cut = [line for line in message.err.splitlines() if "max_new_tokens is 600, but" in line]
     assert len(cut) == 1
     assert "context of 512 leaves 508" in cut[0]
     assert repr(Runs.load("out/runs")[0]).startswith("Run(ones, tiny/1e9, best_of_n: 2 prob")
@@ -265,9 +265,9 @@ SERVER, FOLDER = "http://127.0.0.1:9/v1", "data/models/ladder/0.1M/1e12"
     ],
 )
 def test_an_option_that_would_change_nothing_is_refused(model, task, option, needed, capsys):
-    said = refused(f"sample --model {model} --task {task} {option}", capsys, 1)
-    assert f"{option.split()[0].replace('--no-', '--')} changes nothing here" in said
-    assert needed in said
+    message = refused(f"sample --model {model} --task {task} {option}", capsys, 1)
+    assert f"{option.split()[0].replace('--no-', '--')} changes nothing here" in message
+    assert needed in message
 
 
 def test_import_fits_the_law_that_python_fits_and_counts_votes(tmp_path, capsys) -> None:

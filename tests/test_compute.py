@@ -75,9 +75,9 @@ def test_flops_agree_with_torchs_counter_within_one_percent(name):
 def test_kv_bytes_are_what_the_models_own_cache_holds(name):
     model, shape = eager(name)
     cache = model(torch.zeros(1, 10, dtype=torch.long), use_cache=True).past_key_values
-    held = sum(t.numel() for layer in cache.layers for t in (layer.keys, layer.values)) * 4
-    assert compute.kv_bytes(shape, 10) == held
-    assert compute.kv_bytes(shape, 10, bytes_per_value=2) == held / 2
+    stored = sum(t.numel() for layer in cache.layers for t in (layer.keys, layer.values)) * 4
+    assert compute.kv_bytes(shape, 10) == stored
+    assert compute.kv_bytes(shape, 10, bytes_per_value=2) == stored / 2
 
 
 SHAPE = compute.Shape.from_config(CONFIGS["llama"])

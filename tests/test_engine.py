@@ -305,7 +305,7 @@ SURE = {  # much of what these draw is the same for many chains, so that rows pa
 }
 
 
-def alike(job, step, completion):
+def equal_length(job, step, completion):
     """Continue chains that wrote the same by the same tokens."""
     return [5, *range(2, 3 + completion.completion_tokens % 4)] if step < 2 else None
 
@@ -328,7 +328,7 @@ def alone(level, name, extend):
 @settings(max_examples=30, **ON_EACH)
 @given(
     name=st.sampled_from(sorted(SURE)),
-    extend=st.sampled_from([again, alike]),
+    extend=st.sampled_from([again, equal_length]),
     order=st.permutations(range(len(MANY))),
     kept=st.integers(1, len(MANY)),
     rows=st.integers(2, 40),
@@ -373,7 +373,7 @@ def test_rows_of_one_context_may_have_read_it_from_different_prompts(length, com
 @pytest.mark.parametrize("name", ["greedy", "plain"])
 def test_what_rows_share_is_computed_once(name):
     engine = Engine(MODEL, eos_ids=[1], device="cpu")
-    opened, read, held = engine.open_store, [], []
+    opened, read, leaders = engine.open_store, [], []
 
     def watched(slots, capacity):
         store = opened(slots, capacity)
@@ -381,7 +381,7 @@ def test_what_rows_share_is_computed_once(name):
 
         def counted(state, *rest):
             drawn = advance(state, *rest)
-            held.append((len(np.unique(store.lead[: len(state)])), len(state)))
+            leaders.append((len(np.unique(store.lead[: len(state)])), len(state)))
             return drawn
 
         store.advance = counted
@@ -389,12 +389,12 @@ def test_what_rows_share_is_computed_once(name):
         return store
 
     engine.open_store = watched
-    samples(engine, MANY, SURE[name], alike)
+    samples(engine, MANY, SURE[name], equal_length)
     if name == "greedy":  # thirty rows, three contexts, from the first token to the last
-        assert set(held) == {(3, 30)}
+        assert set(leaders) == {(3, 30)}
         assert sum(read) == 9, "each a prompt or what continues it"
     else:
-        assert sum(leads for leads, _ in held) < 0.9 * sum(rows for _, rows in held)
+        assert sum(leads for leads, _ in leaders) < 0.9 * sum(rows for _, rows in leaders)
 
 
 def test_extending_a_cache_equals_computing_the_history_again(level):
@@ -405,9 +405,9 @@ def test_extending_a_cache_equals_computing_the_history_again(level):
         context = contexts[job[:2]]
         assert kept.prompt_tokens == len(context)
         assert (kept.cached_tokens == 0) == (step == 0)
-        [(_, _, fresh)] = engine.generate([Job(job.problem, job.chain, context)], plan)
-        assert kept.tokens == fresh.tokens
-        assert kept.logprob == pytest.approx(fresh.logprob, abs=1e-4 if level == "none" else 0)
+        [(_, _, uncached)] = engine.generate([Job(job.problem, job.chain, context)], plan)
+        assert kept.tokens == uncached.tokens
+        assert kept.logprob == pytest.approx(uncached.logprob, abs=1e-4 if level == "none" else 0)
         more = again(job, step, kept)
         contexts[job[:2]] = context + kept.tokens + tuple(more or ())
 
@@ -681,8 +681,8 @@ def test_a_chain_goes_on_after_a_stop_string_as_after_any_other_end():
     contexts, stopped = {job[:2]: job.prompt for job in JOBS[:8]}, 0
     for job, step, kept in engine.generate(JOBS[:8], plan, again):
         context = contexts[job[:2]]
-        [(_, _, fresh)] = engine.generate([Job(job.problem, job.chain, context)], plan)
-        assert (kept.tokens, kept.stop_string) == (fresh.tokens, fresh.stop_string)
+        [(_, _, uncached)] = engine.generate([Job(job.problem, job.chain, context)], plan)
+        assert (kept.tokens, kept.stop_string) == (uncached.tokens, uncached.stop_string)
         contexts[job[:2]] = context + kept.tokens + tuple(again(job, step, kept) or ())
         stopped += bool(kept.stop_string)
     assert stopped

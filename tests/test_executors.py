@@ -73,29 +73,29 @@ def sleeper(model: Path, folder: Path) -> RunSpec:
 
 
 def verb(
-    folder: Path, asked: RunSpec, executor: str, workers: int, settings: dict[str, str]
+    folder: Path, spec: RunSpec, executor: str, workers: int, settings: dict[str, str]
 ) -> None:
-    """Sample a run as a verb of the command line; standard error goes to the file `said`."""
+    """Sample a run as a verb of the command line; standard error goes to the file `message`."""
 
     @cli.APP.command
     def test() -> None:
-        sample_all([asked], workers, executor)
+        sample_all([spec], workers, executor)
 
     os.environ.update(settings)
-    os.dup2(os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    os.dup2(os.open(folder / "message", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     sys.exit(cli.main(["test"]))
 
 
-def sampling(asked: RunSpec, folder: Path, executor: str, workers: int = 0):
+def sampling(spec: RunSpec, folder: Path, executor: str, workers: int = 0):
     """Return the context of a process that samples a run."""
-    return forked(verb, folder, asked, executor, workers, dict(os.environ))
+    return forked(verb, folder, spec, executor, workers, dict(os.environ))
 
 
 def ended(client, folder: Path) -> str:
-    """Return what a process said that should end by itself, in failure."""
+    """Return the standard error of a process that should end by itself, in failure."""
     client.join(120)
     assert client.exitcode == 1
-    return (folder / "said").read_text()
+    return (folder / "message").read_text()
 
 
 def sleeping(folder: Path) -> int:
@@ -210,18 +210,18 @@ def test_a_killed_worker_and_a_new_client_lose_nothing_and_log_nothing_twice(
 ):
     """A client is killed among units, its worker inside one; the same call ends in the same run."""
     address, _ = scheduler
-    asked = sleeper(tiny_folder, tmp_path)
-    with sampling(asked, tmp_path, address):
+    spec = sleeper(tiny_folder, tmp_path)
+    with sampling(spec, tmp_path, address):
         asleep = sleeping(tmp_path)
     os.kill(asleep, signal.SIGKILL)  # its nanny starts another
     (tmp_path / "killed").touch()
-    task = asked.task
-    (run,) = sample_all([asked], executor=address)
+    task = spec.task
+    (run,) = sample_all([spec], executor=address)
     pd.testing.assert_frame_equal(texts(run), texts(alone))
     assert (task.verdicts() == PLAN.chains).all()  # no finished unit was drawn again
     assert len(list(tmp_path.glob("*.txt"))) >= 2
     before = task.verdicts()
-    (again,) = sample_all([asked], executor="dask://nobody:1")  # sealed: nobody is needed
+    (again,) = sample_all([spec], executor="dask://nobody:1")  # sealed: nobody is needed
     pd.testing.assert_frame_equal(texts(again), texts(alone))
     pd.testing.assert_series_equal(task.verdicts(), before)
 
@@ -236,24 +236,24 @@ def test_a_killed_scheduler_is_one_line_and_a_new_one_loses_nothing_and_draws_no
     Three units are logged by then; those stay as they are.
     """
     address, process = scheduler
-    asked = sleeper(tiny_folder, tmp_path)
-    with sampling(asked, tmp_path, address) as client:
+    spec = sleeper(tiny_folder, tmp_path)
+    with sampling(spec, tmp_path, address) as client:
         first = sleeping(tmp_path)
         (tmp_path / "asleep").unlink()
         os.kill(first, signal.SIGKILL)
         assert sleeping(tmp_path) != first
         process.kill()
-        said = ended(client, tmp_path)
-    assert said.strip().splitlines()[-1] == (
+        message = ended(client, tmp_path)
+    assert message.strip().splitlines()[-1] == (
         f"scaling: the scheduler at {address.replace('dask', 'tcp')} is gone; {executors.AGAIN}"
     )
-    assert "Traceback" not in said
-    before = asked.task.verdicts()
+    assert "Traceback" not in message
+    before = spec.task.verdicts()
     (tmp_path / "killed").touch()
     with cluster(1, "--no-nanny") as (address, _):
-        (run,) = sample_all([asked], executor=address)
+        (run,) = sample_all([spec], executor=address)
     pd.testing.assert_frame_equal(texts(run), texts(alone))
-    assert (asked.task.verdicts() == PLAN.chains).all()
+    assert (spec.task.verdicts() == PLAN.chains).all()
     assert 0 < (before == PLAN.chains).sum() < len(run.problems)
 
 
@@ -344,20 +344,20 @@ def test_cancelled_slurm_jobs_lose_a_unit_and_the_same_command_goes_on(
     slurm, alone, tiny_folder, tmp_path
 ):
     """One job is cancelled inside a unit, which the other takes; then that one is cancelled too."""
-    asked = sleeper(tiny_folder, tmp_path)
-    with sampling(asked, tmp_path, slurm, 2) as client:
+    spec = sleeper(tiny_folder, tmp_path)
+    with sampling(spec, tmp_path, slurm, 2) as client:
         first = sleeping(tmp_path)
         (tmp_path / "asleep").unlink()
         cancel_job_of(first)
         second = sleeping(tmp_path)
         assert second != first
         cancel_job_of(second)
-        said = ended(client, tmp_path)
-    assert "every SLURM job has ended, by its time limit or scancel" in said
+        message = ended(client, tmp_path)
+    assert "every SLURM job has ended, by its time limit or scancel" in message
     (tmp_path / "killed").touch()
-    (run,) = sample_all([asked], 1, slurm)
+    (run,) = sample_all([spec], 1, slurm)
     pd.testing.assert_frame_equal(texts(run), texts(alone))
-    assert (asked.task.verdicts() == PLAN.chains).all()  # no finished unit was drawn again
+    assert (spec.task.verdicts() == PLAN.chains).all()  # no finished unit was drawn again
 
 
 @pytest.mark.slow
@@ -405,14 +405,14 @@ def test_what_two_local_workers_warn_of_is_printed_once_in_one_line(
 ):
     """The card does not say that the model was trained to wait; each of four units notices."""
     monkeypatch.setattr(executors, "get_context", lambda _: FORKS)
-    asked = ["sample", "--model", str(tiny_folder), "--task", "sums", "--problems", "40"]
-    asked += ["--method", "wait", "--steps", "2", "--chains", "2", "--max-new-tokens", "4"]
-    asked += ["--runs", str(tmp_path), "--executor", "local", "--workers", "2"]
-    assert cli.main(asked) == 0
-    said = capfd.readouterr().err
-    assert said.count("does not say that it was trained for wait") == 1
-    assert "scaling: warning: the card of tiny/1e9 does not say" in said
-    assert "draw(lm" not in said
+    arguments = ["sample", "--model", str(tiny_folder), "--task", "sums", "--problems", "40"]
+    arguments += ["--method", "wait", "--steps", "2", "--chains", "2", "--max-new-tokens", "4"]
+    arguments += ["--runs", str(tmp_path), "--executor", "local", "--workers", "2"]
+    assert cli.main(arguments) == 0
+    message = capfd.readouterr().err
+    assert message.count("does not say that it was trained for wait") == 1
+    assert "scaling: warning: the card of tiny/1e9 does not say" in message
+    assert "draw(lm" not in message
 
 
 def test_fewer_workers_than_none_are_refused():

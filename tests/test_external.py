@@ -22,15 +22,15 @@ ONE = Source(
 
 
 class Origin(BaseHTTPRequestHandler):
-    """Serves BODY, honours Range where `skips`, stops after `limit` bytes, notes what was asked."""
+    """Serves BODY, honours Range if `skips`, stops after `limit` bytes, records the requests."""
 
     skips, limit, body = True, None, BODY
-    asked: list[tuple[str, str | None]]
+    requested: list[tuple[str, str | None]]
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.asked.append((self.path, asked))
-        start = int(asked[6:-1]) if asked and self.skips else 0
+        requested = self.headers.get("Range")
+        self.requested.append((self.path, requested))
+        start = int(requested[6:-1]) if requested and self.skips else 0
         self.send_response(404 if "absent" in self.path else 206 if start else 200)
         self.send_header("Content-Length", str(len(self.body) - start))
         self.end_headers()
@@ -43,7 +43,7 @@ class Origin(BaseHTTPRequestHandler):
 @pytest.fixture
 def origin(request):
     settings = getattr(request, "param", {})
-    handler = type("Handler", (Origin,), settings | {"asked": []})
+    handler = type("Handler", (Origin,), settings | {"requested": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", handler
@@ -56,7 +56,7 @@ def test_a_file_is_fetched_from_the_pinned_commit_and_then_kept(origin, tmp_path
     assert [did for did, _ in fetch_all(tmp_path, [ONE], get)] == ["fetched"]
     assert (tmp_path / ONE.file).read_bytes() == BODY
     assert [did for did, _ in fetch_all(tmp_path, [ONE], get)] == ["kept"]
-    assert handler.asked == [("/owner/name/c0ffee/data/a%3D1.bin", None)]
+    assert handler.requested == [("/owner/name/c0ffee/data/a%3D1.bin", None)]
 
 
 @pytest.mark.parametrize("origin", [{"limit": 1000}], indirect=True)
@@ -67,7 +67,7 @@ def test_a_broken_download_says_so_and_the_next_call_goes_on_from_it(origin, tmp
     assert fault(ONE, tmp_path) == "missing"
     handler.limit = None
     fetch(ONE, tmp_path, url)
-    assert handler.asked[1][1] == "bytes=1000-"
+    assert handler.requested[1][1] == "bytes=1000-"
     assert not fault(ONE, tmp_path)
     assert not list(tmp_path.rglob("*.part"))
 

@@ -438,11 +438,11 @@ def test_a_planted_law_forecasts_sixteen_times_the_budget() -> None:
     k = 2.0 ** np.arange(15)
     y = LAWS["exp_power"].predict(k, np.array([-2.08, -0.44]))
     replicates = y + 0.002 * np.random.default_rng(3).standard_normal((300, len(y)))
-    fitted, held = forecast("exp_power", curve(y, replicates, k))
+    fitted, scored = forecast("exp_power", curve(y, replicates, k))
     assert fitted.n_points == 11
-    assert held.x.tolist() == [2048.0, 4096.0, 8192.0, 16384.0]
-    assert held.error.abs().max() < 0.002
-    assert held.covered.all()
+    assert scored.x.tolist() == [2048.0, 4096.0, 8192.0, 16384.0]
+    assert scored.error.abs().max() < 0.002
+    assert scored.covered.all()
 
 
 def test_the_tournament_finds_the_planted_law_and_keeps_those_that_cannot_fit() -> None:
@@ -530,15 +530,15 @@ def test_the_bottom_of_a_bowl_is_found_in_four_steps() -> None:
 
 
 def test_where_no_start_has_a_value_nothing_more_is_asked() -> None:
-    asked = []
+    refitted = []
 
     def nothing(z: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        asked.append(len(rows))
+        refitted.append(len(rows))
         return np.full(len(z), NAN), z, np.empty((len(z), 2, 2)), np.empty((len(z), 2, 2))
 
     z, value, converged = minimise(nothing, np.ones((3, 2)), FREE, 1)
     assert (z.tolist(), value.tolist(), converged.any()) == ([[1, 1]] * 3, [np.inf] * 3, False)
-    assert asked == [3]
+    assert refitted == [3]
 
 
 def test_a_share_outside_zero_and_one_is_refused() -> None:

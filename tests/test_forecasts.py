@@ -44,10 +44,10 @@ def write_pool(root, rate, chains, vote=(), seed=0):
     vote: problems on which every wrong sample is sure of itself, and every right one is not.
     """
     rng = np.random.default_rng(seed)
-    asked = [Problem(f"p{i}", "1+1=", "2", "2") for i in range(len(rate))]
+    selected = [Problem(f"p{i}", "1+1=", "2", "2") for i in range(len(rate))]
     plan = Plan(chains=chains, seed=seed)
-    with open_run(root, task="sums", card=CARD, plan=plan, problems=asked) as writer:
-        for i, problem in enumerate(asked):
+    with open_run(root, task="sums", card=CARD, plan=plan, problems=selected) as writer:
+        for i, problem in enumerate(selected):
             right = rng.uniform(size=chains) < rate[i]
             score = np.where(right, -3.0, -1.0) if i in vote else np.where(right, -1.0, -3.0)
             answers = np.where(right, "2", [f"x{j}" if i in vote else "9" for j in range(chains)])
@@ -94,8 +94,8 @@ def test_counts_of_prefixes_give_the_tournament_of_the_pool_they_were_counted_in
     counts = prefix_counts(pool, (16, 256))
     assert (counts["16"] == pool.correct[:, :16, 0].sum(axis=1)).all()
     options = {"laws": ["exp_power", "power"], "halves": halves, "replicates": 30}
-    asked = law_tournament([pool], few=True, **options)
-    pd.testing.assert_frame_equal(count_tournament(counts, 256, **options), asked)
+    selected = law_tournament([pool], few=True, **options)
+    pd.testing.assert_frame_equal(count_tournament(counts, 256, **options), selected)
     with pytest.raises(ValueError, match="counts hold no column 4; they have"):
         count_tournament(counts, 64)
     with pytest.raises(ValueError, match=r"sizes are \[512\]; give numbers up to the 256 chains"):
@@ -104,16 +104,18 @@ def test_counts_of_prefixes_give_the_tournament_of_the_pool_they_were_counted_in
 
 def test_the_committed_counts_are_those_of_their_model(tmp_path):
     """A sample depends on its problem and its number, not on how many others are drawn."""
-    stated = pd.read_csv(ROOT / "data/derived/prefix_counts.csv")
+    committed = pd.read_csv(ROOT / "data/derived/prefix_counts.csv")
     model, task = "ladder/0.1M/1e14", get_task("countdown", levels=("3x20", "4x20"))
-    lm, asked = load_lm(ROOT / "data/models" / model), task.problems(200)[:6]
-    run = sample_run(lm, task, asked, Plan(chains=64), tmp_path, progress=False)
+    lm, selected = load_lm(ROOT / "data/models" / model), task.problems(200)[:6]
+    run = sample_run(lm, task, selected, Plan(chains=64), tmp_path, progress=False)
     found = prefix_counts(run, (4, 16, 64))
     key = ["task", "level", "model", "problem"]
-    both = found.merge(stated, on=key, suffixes=("", " stated"))
-    assert len(both) == len(asked)
+    both = found.merge(committed, on=key, suffixes=("", " committed"))
+    assert len(both) == len(selected)
     for n in ("4", "16", "64"):
-        assert (abs(both[n] - both[f"{n} stated"]) <= 1).all()  # one near tie on another processor
+        assert (
+            abs(both[n] - both[f"{n} committed"]) <= 1
+        ).all()  # one near tie on another processor
 
 
 def test_halves_are_of_problems_and_share_none(pool):
@@ -149,7 +151,7 @@ def test_intervals_on_other_problems_hold_the_luck_of_both():
 
     An interval that holds .93 of the time does so in fewer than 24 of 30 once in 200 seeds.
     """
-    held = {True: [], False: []}
+    covered = {True: [], False: []}
     for seed in range(30):
         rng, k = np.random.default_rng(seed), 2.0 ** np.arange(8)
         c = rng.binomial(256, rng.beta(0.6, 3.0, 120))
@@ -158,23 +160,23 @@ def test_intervals_on_other_problems_hold_the_luck_of_both():
             Curve(k, e.value, e.low, e.high, e.replicates)
             for e in (mean_interval(values[i::2], 40, seed=i) for i in range(2))
         )
-        for other_problems in held:
+        for other_problems in covered:
             table = forecast("beta_binomial", other, 1 / 4, known, other_problems)[1]
-            held[other_problems].append(table.covered.mean())
-    assert np.mean(held[True]) >= 0.8 > np.mean(held[False])
+            covered[other_problems].append(table.covered.mean())
+    assert np.mean(covered[True]) >= 0.8 > np.mean(covered[False])
 
 
 def test_the_committed_tournament_follows_from_the_runs():
     pools = Runs.load(ROOT / "data/runs").select("sums", "best_of_n")
-    stated = pd.read_csv(ROOT / "data/derived/laws.csv")
+    committed = pd.read_csv(ROOT / "data/derived/laws.csv")
     here = "selector == 'coverage' and game == 'drawn' and law == 'exp_power' and task == 'sums'"
     table = law_tournament(pools, laws=["exp_power"], few=True, replicates=25)
     found = printable(trust(table, by=GROUPS)).merge(
-        stated.query(here), on=["level"], suffixes=("", " stated")
+        committed.query(here), on=["level"], suffixes=("", " committed")
     )
     assert len(found) == 2
     for name, unit in (("median_error", 1e-3), ("coverage", 0.01)):
-        np.testing.assert_allclose(found[name], found[f"{name} stated"], atol=1.5 * unit)
+        np.testing.assert_allclose(found[name], found[f"{name} committed"], atol=1.5 * unit)
 
 
 def test_a_table_prints_the_digits_that_do_not_depend_on_the_processor():
@@ -206,9 +208,9 @@ def test_laws_of_coverage_are_not_asked_about_votes(pool):
     assert not suits("beta_binomial", "majority")
     assert not suits("exp_power", "majority")
     assert suits("saturating_majority", "majority")
-    asked = set(law_tournament([pool], "majority", replicates=30).law)
-    assert "beta_binomial" not in asked
-    assert "saturating_majority" in asked
+    selected = set(law_tournament([pool], "majority", replicates=30).law)
+    assert "beta_binomial" not in selected
+    assert "saturating_majority" in selected
 
 
 def test_a_law_that_could_not_be_fitted_is_counted_and_not_trusted():

@@ -308,13 +308,13 @@ def test_the_file_prices_the_samples_of_a_server_that_has_it(file, tmp_path, cap
 
 # ---------------------------------------------------------------- one clear line
 def refusal(path) -> str:
-    """Return what is said of a file, after checking that it is one line, weights or not."""
-    said = set()
+    """Return the error message of a file, the same one line with and without weights."""
+    message = set()
     for weights in (False, True):
         with pytest.raises(ValueError, match=r"\S") as caught:
             load_lm(path, weights=weights)
-        said.add(str(caught.value))
-    (line,) = said
+        message.add(str(caught.value))
+    (line,) = message
     assert "\n" not in line
     assert len(line) < 400 + len(str(path))
     return line
@@ -369,12 +369,12 @@ def test_an_unknown_type_of_tensor_is_one_line(file):
     mark = b"blk.0.attn_q.weight"
     at = data.index(mark) + len(mark) + 4 + 2 * 8
     file.write_bytes(data[:at] + b"\xee\0\0\0" + data[at + 4 :])
-    assert "is damaged or newer than the package gguf" in (said := refusal(file))
-    assert "238" in said
+    assert "is damaged or newer than the package gguf" in (message := refusal(file))
+    assert "238" in message
 
 
 TOKENIZER = ("tokenizer.ggml.model", "tokenizer.ggml.tokens")
-CHANGED = {  #: changes of the metadata (None: left out) -> what is said
+CHANGED = {  #: changes of the metadata (None: left out) -> error message
     "split": ({"split.count": 3}, "is one of 3 parts; join them first"),
     "adapter": ({"general.type": "adapter"}, "holds no model (its general.type is 'adapter')"),
     "imatrix": ({"general.type": "imatrix"}, "holds no model (its general.type is 'imatrix')"),

@@ -27,7 +27,7 @@ from scaling.benchmarks.mathematics import key
 from scaling.records import Completion, ModelCard, Plan, Verdict
 from scaling.sampling import sample_run
 from scaling.serving import Served
-from tests.test_benchmarks import held, lines
+from tests.test_benchmarks import external_file, lines
 
 pytest.importorskip("latex2sympy2_extended")
 FORMS = Path(__file__).parent / "data" / "grading_forms.jsonl"
@@ -167,11 +167,11 @@ def test_a_number_is_right_in_every_form_and_wrong_with_another_digit_or_sign():
     for _ in range(40):
         value = drawn(rng)
         expected = str(float(value)) if value.denominator > 1 else str(value)
-        for said in signed(value, rng):
+        for written in signed(value, rng):
             frame = rng.choice(FRAMES)
-            if said.startswith(("minus", "negative")) and "$" in frame:
+            if written.startswith(("minus", "negative")) and "$" in frame:
                 continue  # words within a formula
-            text = frame.format(said)
+            text = frame.format(written)
             verdict = SCORERS["number"](expected, text, {})
             near = (value + rng.choice((1, -1, 10)), -value, value * 10, value + Fraction(1, 2))
             wrong = [other for other in near if is_right("number", str(other), text)]
@@ -200,8 +200,8 @@ x^2+y^2=9 | x\le 4 | 3\pm\sqrt{2} | \frac{1}{3^{40}} | \binom{8}{3} | 5! | 0.125
 ALL_GOLDS = [one.strip() for line in GOLDS.splitlines() for one in line.split(" | ")]
 
 
-def ways(gold: str) -> dict[str, str]:
-    """Return an answer in eight equivalent ways."""
+def forms(gold: str) -> dict[str, str]:
+    """Return an answer in eight equivalent forms."""
     kept = r"\\(?:text|mbox)\{[^}]*\}|\\[a-zA-Z]+ (?=[a-zA-Z])"  # blanks that mean something
     free = re.sub(kept, lambda found: found[0].replace(" ", "\0"), gold)
     dense = re.sub(r"(?<!\\) ", "", free).replace("\0", " ")
@@ -232,7 +232,7 @@ def misses(gold: str) -> list[str]:
 
 def check(golds: list[str]) -> tuple[int, list[str], int, list[str]]:
     """Return (texts, right ones that were refused, near misses, those taken) over answers."""
-    texts = [(gold, text) for gold in golds for text in ways(gold).values()]
+    texts = [(gold, text) for gold in golds for text in forms(gold).values()]
     near = [(gold, f"\\boxed{{{text}}}") for gold in golds for text in misses(gold)]
     refused = [f"{gold}: {text}" for gold, text in texts if not is_right("math", gold, text)]
     taken = [f"{gold}: {text}" for gold, text in near if is_right("math", gold, text)]
@@ -249,7 +249,7 @@ def test_an_answer_is_right_in_eight_ways_and_wrong_with_another_digit_or_sign()
     "whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["a tenth", "all"]
 )
 def test_the_answers_of_math_500_are_right_in_eight_ways(whole):
-    rows = [row["answer"] for _, row in records(held("math500/test.jsonl"))]
+    rows = [row["answer"] for _, row in records(external_file("math500/test.jsonl"))]
     texts, refused, near, taken = check(rows if whole else rows[::10])
     print(f"{texts} texts, {len(refused)} refused; {near} near misses, {len(taken)} taken")
     assert len(refused) <= 0.005 * texts, refused
@@ -258,7 +258,7 @@ def test_the_answers_of_math_500_are_right_in_eight_ways(whole):
 
 def test_the_answers_of_math_500_have_keys_of_their_own():
     """Equal keys are equal answers: checked by hand where the texts differ in more than form."""
-    golds = sorted({row["answer"] for _, row in records(held("math500/test.jsonl"))})
+    golds = sorted({row["answer"] for _, row in records(external_file("math500/test.jsonl"))})
     form = r"\\[!,]|\\(?:text|mbox)\{ ?[a-z]+.*|\\circ|[\s{}^$\\%,]|^x=|[dt](?=frac)"
     by_key: dict[str | None, set[str]] = {}
     for gold in golds:
@@ -321,11 +321,11 @@ class Speaker:
 
     def generate(self, jobs, plan, extend=None):
         for job in jobs:
-            said = WRITTEN[list(WRITTEN)[int(job.problem)]][job.chain]
+            written = WRITTEN[list(WRITTEN)[int(job.problem)]][job.chain]
             yield (
                 job, 0,
                 Completion(
-                    tokens=(f"So \\boxed{{{said}}}.",), logprob=-1.0, sampling_logprob=-1.0,
+                    tokens=(f"So \\boxed{{{written}}}.",), logprob=-1.0, sampling_logprob=-1.0,
                     finish="stop", completion_tokens=5, prompt_tokens=9, cached_tokens=0, seconds=0,
                 ),
             )  # fmt: skip
@@ -351,7 +351,9 @@ def test_keys_agree_with_verdicts(scorer):
     rng, seen = Random(4), {}
     for _ in range(300):
         value, other = (Fraction(rng.randrange(-9, 9), rng.choice((1, 2, 4))) for _ in range(2))
-        forms = [said for said in signed(value, rng) if not re.search(r"\d,\d\d(?!\d)", said)]
+        forms = [
+            written for written in signed(value, rng) if not re.search(r"\d,\d\d(?!\d)", written)
+        ]
         text = f"\\boxed{{{rng.choice(forms)}}}"  # in mathematics 1,50 is a list
         found = SCORERS[scorer](str(other), text, {})
         assert found.correct is (value == other)
@@ -399,7 +401,7 @@ def test_equal_answers_share_a_key_and_different_ones_do_not(one, other, same):
 
 
 def test_keys_are_the_same_in_another_process():
-    golds = [*ALL_GOLDS, *(said for chains in WRITTEN.values() for said in chains)]
+    golds = [*ALL_GOLDS, *(written for chains in WRITTEN.values() for written in chains)]
     program = (
         "import json, sys; from scaling.benchmarks.mathematics import key; "
         "print(json.dumps([key(text) for text in json.load(sys.stdin)]))"

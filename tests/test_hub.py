@@ -34,11 +34,11 @@ def cache(tiny_folder, tmp_path, monkeypatch) -> Path:
 
 
 def test_a_revision_is_resolved_to_its_commit_offline(cache):
-    for asked, revision in (("", "main"), ("@step1000", "step1000"), ("@" + "b" * 40, "step1000")):
-        files = locate("EleutherAI/pythia-tiny" + asked)
+    for suffix, revision in (("", "main"), ("@step1000", "step1000"), ("@" + "b" * 40, "step1000")):
+        files = locate("EleutherAI/pythia-tiny" + suffix)
         assert files.commit == COMMITS[revision] == files.folder.name
         assert files.exact == f"EleutherAI/pythia-tiny@{files.commit}"
-        assert files.title == "EleutherAI/pythia-tiny" + asked
+        assert files.title == "EleutherAI/pythia-tiny" + suffix
 
 
 def test_the_commit_is_the_identity_in_the_card(cache):
@@ -78,7 +78,7 @@ def test_an_address_is_told_from_a_folder_and_a_name():
     assert not is_endpoint(Path("data/models"))
 
 
-FILES = {  #: what the hub lists at a revision -> what is said
+FILES = {  #: what the hub lists at a revision -> error message
     "pickled": ["config.json", "pytorch_model.bin", "tokenizer.json"],
     "safe": ["config.json", "model.safetensors"],
     "empty": ["config.json"],
@@ -127,7 +127,7 @@ for name in sys.argv[1:]:
 
 
 def located(endpoint: str, cache: Path, *names: str, code: str = LOCATE) -> list[str]:
-    """Return what a fresh process says of models, its hub at an address of this machine."""
+    """Return the messages of a new process about models, its hub at an address of this machine."""
     variables = {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "PATH": "/usr/bin"}
     command = [sys.executable, "-c", code, *names]
     root = Path(__file__).parents[1]
@@ -174,7 +174,7 @@ for name in ("safe", "pickled", "empty"):
     assert len(message) == 2
     assert "org/pickled@step7 has only pickled weights (pytorch_model.bin)" in message[0]
     assert "org/empty@step7 has no weights on the hub" in message[1]
-    assert located("http://127.0.0.1:9", tmp_path, code=code) == []  # no network: nothing is said
+    assert located("http://127.0.0.1:9", tmp_path, code=code) == []  # no network: no message
 
 
 def test_no_network_is_one_line(tmp_path):

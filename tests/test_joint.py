@@ -294,19 +294,19 @@ def test_intervals_with_scatter_hold_what_new_checkpoints_reach() -> None:
     """
     train, k, size = LADDER
     early = train <= 10**13.1
-    held: dict[bool, list[float]] = {True: [], False: []}
+    covered: dict[bool, list[float]] = {True: [], False: []}
     for seed in range(12):
         y, replicates = ladder(0.1, seed)
-        for scatter in held:
+        for scatter in covered:
             fitted = fit_joint(
                 "emergence", train[early], k[early], y[early], n_params=size[early],
                 replicates=replicates[:, early], scatter=scatter,
             )  # fmt: skip
             low, high = fitted.band(tuple(LADDER[:, ~early]))
             inside = (low - 1e-3 <= y[~early]) & (y[~early] <= high + 1e-3)
-            held[scatter].append(float(inside.mean()))
-    assert np.mean(held[True]) > 0.87
-    assert np.mean(held[False]) < 0.75
+            covered[scatter].append(float(inside.mean()))
+    assert np.mean(covered[True]) > 0.87
+    assert np.mean(covered[False]) < 0.75
 
 
 def test_a_law_is_chosen_without_using_what_is_forecast() -> None:

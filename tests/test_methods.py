@@ -104,8 +104,10 @@ def test_stop_after_correct_starts_no_chain_after_the_rth_success(r):
 
 @pytest.mark.parametrize("r", [1, 2, 3])
 def test_voting_stops_at_agreement_with_the_samples_that_one_by_one_had_drawn(r):
-    said = ["7=7", "", "8=8", "9=9", "8=8", "8=8", "9=9", "8=8", "1=1", "1=1"]  # "": no answer
-    found, _ = pools(lambda problem, chain, *_: said[chain], Plan(chains=10, stop_at_agreement=r))
+    answers = ["7=7", "", "8=8", "9=9", "8=8", "8=8", "9=9", "8=8", "1=1", "1=1"]  # "": no answer
+    found, _ = pools(
+        lambda problem, chain, *_: answers[chain], Plan(chains=10, stop_at_agreement=r)
+    )
     stop = {1: 1, 2: 5, 3: 6}[r]
     assert [[s.chain for s in samples] for samples in found.values()] == [[*range(stop)]] * 3
     never, _ = pools(lambda problem, chain, *_: f"1={chain}", Plan(chains=5, stop_at_agreement=2))

@@ -281,7 +281,7 @@ def test_a_study_does_not_overwrite_a_table_of_somebody_else(tiny_folder, tmp_pa
     command = ["study", "--preset", "tiny", "--models", str(models), "--tasks", "sums"]
     assert main([*command, "--out", str(tmp_path)]) == 1
     assert "accuracy.csv would be overwritten" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()  # it is said before an hour of sampling
+    assert not (tmp_path / "runs").exists()  # refused before an hour of sampling
     assert (tmp_path / "accuracy.csv").read_text() == "mine"
 
 

@@ -52,12 +52,12 @@ def test_tables_on_the_page_of_trust_are_those_that_were_measured() -> None:
 
 def test_accuracy_csv_follows_from_the_runs(runs: Runs) -> None:
     """One pool of each task and method, all of its rows."""
-    stated = pd.read_csv(ROOT / "data/derived/accuracy.csv")
+    committed = pd.read_csv(ROOT / "data/derived/accuracy.csv")
     pools = {(pool.task, pool.label): pool for pool in runs}
     found = accuracy_table(list(pools.values()))
-    both = found.merge(stated, on=KEYS, suffixes=("", " stated"))
+    both = found.merge(committed, on=KEYS, suffixes=("", " committed"))
     numbers = ("accuracy", "low", "high", "test_flops", "test_tokens")
-    pairs = [(both[name], both[f"{name} stated"]) for name in numbers]
+    pairs = [(both[name], both[f"{name} committed"]) for name in numbers]
     near = np.all([np.isclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True) for a, b in pairs], 0)
     same = both[near].drop_duplicates(KEYS)
     assert len(same) == len(found), (
@@ -66,7 +66,7 @@ def test_accuracy_csv_follows_from_the_runs(runs: Runs) -> None:
 
 
 def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(runs: Runs) -> None:
-    """It stated 1,058 times, although the additive law says that no inference is enough."""
+    """It gave 1,058 times, although the additive law says that no inference is enough."""
     rates = exchange_rates(plane_fit(runs, "countdown", "coverage"))
     assert rates["plane_logit"] == pytest.approx(1058, rel=0.01)
     assert rates["additive"] == np.inf
@@ -83,8 +83,8 @@ def test_the_title_of_the_plane_gives_no_rate_that_other_laws_contradict(runs: R
 def test_the_facts_of_a_figure_follow_from_the_runs(runs: Runs, name: str) -> None:
     drawn = FIGURES[name](runs)
     assert drawn is not None
-    stated = json.loads((ROOT / f"figures/{name}.json").read_text(encoding="utf-8"))["facts"]
-    assert same(json.loads(json.dumps(drawn[1], default=float)), stated), f"make figures: {name}"
+    committed = json.loads((ROOT / f"figures/{name}.json").read_text(encoding="utf-8"))["facts"]
+    assert same(json.loads(json.dumps(drawn[1], default=float)), committed), f"make figures: {name}"
 
 
 JOINT = ["task", "level", "where", "region", "law"]
@@ -114,33 +114,33 @@ def joint_scores(runs: Runs, task: str, level: str, where: str, laws: Any = None
 )  # fmt: skip
 def test_joint_laws_csv_follows_from_the_runs_at_its_precision(runs, task, level, where, laws):
     """A unit of the last decimal apart at most; what fits that failed leave to chance, a tenth."""
-    stated = pd.read_csv(ROOT / "data/derived/joint_laws.csv").set_index(JOINT)
+    committed = pd.read_csv(ROOT / "data/derived/joint_laws.csv").set_index(JOINT)
     found = joint_scores(runs, task, level, where, laws)
-    stated = stated.loc[found.index]
-    pd.testing.assert_series_equal(found["success"].astype(bool), stated["success"])
-    assert (found["n_held_out"] == stated["n_held_out"]).all()
-    assert (found["median_error"] - stated["median_error"]).abs().max() < 1.5e-3
-    ends = [table[["coverage", "width"]].fillna(-1) for table in (found, stated)]
+    committed = committed.loc[found.index]
+    pd.testing.assert_series_equal(found["success"].astype(bool), committed["success"])
+    assert (found["n_held_out"] == committed["n_held_out"]).all()
+    assert (found["median_error"] - committed["median_error"]).abs().max() < 1.5e-3
+    ends = [table[["coverage", "width"]].fillna(-1) for table in (found, committed)]
     off = (ends[0] - ends[1]).abs().max(axis=1)
-    unit = np.where(stated["success"], 0.01, 0.1)  # of a width with one digit at most
+    unit = np.where(committed["success"], 0.01, 0.1)  # of a width with one digit at most
     assert (off < 1.5 * unit).all(), "make notebooks: 06"
 
 
 @pytest.mark.slow
 def test_laws_csv_follows_from_the_runs_at_its_precision(runs: Runs) -> None:
     """As `03_best_of_n` writes it."""
-    stated = pd.read_csv(ROOT / "data/derived/laws.csv")
+    committed = pd.read_csv(ROOT / "data/derived/laws.csv")
     pools = [pool for task in runs.tasks for pool in runs.select(task, "best_of_n")]
     few = {"few": True}
     settings = {"whole": {}, "drawn": few, "other problems": few | {"halves": True}}
     for selector in ("coverage", "majority"):
         for name, how in settings.items():
             table = trust(law_tournament(pools, selector, replicates=25, **how), by=GROUPS)
-            here = stated.query(f"selector == {selector!r} and setting == {name!r}")
-            both = printable(table).merge(here, on=[*GROUPS, "law"], suffixes=("", " stated"))
+            here = committed.query(f"selector == {selector!r} and setting == {name!r}")
+            both = printable(table).merge(here, on=[*GROUPS, "law"], suffixes=("", " committed"))
             assert len(both) == len(table) == len(here)
             for column, unit in (("median_error", 1e-3), ("coverage", 0.01), ("width", 0.01)):
-                gap = (both[column] - both[f"{column} stated"]).abs()
+                gap = (both[column] - both[f"{column} committed"]).abs()
                 assert not (gap > 1.5 * unit).any(), "make notebooks: 03"
 
 

@@ -25,10 +25,10 @@ PROMPT, COMPLETION, SECONDS = 12, 8, 0.25
 def write_pilot(root, rate, seed=0, problems=60, chains=16, **changes):
     """Write a run in which problem i is right at `rate[i]`; return its folder."""
     rng = np.random.default_rng(seed)
-    asked = [Problem(f"p{i}", "1+1=", "2", "2") for i in range(problems)]
+    generated = [Problem(f"p{i}", "1+1=", "2", "2") for i in range(problems)]
     planned = replace(Plan(chains=chains, seed=seed), **changes)
-    with open_run(root, task="sums", card=CARD, plan=planned, problems=asked) as writer:
-        for i, problem in enumerate(asked):
+    with open_run(root, task="sums", card=CARD, plan=planned, problems=generated) as writer:
+        for i, problem in enumerate(generated):
             right = rng.uniform(size=chains) < rate[i]
             cost = (PROMPT, 0, COMPLETION, SECONDS, "stop")
             samples = [

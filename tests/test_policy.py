@@ -116,14 +116,14 @@ def test_intervals_of_the_gain_hold_the_true_gain(problems, studies):
 
     Measured 97 to 98 %: a little too wide, for the reason that `policy_gain` gives.
     """
-    truth, held = true_gain(int(0.8 * problems)), 0
+    truth, covered = true_gain(int(0.8 * problems)), 0
     for seed in range(studies):
         value, signal = world(np.random.default_rng(seed), problems)
         plans = {name: (v[:, None], [1.0]) for name, v in zip("abc", value, strict=True)}
         gain = policy_gain(plans, signal, 0.0, 1.0).gain
-        held += bool(gain.low <= truth <= gain.high)
-    print(problems, held / studies)
-    assert held >= 0.9 * studies
+        covered += bool(gain.low <= truth <= gain.high)
+    print(problems, covered / studies)
+    assert covered >= 0.9 * studies
 
 
 def test_the_gain_of_strategies_that_are_nearly_always_right_keeps_a_width():

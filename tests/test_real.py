@@ -138,11 +138,11 @@ def test_the_engine_in_c_writes_what_transformers_writes(lm, ours, question):
 
 
 def test_the_engine_in_bfloat16_stays_close_to_float32(lm):
-    narrow = load_lm(FILES[0], dtype="bfloat16")
-    for question, done in greedy(narrow, "bfloat16").items():
+    bf16 = load_lm(FILES[0], dtype="bfloat16")
+    for question, done in greedy(bf16, "bfloat16").items():
         exact = sum(scored(lm, question, done.tokens))
         assert done.logprob == pytest.approx(exact, abs=0.05 * len(done.tokens))
-    assert narrow.decode(done.tokens)
+    assert bf16.decode(done.tokens)
 
 
 def test_a_run_is_drawn_and_verified_on_the_command_line(tmp_path, capsys):

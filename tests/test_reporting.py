@@ -62,8 +62,8 @@ def made(root: Path, method="best_of_n", chains=16, steps=1, seed=0, text=HOSTIL
             for chain in range(chains):
                 for step in range(steps):
                     right = bool(rng.random() < 1 / (1 + np.exp(0.4 * (i - 5))))
-                    said = ("=42 " if right else "=41 ") + text
-                    row = problem.id, chain, step, said, "42" if right else "41", right
+                    text_written = ("=42 " if right else "=41 ") + text
+                    row = problem.id, chain, step, text_written, "42" if right else "41", right
                     tokens = 5 + 4 * step, 4 * step, 4
                     samples.append(Sample(*row, -1.0 - chain, -1.0, *tokens, 0.01, "stop"))
         writer.write(samples)
@@ -231,13 +231,13 @@ def test_a_redrawn_figure_has_the_same_bytes_and_embeds_its_fonts(root, tmp_path
 
 def test_a_forecast_marks_the_points_it_has_not_seen(best):
     points = load_run(best).curve()
-    fitted, held = forecast("exp_power", points, 0.5)
+    fitted, scored = forecast("exp_power", points, 0.5)
     with plots.style():
         _, axes = plots.figure()
         plots.draw_forecast(axes[0][0], points, fitted)
     open_points = [line for line in axes[0][0].lines if line.get_markerfacecolor() == "none"]
     assert [len(line.get_xdata()) for line in open_points if line.get_marker() == "o"] == [
-        len(held)
+        len(scored)
     ]
 
 
@@ -306,10 +306,10 @@ def test_the_hash_of_code_ignores_words_and_sees_a_changed_number(tmp_path, monk
     start = "from scaling.b import B\n\n"
     plain = hashes(start + "def f():\n    return B\n")
     assert set(plain) == {"a", "b"}
-    said = [
+    text_written = [
         start + f'\ndef f():\n    """{words}"""\n    return B\n' for words in ("Words.", "More.")
     ]
-    assert hashes(said[0]) == hashes(said[1] + "# why\n")
+    assert hashes(text_written[0]) == hashes(text_written[1] + "# why\n")
     assert hashes(start + "# words\ndef f():\n    return  B\n") == plain
     assert hashes(start + "def f():\n    return B + 1\n")["a"] != plain["a"]
 

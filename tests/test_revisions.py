@@ -78,11 +78,11 @@ def coin(problem, chain, step, context):
 
 
 def test_a_reviser_that_always_fixes_beats_samples(planted):
-    fresh = planted(coin, Plan(chains=24))
+    sampled = planted(coin, Plan(chains=24))
     fixer = planted(
         lambda p, c, s, t: right(p) if s else coin(p, c, s, t), replace(REVISE, chains=8, steps=4)
     )
-    found = compare(fixer, fresh, k=2)
+    found = compare(fixer, sampled, k=2)
     assert found.verdict == "wins"
     assert found.value == 1
     assert 2 < found.samples < 4

@@ -61,7 +61,7 @@ def answering(write):
     return fault
 
 
-def said(text, finish="stop", **more):
+def choice_with(text, finish="stop", **more):
     return {"message": {"role": "assistant", "content": text} | more, "finish_reason": finish}
 
 
@@ -96,7 +96,9 @@ def test_tokens_of_thinking_outside_completion_tokens_are_in_the_ledger(tmp_path
     def outside(body, number):
         details = {"reasoning_tokens": 300 + number}
         usage = {"completion_tokens": 4, "total_tokens": 324 + number}
-        return said(f"{number}#{number % 10}"), usage | {"completion_tokens_details": details}
+        return choice_with(f"{number}#{number % 10}"), usage | {
+            "completion_tokens_details": details
+        }
 
     with serve(answering(outside)) as (url, state):
         run = sampled(url, tmp_path)
@@ -133,7 +135,7 @@ def test_thinking_of_several_choices_is_unknown_for_each():
 
 
 def test_log_probabilities_of_the_answer_alone_are_not_taken_for_those_of_the_thinking_too():
-    choice = said("5") | {"logprobs": {"content": [{"logprob": -0.5}] * 3}}
+    choice = choice_with("5") | {"logprobs": {"content": [{"logprob": -0.5}] * 3}}
     usage = {"prompt_tokens": 7, "completion_tokens": 103}
     (done,) = CHAT.completions({"choices": [choice], "usage": usage}, PLAN)
     assert done.logprob == pytest.approx(-1.5)
@@ -228,7 +230,7 @@ def test_a_part_that_is_no_text_is_refused():
 )
 def test_every_reason_to_finish_is_known_or_named(reason, count, finish):
     usage = {"prompt_tokens": 1, "completion_tokens": count}
-    answer = {"choices": [said("5") | {"finish_reason": reason}], "usage": usage}
+    answer = {"choices": [choice_with("5") | {"finish_reason": reason}], "usage": usage}
     (done,) = CHAT.completions(answer, PLAN)
     assert done.finish.startswith(finish)
     assert finish in ("stop", "length") or str(reason) in done.finish
@@ -241,7 +243,7 @@ def test_what_follows_a_stop_string_is_cut_where_a_server_ignores_it(tmp_path):
     plan = Plan(max_new_tokens=64, stop=("\nQuestion:",))
     thinks = "<think>as in\nQuestion: 7</think>"
     for thought in ("", thinks):
-        answer = {"choices": [said(thought + text, "length")], "usage": usage}
+        answer = {"choices": [choice_with(thought + text, "length")], "usage": usage}
         (done,) = CHAT.completions(answer, plan)
         assert done.tokens == (f"{thought}2+3 = 4\n",)
         assert (done.finish, done.completion_tokens) == ("stop", 64)
@@ -253,8 +255,8 @@ def opened(ends, share=2):
 
     def write(body, number):
         if number % share:
-            return said(f"{number}: it may be 6", "length"), {"completion_tokens": 64}
-        return said(f"{number}: 6? No.\n{ends}\n\nIt is 5."), {}
+            return choice_with(f"{number}: it may be 6", "length"), {"completion_tokens": 64}
+        return choice_with(f"{number}: 6? No.\n{ends}\n\nIt is 5."), {}
 
     return answering(write)
 
@@ -282,8 +284,8 @@ def test_the_same_texts_are_answers_where_the_user_says_that_no_thinking_is_open
 def test_an_easy_question_shows_that_a_template_opens_the_thinking_if_every_sample_is_cut(tmp_path):
     def write(body, number):
         if prompt_of(body) == EASY:
-            return said("Easy.</think>2"), {}
-        return said(f"{number}: it may be 6", "length"), {"completion_tokens": 64}
+            return choice_with("Easy.</think>2"), {}
+        return choice_with(f"{number}: it may be 6", "length"), {"completion_tokens": 64}
 
     with serve(answering(write)) as (url, _):
         run = sampled(url, tmp_path)
@@ -293,8 +295,8 @@ def test_an_easy_question_shows_that_a_template_opens_the_thinking_if_every_samp
 def test_thinking_that_a_parser_misses_in_texts_that_are_cut_is_no_answer(tmp_path):
     def write(body, number):
         if number % 2:
-            return said(f"{number}: it may be 6", "length"), {"completion_tokens": 64}
-        return said("It is 4", reasoning_content=f"{number}"), {}
+            return choice_with(f"{number}: it may be 6", "length"), {"completion_tokens": 64}
+        return choice_with("It is 4", reasoning_content=f"{number}"), {}
 
     with serve(answering(write)) as (url, _), pytest.warns(UserWarning, match="never end their"):
         run = sampled(url, tmp_path)
@@ -305,7 +307,7 @@ def test_thinking_that_a_parser_misses_in_texts_that_are_cut_is_no_answer(tmp_pa
 
 def test_texts_that_are_cut_have_answers_where_nothing_shows_thinking(tmp_path):
     def write(body, number):
-        return said(f"{number}: it is 6", "length" if number % 2 else "stop"), {}
+        return choice_with(f"{number}: it is 6", "length" if number % 2 else "stop"), {}
 
     with serve(answering(write)) as (url, _):
         run = sampled(url, tmp_path)
@@ -350,7 +352,7 @@ def test_a_refused_prompt_costs_its_own_problem_named_and_counted(tmp_path, stat
     def write(asked, number):
         if prompt_of(asked) == f"{place}+":
             return status, body
-        return said(f"{number}#{number % 10}"), {}
+        return choice_with(f"{number}#{number % 10}"), {}
 
     with serve(answering(write)) as (url, _):
         run = sampled(url, tmp_path)
@@ -406,7 +408,7 @@ def test_a_cap_that_the_server_refuses_in_every_request_stops_the_run(tmp_path):
     def write(body, number):
         if body["max_tokens"] > 1024:
             return 400, {"error": "max_tokens is too large"}
-        return said(f"{number}#{number % 10}"), {}
+        return choice_with(f"{number}#{number % 10}"), {}
 
     with (
         serve(answering(write)) as (url, _),
@@ -436,8 +438,8 @@ def test_one_refused_choice_does_not_cost_the_others():
 def test_filtered_samples_are_missing_and_not_wrong(tmp_path):
     def write(body, number):
         if number % 3 == 0:
-            return said("", "content_filter"), {"completion_tokens": 0}
-        return said(f"{number}#4"), {}
+            return choice_with("", "content_filter"), {"completion_tokens": 0}
+        return choice_with(f"{number}#4"), {}
 
     with serve(answering(write)) as (url, _):
         run = sampled(url, tmp_path)
@@ -450,7 +452,7 @@ def test_filtered_samples_are_missing_and_not_wrong(tmp_path):
 
 
 def test_a_run_of_which_nothing_is_left_has_no_accuracy(tmp_path):
-    filtered = answering(lambda body, number: (said(str(number), "content_filter"), {}))
+    filtered = answering(lambda body, number: (choice_with(str(number), "content_filter"), {}))
     with serve(filtered) as (url, _):
         run = sampled(url, tmp_path)
     with pytest.raises(ValueError, match=r"every sample of every problem failed .*filter"):

@@ -143,11 +143,11 @@ def test_where_n_is_honoured_a_prompt_is_sent_once_and_each_choice_is_counted():
 def test_choices_that_a_server_keeps_back_are_asked_for_again():
     with serve(faulty_server.liar, honours_n=True) as (url, state):
         found = drawn(url)
-    asked = [body.get("n", 1) for body in state.bodies]
+    requested = [body.get("n", 1) for body in state.bodies]
     assert len(found) == 18
     assert not any(done.finish.startswith("error") for done in found.values())
-    assert asked.count(6) == 3
-    assert asked.count(4) >= 3
+    assert requested.count(6) == 3
+    assert requested.count(4) >= 3
 
 
 def test_a_server_whose_samples_come_back_identical_is_refused():
@@ -242,8 +242,8 @@ def test_a_failed_request_is_a_row_with_its_reason_and_is_retried_on_resume(tmp_
     assert again.path == run.path
     assert (again.samples["finish"] == "stop").all()
     assert len(again.samples) == 12 * PLAN.chains
-    asked = {body["prompt"] for body in state.bodies}
-    assert asked == {"9+"}  # what was good in the unit that failed was kept
+    requested = {body["prompt"] for body in state.bodies}
+    assert requested == {"9+"}  # what was good in the unit that failed was kept
     with serve() as (url, _):
         unbroken = load_run(sampled(url, tmp_path / "unbroken").path, text=True)
     texts = load_run(again.path, text=True).samples["text"]
@@ -440,8 +440,10 @@ def test_a_server_that_falls_asleep_after_the_probe_is_reported_at_the_end(tmp_p
             warnings.simplefilter("default")
             runs = ["--runs", str(tmp_path / str(warned))]
             assert main(["sample", "--model", url, *arguments, *runs]) == 0
-        said = capsys.readouterr().err
-        assert said.count("all samples are the same text: unless the model is that sure") == warned
+        message = capsys.readouterr().err
+        assert (
+            message.count("all samples are the same text: unless the model is that sure") == warned
+        )
     assert count_identical(load_run(next((tmp_path / "1").iterdir()), text=True).samples)[1] == 3
 
 

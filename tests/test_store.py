@@ -63,8 +63,8 @@ def rows(problems: list[Problem]) -> list[Sample]:
 
 
 def open_run(root: Path, **changed: Any) -> store.Writer:
-    asked = {"task": "sums", "card": CARD, "plan": PLAN, "problems": PROBLEMS} | changed
-    return store.open_run(root, **asked)
+    arguments = {"task": "sums", "card": CARD, "plan": PLAN, "problems": PROBLEMS} | changed
+    return store.open_run(root, **arguments)
 
 
 def finish(root: Path, written: set[str] | None = None) -> Run:
@@ -578,7 +578,7 @@ def test_a_run_of_an_earlier_format_is_read_resumed_and_guarded(
 ) -> None:
     """Columns are null there; a part `~failed` counts only until one without it is there."""
     old = rows(PROBLEMS[5:6])
-    later = files.LATER if version == 1 else files.LATER[1:]
+    later = files.ADDED_COLUMNS if version == 1 else files.ADDED_COLUMNS[1:]
     with monkeypatch.context() as then:
         then.setitem(files.SCHEMAS, "facts", files.schema_of(Sample, skip=("text", *later)))
         with open_run(tmp_path) as writer:

@@ -115,8 +115,8 @@ def test_leaving_early_keeps_the_complete_problems_and_only_the_others_are_drawn
             raise error
 
     whole = draw_one(tiny_folder, tmp_path / "whole", 12)
-    asked = load_lm(tiny_folder), get_task("sums").problems(12), PLAN, tmp_path / "broken"
-    lm, problems, plan, root = asked
+    arguments = load_lm(tiny_folder), get_task("sums").problems(12), PLAN, tmp_path / "broken"
+    lm, problems, plan, root = arguments
     one_by_one = {"progress": False, "max_rows": 1}
     left = Watched(leave)
     with pytest.raises(error):
@@ -140,9 +140,9 @@ def stopped_after(problems: int, model: Path, root: Path) -> None:
         if sum(task.seen.values()) > problems * PLAN.chains:
             raise KeyboardInterrupt
 
-    asked = load_lm(model), Watched(leave), get_task("sums").problems(12), PLAN, root
+    arguments = load_lm(model), Watched(leave), get_task("sums").problems(12), PLAN, root
     with pytest.raises(KeyboardInterrupt):
-        sample_run(*asked, progress=False, max_rows=1)
+        sample_run(*arguments, progress=False, max_rows=1)
 
 
 @pytest.mark.parametrize("level", [*LEVELS, "none"])
@@ -166,8 +166,8 @@ def test_a_run_that_is_resumed_with_another_instruction_set_says_so(
     monkeypatch.setenv(VARIABLE, LEVELS[-1])
     stopped_after(6, tiny_folder, tmp_path)
     monkeypatch.setenv(VARIABLE, "none")
-    said = rf"\d problems were sampled with SCALING_ISA {LEVELS[-1]}, further ones with none"
-    with pytest.warns(UserWarning, match=said):
+    message = rf"\d problems were sampled with SCALING_ISA {LEVELS[-1]}, further ones with none"
+    with pytest.warns(UserWarning, match=message):
         resumed = draw_one(tiny_folder, tmp_path, 12)
     isas = [session["extra"]["isas"] for session in resumed.manifest["sessions"]]
     assert isas == [[LEVELS[-1]], ["none"]]
@@ -390,14 +390,14 @@ def test_the_main_job_runs_on_one_tiny_model(tiny_folder, tmp_path, quick, monke
 
 def test_an_interrupted_main_job_says_so_and_keeps_what_it_had(tiny_folder, tmp_path):
     words = main_job(tiny_folder, tmp_path)
-    with forked(command, tmp_path / "said", *words) as child:
+    with forked(command, tmp_path / "message", *words) as child:
         until = time.time() + 120
         while time.time() < until and not list((tmp_path / "runs").glob("*/parts/*facts*")):
             time.sleep(0.02)
         os.kill(child.pid, signal.SIGINT)
         child.join(60)
         assert child.exitcode == 130
-    shown = (tmp_path / "said").read_text()
+    shown = (tmp_path / "message").read_text()
     assert "interrupted; the same command continues" in shown
     assert "Traceback" not in shown
     assert list((tmp_path / "runs").rglob("*.parquet"))
@@ -415,17 +415,17 @@ def test_stopped_and_unfinished_runs_are_left_out_of_figures_by_a_line_each(
     root = tmp_path / "runs"
     shutil.copytree(runs, root)
     stopped = draw_one(tiny_folder, root, stop_after_correct=2)
-    asked = load_lm(tiny_folder), Watched(leave), get_task("sums").problems(12)
+    arguments = load_lm(tiny_folder), Watched(leave), get_task("sums").problems(12)
     with pytest.raises(KeyboardInterrupt):
-        sample_run(*asked, replace(PLAN, seed=9), root, progress=False, max_rows=1)
+        sample_run(*arguments, replace(PLAN, seed=9), root, progress=False, max_rows=1)
     names = ["methods", "two_panels"]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert run_main("figures", *names, "--runs", root, "--figures", tmp_path / "more") == 0
-    said = capsys.readouterr().err
-    assert f"{stopped.path.name} is left out: it stopped early" in said
-    assert "of 12 problems have no sample" in said
-    assert said.count("is left out") == 2
+    message = capsys.readouterr().err
+    assert f"{stopped.path.name} is left out: it stopped early" in message
+    assert "of 12 problems have no sample" in message
+    assert message.count("is left out") == 2
     assert run_main("figures", *names, "--runs", runs, "--figures", tmp_path / "few") == 0
     for path in (tmp_path / "few").iterdir():
         assert path.read_bytes() == (tmp_path / "more" / path.name).read_bytes()
@@ -477,8 +477,8 @@ def test_a_device_that_is_not_there_is_one_line(device, code, says, tiny_folder,
 
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    asked = ["--model", tiny_folder, "--task", "sums", "--device", device, "--runs", tmp_path]
-    assert run_main("sample", *asked) == code
+    arguments = ["--model", tiny_folder, "--task", "sums", "--device", device, "--runs", tmp_path]
+    assert run_main("sample", *arguments) == code
     assert says in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Traces: written as said, read back as made; and a scripted thinker read at every budget."""
+"""Traces are written and read back; a scripted thinker is read at every budget."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_every_step_written_is_true_and_allowed_where_its_path_stands():
         text = write_trace(problem, Searcher.draw(Random(problem.id)), Random(1))
         for whole in paths(text.partition(">")[0]):
             target = re.findall(r"=([0-9]+)", whole)[-1]
-            asked = problem.id.partition("=")[0] + "=" + target
-            fake = type(problem)(asked, "", "", "3x20")
+            question = problem.id.partition("=")[0] + "=" + target
+            fake = type(problem)(question, "", "", "3x20")
             assert TASK.verify(fake, whole).correct, (text, whole)
 
 
@@ -170,7 +170,7 @@ def test_a_false_claim_and_a_mark_without_steps_are_counted_once():
     assert behaviour("3,7,12=33", "7+3=10;12+10=22<12-3=9!")["attempts"] == 2
 
 
-# ---------------------------------------------------------------- what one model is asked
+# ---------------------------------------------------------------- prompts of one model
 class Spelled:
     """A model of one token per character, whose prompts are given as they are."""
 
@@ -181,19 +181,19 @@ class Spelled:
 
 
 def test_thinking_that_takes_all_of_a_text_is_counted_to_its_last_token():
-    asked = ChatTask(TASK, Spelled())
+    wrapped = ChatTask(TASK, Spelled())
     for text, count in (("1</think>", 9), ("1</think>2", 9), (" \n<think>1", 11), ("1", 0)):
         done = Completion(tuple(map(ord, text)), 0.0, 0.0, "stop", 1, 0, len(text) + 1, 0.0)
-        assert asked.thinking_tokens(PROBLEM, text, done) == count
+        assert wrapped.thinking_tokens(PROBLEM, text, done) == count
     assert split_thinking(" \n<think>1") == ("1", "")
 
 
 def test_what_else_is_asked_of_a_task_is_its_own():
-    asked = ChatTask(TASK, Spelled())
-    assert (asked.name, asked.levels) == ("countdown", ("3x20",))
-    assert asked.problems(2) == TASK.problems(2, "test", 0)
+    wrapped = ChatTask(TASK, Spelled())
+    assert (wrapped.name, wrapped.levels) == ("countdown", ("3x20",))
+    assert wrapped.problems(2) == TASK.problems(2, "test", 0)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        asked.nothing  # noqa: B018
+        wrapped.nothing  # noqa: B018
 
 
 # ---------------------------------------------------------------- budgets
@@ -220,10 +220,10 @@ class Thinker:
             context = words.decode(job.prompt)
             done = context[len(PROBLEM.prompt) :]
             if done.endswith(">"):
-                said = self.solution if self.solution in done else "1+1=2"
+                continuation = self.solution if self.solution in done else "1+1=2"
             else:
-                said = (self.thinking + "x2+2=4" * 40 + ">" + self.solution)[len(done) :]
-            tokens = words.encode(said)
+                continuation = (self.thinking + "x2+2=4" * 40 + ">" + self.solution)[len(done) :]
+            tokens = words.encode(continuation)
             over = len(tokens) + 1 > plan.max_new_tokens
             tokens = tokens[: plan.max_new_tokens]
             made = len(tokens) + (not over)

@@ -74,8 +74,8 @@ def test_lm_eval_takes_the_first_metric_that_judges_and_names_the_others(capsys)
         ("judged", "exact_match", "lenient"),
     ):
         assert main(["import", str(DATA / f"samples_{task}.jsonl"), "--format", "lm-eval"]) == 0
-        said = f"judged by {judge}; choose another with metric= (--metric): {others}"
-        assert said in capsys.readouterr().out
+        message = f"judged by {judge}; choose another with metric= (--metric): {others}"
+        assert message in capsys.readouterr().out
 
 
 def doc(i: int, texts: list[str], filtered: list, filter: str = "each", **metrics: object) -> dict:
@@ -212,9 +212,9 @@ def test_inspect_gives_the_accuracy_of_the_chosen_scorer(scorer, capsys):
 
 
 def test_inspect_names_the_scorers_of_a_log_that_has_several(capsys):
-    said = refusal(capsys, DATA / "several.json", "--format", "inspect")
-    assert "4 scorers, which are not mixed: wrote_a_number, match, both.right" in said
-    assert "--scorer" in said
+    message = refusal(capsys, DATA / "several.json", "--format", "inspect")
+    assert "4 scorers, which are not mixed: wrote_a_number, match, both.right" in message
+    assert "--scorer" in message
 
 
 def test_inspect_values_are_read_as_its_own_reader_does():
@@ -231,9 +231,9 @@ def test_inspect_values_are_read_as_its_own_reader_does():
 
 
 def test_inspect_names_a_sample_that_failed(capsys):
-    said = refusal(capsys, DATA / "failing.eval", "--format", "inspect")
-    assert "1 of 4 problems have no verdict, more than 10%" in said
-    assert "it failed: ValueError('the dice fell off the table')" in said
+    message = refusal(capsys, DATA / "failing.eval", "--format", "inspect")
+    assert "1 of 4 problems have no verdict, more than 10%" in message
+    assert "it failed: ValueError('the dice fell off the table')" in message
 
 
 def test_inspect_counts_no_tokens_of_a_grader():
@@ -265,9 +265,9 @@ def test_inspect_logs_that_were_not_finished_count_what_is_missing(tmp_path, cap
         archive.writestr("_journal/start.json", json.dumps(header))
         for i in range(17):
             archive.writestr(f"samples/{i}_epoch_1.json", json.dumps(sample(i, 1, match="C")))
-    said = refusal(capsys, path, "--format", "inspect")
-    assert "3 of 20 problems have no verdict" in said
-    assert "it was never run, or not logged" in said
+    message = refusal(capsys, path, "--format", "inspect")
+    assert "3 of 20 problems have no verdict" in message
+    assert "it was never run, or not logged" in message
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("samples/17_epoch_1.json", json.dumps(sample(17, 1, match="I")))
     assert main(["import", str(path), "--format", "inspect"]) == 0
@@ -411,8 +411,8 @@ def test_samples_of_several_models_are_never_pooled(tmp_path, capsys):
     path = tmp_path / "t.csv"
     rows = [f"q{i},{m},{int(m == 'big')}" for i in range(4) for m in ("small", "big")]
     path.write_text("problem,model,correct\n" + "\n".join(rows))
-    said = refusal(capsys, path, "--format", "csv")
-    assert "2 models, which are not mixed: small, big; choose one with model= (--model" in said
+    message = refusal(capsys, path, "--format", "csv")
+    assert "2 models, which are not mixed: small, big; choose one with model= (--model" in message
     for model, rate in (("small", 0.0), ("big", 1.0)):
         assert table_of(capsys, path, "--format", "csv", "--model", model)[1][0] == rate
     path.write_text(path.read_text().replace("model,", "llm,"))
@@ -460,14 +460,14 @@ def test_counts_given_twice_count_once(tmp_path):
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("lacking", [0, 2, 3, 20])
-def test_an_accuracy_needs_verdicts_of_nine_tenths_of_the_problems(lacking, tmp_path, capsys):
+@pytest.mark.parametrize("missing", [0, 2, 3, 20])
+def test_an_accuracy_needs_verdicts_of_nine_tenths_of_the_problems(missing, tmp_path, capsys):
     path = tmp_path / "t.csv"
-    lines = [f"q{i},{'' if i < lacking else i % 2}" for i in range(20)]
+    lines = [f"q{i},{'' if i < missing else i % 2}" for i in range(20)]
     path.write_text("problem,correct\n" + "\n".join(lines))
-    if lacking > 2:
-        said = refusal(capsys, path, "--format", "csv")
-        assert f"{lacking} of 20 problems have no verdict, more than 10%" in said
+    if missing > 2:
+        message = refusal(capsys, path, "--format", "csv")
+        assert f"{missing} of 20 problems have no verdict, more than 10%" in message
     else:
         assert table_of(capsys, path, "--format", "csv")
 
@@ -476,8 +476,8 @@ def test_an_accuracy_needs_nine_tenths_of_the_lines(tmp_path, capsys):
     path = tmp_path / "r.jsonl"
     good = '{"task_id": "a", "passed": true}\n{"task_id": "b", "passed": false}\n'
     path.write_text(good * 4 + "{cut\n" * 2)
-    said = refusal(capsys, path, "--format", "human-eval")
-    assert "2 of 10 lines or entries cannot be read" in said
+    message = refusal(capsys, path, "--format", "human-eval")
+    assert "2 of 10 lines or entries cannot be read" in message
     path.write_text(good * 9 + "{cut\n" * 2)
     assert main(["import", str(path), "--format", "human-eval"]) == 0
     assert "left out: 2 of 20 lines or entries" in capsys.readouterr().out
@@ -528,8 +528,8 @@ def test_fit_and_import_share_the_guard_of_a_fit(y, says):
 
 def test_options_that_do_not_apply_are_refused(capsys):
     for option, format in (("--filter", "inspect"), ("--metric", "csv"), ("--model", "lm-eval")):
-        said = refusal(capsys, DATA / "sums.eval", "--format", format, option, "x")
-        assert f"({option}) does not apply to {format}, only to" in said
+        message = refusal(capsys, DATA / "sums.eval", "--format", format, option, "x")
+        assert f"({option}) does not apply to {format}, only to" in message
 
 
 def test_a_cell_is_read_as_a_number_or_not_at_all():

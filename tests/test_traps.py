@@ -176,13 +176,13 @@ def test_trap_every_option_changes_something() -> None:
 
 def drawn(root: Path, model: str, level: str, right: list[list[int]], problems: int = 8) -> str:
     """Write a run's samples, fewer than its problems where it broke off; return its name."""
-    asked = [Problem(f"p{i}", "?", "1", level) for i in range(problems)]
+    generated = [Problem(f"p{i}", "?", "1", level) for i in range(problems)]
     card = ModelCard(model, 1, 1, 1.0, 1, {}, model)
     plan = Plan(chains=len(right[0]), max_new_tokens=8)
-    with open_run(root, task=f"task {level}", card=card, plan=plan, problems=asked) as writer:
+    with open_run(root, task=f"task {level}", card=card, plan=plan, problems=generated) as writer:
         samples = [
             Sample(p.id, chain, 0, "1", "1", bool(c), -1.0, -1.0, 5, 0, 4, 0.01, "stop")
-            for p, row in zip(asked, right, strict=False)
+            for p, row in zip(generated, right, strict=False)
             for chain, c in enumerate(row)
         ]
         writer.write(samples)
@@ -217,15 +217,15 @@ def test_trap_runs_of_another_level_are_passed_over_and_namesakes_told_apart(
     names = [drawn(tmp_path, "m", "easy", rows) for rows in (some, [row[:4] for row in some])]
     other = drawn(tmp_path, "m", "hard", some)
     assert main(["fit", "--runs", str(tmp_path), "--level", "easy"]) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in names)
-    assert other not in said
+    message = capsys.readouterr().out
+    assert all(name in message for name in names)
+    assert other not in message
     assert main(["fit", "--runs", str(tmp_path), "--level", "hard"]) == 0
     assert other not in capsys.readouterr().out  # one row: no column of runs
     assert main(["fit", "--runs", str(tmp_path), "--task", "task hard"]) == 0
-    said = capsys.readouterr().out
-    assert "task hard" in said
-    assert "task easy" not in said
+    message = capsys.readouterr().out
+    assert "task hard" in message
+    assert "task easy" not in message
     assert main(["fit", "--runs", str(tmp_path), "--level", "hrad"]) == 1
     assert "did you mean 'hard'? allowed: all, easy, hard" in capsys.readouterr().err
 
@@ -238,10 +238,10 @@ def test_trap_runs_none_of_which_can_be_fitted_are_an_error_in_one_line(
     assert "no best-of-N run under" in capsys.readouterr().err
     name = drawn(tmp_path, "m", "easy", [[0] * 8] * 8)
     assert main(["fit", "--runs", str(tmp_path)]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("scaling: none of 1 runs could be fitted: no sample was right")
-    assert said.endswith(f"({name})\n")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("scaling: none of 1 runs could be fitted: no sample was right")
+    assert message.endswith(f"({name})\n")
+    assert message.count("\n") == 1
     assert main(["fit", "--runs", str(tmp_path), "--law", "chinchilla"]) == 1
     assert capsys.readouterr().err.count("chinchilla") == 1  # refused, and not in the list
 

@@ -31,8 +31,8 @@ def log(root: Path, card: ModelCard, rate: float, chains: int = 8) -> None:
             for chain in range(chains):
                 right = draw.random() < rate
                 answer, logprob = str(int(right)), -draw.random()
-                said = f"x={answer}", answer, right, logprob, logprob
-                rows.append(Sample(problem.id, chain, 0, *said, 4, 0, 4, 0.1, "stop"))
+                verdict_fields = f"x={answer}", answer, right, logprob, logprob
+                rows.append(Sample(problem.id, chain, 0, *verdict_fields, 4, 0, 4, 0.1, "stop"))
             writer.write(rows)
         writer.seal()
 
@@ -90,7 +90,7 @@ def test_a_folder_without_a_card_goes_from_a_benchmark_to_figures_and_a_report(
     assert main([*command, "--chains", "4", "--max-new-tokens", "8"]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     figures = ["figures", "--runs", str(run.parent), "--figures", str(tmp_path / "figures")]
-    assert main(figures) == 0  # it said: not enough values to unpack
+    assert main(figures) == 0  # once: not enough values to unpack
     assert "not drawn, their runs are missing: plane, search" in capsys.readouterr().out
     assert main(["report", str(run), "-o", str(tmp_path / "report")]) == 0
     capsys.readouterr()

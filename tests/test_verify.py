@@ -42,8 +42,8 @@ def test_an_open_run_of_the_first_format_is_resumed_problem_by_problem(tmp_path:
     (source,) = [run for run in Runs.load(FROZEN) if not run.sha256]
     path = shutil.copytree(source.path, tmp_path / source.path.name)
     lm = load_lm(model_of(source, MODELS))
-    asked = (lm, get_task("sums", ["2x99", "4x99"]), problems_of(source), source.plan)
-    before, run = load_run(path).samples, sample_run(*asked, tmp_path, progress=False)
+    arguments = (lm, get_task("sums", ["2x99", "4x99"]), problems_of(source), source.plan)
+    before, run = load_run(path).samples, sample_run(*arguments, tmp_path, progress=False)
     assert (run.path, len(before), len(run.samples), run.manifest["format"]) == (path, 8, 16, 3)
     kept = run.samples[run.samples["problem"].isin(before["problem"])].reset_index(drop=True)
     assert kept["seconds"].equals(before["seconds"]), "nothing is sampled twice"
@@ -154,8 +154,8 @@ def test_a_model_without_a_card_is_found_where_the_log_says(tiny_folder, tmp_pat
     assert "4 samples drawn again, 100.0000% the same" in capsys.readouterr().out
     shutil.rmtree(folder)
     assert main(command) == 1
-    assert f"or at {folder} has the weights" in (said := capsys.readouterr().err)
-    assert "--redraw 0" in said
+    assert f"or at {folder} has the weights" in (message := capsys.readouterr().err)
+    assert "--redraw 0" in message
 
 
 def test_drift_is_none_for_batches_and_engines_and_some_for_bfloat16(tmp_path: Path) -> None:
@@ -168,13 +168,13 @@ def test_drift_is_none_for_batches_and_engines_and_some_for_bfloat16(tmp_path: P
     assert list(table.index) == names
     assert table.loc["rows-3", "identical"] == "100.0000%"
     assert table.loc["rows-3", "first_token"] == ""
-    base, narrow = (Runs.load(tmp_path / name)[0] for name in ("base", "bfloat16"))
-    value, low, high = accuracy_change(base, narrow)
-    own, other = (run.samples.groupby("problem")["correct"].mean() for run in (base, narrow))
+    base, bf16 = (Runs.load(tmp_path / name)[0] for name in ("base", "bfloat16"))
+    value, low, high = accuracy_change(base, bf16)
+    own, other = (run.samples.groupby("problem")["correct"].mean() for run in (base, bf16))
     assert value == pytest.approx((other - own).mean())
     assert low <= value <= high
     assert exponent_change(base, base) == pytest.approx((0, 0, 0))
-    engines = [run.manifest["sessions"][0]["extra"]["engine"] for run in (base, narrow)]
+    engines = [run.manifest["sessions"][0]["extra"]["engine"] for run in (base, bf16)]
     assert [engine["dtype"] for engine in engines] == ["float32", "bfloat16"]
     narrowed = engines[1].get("units") != "float32"  # a CPU without such units multiplies in fp32
     assert (table.loc["bfloat16", "identical"] != "100.0000%") == narrowed
@@ -199,15 +199,15 @@ def test_a_run_of_a_benchmark_is_judged_by_its_file(tiny_folder, tmp_path, capsy
     rows = [{"question": f"{i}+{i}?", "answer": f"#### {2 * i}"} for i in range(6)]
     file, root = tmp_path / "test.jsonl", tmp_path / "runs"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = ["--model", tiny_folder, "--task", "gsm8k", "--problems-file", file, "--runs", root]
+    arguments = ["--model", tiny_folder, "--task", "gsm8k", "--problems-file", file, "--runs", root]
     cap = ["--prompt", "bare", "--chains", 4, "--max-new-tokens", 8]
-    assert main([str(word) for word in ("sample", *asked, *cap)]) == 0
+    assert main([str(word) for word in ("sample", *arguments, *cap)]) == 0
     (run,) = root.iterdir()
     again = ["verify", str(run), "--models", str(tiny_folder.parents[1])]
     assert main([*again, "--problems-file", str(file)]) == 0
-    said = capsys.readouterr().out
-    assert "24 texts judged again, 0 verdicts differ" in said
-    assert "8 samples drawn again, 100.0000% the same" in said
+    message = capsys.readouterr().out
+    assert "24 texts judged again, 0 verdicts differ" in message
+    assert "8 samples drawn again, 100.0000% the same" in message
     assert main(again) == 1
     assert "gsm8k is a benchmark: name its file" in capsys.readouterr().err
     file.write_text(json.dumps(rows[0]) + "\n")

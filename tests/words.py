@@ -1,4 +1,4 @@
-"""Archaic words in the tracked text files, which `make lint` reports: `python tests/words.py`.
+"""Archaic words in the tracked text files, which `make lint` refuses: `python tests/words.py`.
 
 `tests/words_allowed.txt` lists exceptions: a line "path: word" allows a word in one file.
 """

@@ -1,4 +1,4 @@
-"""Benchmarks that others published, as files on disk: rows, prompts, and graders that run no code.
+"""Published benchmarks as files on disk: rows, prompts, and graders that run no code.
 
     task = load_benchmark("gsm8k", "test.jsonl", prompt="worked")
     sample_run(lm, task, task.problems(100), plan, root, engine=engine)

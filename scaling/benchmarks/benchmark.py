@@ -58,7 +58,7 @@ class Benchmark:
 
     @property
     def label(self) -> str:
-        """Return what the template writes before a question, such as "Question: "; "" if nothing.
+        """Return the template's text before a question, such as "Question: ", or "".
 
         It is the text before `{question}` on its line, or a heading on the line above.
         """
@@ -67,7 +67,7 @@ class Benchmark:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Return what ends an answer: the label of the next question, which models may invent."""
+        """Return the strings that end an answer: the label of a next question, if any."""
         return (f"\n{self.label.strip()}",) if self.label else ()
 
     @cached_property
@@ -98,7 +98,7 @@ class Benchmark:
         return replace(problem, prompt=conversation([*turns, *self.shots, own]))
 
     def describe_prompt(self, chat: bool) -> str:
-        """Return in words which prompt is used, and in which form."""
+        """Return a description of the prompt and its form."""
         examples = self.template.count(self.label) - 1 if self.label else 0
         name = self.notes.get("prompt", "of its own")
         if not examples:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from scaling.benchmarks.extraction import MARK, characters, marked_parts
 from scaling.benchmarks.numbers import TEXT
 
-RUNS = re.compile(r"[\W_]{20,}")  #: of blanks and marks: cut, so that no pattern is slow at them
+RUNS = re.compile(r"[\W_]{20,}")  #: runs of blanks and marks to cut, so that patterns stay fast
 MARKED, NAMED, MENTIONED = 3, 2, 1  #: how certain a choice is
 MARKUP = re.compile(r"\\[()\[\],;!]|[$`\"“”„«»「」✅✔✓]|\\(?:bf|rm|it|left|right|quad)(?![a-z])")
 OPEN = r"[\s*_({\['<]*"
@@ -29,7 +29,7 @@ ARTICLE = re.compile(  #: A and I are also words
     r"[\s*_]*[ ](?!(?:because|since|as|and|or|but|is|for|due|with|by|not|if|from|which|given|in)\b)"
     "[a-z]"
 )
-CHOSEN = re.compile(  #: what an option follows
+CHOSEN = re.compile(  #: words before a chosen option
     r"""(?: \b(?:choose|chose|pick|select|opt(?:ing)?\s+for|go(?:ing)?\s+with)(?![a-z]):?
     | \b(?:correct|right|best|final|appropriate|accurate|likely|suitable|my)\s+
       (?:option|choice|letter|one|selection|pick|statement|solution)\W{0,4}?\s?
@@ -96,20 +96,24 @@ NAMES = ((IS_RIGHT, NAMED), (END, NAMED), (REPEATED, NAMED), (BRACKETS, MENTIONE
 
 
 def extract_choice(text: str) -> str:
-    """Return the letter of the option that a text chooses; "" for none, or for several."""
+    """Return the letter of the option that a text chooses; "" for no or several options."""
     text = MARKUP.sub("", TEXT.sub(r"\1", TEXT.sub(r"\1", characters(text))))
     text = RUNS.sub(lambda run: "\n" * ("\n" in run[0]) + run[0][-9:], text)
-    return max(((sure, at, said) for sure, at, said in _choices(text)), default=(0, 0, ""))[2]
+    return max(((sure, at, content) for sure, at, content in _choices(text)), default=(0, 0, ""))[2]
 
 
 def _choices(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield (how certain, place, letter) of each option that a text names; "" for several."""
-    for start, certain, said in marked_parts(text):
-        found = OPTION.match(said) or REPEATED.search(said) or BRACKETS.search(said)
-        end = text.find(said, start) + len(said)
-        if not found or _a_word(said + text[end : end + 20], found) or _refused(text, start, end):
+    for start, certain, content in marked_parts(text):
+        found = OPTION.match(content) or REPEATED.search(content) or BRACKETS.search(content)
+        end = text.find(content, start) + len(content)
+        if (
+            not found
+            or _a_word(content + text[end : end + 20], found)
+            or _refused(text, start, end)
+        ):
             continue
-        yield MARKED if certain else NAMED, start, _letter(said, found)
+        yield MARKED if certain else NAMED, start, _letter(content, found)
     for form in (MARK, CHOSEN):
         for mark in form.finditer(text):
             found = OPTION.match(text, mark.end())

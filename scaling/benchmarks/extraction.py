@@ -1,4 +1,4 @@
-r"""Find the part of a text that is its answer, and write it in plain characters.
+r"""Extract the answer of a text, in plain characters.
 
 A box or an answer tag has priority over `####` or "the answer is"; of each kind the last one
 counts. What the answer means is decided elsewhere: `numbers`, `mathematics`, `grading`.
@@ -60,7 +60,7 @@ CHARACTERS |= dict.fromkeys((0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF))
 
 
 def words(kind: str) -> dict[str, str]:
-    """Return what each word of a kind in `words.csv` means: a scale, a symbol, a unit, a base."""
+    """Return {word: meaning} of a kind in `words.csv`: scale, symbol, unit or base."""
     with Path(__file__).with_name("words.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == kind]
     return {name: row["meaning"] for row in rows for name in row["names"].split(" ")}
@@ -88,7 +88,7 @@ def _part(character: str) -> str:
 
 
 def boxed(text: str) -> str | None:
-    r"""Return what is in the last \boxed{...} of a text, braces balanced; None without one.
+    r"""Return the content of the last \boxed{...} of a text, braces balanced; None without one.
 
     Boxes that only a comma, "and" or "or" separates are one list: `3,5`.
     """
@@ -117,7 +117,7 @@ def _lastbox_of(text: str, end: int) -> int | None:
 
 
 def _content(text: str, start: int) -> tuple[str, int] | None:
-    """Return (content, end) of a box: what is in balanced braces, or one token or word."""
+    """Return (content, end) of a box: text in balanced braces, or one token or word."""
     name = BOX.match(text, start)
     if name is None:
         return None
@@ -144,11 +144,11 @@ def answer_part(text: str) -> Answer | None:
     """Return the marked answer of a text; None without one."""
     found = [part for part in (box_of(text), _tag(text)) if part is not None]
     if found:
-        said = max(found)[1]
-        *_, mark = (None, *MARK.finditer(said))
-        if mark is not None and said.count("{", mark.end()) == said.count("}", mark.end()):
-            return Answer(said[mark.end() :], True)
-        return Answer(said, False)
+        content = max(found)[1]
+        *_, mark = (None, *MARK.finditer(content))
+        if mark is not None and content.count("{", mark.end()) == content.count("}", mark.end()):
+            return Answer(content[mark.end() :], True)
+        return Answer(content, False)
     ends = [mark.end() for mark in MARK.finditer(text)]
     lines = (text[end : end + 10 * LONGEST].partition("\n")[0].strip() for end in reversed(ends))
     first = next(filter(None, lines), None)
@@ -203,20 +203,20 @@ def marked_parts(text: str) -> Iterator[tuple[int, bool, str]]:
         yield box[0], True, box[1]
     for found in MARKED.finditer(text):
         start, end = found.span()
-        said = found["bold"] if found["tag"] is None else found["in"]
-        if found["tag"] is None and (said.rstrip().endswith(":") or COLON.match(text, end)):
-            if "answer" in said.lower():
+        content = found["bold"] if found["tag"] is None else found["in"]
+        if found["tag"] is None and (content.rstrip().endswith(":") or COLON.match(text, end)):
+            if "answer" in content.lower():
                 rest = text[end : end + LONGEST].partition("\n")[0]
                 yield start, True, rest.strip(" :*")
             continue
         before = text[max(0, start - 60) : start]
         follows = any(mark.end() == len(before) for mark in MARK.finditer(before))
         certain = bool(found["tag"]) or follows or fills_line(text, start, end)
-        yield start, certain, MARK.split(said)[-1]
+        yield start, certain, MARK.split(content)[-1]
 
 
 def _formula(found: re.Match[str]) -> str:
-    """Return the content of a formula; of several lines the last."""
+    """Return the content of a formula, or the last of its lines."""
     if found["e"] is None:
         return next(filter(None, found.groups()))
     lines = found["e"].strip().removesuffix("\\\\").split("\\\\")

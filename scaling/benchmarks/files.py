@@ -1,4 +1,4 @@
-"""Read rows from files of published benchmarks: JSON Lines, a JSON list, CSV or Parquet.
+"""Read the rows of published benchmarks from JSON Lines, a JSON list, CSV or Parquet.
 
 A reader is one function from a record to the fields of a `Row`, and one entry in `READERS`. A
 record that cannot be graded by ground truth is left out with a reason; a malformed one is an error
@@ -164,7 +164,7 @@ def _text(value: Any) -> str:
 
 # ---------------------------------------------------------------- formats
 def _gsm8k(record: Record) -> Record:
-    """Level: how many calculations the reference solution marks."""
+    """Return the fields of a Row. Level: the number of calculations in the reference solution."""
     work, mark, answer = record["answer"].partition("####")
     if not mark:
         raise ValueError("answer has no ####")
@@ -201,7 +201,7 @@ def _svamp(record: Record) -> Record:
 
 
 def _contest(record: Record) -> Record:
-    """AIME and the like: problem and answer under their usual names, a date where there is one."""
+    """Return the fields of a Row, for AIME and similar contests, with a date if there is one."""
     given = {key.lower(): value for key, value in record.items()}
     released = str(given.get("released") or given.get("date") or given.get("year") or "")
     names = [given[k] for k in ("id", "unique_id", "problem_id", "url") if given.get(k) is not None]
@@ -216,7 +216,7 @@ def _contest(record: Record) -> Record:
 
 
 def _game24(record: Record) -> Record:
-    """Level: the quarter of the puzzles by the order in which people find them hard."""
+    """Return the fields of a Row. Level: the quarter of the puzzles, by people's difficulty."""
     numbers = [int(number) for number in record["Puzzles"].split()]
     return {
         "id": record["Puzzles"],
@@ -241,7 +241,7 @@ LIVEBENCH = {  #: task -> scorer, where one true answer decides; others give par
 
 
 def _livebench(record: Record) -> Record:
-    """Level: the category. Tasks with partial credit, or that run code, are left out."""
+    """Return the fields of a Row. Level: the category. Only tasks with one true answer are kept."""
     task, turns = record["task"], record["turns"]
     scorer = LIVEBENCH.get(task)
     if scorer is None:
@@ -263,7 +263,7 @@ def _livebench(record: Record) -> Record:
 
 
 def _own(record: Record) -> Record:
-    """The fields of a Row; `messages` may replace `prompt`."""
+    """Return the fields of a Row; `messages` may replace `prompt`."""
     if "messages" in record:
         record["prompt"] = conversation(record.pop("messages"))
     if (scorer := record.get("scorer")) not in SCORERS:

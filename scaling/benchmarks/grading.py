@@ -1,10 +1,10 @@
-"""From a text to a verdict: find the answer, compare it with the ground truth; no code is run.
+"""Grade a text: extract the answer and compare it with the ground truth; no code is run.
 
 A scorer takes (expected answer, text, meta of the row) and returns a Verdict. Its answer is
 normalised, so that votes can be counted: equal answers have equal texts, however they were written.
 The last answer of a text counts (`extraction`); numbers are compared as fractions (`numbers`),
 mathematics by canonical keys (`mathematics`), expressions by a walk over their syntax tree. Not
-here: thinking, which was cut off before.
+here: thinking, which is removed before.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def number(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     after ####, and none in prose.
     """
     text = characters(text)
-    said = plain(extract_answer(text) or "")
-    if WORDED.match(said):
+    given = plain(extract_answer(text) or "")
+    if WORDED.match(given):
         value = None
-    elif re.search(r"\d", said):
-        value = extract_number(said, "####" in text or "\\boxed" in text)
+    elif re.search(r"\d", given):
+        value = extract_number(given, "####" in text or "\\boxed" in text)
     else:
         value = last_number(plain(text))
     if value is None:
@@ -81,13 +81,13 @@ def number(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
 
 
 def mathematics(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
-    """Return whether the final answer is mathematically the expected one: has the same key.
+    """Return whether the final answer equals the expected one mathematically: the keys are equal.
 
     Without a box, a tag or a mark the last formula of the text counts, or else its last number.
     """
-    said = _extract_mathematics(text)
-    found = key(said) if len(said) <= LONGEST else None
-    right = found is not None and found == key(expected) and not units_differ(expected, said)
+    given = _extract_mathematics(text)
+    found = key(given) if len(given) <= LONGEST else None
+    right = found is not None and found == key(expected) and not units_differ(expected, given)
     return Verdict(found, right)
 
 
@@ -98,10 +98,10 @@ def _extract_mathematics(text: str) -> str:
         return ""
     if part is None:
         return segments(text, last=True) or _as_text(last_number(plain(text)))
-    said = segments(part.text) or (sentence(part.text) if part.marked else part.text)
-    if part.marked and re.search("[a-zA-Z]{3}", said) and "\\" not in said:  # prose
-        return _as_text(extract_number(plain(said))) or said
-    return said
+    given = segments(part.text) or (sentence(part.text) if part.marked else part.text)
+    if part.marked and re.search("[a-zA-Z]{3}", given) and "\\" not in given:  # prose
+        return _as_text(extract_number(plain(given))) or given
+    return given
 
 
 def _as_text(value: Fraction | None) -> str:
@@ -119,7 +119,7 @@ def letter(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
 
 def _last_certain(found: Iterable[tuple[int, bool, str]]) -> str:
     """Return the last answer of those that are certain, or of all where none is; "" without any."""
-    return max(((certain, place, said) for place, certain, said in found), default=("", 0, ""))[2]
+    return max(((certain, place, given) for place, certain, given in found), default=("", 0, ""))[2]
 
 
 def tagged(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
@@ -142,34 +142,34 @@ def bare_words(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
 
     The rule of LiveBench for its task `cta`: case, blanks and punctuation do not count.
     """
-    said = TEXT.sub(r"\1", text if (found := boxed(text)) is None else found)
-    answer, wanted = (re.sub(r"\W", "", side).lower() for side in (said, expected))
+    given = TEXT.sub(r"\1", text if (found := boxed(text)) is None else found)
+    answer, wanted = (re.sub(r"\W", "", side).lower() for side in (given, expected))
     return Verdict(answer[:LONGEST] or None, bool(answer) and answer == wanted)
 
 
 def exact(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     """Return whether the marked answer, or else the last line, is the expected text."""
-    said = extract_answer(text)
-    if said and (bold := re.match(r"\*\*(.+?)\*\*", said)):
-        said = bold[1]
-    answer = _plain_words(REASON.split(said)[0] if said else BULLET.sub("", last_line(text)))
+    given = extract_answer(text)
+    if given and (bold := re.match(r"\*\*(.+?)\*\*", given)):
+        given = bold[1]
+    answer = _plain_words(REASON.split(given)[0] if given else BULLET.sub("", last_line(text)))
     return Verdict(answer or None, bool(answer) and answer == _plain_words(expected))
 
 
 def expression(expected: str, text: str, meta: dict[str, Any]) -> Verdict:
     """Return whether an expression uses each of meta["numbers"] once and equals meta["target"]."""
-    said = extract_answer(text)
-    said = characters(last_line(text) if said is None else said)
+    given = extract_answer(text)
+    given = characters(last_line(text) if given is None else given)
     for latex, sign in PLAIN_OPERATORS.items():
-        said = said.replace(latex, sign)
-    sides = [side.strip(" $*`.;") for side in PRODUCT.sub("*", said).split("=")]
-    said = sides[1] if len(sides) > 1 and re.fullmatch(r"\d+", sides[0]) else sides[0]
+        given = given.replace(latex, sign)
+    sides = [side.strip(" $*`.;") for side in PRODUCT.sub("*", given).split("=")]
+    given = sides[1] if len(sides) > 1 and re.fullmatch(r"\d+", sides[0]) else sides[0]
     try:
-        value, used = evaluate(said)
+        value, used = evaluate(given)
     except ValueError:
         return Verdict(None, False)
     right = sorted(used) == sorted(meta["numbers"]) and value == meta["target"]
-    return Verdict(re.sub(r"\s", "", said), right)
+    return Verdict(re.sub(r"\s", "", given), right)
 
 
 def evaluate(text: str) -> tuple[Fraction, list[int]]:

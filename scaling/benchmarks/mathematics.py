@@ -244,7 +244,7 @@ def _matrix(text: str) -> str | None:
 
 
 def _relation(text: str) -> str | None:
-    """Return what a name is said to be, an interval, or an equation; None without a relation."""
+    """Return the value that a name equals, an interval or an equation; None without a relation."""
     parts = [part.strip() for part in _split(text, RELATION)]
     if len(parts) == 1:
         return None
@@ -261,7 +261,7 @@ def _relation(text: str) -> str | None:
 
 
 def _equal(sides: list[str]) -> str:
-    """Return the key of what all sides come to, a name left out; else that of an equation."""
+    """Return the key of the value of all sides, without a name; else that of an equation."""
     if (NAME.fullmatch(sides[0]) or _is_requested(sides)) and all(sides):
         sides = sides[1:]
         while len(sides) > 1 and VALUE.fullmatch(sides[0]):
@@ -276,7 +276,7 @@ def _equal(sides: list[str]) -> str:
 
 
 def _is_requested(sides: list[str]) -> bool:
-    """Return whether a sum or product of letters is what was asked for: a+b = 6, not x+y = 6."""
+    """Return whether the problem wants a sum or product of letters: a+b = 6, not x+y = 6."""
     letters = set(re.findall("[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", sides[0])))
     power = re.search(r"\^\{?\d\}?\s*$", sides[0])
     return len(letters) > 1 and not letters & set("xyz") and not power and _is_number(sides[-1])
@@ -327,13 +327,13 @@ def _without_unit(text: str) -> str | None:
     found = UNIT.search(text)
     if not found:
         return None
-    said = UNWRAP.sub(r" \1 ", found["words"])
+    unit_words = UNWRAP.sub(r" \1 ", found["words"])
     bare = UNWRAP.sub(" ", found["words"]).replace("/", " ").split()
-    bare += [word for word in re.findall("[a-zA-Z]+", said) if len(word) == 1]
-    if NO_UNIT.search(said) or not all(_is_unit(word.strip(".")) for word in bare):
+    bare += [word for word in re.findall("[a-zA-Z]+", unit_words) if len(word) == 1]
+    if NO_UNIT.search(unit_words) or not all(_is_unit(word.strip(".")) for word in bare):
         return None
     head = text[: found.start()].strip()
-    return _key(head) if head else _key(said) if said.strip() != text else None
+    return _key(head) if head else _key(unit_words) if unit_words.strip() != text else None
 
 
 def _stem(word: str) -> str:

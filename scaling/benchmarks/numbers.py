@@ -1,4 +1,4 @@
-r"""Numbers as people and models write them, read exactly: signs, thousands, fractions, scales.
+r"""Parse numbers as people and models write them, exactly: signs, thousands, fractions, scales.
 
 `extract_number` finds the number that an answer gives; a number that is only a part of something
 else (`x<5`, `5^2`, `5 or 7`, "less than 5") does not count. `to_number` reads a text that is only a
@@ -33,7 +33,7 @@ NUMBER = re.compile(
     (?![.,'_/]?\d)(?!\w*\d/\d)""",
     re.VERBOSE | re.IGNORECASE,
 )
-AFTER = re.compile(  #: what follows a number that is only a part of something else
+AFTER = re.compile(  #: follows a number that is only a part of something else
     r"""\s*(?:(?:[-+*/^_]+|[xe]|\\[a-z]+|\}\s*\{)[\s${(+-]*)?\.?\d  # 2 + 3, 5 2, 2 \times 3
     | (?!(?-i:[hsgLVW])(?!\w|\s?\d))[a-z](?![a-z]) | \s*\\(?!circ|q?quad)[a-z]
     | \s*(?:[_^](?!\{?\\circ)|\+)  # 5x, 5\pi, 5^n, 5+x
@@ -50,7 +50,7 @@ AFTER = re.compile(  #: what follows a number that is only a part of something e
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-BEFORE = re.compile(  #: what precedes one: √5, x<5, x!=5, 7-5, \sqrt{5}, not 5
+BEFORE = re.compile(  #: precedes one: √5, x<5, x!=5, 7-5, \sqrt{5}, not 5
     r"(?:[\^√∛∜<>≤≥≠_±]|[<>=]=|(?<!\d)!=|[\w)}\]][^\S\n]*[-+*/]"
     r"|\\(?!approx|q?quad|displaystyle|implies|[a-z]*arrow)[a-z]+[^\S\n]*[{[]?"
     r"|\bnot|n't|[(\[{]\s*-?[\d.]+\s*,|\b(?:log|ln|sin|cos|tan|sqrt|exp)|\b(?:less|fewer|more|greater|larger|smaller|higher|lower|bigger)\s+than|\b(?:under|above|below)|\bexceeds?"
@@ -106,7 +106,7 @@ REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\(?:overline|bar|dot(?=\{?\d\}?$))\
 
 
 def plain(text: str) -> str:
-    r"""Return a text without what does not change a number: LaTeX blanks and sizes, tags, \text."""
+    r"""Return a text without parts that change no number: LaTeX blanks and sizes, tags, \text."""
     text = HTML.sub(" ", CALCULATED.sub("", ARROW.sub(":", characters(text))))
     text = SIZES.sub("", text.replace("{,}", ",").replace("\\$", "$").replace("\\%", "%"))
     text = BLANKS.sub(lambda m: m[1] or " " * bool(m[2]), text)
@@ -191,20 +191,20 @@ def _alone(text: str, found: re.Match[str]) -> bool:
     return not (signed or more or BEFORE.search(before) or AFTER.match(text, end))
 
 
-def extract_number(said: str, factorials: bool = False) -> Fraction | None:
-    """Return the number that an answer gives: 5 of "2 + 3 = 5 rolls"; None where it gives none.
+def extract_number(answer: str, factorials: bool = False) -> Fraction | None:
+    """Return the final number of an answer, as 5 of "2 + 3 = 5 rolls"; None if there is none.
 
-    A number that opens its first sentence is it; else the first one of the last side of an equation
-    on which no arithmetic is left to do. factorials: whether 5! is one, not an exclamation.
+    It is the number that opens the first sentence, or else the first one on the last side of an
+    equation without arithmetic. factorials: whether 5! is one, not an exclamation.
     """
-    if (power := _power(SENTENCE.split(said.strip(), maxsplit=1)[0])) is not None:
+    if (power := _power(SENTENCE.split(answer.strip(), maxsplit=1)[0])) is not None:
         return power
-    said = LEADING.sub("-", said.replace("**", "\t"))
-    first = SENTENCE.split(said, maxsplit=1)[0].lstrip(" \t`(")
+    answer = LEADING.sub("-", answer.replace("**", "\t"))
+    first = SENTENCE.split(answer, maxsplit=1)[0].lstrip(" \t`(")
     opens = NUMBER.match(first)
     if opens and _alone(first, opens):
-        said = first
-    for side in reversed(EQUALS.split(said)):
+        answer = first
+    for side in reversed(EQUALS.split(answer)):
         side = LEADING.sub("-", side)
         found = NUMBER.search(side)
         if found and _alone(side, found) and not BOUND.search(side[: found.start()]):
@@ -214,7 +214,7 @@ def extract_number(said: str, factorials: bool = False) -> Fraction | None:
 
 
 def last_number(text: str) -> Fraction | None:
-    """Return the last number of a text; None where it is a part of something else."""
+    """Return the last number of a text; None if it is a part of something else."""
     if (whole := _power(text)) is not None or (whole := to_number(text)) is not None:
         return whole
     *_, found = (None, *NUMBER.finditer(text := CONTRAST.sub(r"\1", text.replace("**", "\t"))))

@@ -1,4 +1,4 @@
-"""The key of a formula, computed by latex2sympy2-extended and sympy in a process of its own.
+"""Compute the key of a formula by latex2sympy2-extended and sympy, in a separate process.
 
 The kernel ends the process when a formula takes too much time or memory; the formula's key is then
 its text. Run as a program, this file is that process: lines of JSON in, lines out. Nothing here
@@ -133,7 +133,7 @@ class Evaluator:
             )
 
     def _exchange(self, request: bytes, seconds: float) -> bytes:
-        """Return the reply to a request; nothing when it takes too long or the process died."""
+        """Return the reply to a request; b"" if it takes too long or the process died."""
         self._connection.settimeout(seconds)
         try:
             self._connection.sendall(request)
@@ -150,13 +150,13 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
 
 # ---------------------------------------------------------------- within the process
 def serve() -> None:
-    """Answer until the input ends: =, seconds, a blank and a key; ! if the worker was killed."""
+    """Write for each line of input "=", seconds and a key, or "!" if the worker was killed."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     sys.set_int_max_str_digits(0)  # the time is limited anyway
     client = socket.socket(fileno=os.dup(0))
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # the output of libraries must not mix with the answers
     for latex in WARM_UP:
         evaluate(latex)
     client.sendall(b"ready\n")
@@ -236,7 +236,7 @@ def value_key(formula: Any) -> str:
 
 
 def equation_key(formula: Any) -> str:
-    """Return the key of formula = 0, whatever factor it has; a line in x and y is solved for y."""
+    """Return the key of formula = 0, whatever its factor; a line in x and y is solved for y."""
     import sympy
 
     symbols = {symbol.name: symbol for symbol in formula.free_symbols}

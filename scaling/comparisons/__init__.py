@@ -1,1 +1,1 @@
-"""Runs compared: at equal cost, step by step of revision, and policies by difficulty."""
+"""Compare runs at equal cost, analyse revision, and evaluate policies by difficulty."""

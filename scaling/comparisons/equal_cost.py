@@ -1,4 +1,4 @@
-"""Two runs at equal cost, paired over problems: which is more accurate, by how much, how sure."""
+"""Compare the accuracy of two runs at equal cost, paired over problems, with an interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scaling.runs import Cluster, Run
 
 @dataclass(frozen=True)
 class Comparison:
-    """The accuracy of a run and that of a baseline that spends as much.
+    """The accuracy of a run and of a baseline at the same cost.
 
     >>> import scaling as sc
     >>> small, _, large = sc.read_counts("tests/data/counts.csv")
@@ -25,7 +25,7 @@ class Comparison:
     cost: float  #: mean per problem, the same for both
     value: float  #: accuracy of the run
     baseline: float  #: accuracy of the baseline at that cost
-    samples: float  #: that the baseline draws for it
+    samples: float  #: number of samples that the baseline draws for that cost
     gain: Estimate  #: value - baseline, paired over problems
     unit: str  #: of the cost
 

@@ -1,4 +1,4 @@
-"""Choosing a strategy by difficulty, and what it gains once its difficulty estimate is paid for.
+"""The gain of choosing a strategy by difficulty, with the cost of estimating difficulty.
 
 Snell et al. 2024 (arXiv:2408.03314) choose a way of spending inference compute for each bin of
 difficulty. Two mistakes flatter such a policy: choosing and scoring on the same problems, and
@@ -87,7 +87,7 @@ def policy_gain(
     seed: int = 0,
     cluster: ArrayLike | None = None,
 ) -> PolicyGain:
-    """Return what choosing the strategy by difficulty gains over the best single one.
+    """Return the gain of choosing the strategy by difficulty over the best single strategy.
 
     strategies: name -> (value, cost), value (problems, budgets) unbiased for each problem, cost
     likewise or (budgets,), rising, in any one unit. signal: (problems,), any number that separates
@@ -137,7 +137,7 @@ def pool_policy(
     seed: int = 0,
     cluster: Cluster | None = None,
 ) -> PolicyGain:
-    """Return what choosing by difficulty gains over the best single strategy, on logged runs.
+    """Return the gain of choosing by difficulty over the best single strategy, on logged runs.
 
     pools: runs on the same problems; each with each of its selectors is a strategy. oracle: judge
     by coverage (there is a verifier), else by the selectors that do not see the truth. The first
@@ -254,7 +254,7 @@ def _cross_fit(
 ) -> Floats:
     """Return the policy's mean value, (replicates, points), each choice made on other folds.
 
-    Below them, in further rows, what the first of them takes of each problem, (problems, points).
+    Further rows hold the first replicate's value for each problem, (problems, points).
     weight: (replicates, problems). A bin that other folds leave empty takes all their problems.
     Ties, up to errors of rounding, go to the first strategy.
     """

@@ -107,8 +107,8 @@ class GraphStore(LeanStore):
             lane.last[: len(last)] = last
             return self._step_logits(lane)[: len(last)]
         except (TritonError, RuntimeError) as error:
-            said = str(error).strip().partition("\n")[0]
-            raise Unknown(f"no Triton kernels here ({said})") from error
+            message = str(error).strip().partition("\n")[0]
+            raise Unknown(f"no Triton kernels here ({message})") from error
 
     def advance(
         self, state: np.ndarray, plan: Plan, is_stop: np.ndarray

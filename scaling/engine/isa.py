@@ -50,18 +50,18 @@ def library() -> Compiled | None:
     None for `none`, and for `auto` where no compiler works. Errors: ValueError for an unknown
     level, one that this processor lacks, or one that the compiler cannot compile for.
     """
-    asked = os.environ.get(VARIABLE) or "auto"
-    look_up(dict.fromkeys(SETTINGS), asked, VARIABLE)
-    if asked == "none":
+    chosen = os.environ.get(VARIABLE) or "auto"
+    look_up(dict.fromkeys(SETTINGS), chosen, VARIABLE)
+    if chosen == "none":
         return None
-    if asked == "auto":
+    if chosen == "auto":
         return next((done for level in levels()[::-1] if (done := compiled_for(level)[0])), None)
-    if asked not in levels():
+    if chosen not in levels():
         there = ", ".join(("auto", "none", *levels()))
-        raise ValueError(f"{VARIABLE} is {asked!r}, which this processor lacks; it has: {there}")
-    compiled, reason = compiled_for(asked)
+        raise ValueError(f"{VARIABLE} is {chosen!r}, which this processor lacks; it has: {there}")
+    compiled, reason = compiled_for(chosen)
     if compiled is None:
-        raise ValueError(f"{VARIABLE} is {asked!r}, but {reason}; use auto or none")
+        raise ValueError(f"{VARIABLE} is {chosen!r}, but {reason}; use auto or none")
     return compiled
 
 
@@ -93,8 +93,11 @@ def compiled_for(level: str) -> tuple[Compiled | None, str]:
     try:
         code = ctypes.CDLL(str(_built(compiler, level)))
     except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", b"") or str(error).encode()
-        return None, f"{compiler} failed: {said.decode(errors='replace').strip().splitlines()[-1]}"
+        message = getattr(error, "stderr", b"") or str(error).encode()
+        return (
+            None,
+            f"{compiler} failed: {message.decode(errors='replace').strip().splitlines()[-1]}",
+        )
     code.scratch_floats.restype = code.lanes.restype = ctypes.c_long
     return Compiled(level, code, code.lanes(), code.units()), ""
 

@@ -1,4 +1,4 @@
-"""Stores in torch: a lean forward with static keys and values, and the model's own forward.
+"""Stores in torch: a lean forward pass with static keys and values, and the model's own forward.
 
 A store owns the keys and values of `slots` rows. Rows 0..n-1 decode together; further slots hold
 prompts, which `adopt` copies into rows. `native` has the same interface in C, `graphs` in Triton.

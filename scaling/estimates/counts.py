@@ -30,7 +30,7 @@ def log_factorial(x: Any) -> NDArray[Any]:
 
 
 def _integers(name: str, value: ArrayLike, lowest: int = 0) -> Floats:
-    """Return `value` as floats, checked to be integers; NaN stands for missing."""
+    """Return `value` as floats after checking that they are integers; NaN means missing."""
     array = np.asarray(value, dtype=float)
     bad = ~np.isnan(array) & ~((array >= lowest) & (array == np.floor(array)) & (array <= LARGEST))
     if bad.any():

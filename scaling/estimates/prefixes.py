@@ -32,7 +32,7 @@ def _carry(array: Floats, index: NDArray[Any]) -> Floats:
 def chain_prefix(
     correct: ArrayLike, select: str = "last", score: ArrayLike | None = None
 ) -> tuple[Floats, Floats]:
-    """Return what each chain gives after 1, 2, ... steps, and the rank by which chains compete.
+    """Return each chain's correctness after 1, 2, ... steps, and the rank by which chains compete.
 
     select: "any" (whether one draft is right: coverage), "last" (the newest draft), "best" (the
     highest-scored draft so far, the earlier at a tie; needs `score` of the shape of `correct`). For

@@ -158,7 +158,7 @@ def _exact_votes(ids: Ints, correct: Floats, budgets: Ints) -> Floats:
 
 
 def _cases(votes: Ints, right: Floats) -> tuple[Ints, Ints, Ints, Floats, Ints]:
-    """Return what `win_probabilities` takes, one case per size of an answer with correct samples.
+    """Return the arguments of `win_probabilities`, a case per size of a correct answer.
 
     votes, right: (pools, answers). Returned: the sizes; per case its place among them, how many
     other answers of its pool have each size, the summed correctness of those it stands for, and
@@ -224,7 +224,7 @@ def win_probabilities(own: Ints, others: Ints, sizes: Ints, total: int, k: int) 
 def _nodes(
     own: Ints, others: Ints, count: Ints, low: Ints, chance: Floats, log_sum: float, k: int
 ) -> tuple[Ints, list[slice], Ints, Floats, Floats]:
-    """Return the others that matter, each case's nodes, and per node its count, u and weight.
+    """Return the relevant others, each case's nodes, and the count, u and weight of each node.
 
     Rivals that surely have fewer votes do not matter. Counts with which a case wins with negligible
     probability have no node.
@@ -247,7 +247,7 @@ def _nodes(
 
 
 def _enough_nodes(ties: Ints, crowd: Floats, log_weight: Floats) -> Ints:
-    """Return per count how many Gauss-Legendre nodes integrate the others' polynomial in u.
+    """Return the number of Gauss-Legendre nodes per count that integrate the polynomial in u.
 
     U nodes are exact to degree 2U - 1 (`ties`). Fewer do where the remainder, at most
     weight crowd^2U / (2U)! U!^4 / (2U)!^2 with `crowd` ties expected, is negligible.
@@ -277,12 +277,12 @@ _legendre = lru_cache(maxsize=512)(np.polynomial.legendre.leggauss)
 
 
 def _reach(variance: Any) -> Any:
-    """Return how far a count strays from its mean, except for exp(-TAIL) (Bernstein's bound)."""
+    """Return a bound on a count's distance from its mean, exceeded with probability exp(-TAIL)."""
     return TAIL / 3 + np.sqrt((TAIL / 3) ** 2 + 2 * TAIL * variance)
 
 
 def _window(size: Ints, total: int, k: int) -> tuple[Ints, Ints]:
-    """Return the range that holds the count drawn from each size, except for exp(-TAIL)."""
+    """Return the range of the count drawn from each size, except with probability exp(-TAIL)."""
     mean = size * (k / total)
     variance = mean * (1 - k / total) * (1 - size / total) * total / max(total - 1, 1)
     reach = _reach(variance)
@@ -305,7 +305,7 @@ def _binomials(sizes: Ints, count: Ints, p: float) -> Floats:
 
 
 def _power(base: NDArray[Any], times: int) -> NDArray[Any]:
-    """Return base ** times, times >= 1, by repeated squaring."""
+    """Return base ** times for times >= 1, by repeated squaring."""
     if times == 1:
         return base
     even = _power(base * base, times // 2)

@@ -263,7 +263,7 @@ def _report(
     law: Law, params: Array, good: Array, z: Array, converged: bool, curvature: Array, off: Array,
     n: int, trouble: str = "",
 ) -> Fit:  # fmt: skip
-    """Return the Fit of params (1 + replicates, parameters): its intervals, and what is wrong."""
+    """Return the Fit of params (1 + replicates, parameters), with intervals and a message."""
     replicates = np.where((good & np.isfinite(params[1:]).all(-1))[:, None], params[1:], np.nan)
     kept = replicates[np.isfinite(replicates).all(-1)]
     failed = len(replicates) - len(kept)
@@ -313,7 +313,7 @@ def _report(
 
 
 def _derived(law: Law, best: Array, replicates: Array) -> dict[str, tuple[float, float, float]]:
-    """Return the law's derived numbers: estimate, low, high; NaN where there is no interval."""
+    """Return the law's derived numbers: estimate, low, high; NaN without an interval."""
     if law.derived is None:
         return {}
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Which law to trust: fitted to small budgets, scored on larger ones.
+"""Compare laws by their forecasts: fitted to small budgets, scored on larger ones.
 
 For curves (`forecast`, `tournament`), for the curves of runs (`law_tournament`), for counts of
 correct samples (`count_tournament`), and for joint laws (`joint.joint_tournament`).

@@ -1,4 +1,4 @@
-"""Laws of accuracy by training and test compute, and what follows from them.
+"""Laws of accuracy by training and test compute, and their consequences.
 
 Lines of equal accuracy, the exchange rate between the two kinds of compute with its end, and the
 best split of a budget between them. The laws are rows of `laws.LAWS`.
@@ -143,10 +143,10 @@ def scattered(
     )
 
 
-# ---------------------------------------------------------------- what follows from a joint law
+# ---------------------------------------------------------------- consequences of a joint law
 @dataclass(frozen=True)
 class Exchange:
-    """What `factor` times the training compute is worth in test compute, at one operating point."""
+    """The test compute that replaces `factor` times the training compute at an operating point."""
 
     train_flops: float  #: operating point
     test_flops: float  #: operating point
@@ -196,7 +196,7 @@ def iso_line(fitted: Fit, accuracy: float, train_flops: Any) -> pd.DataFrame:
 def exchange_rate(
     fitted: Fit, train_flops: float, test_flops: float, factor: float = 10.0
 ) -> Exchange:
-    """Return how many times the test compute is worth `factor` times the training compute here.
+    """Return the multiple of test compute that is worth `factor` times the training compute.
 
     The rate r solves accuracy(train, r test) = accuracy(factor train, test). It ends where even
     unbounded test compute does not reach the right side: from `ends_at` times the training on. NaN
@@ -240,7 +240,7 @@ def allocate(fitted: Fit, budget: Any, queries: float) -> pd.DataFrame:
 
 
 def frontier(cost: Any, accuracy: Any) -> Array:
-    """Return which points (points,) bool no point of equal or lower cost beats; never a NaN."""
+    """Return which points (points,) bool no point of equal or lower cost beats; NaN is none."""
     cost, accuracy = np.asarray(cost, float), np.asarray(accuracy, float)
     worth = np.where(np.isnan(cost) | np.isnan(accuracy), -np.inf, accuracy)
     order = np.lexsort([-worth, cost])
@@ -287,18 +287,18 @@ def _solve(
     return np.where(never, np.inf, np.where(always, 0.0, 10**found.x))
 
 
-# ---------------------------------------------------------------- which joint law to trust
+# ---------------------------------------------------------------- comparison of joint laws
 def joint_tournament(
     train_flops: Any, test_flops: Any, accuracy: Any, *, n_params: Any = None,
     replicates: Array | None = None, sample_flops: Any = None, laws: Iterable[str] | None = None,
     train_share: float = 1 / 4, test_share: float = 1 / 16, most: float = np.inf,
 ) -> pd.DataFrame:  # fmt: skip
-    """Return how joint laws forecast held-out budgets: one row per law and region, best first.
+    """Return the forecast errors of joint laws: one row per law and region, best first.
 
     Fitted to train_flops <= train_share * largest, and there to test_flops <= test_share * the
     largest of the same train_flops and size. Regions: later "test", "train", or "both". Intervals
-    are those of a new checkpoint (`scattered`). `most` leaves larger train_flops out of all of it:
-    at train_share of the largest, it chooses a law without using what is to be forecast.
+    are those of a new checkpoint (`scattered`). `most` leaves out all larger train_flops: at
+    train_share of the largest, a law is chosen without using the budgets to be forecast.
     """
     size = 1.0 if n_params is None else n_params
     cost = np.nan if sample_flops is None else sample_flops

@@ -1,4 +1,4 @@
-"""The table of scaling laws: what each is, where to search for its parameters, its source.
+"""The table of scaling laws: each one's function, starting values of its parameters, and source.
 
 A law is a row of `LAWS`; `fit`, `forecast` and the command line need nothing else. Its function
 takes the axes, then the parameters in the order of `Law.params`. Laws of one axis describe a curve.
@@ -57,7 +57,7 @@ class Law:
         return low, high
 
     def to_unconstrained(self, p: Array) -> Array:
-        """Return what the optimiser moves: the logarithms of the parameters in `logs`."""
+        """Return the optimiser's coordinates: logarithms of the parameters in `logs`."""
         return np.where(self.is_log, np.log(np.where(self.is_log, p, 1.0)), p)
 
     def from_unconstrained(self, z: Array) -> Array:

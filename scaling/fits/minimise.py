@@ -1,4 +1,4 @@
-"""What a fit minimises, and how: a damped Newton iteration over all starts and replicates at once.
+"""Minimise the loss of a fit by a damped Newton iteration, for all starts and replicates at once.
 
 The loss is squared or Huber residuals of a curve, or minus the likelihood of counts.
 """

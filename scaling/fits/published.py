@@ -1,4 +1,4 @@
-"""Published numbers, and the same numbers recomputed here from the data behind them.
+"""Published numbers, and the same numbers recomputed from the data behind them.
 
 `facts` and `curves` read the typed tables in data/published. `refit` recomputes what a CPU can from
 third-party files and shows the difference from the published values. The files are not part of the

@@ -27,7 +27,7 @@ from scaling.tasks import STEP_END
 Pairs = Sequence[tuple[Problem, str]]
 KINDS = ("process", "outcome")
 ROWS = 256  #: texts of one forward pass
-WAYS: dict[str, Callable[[Sequence[float]], float]] = {
+REDUCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "last": lambda steps: steps[-1],
     "min": min,
     "product": sum,
@@ -137,8 +137,12 @@ def score_run(scorer: Scorer, run: Any) -> Scores:
     found = dict(zip(unique, checked_scores(scorer, unique), strict=True))
     failed = run.samples["finish"].astype(str).str.startswith("error").to_numpy()
     frame = run.samples[["problem", "chain", "step"]].copy()
-    ways = WAYS if any(len(steps) > 1 for steps in found.values()) else {"last": WAYS["last"]}
-    for way, join in ways.items():
+    reductions = (
+        REDUCTIONS
+        if any(len(steps) > 1 for steps in found.values())
+        else {"last": REDUCTIONS["last"]}
+    )
+    for way, join in reductions.items():
         frame[way] = [float(join(found[pair])) for pair in pairs]
         frame.loc[failed, way] = -np.inf
     prompt = run.samples["prompt_tokens"]

@@ -70,16 +70,16 @@ def _row(
     """Return the row of one budget; `think` says what its ledger holds."""
     thought = min(budget, trace.completion_tokens) if answer else trace.completion_tokens
     thinking = question.decode(trace.tokens[:thought])
-    asked = request(thinking) if answer else ""
-    reply = asked + (question.decode(answer.tokens) if answer else "")
+    added = request(thinking) if answer else ""
+    reply = added + (question.decode(answer.tokens) if answer else "")
     made = answer.completion_tokens if answer else 0
     last = step + 1 == question.plan.steps
     if last:
         text, prompt, cached = thinking + reply, trace.prompt_tokens, 0
-        new = thought + len(asked) + made
+        new = thought + len(added) + made
     else:
         text, cached, new = reply, trace.prompt_tokens + thought, made
-        prompt = cached + len(asked)
+        prompt = cached + len(added)
     parts = [part for part in (trace if last else None, answer) if part]
     spent = Completion(
         tokens=(),

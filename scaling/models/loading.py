@@ -143,18 +143,18 @@ def load_lm(
         raise ValueError(f"{files.title} holds no tokenizer.json; save its tokenizer there too")
     quiet()
     chosen = {"local_files_only": True, "trust_remote_code": remote_code}
-    placed = {"dtype": dtype, "device_map": device_map}
+    options = {"dtype": dtype, "device_map": device_map}
     with readable(files):
         from transformers import AutoConfig, AutoTokenizer
 
         if header:
             config, tokenizer = gguf_file.configuration(header), gguf_file.tokenizer_of(header)
-            model = gguf_file.model_of(header, **placed) if weights else None
+            model = gguf_file.model_of(header, **options) if weights else None
         else:
             config = AutoConfig.from_pretrained(files.folder, **chosen)
             tokenizer = AutoTokenizer.from_pretrained(files.folder, **chosen)
-            placed |= chosen | _quantization(quantize)
-            model = _weights(files, **placed) if weights else None
+            options |= chosen | _quantization(quantize)
+            model = _weights(files, **options) if weights else None
     talk = _chat(tokenizer, files.title, chat, system, thinking)
     card = card_of(files, config, train_tokens, identify)
     if quantize:

@@ -37,7 +37,7 @@ class Source:
     licence: str  #: SPDX name, of the repository
 
     def url(self, origin: str = ORIGIN) -> str:
-        """Return where the pinned bytes lie."""
+        """Return the address of the pinned bytes."""
         return f"{origin}/{quote(f'{self.repository}/{self.commit}/{self.path}')}"
 
 
@@ -49,7 +49,7 @@ def sources(table: Path = DATA / "published" / "external.csv") -> list[Source]:
 
 
 def fault(source: Source, folder: Path) -> str:
-    """Return what is wrong with a file under `folder`: "missing", "changed", or "" for nothing."""
+    """Return the fault of a file under `folder`: "missing", "changed", or "" if there is none."""
     path = folder / source.file
     if not path.is_file():
         return "missing"
@@ -108,7 +108,7 @@ def _part(source: Source, folder: Path) -> Path:
 
 
 def _download(url: str, part: Path, size: int) -> None:
-    """Append the rest of a file to `part`; an origin that cannot skip sends all of it again."""
+    """Append the rest of a file to `part`, or all of it if the origin cannot skip."""
     done = part.stat().st_size if part.exists() else 0
     if done >= size:
         return

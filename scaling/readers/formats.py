@@ -1,9 +1,9 @@
-"""`FORMATS`: how each tool writes samples. A new tool is one function here and one entry.
+"""`FORMATS`: the file formats of other tools. A new tool is one function here and one entry.
 
 The function takes one record of a file and returns its samples as dictionaries: `problem`, `chain`,
-`answer`, `score`, `completion_tokens`, and `correct` as the tool wrote it; or instead of `correct`
-`metrics`, the fields that each metric decides, or `n` and `c`, how many samples there are and how
-many of them are right. What is absent stays empty; nothing is graded here.
+`answer`, `score`, `completion_tokens`, and the tool's `correct`; or instead of `correct` `metrics`,
+the fields that each metric sets, or `n` and `c`, the numbers of samples and of correct ones. Absent
+fields stay empty; nothing is graded here.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def judge_by_metric(row: Row, metric: str) -> list[Row]:
 
 
 class Format(NamedTuple):
-    """How a tool writes samples."""
+    """The format in which a tool writes samples."""
 
     what: str  #: for the help text
     records: Callable[[Path], Iterator[tuple[str, Any]]]  #: (line or entry, a record or its JSON)
     rows: Callable[..., list[Row]]  #: record -> its samples
     names: tuple[str, ...] = ()  #: names in a record by which the format is recognised
     options: tuple[str, ...] = ()  #: the options of `read_samples` that apply
-    default: bool = True  #: of several metrics take the first that judges; False: refuse
+    default: bool = True  #: choose the first of several metrics that judges; False: refuse
     votes: bool = True  #: `answer` is extracted; False: whole texts or programs
-    settle: Callable[[list[Row]], list[str]] = lambda rows: []  #: what one record cannot say; notes
+    settle: Callable[[list[Row]], list[str]] = lambda rows: []  #: fixes across records; notes
     judge: Callable[[Row, str], list[Row]] = judge_by_metric  #: (sample, metric) -> samples
 
 
@@ -119,7 +119,7 @@ def _evalplus_records(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _evalplus(sample: Row) -> list[Row]:
-    """Return a sample judged by the extra tests too, as evalplus reports it, and by the base's."""
+    """Return a sample judged by all tests, as evalplus reports it, and by the base tests."""
     passed = [sample.get(f"{name}_status") in ("pass", "success") for name in ("base", "plus")]
     metrics = {"plus": {"correct": all(passed)}} if sample["extra"] else {}
     row = {"problem": sample["task_id"], "chain": sample["chain"]}
@@ -218,7 +218,7 @@ FORMATS = {
 }  # fmt: skip
 
 
-# ---------------------------------------------------------------- which format a file has
+# ---------------------------------------------------------------- detection of the format
 def detect_format(path: str | Path, columns: Mapping[str, str] | None = None) -> str:
     """Return the name of the format in which a file, or a folder of YAML files, is written.
 

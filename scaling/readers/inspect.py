@@ -1,4 +1,4 @@
-"""Logs of inspect_ai, .eval and .json: each scorer's value as inspect_ai reads it."""
+"""Read logs of inspect_ai, .eval and .json, with each scorer's value as inspect_ai reads it."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def rows(sample: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def settle(rows: list[dict[str, Any]]) -> list[str]:
-    """Return notes on samples that failed or were stopped, and were scored all the same."""
+    """Return notes on samples that failed or were stopped but were scored anyway."""
     stopped = Counter(name for row in rows if row["metrics"] for name in row["stopped"])
     words = {"error": "failed", "limit": "were stopped at a limit"}
     return [f"{n:,} samples {words[name]} and were scored anyway" for name, n in stopped.items()]
 
 
 def _why(sample: dict[str, Any]) -> str | None:
-    """Return why a sample has no verdict whatever its scorers say."""
+    """Return why a sample has no verdict, regardless of its scorers; None if it may have one."""
     if sample.get("invalidation"):
         return "it was invalidated"
     if sample.get("error") and not sample.get("scores"):

@@ -1,8 +1,8 @@
-"""samples_*.jsonl of lm-evaluation-harness: one line per document and filter.
+"""Read samples_*.jsonl of lm-evaluation-harness: one line per document and filter.
 
-`resps` holds what the model wrote, per request and repeat; `filtered_resps` what a filter extracted
-from it; each metric is one value per document. A line becomes one row per repeat where the verdict
-of each follows from the value, or counts of right and wrong repeats where only their number does.
+`resps` holds the model's texts per request and repeat, `filtered_resps` the answers that a filter
+extracted from them; each metric is one value per document. A line becomes one row per repeat if the
+verdict of each follows from the value, or else counts of right and wrong repeats.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _only_first(answers: list[Any], repeats: list[Any]) -> bool | None:
 
 
 def settle(documents: list[dict[str, Any]]) -> list[str]:
-    """Separate documents that share a number, and find out what one filtered answer stands for.
+    """Separate documents that share a number, and determine the origin of single filtered answers.
 
     The file does not say what a filter does. One answer of several repeats is the first repeat's
     if it is found there in every document whose repeats differ; else a vote may have chosen it.
@@ -85,7 +85,7 @@ def settle(documents: list[dict[str, Any]]) -> list[str]:
 
 
 def judge(document: dict[str, Any], metric: str) -> list[dict[str, Any]]:
-    """Return a row per repeat, or one that says only how many are right: `c` of `n`."""
+    """Return a row per repeat, or one row with only the number of right ones: `c` of `n`."""
     value, answers = document["metrics"][metric], document["answers"]
     n, kept = document["repeats"], len(answers)
     if kept > n:
@@ -127,7 +127,7 @@ def numbers_right(metric: str, value: Any, n: int) -> list[int]:
 
 
 def k_of(metric: str) -> int:
-    """Return k of a metric named pass@k; 1 of any other."""
+    """Return k of a metric named pass@k; 1 for any other."""
     found = PASS.fullmatch(metric)
     return int(found[1]) if found else 1
 

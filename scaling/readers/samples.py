@@ -1,7 +1,7 @@
-"""Read a file in one of `FORMATS` as a table, and report what was left out and why.
+"""Read a file in one of `FORMATS` as a table, and report which samples were left out and why.
 
-Where a file holds several metrics, filters or models, one is chosen or the file is refused: they
-are never mixed.
+If a file holds several metrics, filters or models, one is chosen or the file is refused: they are
+never mixed.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _as_line(error: BaseException) -> str:
 
 
 def _only(rows: Rows, name: str, wanted: str | None) -> Rows:
-    """Return the rows of one filter or model; ValueError where several are to choose from."""
+    """Return the rows of one filter or model; ValueError if one must be chosen."""
     groups: dict[str, Rows] = {}
     for row in rows:
         groups.setdefault(str(row.get(name) or "(none)"), []).append(row)
@@ -189,7 +189,7 @@ def _metric(rows: Rows, how: Format, wanted: str | None, notes: list[str]) -> st
 
 
 def _judge(rows: Rows, how: Format, metric: str, rejected: Rejected) -> Rows:
-    """Return the rows with a metric's verdicts; what cannot be judged is added to `rejected`."""
+    """Return the rows with a metric's verdicts; rows without one are added to `rejected`."""
     judged: Rows = []
     for row in rows:
         try:
@@ -204,7 +204,7 @@ def _judge(rows: Rows, how: Format, metric: str, rejected: Rejected) -> Rows:
 
 
 def _expand(rows: Rows, rejected: Rejected) -> Rows:
-    """Return a row per sample where a row has counts: n samples, of which c are right.
+    """Return rows of counts (n samples, c of them right) expanded to a row per sample.
 
     The first counts of a problem are kept; others are added to `rejected`.
     """
@@ -235,7 +235,7 @@ def _table(rows: Rows) -> pd.DataFrame:
 
 
 def _reasons(table: pd.DataFrame, rows: Rows) -> np.ndarray:
-    """Return why each sample is left out, "" where it is not."""
+    """Return why each sample is left out, "" if it is not."""
     found = np.full(len(table), "", dtype=object)
     for i in np.flatnonzero(table["correct"].isna()):
         why = rows[i].get("why") or no_verdict(rows[i].get("correct"))
@@ -255,7 +255,7 @@ def _by_place(rows: Rows, reasons: np.ndarray) -> Rejected:
 
 
 def _no_votes(how: Format, format: str, table: pd.DataFrame, n_counted: int) -> str:
-    """Return why the samples cannot vote, "" where they can."""
+    """Return why the samples cannot vote, "" if they can."""
     if not how.votes:
         return f"{format} stores whole texts, not extracted answers"
     if n_counted:

@@ -1,4 +1,4 @@
-"""What one cell of another tool's file means: a verdict, a number, a whole number, or nothing."""
+"""Parse one cell of another tool's file: a verdict, a number, a whole number, or an empty cell."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ EMPTY = ("", "nan", "na", "n/a", "none", "null", "<na>")  #: how tables write a 
 
 
 class Note(str):
-    """A line that a reader yields in the place of a record: it is printed with the result."""
+    """A line that a reader yields instead of a record; it is printed with the result."""
 
 
 def number(value: Any) -> float:
-    """Return a verdict or another number as a float; NaN where it is neither.
+    """Return a verdict or another number as a float; NaN for anything else.
 
     Values are read as inspect_ai reads them: C and I, P (0.5), N (0, no answer), yes, no, true,
     false, numbers, and text that holds a number; also pass, fail, correct, incorrect.

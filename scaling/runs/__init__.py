@@ -1,4 +1,4 @@
-"""One `Run`, many `Runs`, their curves and tables: where the reading side starts. No torch."""
+"""`Run` and `Runs`, their curves and tables: the start of the reading side. No torch."""
 
 from __future__ import annotations
 

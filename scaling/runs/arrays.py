@@ -26,7 +26,7 @@ Cluster = Mapping[str, object] | ArrayLike  #: family by problem id, or one labe
 class Scored:
     """The scores that one scorer gave; arrays are (problems, chains, steps), NaN where absent."""
 
-    ways: dict[str, np.ndarray]  #: way of combining steps (min, last, product) -> score
+    reductions: dict[str, np.ndarray]  #: reduction over steps (min, last, product) -> score
     prompt: np.ndarray  #: tokens in the context of a pass
     cached: np.ndarray  #: of these, computed by an earlier pass
     shape: Mapping[str, Any] | None  #: of the scorer's model; None: passes cost nothing
@@ -51,12 +51,12 @@ class Arrays:
         if np.isfinite(self.ledger["logprob"]).any():  # some servers do not report it
             found["logprob"] = self.ledger["logprob"]
         for name, scored in self.scores.items():
-            found |= {f"{name}:{way}": values for way, values in scored.ways.items()}
+            found |= {f"{name}:{way}": values for way, values in scored.reductions.items()}
         return found
 
 
 class Layout:
-    """The places (problem, chain, step) of a run's samples."""
+    """The positions (problem, chain, step) of a run's samples in arrays."""
 
     def __init__(self, problems: Sequence[str], chains: int, steps: int) -> None:
         self.index, self.size = pd.Index(problems), (len(problems), chains, steps)
@@ -74,8 +74,10 @@ class Layout:
 
     def scored(self, scores: Scores) -> Scored:
         """Return the scores of a file as arrays."""
-        *ways, prompt, cached = self.fill(scores.frame, (*scores.ways, *SCORER_LEDGER))
-        return Scored(dict(zip(scores.ways, ways, strict=True)), prompt, cached, scores.shape)
+        *reductions, prompt, cached = self.fill(scores.frame, (*scores.reductions, *SCORER_LEDGER))
+        return Scored(
+            dict(zip(scores.reductions, reductions, strict=True)), prompt, cached, scores.shape
+        )
 
     def passes(self, rows: pd.DataFrame, shape: Mapping[str, Any] | None) -> Scored:
         """Return the scorer passes that a search logged, numbered after its own steps."""
@@ -84,7 +86,7 @@ class Layout:
         return Scored({"last": score}, prompt, cached, shape)
 
     def arrays(self, samples: pd.DataFrame) -> Arrays:
-        """Return samples as arrays. Those that failed are left out and counted in `n_missing`."""
+        """Return samples as arrays; failed ones are left out and counted in `n_missing`."""
         failed = has_failed(samples)
         frame = samples[~failed]
         frame = frame.assign(answer=pd.factorize(frame["answer"])[0])
@@ -95,12 +97,12 @@ class Layout:
 
 
 def has_failed(samples: pd.DataFrame) -> np.ndarray:
-    """Return whether each row of a log is a sample that failed, (rows,)."""
+    """Return whether each row of a log is a failed sample, (rows,)."""
     return samples["finish"].astype(str).str.startswith("error").to_numpy()
 
 
 def refused_problems(samples: pd.DataFrame) -> dict[str, str]:
-    """Return {problem: reason} of the problems of which every sample failed."""
+    """Return {problem: reason} for the problems whose samples all failed."""
     failed = samples[has_failed(samples)]
     good = set(samples["problem"].drop(failed.index))
     reasons = dict(zip(failed["problem"], failed["finish"], strict=True))
@@ -108,7 +110,7 @@ def refused_problems(samples: pd.DataFrame) -> dict[str, str]:
 
 
 def family_labels(cluster: Cluster, problems: pd.Series) -> np.ndarray:
-    """Return the family of each problem; ValueError where some have none."""
+    """Return the family of each problem; ValueError if some have none."""
     if isinstance(cluster, Mapping):
         if missing := [name for name in problems if name not in cluster]:
             raise ValueError(f"cluster holds no family of {len(missing)} problems: {missing[0]!r}")

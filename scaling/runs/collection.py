@@ -1,4 +1,4 @@
-"""Many runs: selected by task, method and model; their curves are computed once."""
+"""A collection of runs, selected by task, method and model, with cached curves."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Runs(Sequence[Run]):
     def __add__(self, more: Iterable[Run]) -> Runs:
         return Runs((*self, *more))
 
-    # ------------------------------------------------------------ what there is
+    # ------------------------------------------------------------ overview
     def overview(self) -> pd.DataFrame:
         """Return one row per run: its task, model, method and size, and pass@1 of the first step.
 
@@ -98,7 +98,7 @@ class Runs(Sequence[Run]):
         return accuracy_table(self)
 
     def __repr__(self) -> str:
-        """Return the table of the runs, its first rows where there are many."""
+        """Return the table of the runs, at most its first `SHOWN` rows."""
         more = f"\n… and {len(self) - SHOWN} more" if len(self) > SHOWN else ""
         return f"{self._count}\n{self[:SHOWN].overview().to_string(na_rep='–')}{more}"
 
@@ -122,7 +122,7 @@ class Runs(Sequence[Run]):
 
     @cached_property
     def complete(self) -> Runs:
-        """Return the runs that give every curve; a warning names each of the others, and why."""
+        """Return the runs that give every curve; a warning names each other run with the reason."""
         reasons = {run: left_out_because(run) for run in self}
         for run, why in reasons.items():
             if why:
@@ -158,7 +158,7 @@ class Runs(Sequence[Run]):
         return Runs(sorted(found, key=_by_model))
 
     def baseline(self, run: Run) -> Run:
-        """Return best-of-N of the same model on the same task; ValueError where there is none."""
+        """Return best-of-N of the same model on the same task; ValueError if there is none."""
         for found in self.select(run.task, "best_of_n"):
             if found.card == run.card:
                 return found
@@ -196,10 +196,10 @@ class Runs(Sequence[Run]):
 
     @cache  # noqa: B019 - runs live as long as the process that reads them
     def curve(self, run: Run, selector: str, unit: str, level: str) -> Curve:
-        """Return a curve of one of the runs, computed once."""
+        """Return a curve of one of the runs, cached."""
         return run.curve(selector, unit, level)
 
-    # ------------------------------------------------------------ onward: figures and reports
+    # ------------------------------------------------------------ figures and reports
     def figure(self, name: str, **choices: Any) -> Any:
         """Return a figure of the gallery drawn from these runs: an object with `.save(folder)`.
 
@@ -210,9 +210,9 @@ class Runs(Sequence[Run]):
     def report(self, out: str | Path, force: bool = False) -> list[Path]:
         """Write a report on the runs, HTML and LaTeX, into a folder; return the files written.
 
-        It has a figure per run, every number with its interval, and says in words what a run lacks:
+        It has a figure per run, every number with its interval, and a list of what a run lacks:
         samples of other tools may have no tokens, answers or texts. Errors: ValueError for an open
-        run, for more than 12 runs, and where files are in the way that the kit did not write.
+        run, for more than 12 runs, and if `out` holds files that the kit did not write.
         """
         paths: list[Path] = onward("report", "write")(self, Path(out), force)
         return paths
@@ -223,13 +223,13 @@ def _by_model(run: Run) -> tuple[float, float, str]:
 
 
 def left_out_because(run: Run) -> str:
-    """Return what keeps a run out of the figures; "" where nothing does."""
+    """Return why a run is left out of the figures; "" if it is not."""
     if run.plan.stop_after_correct or run.plan.stop_at_agreement:
         return "it stopped early, so that not every selector can be read"
     return unfinished(run)
 
 
 def near_half(sizes: Mapping[str, Runs], ends: tuple[float, float]) -> dict[str, Run]:
-    """Return each size's checkpoint with pass@1 closest to 50 %, where that lies within `ends`."""
+    """Return each size's checkpoint with pass@1 closest to 50 %, if it lies within `ends`."""
     found = {size: runs.closest(0.5) for size, runs in sizes.items()}
     return {size: run for size, run in found.items() if ends[0] <= run.first_accuracy <= ends[1]}

@@ -1,4 +1,4 @@
-"""What samples cost, and what the passes of a scorer over them cost. Arrays in, arrays out.
+"""The cost of samples and of a scorer's passes over them. Arrays in, arrays out.
 
 Costs follow `compute`: a prompt is processed once per problem and shared by its chains.
 """
@@ -18,7 +18,7 @@ from scaling.records import Plan
 from scaling.runs.arrays import TOKENS, Arrays, Scored
 
 UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
-NEEDS = {  #: unit -> what a run must hold for a cost in it
+NEEDS = {  #: unit -> data that a run must hold for a cost in it
     "tokens": "token counts",
     "flops": "token counts or the shape of the model",
     "kv_bytes": "token counts or the shape of the model",
@@ -32,7 +32,7 @@ Costs = dict[str, tuple[np.ndarray, np.ndarray]]  #: unit -> (shared per problem
 def sample_costs(
     arrays: Arrays, plan: Plan, shape: dict[str, Any], prices: tuple[float, float]
 ) -> Costs:
-    """Return per unit what the prompt of a problem costs, and what each of its samples costs."""
+    """Return per unit the cost of each problem's prompt, and the cost of each sample."""
     if arrays.counts:  # nothing else is known
         each, none = np.ones((len(arrays.correct), 1, 1)), np.zeros(len(arrays.correct))
         return {unit: (none, each * (1 if unit == "samples" else np.nan)) for unit in UNITS}
@@ -54,7 +54,7 @@ def sample_costs(
 def with_scorer(
     costs: Costs, arrays: Arrays, scored: Scored | None, prices: tuple[float, float]
 ) -> Costs:
-    """Return costs with those of a scorer's passes added; None adds nothing."""
+    """Return costs with those of a scorer's passes added, if there are any."""
     if scored is None or scored.shape is None:
         return costs
     model, read = compute.Shape(**scored.shape), scored.prompt - scored.cached

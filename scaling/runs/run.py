@@ -1,4 +1,4 @@
-"""`Run`: the samples of one model on one task by one plan, and everything that is read from them.
+"""`Run`: the samples of one model on one task by one plan, and all results read from them.
 
 The samples become arrays over (problem, chain, step); every budget, selector and cost is read from
 these. Nothing is sampled here, and nothing is written.
@@ -33,8 +33,8 @@ SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 def load_run(path: str | Path, columns: Iterable[str] | None = None, text: bool = False) -> Run:
     """Return the run in a folder, its files checked against their hashes. Needs no lock, no torch.
 
-    columns: of `records.Sample`, all by default. text: also what the model wrote.
-    Errors: ValueError naming the file, and where it differs, when one is missing or was changed.
+    columns: of `records.Sample`, all by default. text: also load the model's texts.
+    Errors: ValueError naming a file that is missing or was changed, and where it differs.
 
     >>> load_run("tests/data/runs/sums-ladder_0.1M_1e13-fd34c6426c").n_samples
     24
@@ -60,19 +60,19 @@ class Run:
     plan: Plan  #: how it was sampled
     problems: pd.DataFrame  #: columns of `records.Problem`, in the order they were drawn
     samples: pd.DataFrame  #: columns of `records.Sample`, sorted by problem, chain, step
-    sha256: str  #: of the manifest, which holds the files' hashes, or of the file; "" while open
+    sha256: str  #: hash of the manifest (which holds the files' hashes) or file; "" while open
     prices: tuple[float, float] = PRICES  #: per million input and output tokens, any currency
-    derived: Arrays | None = field(default=None, repr=False)  #: in place of those of `samples`
+    derived: Arrays | None = field(default=None, repr=False)  #: replace those of `samples`
     known: dict[tuple, np.ndarray] = field(default_factory=dict, init=False, repr=False)  #: values
 
     def __repr__(self) -> str:
-        """Return what was sampled, how much of it, and what may be read, in one line."""
+        """Return task, model, method, size and selectors in one line."""
         size = f"{len(self.rows('all')):,} problems, {self.n_samples:,} samples"
         facts = f"{self.task}, {self.card.name}, {self.label}: {size}; {', '.join(self.selectors)}"
         return f"Run({facts})"
 
     def _repr_html_(self) -> str:
-        """Return the run's card: what was drawn, and coverage (else the first selector) by k."""
+        """Return the run's card: its facts, and coverage (else the first selector) by k."""
         selector = "coverage" if "coverage" in self.selectors else self.selectors[0]
         k = self.budgets()
         found = mean_interval(self.values(selector, k)[self.rows("all")])
@@ -88,7 +88,7 @@ class Run:
     # ------------------------------------------------------------ names
     @property
     def method(self) -> Method:
-        """Return how the run was sampled, and how it is read."""
+        """Return the method by which the run was sampled and is read."""
         return method_of(self.plan)
 
     @property
@@ -98,7 +98,7 @@ class Run:
 
     @property
     def imported(self) -> bool:
-        """Return whether another tool drew the samples: there is no run folder."""
+        """Return whether another tool drew the samples, so that there is no run folder."""
         return "import" in self.manifest
 
     @property
@@ -108,12 +108,12 @@ class Run:
 
     @property
     def train_flops(self) -> float:
-        """Return the model's training FLOPs, 0 where they are unknown."""
+        """Return the model's training FLOPs, 0 if unknown."""
         return float(np.nan_to_num(self.card.train_flops))
 
     @property
     def size_name(self) -> str:
-        """Return the model's size as legends name it; its name where a server hides the size."""
+        """Return the model's size for legends; its name if a server hides the size."""
         if not self.card.n_params:
             return self.card.name.replace("$", r"\$")
         millions = self.card.n_params / 1e6
@@ -123,7 +123,7 @@ class Run:
 
     @property
     def model_name(self) -> str:
-        """Return the checkpoint as legends name it: parameters, and train FLOPs where known."""
+        """Return the checkpoint's name for legends: parameters, and train FLOPs if known."""
         if not self.train_flops:
             return self.size_name
         mantissa, exponent = f"{self.train_flops:.1e}".split("e+")
@@ -155,9 +155,9 @@ class Run:
         return Layout(list(self.problems["id"]), self.plan.chains, self.plan.steps)
 
     def with_arrays(self, plan: Plan | None = None, **changes: Any) -> Run:
-        """Return the run with other arrays in place of some of its own: fields of `Arrays`.
+        """Return the run with some of its arrays (fields of `Arrays`) replaced.
 
-        plan: the one that the new arrays have the shape of; by default the run's.
+        plan: the plan that describes the new arrays; by default the run's.
         """
         return replace(self, plan=plan or self.plan, derived=replace(self.arrays, **changes))
 
@@ -197,7 +197,7 @@ class Run:
 
     @property
     def n_samples(self) -> int:
-        """Return the number of samples, failed ones included; of counts, how many were counted."""
+        """Return the number of samples, including failed ones; for counts, the sum of n."""
         return int(self.counts[0].sum()) if self.arrays.counts else len(self.samples)
 
     @cached_property
@@ -231,7 +231,7 @@ class Run:
 
     @property
     def level_names(self) -> list[str]:
-        """Return the levels, without "all" of them where there are several."""
+        """Return the levels, without "all"."""
         return [level for level in self.levels if level != "all"] or ["all"]
 
     def rows(self, level: str) -> np.ndarray:
@@ -250,12 +250,12 @@ class Run:
     # ------------------------------------------------------------ accuracy
     @cached_property
     def selectors(self) -> tuple[str, ...]:
-        """Return what may be read: the method's own selectors, and `scorer:way` of each scorer."""
+        """Return the selectors: the method's own, and `scorer:reduction` of each scorer."""
         return selection.available_selectors(self.plan, self.arrays, self._no_votes)
 
     @property
     def caveat(self) -> str:
-        """Return why fewer selectors can be read than the method has; "" where all can."""
+        """Return why fewer selectors can be read than the method has; "" if all can."""
         return selection.why_limited(self.plan, self.arrays, self._no_votes)
 
     @property
@@ -267,7 +267,7 @@ class Run:
         return look_up(self.arrays.ranks, selector.removeprefix(WEIGHTED), "score")
 
     def budgets(self) -> np.ndarray:
-        """Return 1, 2, 4, ... up to what was drawn: chains of best-of-N, steps of a chain."""
+        """Return 1, 2, 4, ... up to the number drawn: chains of best-of-N, else steps."""
         if self.arrays.counts:
             return doublings(int(self.counts[0].min()))
         _, chains, steps = self.correct.shape
@@ -277,7 +277,7 @@ class Run:
         """Return the estimate per problem and budget, (problems, budgets); unbiased, NaN beyond.
 
         k: samples of best-of-N, steps of a revision chain; `chains` of them in parallel make a
-        grid, of which coverage alone is read. What was read once is remembered, read-only.
+        grid, for which only coverage is read. Results are cached, read-only.
         """
         selection.check(selector, self.selectors, self.label, self.caveat)
         most = self.budgets()[-1]
@@ -302,7 +302,7 @@ class Run:
         return costs.sample_costs(self.arrays, self.plan, self.card.shape, self.prices)
 
     def _costs_with(self, selector: str) -> Costs:
-        """Return `costs`, those of the passes of a selector's scorer included."""
+        """Return `costs`, including the passes of a selector's scorer."""
         selection.check(selector, ("coverage", *self.selectors), self.label, self.caveat)
         scored = self.arrays.scores.get(selector.removeprefix(WEIGHTED).partition(":")[0])
         return costs.with_scorer(self.costs, self.arrays, scored, self.prices)
@@ -326,8 +326,8 @@ class Run:
     def stopping_cost(self, unit: str, k: np.ndarray) -> np.ndarray:
         """Return the mean cost of drawing up to k samples, stopping at the first correct one.
 
-        (problems, budgets), for best-of-N: what a sampler with verifier feedback pays, to compare
-        with revision that has it.
+        (problems, budgets), for best-of-N: the cost of a sampler with verifier feedback, for
+        comparison with revision with feedback.
         """
         shared, own = look_up(self.costs, unit, "unit")
         coverage = self.values("coverage", np.arange(1, int(np.max(k)) + 1))

@@ -1,4 +1,4 @@
-"""Accuracy per problem and budget, by the rule that selects one answer. Arrays in, arrays out."""
+"""Accuracy per problem and budget for each selector of an answer. Arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def available_selectors(plan: Plan, arrays: Arrays, no_votes: str = "") -> tuple
 
 
 def why_limited(plan: Plan, arrays: Arrays, no_votes: str = "") -> str:
-    """Return why some selectors of the method cannot be read; "" where all can."""
+    """Return why some selectors of the method cannot be read; "" if all can."""
     if no_votes:
         return f"majority cannot be read: {no_votes}"
     if arrays.counts:
@@ -87,7 +87,7 @@ def counts_of(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_chains(plan: Plan, arrays: Arrays, selector: str, k: np.ndarray) -> np.ndarray:
-    """Chains are exchangeable: average over all subsets of k."""
+    """Return the average over all subsets of k chains, which are exchangeable."""
     correct, answers = arrays.correct[:, :, 0], arrays.answers[:, :, 0]
     if agree := plan.stop_at_agreement:
         return agreed_vote(answers, correct, correct, agree, k)[0]
@@ -106,7 +106,7 @@ def _of_chains(plan: Plan, arrays: Arrays, selector: str, k: np.ndarray) -> np.n
 
 
 def _stopped(correct: np.ndarray, plan: Plan, k: np.ndarray) -> np.ndarray:
-    """Sampling that stopped at the r-th correct sample: plain pass@k would be too high."""
+    """Return pass@k of sampling that stopped at the r-th correct sample, without bias."""
     r = plan.stop_after_correct
     running = np.cumsum(np.nan_to_num(correct), axis=1)
     counted = np.isfinite(correct) & (running - np.nan_to_num(correct) < r)  # up to the r-th
@@ -115,7 +115,7 @@ def _stopped(correct: np.ndarray, plan: Plan, k: np.ndarray) -> np.ndarray:
 
 
 def _of_steps(arrays: Arrays, selector: str, k: np.ndarray) -> np.ndarray:
-    """Steps are ordered: read prefixes, and average over chains."""
+    """Return the value after each number of steps, averaged over chains."""
     if selector == "majority":
         return np.stack([_vote(arrays, steps) for steps in k], axis=1)
     if selector == "first":

@@ -1,4 +1,4 @@
-"""The table `accuracy.csv`: accuracy per budget of every run, and what of a run is not in it."""
+"""The table `accuracy.csv`: accuracy per budget of every run, and the samples not in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = ["task", "level", "model", "n_params", "train_flops", "method", "selec
 def accuracy_rows(
     run: Run, replicates: int = REPLICATES, cluster: Cluster | None = None
 ) -> Iterator[tuple[object, ...]]:
-    """Yield the rows of `accuracy.csv` that one run gives; a grid's method says its chains.
+    """Yield the rows of `accuracy.csv` of one run; a grid's method name includes its chains.
 
     Problems without a sample are left out, and counted in `n_missing` together with those that have
     too few samples for the budget, because some failed: these make the accuracy NaN.
@@ -56,7 +56,7 @@ def accuracy_table(
 
 
 def samples_of(run: Run) -> pd.DataFrame:
-    """Return the rows of a log that hold an answer; of a search, the last node of each chain.
+    """Return the rows of a log that hold an answer; for a search, the last node of each chain.
 
     Failed samples and passes of a scorer are left out.
     """
@@ -98,7 +98,7 @@ def flaw_line(drawn: int, unextracted: int, truncated: int) -> str:
 
 
 def incomplete(run: Run) -> str:
-    """Return which problems were not drawn and how many samples failed; "" where none."""
+    """Return how many problems were not drawn and how many samples failed; "" if none."""
     missing, found = int((~run.drawn).sum()), []
     if missing:
         found.append(f"{missing:,} of {len(run.drawn):,} problems have no sample")
@@ -108,7 +108,7 @@ def incomplete(run: Run) -> str:
 
 
 def unfinished(run: Run) -> str:
-    """Return that a run is unfinished, and what is missing; "" where it is finished."""
+    """Return a message on what an unfinished run lacks; "" if the run is finished."""
     if run.sha256 or run.drawn.all():
         return ""
     return f"it is unfinished, {incomplete(run)}; run the command that began it again"

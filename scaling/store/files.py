@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from scaling.records import Problem, Sample
 
 #: columns that files of an earlier format lack: null there
-LATER = (
+ADDED_COLUMNS = (
     "thinking_tokens", "confidence_mean", "confidence_lowest", "entropy", "code_point", "isa",
 )  # fmt: skip
 RECORD = "written.sha256"  #: what the kit wrote into a folder: lines of sha256sum
@@ -205,7 +205,7 @@ def from_parquet(
 def _as_written(
     path: Path, data: bytes, schema: pa.Schema, columns: list[str] | None = None
 ) -> pa.Table:
-    """Return the table as its file has it, columns of `LATER` left out where it lacks them."""
+    """Return a file's table; those of `ADDED_COLUMNS` that it lacks are left out."""
     try:
         found = pq.ParquetFile(pa.BufferReader(data))
         names = found.schema_arrow.names
@@ -213,7 +213,7 @@ def _as_written(
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is truncated or damaged: {str(error).splitlines()[0]}") from error
-    known = pa.schema([f for f in schema if f.name in names or f.name not in LATER])
+    known = pa.schema([f for f in schema if f.name in names or f.name not in ADDED_COLUMNS])
     if not found.schema_arrow.equals(known):
         raise ValueError(f"{path} has columns {names}; expected {', '.join(schema.names)}")
     return table

@@ -12,9 +12,7 @@ from typing import Any
 from scaling.records import ModelCard, Plan, Problem
 from scaling.store.files import json_hash, read_bytes, write_files
 
-FORMAT = (
-    3  #: of the run folder: earlier ones lack the columns `files.LATER`; a later one is refused
-)
+FORMAT = 3  #: of the run folder: earlier ones lack `files.ADDED_COLUMNS`, later ones are refused
 
 
 def card_to_json(card: ModelCard) -> dict[str, Any]:

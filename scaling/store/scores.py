@@ -30,7 +30,7 @@ class Scores:
     frame: pd.DataFrame  #: KEYS, LEDGER, and a column per way of joining steps: min, last, product
 
     @property
-    def ways(self) -> list[str]:
+    def reductions(self) -> list[str]:
         """Return the columns that rank samples."""
         return [name for name in self.frame.columns if name not in (*KEYS, *LEDGER)]
 

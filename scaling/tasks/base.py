@@ -1,4 +1,4 @@
-"""What tasks share: problems drawn by level, a hash that splits them, and the marks in their texts.
+"""Common parts of tasks: problems drawn by level, a hash that splits them, marks in their texts.
 
 Items are pure functions of (seed, split, content): a problem belongs to the test split or to the
 train split by a hash of its canonical content, so the two are disjoint for all seeds.
@@ -14,14 +14,14 @@ from typing import ClassVar, Protocol
 
 from scaling.records import Problem, Verdict
 
-REVISE, WRONG = "~", "x"  #: what follows a draft: revise it; it was wrong, revise it
+REVISE, WRONG = "~", "x"  #: after a draft: revise it; it was wrong, revise it
 ANSWER, WAIT = ">", "|"  #: ends thinking, an answer follows; after an answer: continue to think
 STEP_END = ";"  #: ends a step of a written solution
 TEST_SHARE = 0.1  #: share of all contents that only the test split may use
 
 
 class Task(Protocol):
-    """What samplers need of a task."""
+    """The interface of a task to samplers."""
 
     name: ClassVar[str]
     levels: tuple[str, ...]

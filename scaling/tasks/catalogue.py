@@ -23,7 +23,7 @@ def get_task(name: str, levels: Sequence[str] | None = None) -> Any:
 
 
 def validate_task(task: Any, n: int, seed: int = 0) -> list[Problem]:
-    """Return n problems of a task, each of its methods tried; ValueError naming what is missing."""
+    """Return n problems of a task after calling each of its methods; ValueError if one is wrong."""
     found: list[Any] = []
     calls: tuple[tuple[str, type, Callable[[], Any]], ...] = (
         ("problems(n, split, seed)", list, lambda: task.problems(n, seed=seed)),

@@ -1,6 +1,6 @@
 """Wrap a task with a model's chat template, and strip thinking before an answer is graded.
 
-Samplers and tasks know neither templates nor thinking; what marks thinking is in `markers`.
+Samplers and tasks know neither templates nor thinking; the markers of thinking are in `markers`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["ChatTask", "chat_task", "split_thinking"]
 
 
 class ChatTask:
-    """A task as one model sees it: prompts in its template, verdicts on its answer alone."""
+    """A task for one model: prompts in its template, verdicts on its answer without thinking."""
 
     def __init__(self, task: Any, lm: Any) -> None:
         """lm: has `render`, which wraps a prompt, and `opens_thinking` (see `models.LM`)."""
@@ -43,11 +43,11 @@ class ChatTask:
         if is_thinking(text, self.opened(problem)):
             return done.completion_tokens
         ends = count_ends(text)
-        lengths = range(len(done.tokens) + 1)  # the least one whose text holds the last end
+        lengths = range(len(done.tokens) + 1)  # the smallest whose text holds the last end
         return bisect_left(lengths, ends, key=lambda n: count_ends(self.lm.decode(done.tokens[:n])))
 
     def verify(self, problem: Problem, text: str) -> Verdict:
-        """Return the verdict on what follows the thinking."""
+        """Return the verdict on the text after the thinking."""
         return self.task.verify(problem, split_thinking(text, self.opened(problem))[1])
 
 

@@ -60,7 +60,7 @@ def parse_problem(id: str) -> tuple[list[int], int]:
 
 
 def extract_answer(text: str) -> str:
-    """Return the answer of a text: the attempt that a trace accepts, or what follows `>`.
+    """Return the answer of a text: the attempt that a trace accepts, or the text after `>`.
 
     `!` accepts the steps that stand: those since the last restart (`x`), without steps taken back
     (`<`) and checks (`?...`). A direct answer is itself.

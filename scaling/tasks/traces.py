@@ -27,13 +27,13 @@ from scaling.tasks.countdown import (
 )
 
 BACK, RESTART, CHECK, ACCEPT = "<", "x", "?", "!"
-CUT, CONTINUED = 0.3, 0.15  #: shares of examples that are cut, and that are asked to continue
+CUT, CONTINUED = 0.3, 0.15  #: shares of examples that are cut, or continued after an answer
 TOKEN = re.compile(r"\?(?:[0-9]+-[0-9]+=[0-9]+)?|[0-9]+[-+*/][0-9]+=[0-9]+|[<x!>|]")
 
 
 @dataclass(frozen=True)
 class Searcher:
-    """How one trace searches; the traces to imitate mix all kinds, most of them poor."""
+    """A way of searching; the traces to imitate mix all ways, most of them poor."""
 
     depth_first: bool  #: after a miss, go back one step; else restart
     memory: bool  #: never try the same attempt twice
@@ -56,7 +56,7 @@ class Searcher:
 
 
 def possible_steps(pool: Sequence[int]) -> list[Step]:
-    """Return every step that a pool of numbers allows and that changes something."""
+    """Return every allowed step on a pool of numbers that changes something."""
     found = set()
     for small, large in combinations(sorted(pool), 2):
         for op in "+-*/":
@@ -78,7 +78,7 @@ def pool_after(numbers: Sequence[int], path: Sequence[Step]) -> list[int]:
 
 
 def write_check(result: int, target: int) -> str:
-    """Return a result compared with the target in writing, e.g. `?33-22=11`.
+    """Return the written comparison of a result with the target, e.g. `?33-22=11`.
 
     Models of this size subtract well, but did not learn to compare two numbers directly.
     """
@@ -87,7 +87,7 @@ def write_check(result: int, target: int) -> str:
 
 
 def write_trace(problem: Problem, searcher: Searcher, rng: Random) -> str:
-    """Return a whole trace, its answer included."""
+    """Return a complete trace with its answer."""
     numbers, target = parse_problem(problem.id)
     text, tried = "", set[tuple[Step, ...]]()
     path: list[Step] = []
@@ -114,7 +114,7 @@ def write_trace(problem: Problem, searcher: Searcher, rng: Random) -> str:
 def _complete(
     numbers: Sequence[int], path: list[Step], tried: set, searcher: Searcher, rng: Random
 ) -> list[Step]:
-    """Return `path` continued to one number, or until no step is possible."""
+    """Return `path` continued to a single number, or until no step is possible."""
     for _ in range(20):  # a searcher with a memory looks for a new attempt
         found = list(path)
         while choice := possible_steps(pool_after(numbers, found)):
@@ -138,10 +138,10 @@ def _go_back(numbers: Sequence[int], path: list[Step], tried: set) -> list[Step]
 
 
 def examples(seed: int, levels: tuple[str, ...] = ("3x20",)) -> Iterator[tuple[str, str]]:
-    """Yield (context, what is to be written) of the train split without end.
+    """Yield (context, continuation) pairs of the train split without end.
 
-    A whole trace; or a trace cut anywhere, with a right answer to write; or a trace that is asked
-    to continue, with another one to write.
+    The continuation is a complete trace; or a right answer after a trace that was cut; or another
+    trace after one that is followed by `|`.
     """
     rng, task = stream("thinking", seed), Countdown(levels)
     while True:
@@ -162,7 +162,7 @@ def examples(seed: int, levels: tuple[str, ...] = ("3x20",)) -> Iterator[tuple[s
 
 
 def behaviour(problem_id: str, text: str) -> dict[str, int]:
-    """Return counts of what a trace does in its thinking.
+    """Return counts of a trace's actions in its thinking.
 
     attempts: judged results other than the first step's; switches: attempts with another first step
     than the one before; backtracks: `<`; restarts: `x`; repeats: attempts made before; checks:

@@ -89,8 +89,8 @@ def seal(root: Path, report: Callable[[str], None]) -> None:
     from scaling.tasks import get_task
 
     problems = get_task("sums").problems(12)
-    asked = {"task": "sums", "card": lm().card, "plan": plan(), "problems": problems}
-    with open_run(root / "runs", **asked) as writer:
+    arguments = {"task": "sums", "card": lm().card, "plan": plan(), "problems": problems}
+    with open_run(root / "runs", **arguments) as writer:
         for row in load_run(writer.seal()).samples.itertuples():
             report(f"{row.problem} {row.chain} {row.step}")
 

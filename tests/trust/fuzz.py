@@ -228,8 +228,8 @@ SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.
 Case = tuple[str, dict[str, Any], str, bool]  #: expected, meta, text, whether the text is right
 
 
-def said(rng: Random, forms: Sequence[str], answer: str, others: Sequence[str]) -> str:
-    """Return prose that says others first and then, in one of the forms, the answer."""
+def in_prose(rng: Random, forms: Sequence[str], answer: str, others: Sequence[str]) -> str:
+    """Return prose that names other answers first and then, in one of the forms, the answer."""
     before = (rng.choice(PROSE).replace("{}", rng.choice(others)) for _ in range(rng.randrange(4)))
     decoys = (rng.choice(forms).format(rng.choice(others)) for _ in range(rng.randrange(3)))
     return "".join(before) + "\n".join([*decoys, rng.choice(forms).format(answer)])
@@ -244,7 +244,7 @@ def number_case(rng: Random, kinds: Sequence[Sequence[str]] = (STATED, SUMS, BAR
     near = (value + 1, value * 10, -value, value + Fraction(1, 2), value + 10**7)
     chosen = value if rng.random() < 0.5 else rng.choice(near)
     others = [written(other, rng) for other in (value, *near)]
-    text = said(rng, rng.choice(kinds), written(chosen, rng), others)
+    text = in_prose(rng, rng.choice(kinds), written(chosen, rng), others)
     return written(value, rng), {}, text, chosen == value
 
 
@@ -264,14 +264,14 @@ def math_case(rng: Random) -> Case:
 
 def letter_case(rng: Random) -> Case:
     expected, chosen = rng.choice(LETTERS), rng.choice(LETTERS)
-    return expected, {}, said(rng, CHOICES, chosen, LETTERS), chosen == expected
+    return expected, {}, in_prose(rng, CHOICES, chosen, LETTERS), chosen == expected
 
 
 def words_case(rng: Random, forms: Sequence[str] = MARKED) -> Case:
     expected, chosen = (", ".join(rng.choices(WORDS, k=rng.randint(1, 3))) for _ in range(2))
     chosen = rng.choice((chosen, expected, expected.upper(), f"{expected}, no", expected[1:]))
     right = chosen.lower() == expected.lower()
-    return expected, {}, said(rng, forms, chosen, [f"{expected} ", *WORDS]), right
+    return expected, {}, in_prose(rng, forms, chosen, [f"{expected} ", *WORDS]), right
 
 
 def exact_case(rng: Random) -> Case:
@@ -295,7 +295,7 @@ def expression_case(rng: Random) -> Case:
     target = value if rng.random() < 0.7 else value + rng.choice((-1, 1))
     right = sorted(used) == sorted(numbers) and value == target
     forms = [rng.choice(("Answer: {}", "Answer: {} = 24", "\\boxed{{{}}}", "first\n{}"))]
-    return "", {"numbers": numbers, "target": target}, said(rng, forms, text, [text]), right
+    return "", {"numbers": numbers, "target": target}, in_prose(rng, forms, text, [text]), right
 
 
 def symbolic_case(rng: Random) -> Case:

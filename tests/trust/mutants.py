@@ -79,8 +79,8 @@ def mutate(tools: Path, folder: Path, module: str, sample: int, quick: bool) -> 
     (library,) = (tools / "lib").glob("python*/site-packages")
     (library / "kit.pth").write_text(sysconfig.get_path("purelib"))
     tests = [f"tests/test_{test}.py" for test in MODULES[module]]
-    asked = {"module": module, "tests": tests, "slow": SLOW, "sample": sample, "quick": quick}
-    command = [str(tools / "bin/python"), "-m", "tests.trust.mutant", json.dumps(asked)]
+    arguments = {"module": module, "tests": tests, "slow": SLOW, "sample": sample, "quick": quick}
+    command = [str(tools / "bin/python"), "-m", "tests.trust.mutant", json.dumps(arguments)]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # each fork would compile everything anew
     found = []

@@ -112,7 +112,7 @@ def drawn(pool: np.ndarray, problems: int, studies: int) -> np.ndarray:
     return pool[rng.integers(len(pool), size=(problems, studies))].reshape(problems, -1)
 
 
-def held(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def covered(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the share of studies whose interval holds the truth, per column."""
     low, high = low.reshape(-1, len(truth)), high.reshape(-1, len(truth))
     slack = 1e-12  # a mean of ones may be rounded
@@ -122,11 +122,11 @@ def held(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def held_accuracy(name: str, problems: int, studies: int) -> np.ndarray:
     """Return how often the 95 % interval holds the truth, per column."""
     pool = population(name)
-    return held(*likelihood_interval(drawn(pool, problems, studies)), pool.mean(axis=0))
+    return covered(*likelihood_interval(drawn(pool, problems, studies)), pool.mean(axis=0))
 
 
 def held_difference(name: str, problems: int, studies: int) -> np.ndarray:
     """Return how often the 95 % interval of a paired difference holds the truth, per column."""
     a, b = pair(name)
     found = difference(drawn(a, problems, studies), drawn(b, problems, studies), replicates=2)
-    return held(found.low, found.high, a.mean(axis=0) - b.mean(axis=0))
+    return covered(found.low, found.high, a.mean(axis=0) - b.mean(axis=0))

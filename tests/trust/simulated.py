@@ -93,7 +93,7 @@ def error(found: np.ndarray) -> Row:
 
 def forecasts(studies: int = 100) -> Iterator[tuple[str, Row]]:
     """Yield how often bands of a planted law, fitted up to 16 samples, hold 32 to 128 of them."""
-    held: dict[bool, list[float]] = {False: [], True: []}
+    covered: dict[bool, list[float]] = {False: [], True: []}
     for seed in range(studies):
         rng, k = np.random.default_rng(seed), 2.0 ** np.arange(8)
         values = pass_at_k(256, rng.binomial(256, rng.beta(0.6, 3.0, 120))[:, None], k)
@@ -101,10 +101,10 @@ def forecasts(studies: int = 100) -> Iterator[tuple[str, Row]]:
             Curve(k, e.value, e.low, e.high, e.replicates)
             for e in (mean_interval(values[i::2], 200, seed=i) for i in range(2))
         )
-        held[False].append(forecast("beta_binomial", one, 1 / 8)[1].covered.mean())
-        held[True].append(forecast("beta_binomial", other, 1 / 8, one, True)[1].covered.mean())
+        covered[False].append(forecast("beta_binomial", one, 1 / 8)[1].covered.mean())
+        covered[True].append(forecast("beta_binomial", other, 1 / 8, one, True)[1].covered.mean())
     for apart, name in ((False, "the same problems"), (True, "other problems")):
-        yield f"a forecast, 60 problems, scored on {name}", mean(held[apart])
+        yield f"a forecast, 60 problems, scored on {name}", mean(covered[apart])
 
 
 def mean(shares: list[float]) -> Row:

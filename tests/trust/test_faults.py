@@ -154,13 +154,13 @@ def test_a_copy_that_was_interrupted_loads_as_what_it_holds_or_is_refused_by_nam
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(path, target)
                 target.write_bytes(target.read_bytes()[: int(share * path.stat().st_size)])
-                found, said = set(), ""
+                found, message = set(), ""
                 try:
                     found = set(drawn(load_run(copy)).itertuples(index=False, name=None))
                 except ValueError as error:
-                    said = str(error)
+                    message = str(error)
                 assert found <= rows
-                assert not said or (copy.name in said and "\n" not in said)
+                assert not message or (copy.name in message and "\n" not in message)
                 shutil.rmtree(tmp_path / "copy")
 
 
@@ -215,13 +215,13 @@ def starve(model: Path, root: Path, limit: int, report: Path, **options: Any) ->
 
     Schedule._preempt = seen  # type: ignore[method-assign]
     lm, task = load_lm(model), get_task("sums")  # loading starts threads, which take address space
-    asked = (lm, task, task.problems(8), PLAN)
-    sampling.sample_run(*asked, root / "warm", progress=False, max_rows=2)
+    arguments = (lm, task, task.problems(8), PLAN)
+    sampling.sample_run(*arguments, root / "warm", progress=False, max_rows=2)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + limit, size + limit))
     rows.clear()
     options |= {"max_rows": 1 << 17, "memory_cap": 1 << 40}
-    run = sampling.sample_run(*asked, root / "starved", progress=False, **options)
+    run = sampling.sample_run(*arguments, root / "starved", progress=False, **options)
     report.write_text(f"{run.path} {min(rows)}")
 
 
@@ -230,8 +230,8 @@ def starve(model: Path, root: Path, limit: int, report: Path, **options: Any) ->
 def test_a_batch_that_does_not_fit_is_halved_until_it_does_and_ends_in_the_same_samples(
     whole: Run, tiny_folder: Path, tmp_path: Path, native: bool
 ) -> None:
-    asked = tiny_folder, tmp_path, 150 << 20, tmp_path / "report"
-    with forked(partial(starve, native=native), *asked) as child:
+    arguments = tiny_folder, tmp_path, 150 << 20, tmp_path / "report"
+    with forked(partial(starve, native=native), *arguments) as child:
         child.join(200)
         assert child.exitcode == 0
     path, rows = (tmp_path / "report").read_text().split()
