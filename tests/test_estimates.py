@@ -22,10 +22,8 @@ from scaling.estimates import (
     best_of_k,
     gap_at_k,
     grid_at_k,
-    grid_cost,
     inverse_pass_at_k,
     majority_at_k,
-    matched_grid,
     pass_at_k,
     pass_hat_k,
     read_at_tokens,
@@ -317,22 +315,10 @@ def test_the_grid_equals_enumeration_over_chains_and_prefixes_of_steps() -> None
             assert got[problem, j - 1, s] == pytest.approx(truth, abs=1e-13)
 
 
-def test_a_chain_that_stopped_keeps_its_last_answer_and_costs_nothing_more() -> None:
+def test_a_chain_that_stopped_keeps_its_last_answer() -> None:
     correct = [[0, 1, NAN], [0, 0, 0], [NAN, NAN, NAN]]
-    cost = [[10, 20, NAN], [10, 20, 30], [NAN, NAN, NAN]]
     np.testing.assert_allclose(grid_at_k(correct, 1, "last"), [0, 0.5, 0.5])
-    np.testing.assert_allclose(grid_cost(cost, [1, 2]), [[10, 30, 45], [20, 60, 90]])
     assert np.isnan(grid_at_k(correct, 3)).all()
-
-
-def test_matched_cost_buys_fewer_chains_the_longer_they_are() -> None:
-    correct = np.random.default_rng(5).random((6, 8, 3)) < 0.3
-    cost = np.broadcast_to([10.0, 20.0, 30.0], correct.shape)
-    accuracy, chains = matched_grid(correct, cost, [5, 60, 120])
-    np.testing.assert_array_equal(chains, [[0, 0, 0], [6, 2, 1], [12, 4, 2]])
-    assert np.isnan(accuracy[:, 0]).all()  # buys nothing
-    assert np.isnan(accuracy[:, 2, 0]).all()  # more chains than there are
-    np.testing.assert_allclose(accuracy[:, 1, 1], grid_at_k(correct, 2)[:, 1])
 
 
 def test_a_trace_is_read_by_its_last_answer_within_the_budget() -> None:
@@ -425,9 +411,6 @@ REFUSED = (  # arguments, what the message names
     (grid_at_k, ([[1, 0]], 1, "best"), "best together with a score"),
     (grid_at_k, ([[1, 0]], 1, "best", [[1, NAN]]), "a number for every sample"),
     (grid_at_k, ([[1, 0]], 1, "best", [[1, 0, 2]]), "the shape of correct"),
-    (grid_cost, ([1, 0], 1), r"cost has shape \(2,\)"),
-    (matched_grid, (ONE, ONE, [0]), "cost and budget must be positive"),
-    (matched_grid, (ONE, 0 * ONE, [5]), "cost and budget must be positive"),
     (read_at_tokens, ([1, 2], [1], 3), r"position \(2,\) and correct \(1,\) need one shape"),
     (read_at_tokens, (1, 1, 3), r"position \(\) and correct \(\)"),
     (read_at_tokens, ([-1, 2], [1, 1], 3), "position must rise .* 0 or more"),
@@ -459,13 +442,6 @@ def test_edges_of_what_is_allowed_are_allowed() -> None:
     assert accepted_at_k([0.5], 0.0, 1.0, 2)[1].tolist() == [[0.75]]
     assert read_at_tokens([0.0, 0.0], [1, 0], [0]).tolist() == [0]  # two events at one token
     assert read_at_tokens([0.0], [1], 0).tolist() == [1]
-    assert grid_cost([[1.0, 2.0]], 2).tolist() == [2, 6]
-    np.testing.assert_array_equal(grid_cost([[[1.0, 2.0]]], [2]), [[[2, 6]]])
-    got, chains = matched_grid([[1, 0], [0, 1]], [[1.0, 1.0], [1.0, 1.0]], 2)
-    assert (chains.tolist(), chains.dtype) == ([[2, 1]], np.int64)
-    np.testing.assert_allclose(got, [[1, 1]])  # "any": each chain is right by its second step
-    best, _ = matched_grid([[1, 0], [0, 1]], ONE[:, :2], [2, 4], "best", [[1, 2], [3, 4]])
-    np.testing.assert_allclose(best, [[0, 0.5], [NAN, 1]])
     gap = gap_at_k([1, 0, 0], 0.25, 2)
     assert (gap.coverage, gap.accuracy) == (pytest.approx(2 / 3), 0.25)
     assert gap.selection_loss == pytest.approx(2 / 3 - 0.25)

@@ -15,9 +15,7 @@ from scaling.curves import Curve
 from scaling.estimates import (
     best_of_k,
     grid_at_k,
-    grid_cost,
     majority_at_k,
-    matched_grid,
     pass_at_k,
     read_at_tokens,
 )
@@ -88,23 +86,6 @@ def test_trap_a_token_budget_binds() -> None:
     length, correct = [[10], [20], [400]], [[1], [1], [1]]
     solved = read_at_tokens(length, correct, [5, 10, 50, 1000]).sum(axis=0)
     np.testing.assert_array_equal(solved, [0, 1, 2, 3])
-
-
-def test_trap_a_chain_of_revisions_pays_for_its_longer_prompts() -> None:
-    rng = np.random.default_rng(1)
-    correct = rng.random((4, 12, 3)) < 0.3
-    new = np.full(correct.shape, 50.0)
-    prompt = np.broadcast_to([20.0, 90.0, 160.0], correct.shape)  # drafts return as context
-    assert grid_cost(new + prompt, 1)[0, -1] > 2 * grid_cost(new, 1)[0, -1]
-    charged, free = (matched_grid(correct, cost, [700])[1][0] for cost in (new + prompt, new))
-    assert charged[-1] == 1  # chains of three steps for 700 tokens
-    assert free[-1] == 4
-
-
-def test_trap_token_counters_left_at_zero_are_refused_not_matched() -> None:
-    for counter in (0.0, -1.0):
-        with pytest.raises(ValueError, match="must be positive"):
-            matched_grid(np.ones((2, 3, 2)), np.full((2, 3, 2), counter), [100])
 
 
 def test_trap_repeats_are_not_discarded() -> None:

@@ -17,8 +17,6 @@ from scaling.estimates.counts import inverse_pass_at_k, pass_at_k, pass_hat_k
 from scaling.estimates.prefixes import (
     chain_prefix,
     grid_at_k,
-    grid_cost,
-    matched_grid,
     read_at_tokens,
 )
 from scaling.estimates.scores import (
@@ -33,6 +31,6 @@ from scaling.estimates.scores import (
 from scaling.estimates.votes import majority_at_k
 
 __all__ = ["Gap", "accepted_at_k", "agreed_vote", "best_budget", "best_of_k", "chain_prefix",
-           "gap_at_k", "grid_at_k", "grid_cost", "inverse_pass_at_k", "majority_at_k",
-           "matched_grid", "pass_at_k", "pass_hat_k", "read_at_tokens", "roc", "stopped_vote",
+           "gap_at_k", "grid_at_k", "inverse_pass_at_k", "majority_at_k",
+           "pass_at_k", "pass_hat_k", "read_at_tokens", "roc", "stopped_vote",
            "verifier_rates"]  # fmt: skip

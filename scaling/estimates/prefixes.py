@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scaling.estimates.counts import Floats, Ints, budgets_of
+from scaling.estimates.counts import Floats
 from scaling.estimates.scores import best_of_k
 
 SELECTS = ("any", "last", "best")
@@ -65,43 +65,6 @@ def grid_at_k(
     value, rank = chain_prefix(correct, select, score)
     steps = range(value.shape[-1])
     return np.stack([best_of_k(value[..., s], rank[..., s], k) for s in steps], axis=-1)
-
-
-def grid_cost(cost: ArrayLike, k: ArrayLike) -> Any:
-    """Return the mean cost of k chains x s steps, (problems, budgets, steps).
-
-    cost: of each step, its longer prompt included. Axes are left out as in `grid_at_k`.
-    """
-    array = _chains("cost", cost)
-    spent = np.where(np.isnan(array[..., :1]), np.nan, np.cumsum(np.nan_to_num(array), axis=-1))
-    budgets = budgets_of(k)
-    one = np.nanmean(spent, axis=-2)  # one chain, (problems, steps)
-    return budgets[:, None] * one[..., None, :] if budgets.ndim else budgets * one
-
-
-def matched_grid(
-    correct: ArrayLike,
-    cost: ArrayLike,
-    budget: ArrayLike,
-    select: str = "any",
-    score: ArrayLike | None = None,
-) -> tuple[Any, Ints]:
-    """Return accuracy (problems, budgets, steps) at matched cost, and chains (budgets, steps).
-
-    At each number of steps as many chains run as the budget buys at their mean cost over problems;
-    NaN where it buys none, or more than there are. `budget`: (budgets,), in the unit of `cost`.
-    """
-    value, rank = chain_prefix(correct, select, score)
-    one = np.atleast_2d(grid_cost(cost, 1)).mean(axis=0)  # (steps,)
-    limit = np.atleast_1d(np.asarray(budget, dtype=float))[:, None]
-    if not (one > 0).all() or not (limit > 0).all():
-        raise ValueError("cost and budget must be positive: count tokens before matching by them")
-    chains = np.floor(limit / one * (1 + 1e-12)).astype(np.int64)
-    columns = []
-    for s in range(value.shape[-1]):
-        found = best_of_k(value[..., s], rank[..., s], np.maximum(chains[:, s], 1))
-        columns.append(np.where(chains[:, s] > 0, found, np.nan))
-    return np.stack(columns, axis=-1), chains
 
 
 def read_at_tokens(position: ArrayLike, correct: ArrayLike, budget: ArrayLike) -> Floats:

@@ -335,8 +335,6 @@ ESTIMATORS: dict[
     "weighted": lambda a, b, draw, k: majority_at_k(b, a, k, weights=draw(a.shape), subsets=2)[0],
     "chain_prefix": lambda a, b, draw, k: estimates.chain_prefix(a, "best", b),
     "grid_at_k": lambda a, b, draw, k: estimates.grid_at_k(a, k),
-    "grid_cost": lambda a, b, draw, k: estimates.grid_cost(a, k),
-    "matched_grid": lambda a, b, draw, k: estimates.matched_grid(a, b, draw()),
     "read_at_tokens": lambda a, b, draw, k: estimates.read_at_tokens(b, a, draw()),
     "roc": lambda a, b, draw, k: estimates.roc(b, a)[:2],
     "verifier_rates": lambda a, b, draw, k: estimates.verifier_rates(b, a),
