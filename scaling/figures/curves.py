@@ -5,7 +5,6 @@ Each makes a tidy table, one row per point, and draws it. Reads logs only: no to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -17,12 +16,12 @@ from scaling.comparisons.equal_cost import compare
 from scaling.comparisons.policy import pool_policy
 from scaling.curves import Curve
 from scaling.figures import plots
-from scaling.figures.names import SEARCH_NAMES, SELECTOR_NAMES, selector_name, series_name
+from scaling.figures.names import selector_name, series_name
 from scaling.figures.plane import HEADLINE, curve_across, summary, train_curve
 from scaling.figures.plots import points_of
 from scaling.fits import fit, forecast
-from scaling.methods.table import searches as search_names
-from scaling.runs import Run, Runs
+from scaling.methods.table import METHODS, searches
+from scaling.runs import Runs
 from scaling.runs.collection import near_half
 
 MIDDLE = (0.25, 0.75)  #: pass@1 of the checkpoints whose curves against test compute are compared
@@ -54,8 +53,7 @@ def coverage(
     title = "for each size, the checkpoint with pass@1 closest to 10 %: parameters, train FLOPs"
     if facts:
         title += f"\ndashed: $\\exp(a k^b)$ fitted to $k \\leq {FITTED}$; open points: held out"
-    ylabel = SELECTOR_NAMES.get(selector, selector)
-    fig = plots.draw_panels(pd.concat(tables), 2.6, ylabel, title=title)
+    fig = plots.draw_panels(pd.concat(tables), 2.6, selector_name(selector), title=title)
     return plots.Drawn(fig, facts, pd.concat(tables))
 
 
@@ -137,7 +135,7 @@ def two_panels(
         if tested:
             plots.draw_table(right, pd.concat(tested))
         plots.accuracy_axes(right, axis)
-        right.set_ylabel(f"{task}: {SELECTOR_NAMES.get(chosen, chosen)}", labelpad=6)
+        right.set_ylabel(f"{task}: {selector_name(chosen)}", labelpad=6)
         if left_out := [size for size in sizes if size not in halves]:
             right.plot([], [], " ", label=f"none in {middle}: {', '.join(left_out)}")
         right.legend(title="parameters, train FLOPs")
@@ -151,13 +149,13 @@ def two_panels(
     return plots.Drawn(fig, facts, pd.concat(tables) if tables else pd.DataFrame())
 
 
-def methods_with_baseline(runs: Runs, methods: Sequence[str]) -> dict[str, Runs]:
-    """Return the runs of methods whose models have best-of-N too, on the first task that has any.
+def searches_with_baseline(runs: Runs) -> dict[str, Runs]:
+    """Return the searches whose models have best-of-N too, on the first task that has any.
 
     Countdown comes first, then the other tasks by name.
     """
     for task in sorted(runs.tasks, key=lambda task: (task != "countdown", task)):
-        found = {method: runs.with_baseline(task, [method]) for method in methods}
+        found = {method: runs.with_baseline(task, [method]) for method in searches()}
         if any(found.values()):
             return found
     return {}
@@ -165,11 +163,11 @@ def methods_with_baseline(runs: Runs, methods: Sequence[str]) -> dict[str, Runs]
 
 def search(runs: Runs, level: str | None = None, unit: str = "flops") -> plots.Drawn | None:
     """Accuracy against test compute: searches of rising width, and best-of-N by the same scorer."""
-    found = methods_with_baseline(runs, search_names())
-    searches = [run for group in found.values() for run in group]
-    if not searches:
+    found = searches_with_baseline(runs)
+    searched = [run for group in found.values() for run in group]
+    if not searched:
         return None
-    sampled, facts, tables = runs.baseline(searches[0]), {}, []
+    sampled, facts, tables = runs.baseline(searched[0]), {}, []
     by_score = [s for s in sampled.selectors if s.endswith(":last") and "weighted" not in s]
     names = [*by_score, "logprob", "coverage"]
     for at in [level] if level else sampled.level_names:
@@ -180,27 +178,23 @@ def search(runs: Runs, level: str | None = None, unit: str = "flops") -> plots.D
         for look, (name, group) in enumerate(found.items(), start=len(names)):
             if not group:
                 continue
-            curves = [runs.curve(run, "last", unit, at) for run in sorted(group, key=width_of)]
+            by_width = sorted(group, key=lambda run: run.plan.width)
+            curves = [runs.curve(run, "last", unit, at) for run in by_width]
             shift = 1.04 ** (look - len(names) - 1.5)  # so that error bars do not overlap
             ends = curve_across(curves, [curve.x[-1] * shift for curve in curves])
-            label = SEARCH_NAMES.get(name, name)
+            label = METHODS[name].title or name
             tables.append(points_of(ends, panel, label, "joined points", look))
             for run in group:
                 against = compare(run, sampled, "last", names[0], level=at, unit=unit)
                 gain = [float(x) for x in (against.gain.value, against.gain.low, against.gain.high)]
-                facts[f"{at} {name} {width_of(run)}"] = {
+                facts[f"{at} {name} {run.plan.width}"] = {
                     unit: against.cost, "accuracy": against.value, "best_of_n": against.baseline,
                     "gain": gain, "verdict": against.verdict,
                 }  # fmt: skip
-    widths = ", ".join(str(width) for width in sorted({width_of(run) for run in searches}))
+    widths = ", ".join(str(width) for width in sorted({run.plan.width for run in searched}))
     title = f"points: widths {widths}, shifted by 4 % each for legibility"
     table = pd.concat(tables)
     return plots.Drawn(plots.draw_panels(table, 3.1, title=title), facts, table)
-
-
-def width_of(run: Run) -> int:
-    """Return a search's candidates per round."""
-    return run.plan.width
 
 
 def policy(runs: Runs, unit: str | None = None) -> plots.Drawn | None:

@@ -131,15 +131,15 @@ def draw(seen: View, layout: Any = "constrained"):
     with plots.style():
         fig = Figure(figsize=(plots.PAGE, 2.6), layout=layout)
         left, right = fig.subplots(1, 2)
-        if seen.fitted is None:
-            right.axis("off")
-        if not (np.isfinite(seen.curve.y) & (seen.curve.x > 0)).any():
-            left.axis("off")
-        elif seen.fitted is None:
-            plots.draw_curve(left, seen.curve, **plots.series_style(0))
-        else:
+        known = (np.isfinite(seen.curve.y) & (seen.curve.x > 0)).any()
+        if known:
             plots.draw_forecast(left, seen.curve, seen.fitted)
+        else:
+            left.axis("off")
+        if known and seen.fitted:
             plots.draw_residuals(right, seen.curve, seen.fitted)
+        else:
+            right.axis("off")
     return fig
 
 

@@ -15,7 +15,6 @@ SELECTOR_NAMES = {
     "first": "first draft",
     "last": "last draft",
 }
-SEARCH_NAMES = {"dvts": "DVTS", "rebase": "REBASE"}
 
 
 def disambiguate(
@@ -33,12 +32,8 @@ def disambiguate(
 
 def series_name(run: Run, selector: str) -> str:
     """Return what a legend calls a method and selector, and whether it has verifier feedback."""
-    name = {
-        "best_of_n": "samples",
-        "revision": "revision",
-        "revision+verdict": "revision, verifier feedback",
-    }
-    return f"{name[run.label]}: {SELECTOR_NAMES[selector]}"
+    feedback = ", verifier feedback" if run.plan.feedback == "verdict" else ""
+    return f"{run.method.title or run.plan.method}{feedback}: {selector_name(selector)}"
 
 
 def selector_name(selector: str) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from scaling.curves import Curve, Fit
 from scaling.figures import plots
-from scaling.figures.names import SELECTOR_NAMES
+from scaling.figures.names import selector_name
 from scaling.fits.joint import Exchange, exchange_rate, fit_joint, iso_line
 from scaling.runs import Run, Runs
 
@@ -201,9 +201,8 @@ def plane(
     for ax, (task, (found, chosen, axis, n)) in zip(axes[0], planes.items(), strict=True):
         points = draw_plane(ax, found, axis)
         rates = exchange_rates(found)
-        name = SELECTOR_NAMES.get(chosen, chosen)
         text = exchange_text(rates, found.test.max() / found.test.min())
-        ax.set_title(f"{task}, {name} ($n$={n}); lines: logit plane\n{text}")
+        ax.set_title(f"{task}, {selector_name(chosen)} ($n$={n}); lines: logit plane\n{text}")
         facts[task] = summary(found.fitted) | {"exchange": asdict(found.exchange)}
         facts[task]["exchange_by_law"] = rates
         tables.append(found.frame.assign(panel=task, unit=axis))

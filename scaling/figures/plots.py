@@ -159,11 +159,14 @@ def split(curve: Curve, n_points: int) -> tuple[list[np.ndarray], list[np.ndarra
     return [side[:n_points] for side in ends], [side[n_points:] for side in ends]
 
 
-def draw_forecast(ax, curve: Curve, fitted: Fit, **style: Any):
+def draw_forecast(ax, curve: Curve, fitted: Fit | None, **style: Any):
     """Draw a curve's points with error bars and the law fitted to its first `n_points`.
 
-    Points held out of the fit are open, and the law is dashed there: a forecast.
+    Points held out of the fit are open, and the law is dashed there: a forecast. Without a fit the
+    curve is drawn alone.
     """
+    if fitted is None:
+        return draw_curve(ax, curve, **series_style(0) | style)
     style = {"color": COLORS[0], "marker": MARKERS[0]} | style
     used, held_out = split(curve, fitted.n_points)
     draw_points(ax, *used, **style | {"label": f"fitted, $n$={curve.n_problems} problems"})

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from textwrap import wrap
 from typing import Any
 
 from scaling.figures import plots
-from scaling.figures.names import SELECTOR_NAMES
+from scaling.figures.names import selector_name
 from scaling.report.numbers import Entry
 from scaling.runs import Runs
 
@@ -47,17 +46,13 @@ def _selectors(ax: Any, entry: Entry, known: list[str]) -> None:
     """Draw each selector against cost; its place in `known` gives it one style in all panels."""
     for selector in entry.selectors:
         found = entry.run.curve(selector, Runs([entry.run]).cost_unit)
-        found = replace(found, label=SELECTOR_NAMES[selector])
-        plots.draw_curve(ax, found, **plots.series_style(known.index(selector)))
+        style = plots.series_style(known.index(selector)) | {"label": selector_name(selector)}
+        plots.draw_curve(ax, found, **style)
 
 
 def _law(ax: Any, entry: Entry) -> None:
     """Draw coverage, with its law if there is one."""
-    fitted, _ = entry.law
-    if fitted is None:
-        plots.draw_curve(ax, entry.coverage, **plots.series_style(0))
-    else:
-        plots.draw_forecast(ax, entry.coverage, fitted)
+    plots.draw_forecast(ax, entry.coverage, entry.law[0])
     if not entry.run.method.exchangeable:
         every = -(-len(entry.coverage.x) // 8)  # so that labels do not overlap
         ax.set(xticks=entry.coverage.x[every - 1 :: every], xlabel="steps of a chain")
