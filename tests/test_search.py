@@ -96,6 +96,16 @@ def test_a_beam_finds_the_one_good_branch_where_sampling_finds_it_once_in_64():
     assert len(engine.calls) == 2 * 12
 
 
+def test_a_search_ends_at_its_cap_where_all_contexts_are_full_after_a_step(monkeypatch):
+    """Rounds without a free node ask for nothing and are only scored; one after another failed."""
+    prompt = get_task("sums", LEVELS).prompt(get_task("sums", LEVELS).problems(1)[0])
+    monkeypatch.setattr(Steps, "context", len(Words().encode(prompt)) + 3)
+    found, engine = run(BEAM, n=1)
+    (rows,) = found.values()
+    assert len(engine.calls) == 4
+    assert [row.completion_tokens > 0 for row in rows] == [True] * 4 + [False] * (len(rows) - 4)
+
+
 @pytest.mark.parametrize("method", searches())
 def test_every_search_finds_it_too_and_binds_its_cap(method):
     plan = replace(

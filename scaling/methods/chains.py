@@ -32,6 +32,7 @@ class Ask:
     after: Callable[[int, Completion], str | None] | None = None
     key: str = ""  #: appended to the problem's id in the seed
     max_new_tokens: int = 0  #: equal for all asks of a round; 0 is the plan's
+    needed: Callable[[], bool] = lambda: True  #: called when a row is free; False: left out
 
 
 @dataclass(frozen=True)
@@ -62,49 +63,62 @@ class Question:
 
 
 def best_of_n(question: Question) -> Process:
-    """Sample chains of one step, in rounds where the plan stops early.
+    """Sample chains of one step, until the plan stops early."""
+    method = _until_agreement(question) if question.plan.stop_at_agreement else _chains(question)
+    return (yield from method)
 
-    A round draws the least that is needed. Its last sample is therefore the first that can end the
-    problem, and the rows are the same as when drawing one by one.
+
+def _until_agreement(question: Question) -> Process:
+    """Sample in rounds until `plan.stop_at_agreement` answers agree.
+
+    A round draws what is needed at least. So the last sample of a round is the first that can end
+    it, and the rows are those of drawing one by one.
     """
-    plan, rows = question.plan, list[Sample]()
-    while count := min(samples_needed(plan, rows), plan.chains - len(rows)):
-        chains = range(len(rows), len(rows) + count)
+    plan, rows, votes = question.plan, list[Sample](), Counter[str]()
+    while needed := plan.stop_at_agreement - max(votes.values(), default=0):
+        chains = range(len(rows), min(len(rows) + needed, plan.chains))
+        if not chains:
+            break
         completions = yield [Ask(chain, question.prompt) for chain in chains]
-        rows += [question.row(*pair) for pair in zip(chains, [0] * count, completions, strict=True)]
+        new = [question.row(c, 0, done) for c, done in zip(chains, completions, strict=True)]
+        votes.update(row.answer for row in new if row.answer is not None)
+        rows += new
     return rows
 
 
-def samples_needed(plan: Plan, rows: Sequence[Sample]) -> int:
-    """Return how many more samples a problem needs at least before its plan stops."""
-    if plan.stop_after_correct:
-        return plan.stop_after_correct - sum(row.correct for row in rows)
-    if plan.stop_at_agreement:
-        votes = Counter(row.answer for row in rows if row.answer is not None)
-        return plan.stop_at_agreement - max(votes.values(), default=0)
-    return plan.chains
-
-
 def in_steps(append: Append) -> Callable[[Question], Process]:
-    """Return a method whose chains continue after each step with the text that `append` returns."""
+    """Return a method of chains to which `append` adds a text after each step, None at the end."""
     return partial(_in_steps, append)
 
 
 def _in_steps(append: Append, question: Question) -> Process:
-    if question.plan.history:
-        return (yield from _with_history(append, question))
-    rows = list[Sample]()
+    method = _with_history if question.plan.history else _chains
+    return (yield from method(question, append))
+
+
+def _chains(question: Question, append: Append | None = None) -> Process:
+    """Sample chains that continue in place, each of one step where nothing is appended.
+
+    No chain begins after `plan.stop_after_correct` samples were correct. Those in flight still
+    finish and are rows, so chains 0 to m - 1 are always complete, and m is read from the log.
+    """
+    plan, rows, correct = question.plan, list[Sample](), 0
 
     def after(chain: int, step: int, completion: Completion) -> str | None:
+        nonlocal correct
         rows.append(row := question.row(chain, step, completion))
-        return append(question.plan, step, Verdict(row.answer, row.correct))
+        correct += row.correct
+        return append(plan, step, Verdict(row.answer, row.correct)) if append else None
 
-    chains = range(question.plan.chains)
-    yield [Ask(chain, question.prompt, partial(after, chain)) for chain in chains]
+    def needed() -> bool:
+        return correct < (plan.stop_after_correct or float("inf"))
+
+    chains = range(plan.chains)
+    yield [Ask(chain, question.prompt, partial(after, chain), needed=needed) for chain in chains]
     return rows
 
 
-def _with_history(append: Append, question: Question) -> Process:
+def _with_history(question: Question, append: Append) -> Process:
     """Sample chains that see only their last `plan.history` drafts.
 
     Dropping a draft makes a new context, of which only the prompt is cached; the log counts that.

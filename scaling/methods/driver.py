@@ -60,18 +60,19 @@ def draw(
             "it is sampled as it is",
             stacklevel=2,
         )
-    decode, verify = lru_cache(REMEMBERED)(lm.decode), lru_cache(REMEMBERED)(task.verify)
+    remember = lru_cache(REMEMBERED)
+    encode, decode, verify = remember(lm.encode), remember(lm.decode), remember(task.verify)
 
     def begin(problem: Problem) -> Turn:
-        prompt, limit = lm.encode(task.prompt(problem)), getattr(engine, "context", 0)
-        known = prompt, plan, task, limit, lm.encode, decode, verify, scorer
+        prompt, limit = encode(task.prompt(problem)), getattr(engine, "context", 0)
+        known = prompt, plan, task, limit, encode, decode, verify, scorer
         return Turn(problem, method.sample(Question(problem, *known)))
 
     size = max(1, len(problems)) if method.asks_once(plan) else TOGETHER
     in_place = not (method.rounds or plan.history)
     groups = [problems[start : start + size] for start in range(0, len(problems), size)]
     return chain.from_iterable(
-        _take_turns(map(begin, group), plan, engine, lm.encode if in_place else None, scorer)
+        _take_turns(map(begin, group), plan, engine, encode if in_place else None, scorer)
         for group in groups
     )
 
@@ -108,6 +109,11 @@ class Turn:
     unanswered: int = 0
     rows: list[Sample] = field(default_factory=list)  #: once it has ended
 
+    @property
+    def wants_scores(self) -> bool:
+        """Return whether the request is texts to score."""
+        return isinstance(self.request[0], str)
+
     def resume(self, answers: Any) -> Turn:
         """Hand over the answers, and take the next request or the rows."""
         try:
@@ -133,18 +139,17 @@ def _take_turns(
             going[turn.resume(None)] = None
             yield turn
 
+    def ended(turns: Iterable[Turn]) -> Drawn:
+        for turn in turns:
+            if not turn.request:
+                del going[turn]
+                yield turn.problem, turn.rows
+
     asking: Iterable[Turn] = begun()
-    while asking:
-        for turn in _ask(asking, plan, engine, encode):
-            if not turn.request:
-                del going[turn]
-                yield turn.problem, turn.rows
-        scoring = [turn for turn in going if isinstance(turn.request[0], str)]
-        for turn in _score(scoring, scorer):
-            if not turn.request:
-                del going[turn]
-                yield turn.problem, turn.rows
-        asking = list(going)
+    while asking or going:
+        yield from ended(_ask(asking, plan, engine, encode))
+        yield from ended(_score([turn for turn in going if turn.wants_scores], scorer))
+        asking = [turn for turn in going if not turn.wants_scores]
         if asking and (cap := asking[0].request[0].max_new_tokens):
             plan = replace(plan, max_new_tokens=cap)
 
@@ -160,30 +165,58 @@ def _ask(
 
     places: dict[tuple[str, int], tuple[Turn, int]] = {}
     suffixes: dict[tuple[str, int], str] = {}
+    answered: list[Turn] = []
+
+    def count(turn: Turn) -> None:
+        turn.unanswered -= 1
+        if not turn.unanswered:
+            answered.append(turn)
 
     def jobs() -> Iterator[Job]:
-        for turn in turns:
-            for place, ask in enumerate(turn.request):
-                name = turn.problem.id + ask.key
-                places[name, ask.chain] = turn, place
-                yield Job(name, ask.chain, ask.context)
+        for turn, place in _in_order(turns, plan.stop_after_correct):
+            ask = turn.request[place]
+            if not ask.needed():
+                count(turn)
+                continue
+            name = turn.problem.id + ask.key
+            places[name, ask.chain] = turn, place
+            yield Job(name, ask.chain, ask.context)
 
     def extend(job: Job, step: int, completion: Completion) -> Any:
         suffix = suffixes.pop(job[:2], None)
         return None if suffix is None or encode is None else encode(suffix)
 
     for job, step, completion in engine.generate(jobs(), plan, *([extend] if encode else [])):
-        turn, place = places[job[:2]]
+        key = job[:2]
+        turn, place = places[key]
         after = turn.request[place].after
         suffix = after(step, completion) if after else None
         if suffix is not None and completion.completion_tokens:
-            suffixes[job[:2]] = suffix
+            suffixes[key] = suffix
             continue
         turn.answers[place] = completion
-        turn.unanswered -= 1
-        del places[job[:2]]
-        if not turn.unanswered:
+        del places[key]
+        count(turn)
+        while answered:
+            turn = answered.pop()
             yield turn.resume(turn.answers)
+    for turn in answered:
+        yield turn.resume(turn.answers)
+
+
+def _in_order(turns: Iterable[Turn], block: int) -> Iterator[tuple[Turn, int]]:
+    """Yield (turn, place of an ask) in the order of drawing: turn by turn where block is 0.
+
+    Else `TOGETHER` turns alternate, `block` asks each, so that later asks may not be needed.
+    """
+    turns = iter(turns)
+    while group := list(islice(turns, TOGETHER if block else 1)):
+        most = max(len(turn.request) for turn in group)
+        size = block or most
+        for first in range(0, most, size):
+            for turn in group:
+                for place in range(first, min(first + size, len(turn.request))):
+                    yield turn, place
 
 
 def _score(turns: Sequence[Turn], scorer: Scorer | None) -> Iterator[Turn]:

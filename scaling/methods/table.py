@@ -45,8 +45,7 @@ class Method:
 
     def asks_once(self, plan: Plan) -> bool:
         """Return whether all requests are made at the start, so that problems need no turns."""
-        early = any(getattr(plan, name) for name in STOPS)
-        return not (self.rounds or plan.history or early)
+        return not (self.rounds or plan.history or plan.stop_at_agreement)
 
 
 def search_method(
