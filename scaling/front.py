@@ -1,4 +1,4 @@
-"""`load` and `sample`: what `import scaling as sc` starts from, a folder of runs or a model."""
+"""`load` and `sample`: the start of `import scaling as sc`, from a folder of runs or a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scaling.runs import Run, Runs
 def load(folder: str | Path) -> Runs:
     """Return the runs in a folder, sealed and open ones.
 
-    Errors: ValueError where the folder holds none, or a file was changed.
+    Errors: ValueError if the folder holds none, or a file was changed.
 
     >>> runs = load("data/runs")
     >>> runs.tasks
@@ -36,7 +36,7 @@ def sample(
     progress: bool = True,
     **plan: Any,
 ) -> Run:
-    """Return a run of samples of a model on a task, drawn into `runs` and resumed if it is there.
+    """Return a run of samples of a model on a task, drawn into `runs` or resumed there.
 
     model: a folder, a GGUF file, or a name on the hub. task: a name of the kit's tasks or of a
     benchmark, or a task object. problems: how many over all levels, or a benchmark file, of which

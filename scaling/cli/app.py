@@ -1,4 +1,4 @@
-"""The command line itself: `main`, how errors and warnings are printed, and the types of options.
+"""The command line: `main`, printing of errors and warnings, and types of options.
 
 A verb is a typed function of `sampling`, `training` or `reading`: cyclopts makes its options of the
 parameters and its help of the docstring. Heavy modules are imported inside the verbs, so that
@@ -51,7 +51,7 @@ MOVED = {  #: verbs of earlier versions, and what to use instead
 
 
 def shown_default(value: Any) -> str | None:
-    """Return a default as --help shows it; None for what is off or empty."""
+    """Return a default as --help shows it; None if it is off or empty."""
     if value is None or value is False or value in ("", (), {}):
         return None
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -157,7 +157,7 @@ def complain(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Print what the user should know before believing a result."""
+    """Print a warning."""
     print(f"scaling: warning: {message}", file=sys.stderr)
 
 
@@ -168,7 +168,7 @@ def suggest(command: str, **paths: Path) -> None:
 
 
 def import_own(module: str) -> None:
-    """Import a module of the user's, from the current folder or wherever Python finds it."""
+    """Import a user's module, from the current folder or Python's path."""
     from scaling.executors import USER_MODULES
 
     if os.getcwd() not in sys.path:
@@ -183,7 +183,7 @@ def import_own(module: str) -> None:
 
 # ---------------------------------------------------------------- types of options
 def number(what: str, valid: Callable[[Any], bool]) -> Parameter:
-    """Return a check of a number, or of each of several."""
+    """Return a check of one or several numbers."""
 
     def check(kind: Any, value: Any) -> None:
         for one in value if isinstance(value, tuple) else (value,):
@@ -194,7 +194,7 @@ def number(what: str, valid: Callable[[Any], bool]) -> Parameter:
 
 
 def known_device(kind: Any, value: str) -> None:
-    """Raise ValueError for a name that is no device."""
+    """Raise ValueError for an unknown device name."""
     device_name(value)
 
 

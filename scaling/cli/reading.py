@@ -28,7 +28,7 @@ Format = Literal["human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv
 
 
 def results_of(runs: Path) -> Path:
-    """Return where results go: the folder of the study for its runs, else the runs' own folder."""
+    """Return the folder of results: the study's for its runs, else the folder of the runs."""
     print(f"runs in {runs}")
     return STUDY if runs == RUNS else runs
 
@@ -94,7 +94,7 @@ def figures(
 
 
 def draw(runs: Any, out: Path, names: tuple[str, ...], force: bool, **choices: Any) -> None:
-    """Draw figures (all by default) and print their files, and which lack their runs."""
+    """Draw figures (all by default); print their files and the figures that lack runs."""
     from scaling.figures.gallery import FIGURES, draw_all
 
     wanted = names or tuple(FIGURES)
@@ -150,7 +150,7 @@ def fit(
 
 
 def fitted_row(run: Any, law: Any, selector: str, unit: str, level: str) -> dict[str, Any]:
-    """Return a run's fitted parameters with their intervals, or the reason why there are none."""
+    """Return a run's fitted parameters with their intervals, or the reason of a failure."""
     from scaling.runs.tables import unfinished
 
     row = {"task": run.task, "model": run.card.name, "run": run.path.name}
@@ -169,7 +169,7 @@ def fitted_row(run: Any, law: Any, selector: str, unit: str, level: str) -> dict
 
 
 def law_of_a_curve(name: str) -> Any:
-    """Return a law that a curve can be fitted by; those of two axes take more than a curve."""
+    """Return a law of one axis, which can be fitted to a curve."""
     from scaling.fits.laws import LAWS
     from scaling.records import look_up
 
@@ -179,7 +179,7 @@ def law_of_a_curve(name: str) -> Any:
 def checked_fit(law: Any, curve: Any, counts: tuple[Any, Any] | None = None) -> Any:
     """Return a law fitted to a curve, or a law of a distribution to counts (n, c) per problem.
 
-    ValueError where no law can be determined: no sample was correct, every sample was, or the curve
+    ValueError if no law can be determined: no sample was correct, every sample was, or the curve
     has no more points than the law has parameters.
     """
     import numpy as np
@@ -271,7 +271,7 @@ def import_(
 
 
 def description(table: Any, n: Any, k: Any) -> list[str]:
-    """Return lines that say how many samples there are, what was left out, and why k ends."""
+    """Return lines on the number of samples, what was left out, and why k ends."""
     from scaling.readers import reasons
 
     facts = table.attrs

@@ -1,4 +1,4 @@
-"""Verbs that sample models: study, sample. Which model and problems, and what a run costs."""
+"""Verbs that sample models: study, sample; the choice of problems, and the cost of a run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MANY = 0.1  #: share of samples cut at the token cap, or without an answer, that
 
 # ---------------------------------------------------------------- options
 def plan_options() -> type:
-    """Return a dataclass with the fields of `Plan`, each None where the option is not given."""
+    """Return a dataclass with the fields of `Plan`, each None if the option is not given."""
     special = {"stop": tuple[str, ...], "feedback": Literal[FEEDBACKS]}
     rows: list[Any] = []
     for one in fields(Plan):
@@ -65,7 +65,7 @@ COMPUTING = Group.create_ordered("Computing")
 @options(COMPUTING)
 @dataclass(frozen=True)
 class EngineOptions:
-    """Where and how fast samples are drawn, not which."""
+    """Where and how fast samples are drawn; not which."""
 
     device: Device = "auto"  #: auto, cpu, cuda, cuda:1 (auto: a GPU if there is one)
     dtype: Dtype | None = None  #: number format; default: float32 on a CPU
@@ -112,7 +112,7 @@ class ModelOptions:
 @options(Group.create_ordered("Servers", help="With --model http://HOST:PORT/v1, or --batch."))
 @dataclass(frozen=True)
 class ServerOptions:
-    """How a server is asked."""
+    """How requests are sent to a server."""
 
     served_name: str | None = None  #: name of the model on the server; default: its only one
     api: Literal["completions", "chat"] = "completions"  #: plain text, or a chat template
@@ -138,7 +138,7 @@ class BenchmarkOptions:
 @options(Group.create_ordered("Costs", help="Estimate the cost of a run before it starts."))
 @dataclass(frozen=True)
 class CostOptions:
-    """What a dry run assumes."""
+    """The assumptions of a dry run."""
 
     dry_run: bool = False  #: print the estimated cost, and stop
     mean_tokens: OptionalAmount = None  #: expected new tokens per step; default: --max-new-tokens
@@ -371,7 +371,7 @@ def open_server(model: str, options: ServerOptions, prompting: ModelOptions) -> 
 
 
 def usual_stop(lm: Any, task: Any) -> tuple[str, ...]:
-    """Return what ends an answer by a task's prompt, where the model's tokens can write it."""
+    """Return the stop strings of a task's prompt that the model's tokens can write."""
     stop = getattr(task, "stop", ())
     local = hasattr(lm, "tokenizer")  # the tokenizer of a server is unknown
     return tuple(s for s in stop if not local or s in lm.decode(lm.encode(f"a{s}a")))
@@ -392,9 +392,9 @@ def fitting_problems(lm: Any, task: Any, problems: list[Problem]) -> list[Proble
     return [problem for problem in problems if problem.id not in long]
 
 
-# ---------------------------------------------------------------- what is printed
+# ---------------------------------------------------------------- printed lines
 def chosen_problems(task: Any, n: int, wanted: int) -> str:
-    """Return how many of a task's problems are sampled, as a line to print."""
+    """Return a line with the number of a task's problems to sample."""
     rows = getattr(task, "rows", None)  # of a benchmark: all that there are
     which = f"{n:,} problems"
     if rows and n < len(rows):
@@ -413,7 +413,7 @@ def print_left_out(task: Any) -> None:
 
 
 def print_plan(lm: Any, task: Any, plan: Plan, runs: Path, which: str) -> None:
-    """Print what will be sampled and where; warn of a plan whose chains will all be the same."""
+    """Print the plan and its folder; warn of a plan whose chains will all be the same."""
     if hasattr(task, "describe_prompt"):
         stop = f"; {', '.join(map(repr, plan.stop))} ends a sample" if plan.stop else ""
         print(f"{task.name}: {task.describe_prompt(bool(lm.chat))}{stop}")
@@ -448,7 +448,7 @@ def warn_if_identical(samples: Any) -> None:
 
 
 def print_flaws(run: Any) -> None:
-    """Print how many samples were cut or gave no answer; warn where they are many."""
+    """Print how many samples were cut or gave no answer; warn if they are many."""
     from scaling.runs.tables import flaw_counts, flaw_line
 
     drawn, unextracted, truncated = flaw_counts([run])
@@ -463,7 +463,7 @@ def print_flaws(run: Any) -> None:
 
 
 def print_failed(run: Any) -> None:
-    """Print how many samples and problems are missing, each problem by name, and why."""
+    """Print the numbers of missing samples and problems with reasons, and the problems' names."""
     finish = run.samples["finish"].astype(str)
     failed = finish[finish.str.startswith("error")]
     for reason, count in failed.value_counts().head(5).items():
@@ -482,7 +482,7 @@ def print_failed(run: Any) -> None:
 def print_cost(
     lm: Any, task: Any, problems: Sequence[Problem], plan: Plan, costs: CostOptions, workers: int
 ) -> None:
-    """Print what a run would cost; money for tokens from a prompt paid once to one per sample."""
+    """Print the cost of a run; the price of tokens is a range, prompts paid once to per sample."""
     from scaling.compute import Shape
     from scaling.planner import estimate
     from scaling.sampling import check_prompts, shards_of

@@ -1,4 +1,4 @@
-"""What revision does to a draft: correct to wrong, wrong to correct, and its plateau."""
+"""Effects of revision: drafts changed from correct to wrong and back, and the plateau."""
 
 from __future__ import annotations
 

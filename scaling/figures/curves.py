@@ -1,4 +1,4 @@
-"""Figures of accuracy against budget: one model or many, one method or many.
+"""Figures of accuracy against budget, of one or many models and methods.
 
 Each makes a tidy table, one row per point, and draws it. Reads logs only: no torch, no model.
 """
@@ -198,7 +198,7 @@ def search(runs: Runs, level: str | None = None, unit: str = "flops") -> plots.D
 
 
 def policy(runs: Runs, unit: str | None = None) -> plots.Drawn | None:
-    """What choosing a selector by difficulty gains, without and with the cost of its pilot."""
+    """The gain of choosing a selector by difficulty, without and with the cost of its pilot."""
     if any("majority" not in run.selectors for run in runs.select(method="best_of_n")):
         return None  # a choice without a verifier needs the answers of each sample
     facts, tables = {}, []

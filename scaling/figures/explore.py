@@ -1,6 +1,6 @@
-"""Explore runs in a notebook: curves, laws, residuals and forecasts at a click.
+"""Explore runs in a notebook: curves, laws, residuals and forecasts.
 
-`explore(runs)` returns a widget; what it shows comes from plain functions that scripts can call.
+`explore(runs)` returns a widget; its content comes from plain functions that scripts can call.
 Estimates and fits are those of the package.
 """
 
@@ -48,7 +48,7 @@ STARTS = 8  #: starts of a law of a distribution on the screen, where each step 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the explorer shows."""
+    """The state of the explorer."""
 
     run: str  #: a name in `run_names`
     selector: str = "coverage"
@@ -61,7 +61,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class View:
-    """What a choice gives."""
+    """The results of a choice."""
 
     curve: Curve
     fitted: Fit | None  #: None: `message` says why there is no fit
@@ -80,12 +80,12 @@ def run_names(runs: Iterable[Run]) -> dict[str, Run]:
 
 
 def find(runs: Runs, name: str) -> Run:
-    """Return the run of a name in `run_names`."""
+    """Return the run with a name in `run_names`."""
     return look_up(run_names(runs), name, "run")
 
 
 def menu(runs: Iterable[Run]) -> dict[str, str]:
-    """Return names in `run_names` by what a menu shows; repeated ones have their grid or hash."""
+    """Return {text of a menu: name in `run_names`}; repeated texts get a grid size or hash."""
     names, known = run_names(runs), list(run_names(runs).values())
     texts = [f"{run.task} · {run.card.name} · {run.label}" for run in known]
     plans = [run.plan for run in known]
@@ -144,7 +144,7 @@ def draw(seen: View, layout: Any = "constrained"):
 
 
 def picture(seen: View) -> bytes:
-    """Return `draw` as SVG; fixed margins and few ticks take a third of the time of a click."""
+    """Return `draw` as SVG; fixed margins and few ticks make it three times as fast."""
     from matplotlib.ticker import LogLocator
 
     with plots.style(), io.BytesIO() as data:
@@ -159,7 +159,7 @@ def picture(seen: View) -> bytes:
 
 
 def code(runs: Runs, choice: Choice) -> str:
-    """Return Python that draws a choice's figure from the log; imported samples are read again."""
+    """Return Python code that draws a choice's figure from the log or the imported file."""
     run = find(runs, choice.run)
     load = f"sc.load_run({str(run.path)!r})"
     if run.imported:
@@ -198,7 +198,7 @@ def explore(runs: str | Path | Runs, figures: str | Path = "build/figures"):
 
 
 class Explorer:
-    """The widgets and what ties them to `view`; `choice` is their present state."""
+    """The widgets and their callbacks to `view`; `choice` is their present state."""
 
     def __init__(self, runs: Runs, figures: Path) -> None:
         import ipywidgets as w
@@ -239,7 +239,7 @@ class Explorer:
 
     @property
     def choice(self) -> Choice:
-        """Return what the widgets are set to."""
+        """Return the values of the widgets."""
         run = find(self.runs, self.run.value)
         prices = tuple(price.value for price in self.prices)
         chosen = Choice(self.run.value, self.selector.value, self.unit.value, self.level.value,
@@ -251,7 +251,7 @@ class Explorer:
         return replace(chosen, share=float(cost[budgets.index(self.upto.value)] / cost[-1]))
 
     def fill(self) -> None:
-        """Offer what the chosen run has, keeping what was chosen where it still can be; draw."""
+        """Offer the options of the chosen run, keep valid choices, and draw."""
         run = find(self.runs, self.run.value)
         selectors = {selector_name(name): name for name in run.selectors}
         budgets = run.budgets().tolist()
@@ -270,12 +270,12 @@ class Explorer:
         self.show()
 
     def changed(self, change: dict[str, Any]) -> None:
-        """Answer a widget."""
+        """Respond to a change of a widget."""
         if not self.busy:
             self.fill() if change["owner"] is self.run else self.show()
 
     def show(self) -> None:
-        """Draw the choice, or show it again."""
+        """Draw the choice, or show its cached picture."""
         choice = self.choice
         if choice not in self.shown:
             seen = view(self.runs, choice, QUICK)
@@ -296,7 +296,7 @@ class Explorer:
         self.status.value = "saved " + show.verbatim(", ".join(map(str, paths)))
 
     def copy(self, _: Any = None) -> None:
-        """Show the code, and put it on the clipboard where the browser allows it."""
+        """Show the code, and copy it to the clipboard if the browser allows it."""
         from IPython.display import Javascript, display
 
         self.text.value = code(self.runs, self.choice)

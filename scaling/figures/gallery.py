@@ -114,7 +114,7 @@ def select_runs(
 
 
 def _draw(runs: Runs, name: str, choices: Mapping[str, Any]) -> Drawing | None:
-    """Return a figure drawn from the runs that the choices name; None where it lacks its runs."""
+    """Return a figure drawn from the chosen runs; None if it lacks its runs."""
     given = {key: value for key, value in choices.items() if value is not None}
     runs = select_runs(runs, *(given.get(key) for key in ("task", "models", "level")))
     own = {key: value for key, value in given.items() if key not in ("task", "models")}
@@ -134,7 +134,7 @@ def _draw(runs: Runs, name: str, choices: Mapping[str, Any]) -> Drawing | None:
 def figure_of(runs: Runs, name: str, **choices: Any) -> Drawing:
     """Return a figure drawn from runs, with choices: task, models, level, unit, selector.
 
-    Errors: ValueError for a choice that the figure does not take, or where it lacks its runs.
+    Errors: ValueError for a choice that the figure does not take, or if it lacks its runs.
     """
     _refuse(name, choices)
     if drawing := _draw(runs, name, choices):

@@ -1,4 +1,4 @@
-"""What figures and reports call methods, selectors and models."""
+"""Names of methods, selectors and models in figures and reports."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def series_name(run: Run, selector: str) -> str:
 
 
 def selector_name(selector: str) -> str:
-    """Return what a legend calls a selector; one fed by a scorer is called by it."""
+    """Return the name of a selector in legends; a scorer's selector has the scorer's name."""
     plain = selector.replace(":last", "").replace(":", ", ")
     return SELECTOR_NAMES.get(selector, plain.replace("weighted ", "vote weighted by "))

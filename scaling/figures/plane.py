@@ -86,11 +86,11 @@ def plane_fit(
     frontier: bool = True,
     unit: str = "flops",
 ) -> Plane:
-    """Return a joint law of the frontier: what the best model size reaches at each pair of budgets.
+    """Return a joint law of the frontier: the best model size's accuracy at each pair of budgets.
 
     A point that another one beats with no more of either compute has the wrong model size for its
     budget and is left out; `frontier=False` keeps all. Intervals come from resampled problems,
-    given this law and these points: they do not hold the uncertainty of either choice.
+    given this law and these points: they exclude the uncertainty of either choice.
     """
     train, test, accuracy, replicates, _ = joint_points(runs, task, selector, level, unit)
     cheaper = (train[:, None] <= train * 1.01) & (test[:, None] <= test)
@@ -102,13 +102,13 @@ def plane_fit(
 
 
 def summary(fitted: Fit) -> dict[str, Any]:
-    """Return what a sidecar keeps of a fit."""
+    """Return the facts of a fit for a sidecar."""
     kept = ("law", "params", "interval", "success", "message", "rmse", "n_points", "n_failed")
     return {name: getattr(fitted, name) for name in kept}
 
 
 def exchange_rates(found: Plane) -> dict[str, float]:
-    """Return what ten times the training is worth in test compute, by each law of `PLANES`.
+    """Return the worth of ten times the training in test compute, by each law of `PLANES`.
 
     All laws are fitted to the points of the plane; inf where no test compute is worth as much. A
     law with more parameters than there are points is left out.
@@ -123,7 +123,7 @@ def exchange_rates(found: Plane) -> dict[str, float]:
 
 
 def exchange_text(by_law: Mapping[str, float], measured: float) -> str:
-    """Return what ten times the training is worth, as two lines; a range where laws disagree.
+    """Return the worth of ten times the training as two lines; a range if laws disagree.
 
     measured: the largest test compute over the smallest; a rate beyond it is not known.
 
@@ -182,7 +182,7 @@ def draw_plane(ax, found: Plane, unit: str = "flops"):
 def plane(
     runs: Runs, level: str = "all", unit: str | None = None, selector: str | None = None
 ) -> plots.Drawn | None:
-    """Iso-accuracy lines over train and test compute, and what ten times the training is worth."""
+    """Iso-accuracy lines over train and test compute, and the worth of ten times the training."""
     planes = {}
     for task in runs.sampled_tasks:
         trained = runs.select(task, "best_of_n").trained

@@ -1,8 +1,8 @@
-"""How curves, laws and planes are drawn on axes, and how a figure is saved with its sidecar.
+"""Draw curves, laws and planes on axes, and save a figure with its sidecar.
 
 Each draw function takes `ax` and returns it; nothing is estimated or fitted here. `draw_panels`
-draws a tidy table, one row per point. Colours follow Okabe and Ito; marker and line style repeat
-what the colour says.
+draws a tidy table, one row per point. Colours follow Okabe and Ito; marker and line style carry the
+same information.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MARKS: dict[str, tuple[float, dict[str, Any]]] = {
 
 
 class Drawn(NamedTuple):
-    """What a figure function returns."""
+    """The result of a figure function."""
 
     figure: Any  #: of matplotlib
     facts: dict[str, Any]  #: fitted numbers and claims, for the sidecar
@@ -82,7 +82,7 @@ def figure(
 
 
 def close(fig) -> None:
-    """Have pyplot forget a figure, which can still be shown and saved."""
+    """Remove a figure from pyplot; it can still be shown and saved."""
     import matplotlib.pyplot as plt
 
     plt.close(fig)
@@ -112,7 +112,7 @@ def settled(values: Any) -> np.ndarray:
 
 # ---------------------------------------------------------------- series
 def draw_series(ax, x, y, low=np.nan, high=np.nan, mark: str = "line", **style: Any):
-    """Draw a series with its interval as a band or as error bars, as `MARKS` says."""
+    """Draw a series with its interval as a band or as error bars, by `MARKS`."""
     opacity, own = look_up(MARKS, mark, "mark")
     style = own | style
     if not opacity:
@@ -307,7 +307,7 @@ def save(
     The sidecar holds the runs with their hashes, the numbers in `facts`, how to `redraw` it (a
     command or code), and hashes of the files, of the package versions and of all code that the part
     `code` of the package imports: `check` compares them. Equal inputs give equal bytes. Errors:
-    ValueError where a file of that name was written by others; `force` overwrites it.
+    ValueError if the kit did not write an existing file of that name; `force` overwrites it.
     """
     drawn = dict(zip(paths_of(name, folder), FORMATS.values(), strict=False))
     files: dict[Path, bytes] = {}
@@ -352,11 +352,11 @@ def rounded(fact: Any) -> Any:
 
 
 def drawing_packages() -> dict[str, str]:
-    """Return the versions of what a figure's bytes depend on."""
+    """Return the versions of the packages that a figure's bytes depend on."""
     names = ("numpy", "scipy", "pandas", "pyarrow", "matplotlib")
     return {"python": platform.python_version()} | provenance.versions(names)
 
 
 def drawing_code(start: str) -> dict[str, str]:
-    """Return hashes of the code that draws, from the part `start` of the kit on, and the style."""
+    """Return hashes of the drawing code, from the part `start` of the package on, and the style."""
     return provenance.code_hashes(start) | {STYLE.name: provenance.sha256(STYLE)[:16]}

@@ -28,7 +28,7 @@ NAMES = {"grpo": "GRPO", "expert": "expert iteration"}  #: in legends
 
 
 def log_line(x: np.ndarray, a: np.ndarray, b: np.ndarray):
-    """Return a + b log10 x, and its slopes."""
+    """Return a + b log10 x and its slopes."""
     log = np.log10(x)
     return a + b * log, (np.ones_like(log), log)
 
@@ -77,7 +77,7 @@ def reward_curve(rewarded: Sequence[Run], start: Run, level: str = "all") -> Cur
 
 
 def points_and_law(shown: Curve, **at: Any) -> tuple[list[pd.DataFrame], dict[str, Any]]:
-    """Return points, the line fitted to the cheaper ones, its forecast of the others; the facts.
+    """Return (points, the line fitted to the cheaper ones and its forecast of the others; facts).
 
     At least three points are fitted; fewer than four are shown without a line.
     """
@@ -92,7 +92,7 @@ def points_and_law(shown: Curve, **at: Any) -> tuple[list[pd.DataFrame], dict[st
 
 
 def facts_of(fitted: Fit) -> dict[str, Any]:
-    """Return what a sidecar keeps of a line."""
+    """Return the facts of a line for a sidecar."""
     return {name: value for name, value in summary(fitted).items() if name != "n_failed"}
 
 

@@ -1,4 +1,4 @@
-"""Sample many problems by one method on one engine, by the generators of `chains` and others."""
+"""Sample many problems by one method on one engine: run the methods' generators in turns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scaling.engine import Engine
     from scaling.models import LM
 
-TOGETHER = 64  #: problems that take turns where a method asks in rounds
+TOGETHER = 64  #: problems that take turns if a method asks in rounds
 REMEMBERED = 4096  #: texts and verdicts that are looked up: chains of a problem often end the same
 Drawn = Iterator[tuple[Problem, list[Sample]]]
 
@@ -100,7 +100,7 @@ def stopping_at(engine: Engine, ids: Sequence[int]) -> Engine:
 
 @dataclass(eq=False)
 class Turn:
-    """One problem that is being sampled: what its method asks, and the answers so far."""
+    """One problem that is being sampled: its method's requests, and the answers so far."""
 
     problem: Problem
     process: Process
@@ -115,7 +115,7 @@ class Turn:
         return isinstance(self.request[0], str)
 
     def resume(self, answers: Any) -> Turn:
-        """Hand over the answers, and take the next request or the rows."""
+        """Send the answers to the method, and receive its next request or its rows."""
         try:
             self.request = self.process.send(answers)
         except StopIteration as end:
@@ -132,7 +132,7 @@ def _take_turns(
     scorer: Scorer | None,
 ) -> Drawn:
     """Yield each problem as it ends. A round is one call of the engine, then one of the scorer."""
-    going: dict[Turn, None] = {}  # those asked in this round, in the order of the problems
+    going: dict[Turn, None] = {}  # turns of this round, in the order of the problems
 
     def begun() -> Iterator[Turn]:
         for turn in turns:
@@ -157,7 +157,7 @@ def _take_turns(
 def _ask(
     turns: Iterable[Turn], plan: Plan, engine: Engine, encode: Callable[[str], Any] | None
 ) -> Iterator[Turn]:
-    """Yield each turn once all its asks are answered and the answers handed over.
+    """Yield each turn once all its asks are answered and sent to the method.
 
     encode: where chains continue in place, else None.
     """
@@ -220,7 +220,7 @@ def _in_order(turns: Iterable[Turn], block: int) -> Iterator[tuple[Turn, int]]:
 
 
 def _score(turns: Sequence[Turn], scorer: Scorer | None) -> Iterator[Turn]:
-    """Yield turns whose texts have been scored, all in one call, and the scores handed over."""
+    """Score the texts of all turns in one call, send each its scores, and yield it."""
     if not turns or scorer is None:
         return
     pairs = [(turn.problem, text) for turn in turns for text in turn.request]

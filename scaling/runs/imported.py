@@ -1,7 +1,7 @@
-"""Samples that other tools drew, as `Run` and `Runs`: curves, laws, figures, reports work on them.
+"""Import samples of other tools as `Run` and `Runs`, for curves, laws, figures and reports.
 
-What a file does not say stays unknown: costs in tokens are NaN, votes need answers, and a table of
-counts has coverage alone. `manifest["import"]` keeps how a file was read.
+Facts that a file lacks stay unknown: without token counts costs are NaN, votes need answers, and a
+table of counts gives coverage only. `manifest["import"]` records how a file was read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_samples(
     filter: str | None = None,
     model: str | None = None,
 ) -> Run:
-    """Return samples that another tool drew as a run: curves, laws and figures work on it.
+    """Return samples that another tool drew as a run, for curves, laws and figures.
 
     format: a name in `scaling.readers.FORMATS`; by default it is recognised from the file. columns:
     maps our names to those of a table, such as {"problem": "id", "correct": "label"}; others are
@@ -169,7 +169,7 @@ def _counted(path: Path, model: str, rows: pd.DataFrame, how: Mapping[str, Any])
 
 
 def reread(path: Path, model: str, how: Mapping[str, Any]) -> Run:
-    """Return a run read again as its manifest says; of counts, that of a model."""
+    """Return a run read again as its manifest records; for counts, the run of a model."""
     options = {name: value for name, value in how.items() if name != "format"}
     if how["format"] != "counts":
         return read_samples(path, how["format"], **options)

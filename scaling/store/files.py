@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and tables of exactly one schema. Knows no run."""
+"""Write files atomically, and read and write tables of a fixed schema. Knows no run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from scaling.records import Problem, Sample
 ADDED_COLUMNS = (
     "thinking_tokens", "confidence_mean", "confidence_lowest", "entropy", "code_point", "isa",
 )  # fmt: skip
-RECORD = "written.sha256"  #: what the kit wrote into a folder: lines of sha256sum
-BLOCK = 256  #: rows per digest, to say where an edited file differs
+RECORD = "written.sha256"  #: list of the files that the kit wrote into a folder, as of sha256sum
+BLOCK = 256  #: rows per digest, by which an edit is located
 ARROW = {
     "str": pa.string(),
     "str | None": pa.string(),
@@ -38,7 +38,7 @@ EXACT = {"code_point": pa.float64()}  #: in float32 another token might be decod
 
 
 def schema_of(record: type, skip: tuple[str, ...] = ()) -> pa.Schema:
-    """Return the Arrow schema of a dataclass: a field may be null only if its type says None."""
+    """Return the Arrow schema of a dataclass; a field may be null only if its type allows None."""
     kept = [f for f in fields(record) if f.name not in skip]
     types = [EXACT.get(f.name, ARROW[str(f.type)]) for f in kept]
     nullable = ["None" in str(f.type) for f in kept]
@@ -59,12 +59,12 @@ def sha256(data: bytes) -> str:
 
 
 def json_hash(value: Any) -> str:
-    """Return the sha256 of a JSON-ready value, whatever the order of its keys."""
+    """Return the sha256 of a JSON-ready value, independent of the order of keys."""
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write files of one folder so that each appears whole or not at all, in the order given.
+    """Write files of one folder atomically, in the order given.
 
     Errors: OSError, with nothing left behind, when the disk is full.
     """
@@ -86,9 +86,9 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 
 
 def write_outputs(files: Mapping[Path, bytes], force: bool = False) -> None:
-    """Write results into one folder, and note in its `RECORD` that the kit wrote them.
+    """Write results into one folder, and list them in its `RECORD` as written by the kit.
 
-    Errors: ValueError, with nothing written, where `refuse_foreign` says so.
+    Errors: those of `refuse_foreign`, with nothing written.
     """
     if not files:
         return
@@ -101,9 +101,9 @@ def write_outputs(files: Mapping[Path, bytes], force: bool = False) -> None:
 
 
 def refuse_foreign(paths: Iterable[Path], force: bool = False) -> None:
-    """Raise ValueError where a file is in the way that the kit did not write, or that was edited.
+    """Raise ValueError if a file exists that the kit did not write, or that was edited since.
 
-    What the kit wrote into a folder, and its sha256, is in the folder's file `RECORD`.
+    The folder's file `RECORD` lists the files that the kit wrote with their sha256.
     """
     foreign = [
         path
@@ -120,7 +120,7 @@ def refuse_foreign(paths: Iterable[Path], force: bool = False) -> None:
 
 
 def _recorded(folder: Path) -> dict[str, str]:
-    """Return {file name: sha256} of what the kit wrote into a folder."""
+    """Return {file name: sha256} of the files that the kit wrote into a folder."""
     path = folder / RECORD
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -172,7 +172,7 @@ def _column(values: list[Any], field: pa.Field, what: str) -> pa.Array:
 def to_parquet(table: pa.Table, small: bool = True) -> bytes:
     """Return a table as the bytes of a Parquet file; equal tables give equal bytes.
 
-    small: as small as it goes; else in half the time, for files that will be merged.
+    small: the smallest file; else in half the time, for files that will be merged.
     """
     floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
     rest = [f.name for f in table.schema if f.name not in floats]
@@ -226,7 +226,7 @@ def _digests(table: pa.Table) -> list[str]:
 
 
 def entry_of(table: pa.Table, data: bytes) -> dict[str, Any]:
-    """Return what a manifest keeps of a file, so that `checked_bytes` can say where it differs."""
+    """Return a file's entry in a manifest, by which `checked_bytes` locates a difference."""
     return {
         "sha256": sha256(data),
         "rows": table.num_rows,
@@ -242,7 +242,7 @@ def write_tables(folder: Path, tables: dict[str, pa.Table]) -> dict[str, Any]:
 
 
 def checked_bytes(path: Path, schema: pa.Schema, entry: dict[str, Any]) -> bytes:
-    """Return a file's bytes if they are those of its entry; ValueError says where they differ."""
+    """Return a file's bytes; ValueError naming where they differ from its entry."""
     data = read_bytes(path)
     if sha256(data) == entry["sha256"]:
         return data

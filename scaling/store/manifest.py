@@ -1,4 +1,4 @@
-"""The manifest of a run: what was asked, by which code, and the hashes of its files."""
+"""The manifest of a run: task, model and plan, the code, and the hashes of its files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def card_from_json(row: dict[str, Any]) -> ModelCard:
 def identity_of(
     task: str, card: ModelCard, plan: Plan, problems: Sequence[Problem]
 ) -> dict[str, Any]:
-    """Return what makes two runs the same run."""
+    """Return the identity of a run: equal identities are the same run."""
     return {
         "task": task,
         "model": card_to_json(card),
@@ -45,12 +45,12 @@ def identity_of(
 
 
 def seal_hash(manifest: dict[str, Any]) -> str:
-    """Return the hash of all that a sealed manifest says, the hashes of its files included."""
+    """Return the hash of a sealed manifest's content, including the hashes of its files."""
     return json_hash({key: value for key, value in manifest.items() if key != "sha256"})
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Put a manifest in place of the one there, at once."""
+    """Replace a run's manifest atomically."""
     text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
     write_files({folder / "manifest.json": text.encode()})
 

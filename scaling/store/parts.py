@@ -23,9 +23,9 @@ Tables = dict[str, pa.Table]  #: kind -> table
 
 
 def find_parts(run: Path) -> list[str]:
-    """Return what the names of each part begin with, oldest first.
+    """Return the stem of each part's file names, oldest first.
 
-    What a crash leaves behind (half a part, a file not yet renamed) is no part; sealing removes it.
+    Remains of a crash (half a part, a file not yet renamed) are no part; sealing removes them.
     """
     stems: dict[str, set[str]] = {kind: set() for kind in SCHEMAS}
     for path in (run / FOLDER).glob("*.parquet"):
@@ -35,12 +35,12 @@ def find_parts(run: Path) -> list[str]:
 
 
 def next_number(run: Path) -> int:
-    """Return the number of a part that is newer than all."""
+    """Return the number for a new part, above all others."""
     return 1 + max((int(stem[:6]) for stem in find_parts(run)), default=-1)
 
 
 def write_part(run: Path, number: int, tables: Tables) -> None:
-    """Write the two files of a part; they appear whole or not at all."""
+    """Write the two files of a part, each atomically."""
     data = {kind: to_parquet(tables[kind], small=False) for kind in ("text", "facts")}
     stem = ".".join([str(number).rjust(6, "0"), *(sha256(part)[:12] for part in data.values())])
     write_files({run / FOLDER / f"{stem}.{kind}.parquet": data[kind] for kind in data})
@@ -90,7 +90,7 @@ def places_of(facts: pa.Table, ids: Sequence[str], what: str) -> tuple[np.ndarra
 
 
 def check_rows(facts: pa.Table, ids: Sequence[str], what: str) -> None:
-    """Refuse rows of an unknown problem, two at one (problem, chain, step), too much thinking."""
+    """Raise ValueError for an unknown problem, a repeated place, or too many thinking tokens."""
     places = places_of(facts, ids, what)
     ordered = np.stack(places)[:, order := np.lexsort(places)]
     twice = order[1:][(ordered[:, 1:] == ordered[:, :-1]).all(axis=0)]

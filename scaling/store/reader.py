@@ -20,8 +20,8 @@ def read_run(
 ) -> dict[str, Any]:
     """Return the fields of `runs.Run`, the files checked against their hashes.
 
-    columns: of the facts, all by default. text: also what the model wrote, as column `text`.
-    Errors: ValueError naming the file, and where it differs, when one is missing or was changed.
+    columns: of the facts, all by default. text: also the model's texts, as column `text`.
+    Errors: ValueError naming a file that is missing or was changed, and where it differs.
     """
     path, known = Path(path), {name: name for name in SCHEMAS["facts"].names}
     names = [look_up(known, name, "column") for name in (known if columns is None else columns)]
@@ -81,7 +81,7 @@ def _read_sealed(
 
 
 def _to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a table for arithmetic: 64-bit numbers, since tokens times parameters overflow 32."""
+    """Return a table with 64-bit numbers, since tokens times parameters overflow 32 bits."""
     wide = {"int32": pa.int64(), "float": pa.float64()}
     schema = [pa.field(f.name, wide.get(str(f.type), f.type)) for f in table.schema]
     return table.cast(pa.schema(schema)).to_pandas()

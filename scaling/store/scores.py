@@ -1,7 +1,7 @@
 """Scores of a run: one file per scorer under `scores/`, its rows those of the run.
 
-A sealed run is never edited; a scorer that comes later writes its own file, which says which run it
-scored and what model a pass costs. Deleting the folder loses nothing that scoring cannot redo.
+A sealed run is never edited; a later scorer writes its own file, which names the scored run and the
+shape of the scorer's model. A deleted folder can be made again by scoring.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from scaling.store.files import read_bytes, to_parquet, write_files
 
 FOLDER = "scores"
 KEYS = ("problem", "chain", "step")
-LEDGER = ("prompt_tokens", "cached_tokens")  #: what a pass read, and what was in its cache
+LEDGER = ("prompt_tokens", "cached_tokens")  #: tokens that a pass read, and those of them cached
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one scorer said of every sample of a run."""
+    """The scores of every sample of a run by one scorer."""
 
     name: str
     shape: dict[str, Any] | None  #: `compute.Shape` of the model that a pass runs; None: free
-    frame: pd.DataFrame  #: KEYS, LEDGER, and a column per way of joining steps: min, last, product
+    frame: pd.DataFrame  #: KEYS, LEDGER, and a column per reduction over steps: min, last, product
 
     @property
     def reductions(self) -> list[str]:
@@ -49,7 +49,7 @@ def write_scores(run: Any, scores: Scores) -> Path:
 
 
 def read_scores(run: Any) -> list[Scores]:
-    """Return every scorer's numbers; ValueError for those of another run, or damaged."""
+    """Return every scorer's numbers; ValueError if they are damaged or of another run."""
     import pyarrow.parquet as pq
 
     found = []

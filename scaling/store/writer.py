@@ -36,10 +36,10 @@ def open_run(
     problems: Sequence[Problem],
     extra: dict[str, Any] | None = None,
 ) -> Writer:
-    """Return a writer for the run of this task, model, plan, problems under `root`, new or resumed.
+    """Return a writer for a run of this task, model, plan and problems, new or resumed.
 
     `extra` (JSON-ready: device, precision, batch size ...) is kept with the provenance of this
-    session; it is no part of the run's identity. A sealed run comes back with everything complete.
+    session; it is no part of the run's identity. A sealed run is returned with all complete.
     Errors: ValueError when another process writes it or it was damaged; OSError on a full disk.
     """
     if not problems or len({problem.id for problem in problems}) < len(problems):
@@ -95,7 +95,7 @@ def _lock(run: Path) -> int:
         holder = os.read(handle, 200).decode(errors="replace") or "another process"
         os.close(handle)
         raise ValueError(f"{run} is being written by {holder}; wait for it or stop it") from error
-    with contextlib.suppress(OSError):  # the name is a courtesy; a full disk is reported elsewhere
+    with contextlib.suppress(OSError):  # the name is not needed; a full disk is reported elsewhere
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
     return handle
@@ -116,7 +116,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             self.complete = _complete(read_parts(path, ["facts"], ids)["facts"])
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Save what is pending and close; an error on the way out does not hide an earlier one."""
+        """Save pending samples and close; an error here does not hide an earlier one."""
         try:
             with contextlib.suppress(*([OSError] if kind else [])):
                 self.flush()
@@ -125,22 +125,22 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
     @property
     def sealed(self) -> bool:
-        """Whether the run is complete and closed for good."""
+        """Return whether the run is sealed: complete and closed for good."""
         return bool(self._manifest["status"] == "sealed")
 
     @property
     def finished(self) -> bool:
-        """Whether every problem is complete."""
+        """Return whether every problem is complete."""
         return self.complete.issuperset(self._ids)
 
     def close(self) -> None:
-        """Release the lock; what was saved stays."""
+        """Release the lock; saved samples are kept."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
 
     def write(self, samples: Sequence[Sample], isa: str | None = None) -> None:
-        """Log all samples of some problems, in place of earlier ones of those problems.
+        """Log all samples of some problems, replacing earlier ones of those problems.
 
         They are on the disk after `SAVE` seconds, after `flush`, or when the writer is closed. A
         problem with a sample that failed, and may be retried, is logged but not complete.
@@ -158,7 +158,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
             self.flush()
 
     def flush(self) -> None:
-        """Save what `write` was given; when it returns it is on the disk.
+        """Save all samples given to `write`; they are on the disk when it returns.
 
         Errors: ValueError for rows that do not fit the schema, which are dropped; OSError when the
         disk is full, with nothing left behind: the rows stay pending.
@@ -190,11 +190,11 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
-        """Return what the manifest says of each start of this run, the present one last."""
+        """Return the manifest's entry of each session of this run, the present one last."""
         return list(self._manifest["sessions"])
 
     def note(self, **facts: Any) -> None:
-        """Add JSON-ready facts to what the manifest says of this session."""
+        """Add JSON-ready facts to the manifest's entry of this session."""
         self._check_open()
         self._manifest["sessions"][-1]["extra"] |= facts
         write_manifest(self.path, self._manifest)
@@ -207,10 +207,10 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return [Sample(**row, text=text) for row, text in rows]
 
     def seal(self) -> Path:
-        """Merge all samples, hash, close for good; return the folder. Repeating it changes nothing.
+        """Merge and hash all samples, and close the run for good; return the folder.
 
         The manifest's rename is the moment of sealing: a crash before it leaves the run open and
-        loses nothing, a crash after it leaves parts that nothing reads and the next `seal` removes.
+        loses nothing, a crash after it leaves unused parts that the next `seal` removes.
         """
         if not self.sealed:
             self._check_open()
@@ -239,7 +239,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
 
 
 def can_be_retried(finish: str) -> bool:
-    """Return whether a sample failed for a reason that may pass."""
+    """Return whether a sample failed for a temporary reason."""
     return finish.startswith("error") and not finish.startswith(FINAL)
 
 
