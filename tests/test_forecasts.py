@@ -169,7 +169,7 @@ def test_intervals_on_other_problems_hold_the_luck_of_both():
 def test_the_committed_tournament_follows_from_the_runs():
     pools = Runs.load(ROOT / "data/runs").select("sums", "best_of_n")
     committed = pd.read_csv(ROOT / "data/derived/laws.csv")
-    here = "selector == 'coverage' and game == 'drawn' and law == 'exp_power' and task == 'sums'"
+    here = "selector == 'coverage' and setting == 'drawn' and law == 'exp_power' and task == 'sums'"
     table = law_tournament(pools, laws=["exp_power"], few=True, replicates=25)
     found = printable(trust(table, by=GROUPS)).merge(
         committed.query(here), on=["level"], suffixes=("", " committed")
