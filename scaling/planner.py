@@ -114,3 +114,51 @@ def estimate(
         "tokens": samples * new,
         "flops": float(flops),
     }
+
+
+def price(
+    cost: dict[str, float],
+    workers: int = 0,
+    tokens_per_second: float | None = None,
+    per_hour: float | None = None,
+    per_million: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """Return an estimate with hours, and prices where they are given, added.
+
+    cost: that of `estimate`, and how many shards keep workers busy. per_million: prices of input
+    and output tokens; prompts are paid once (price_of_tokens) or with every sample (price_at_most).
+    """
+    paid, speed = max(1, workers), tokens_per_second or math.nan
+    busy = min(paid, cost["shards"])
+    hours = cost["tokens"] / speed / busy / 3600
+    found = cost | {"workers": busy, "hours": hours}
+    if per_million:
+        read, written = per_million
+        once, often = (
+            (cost[tokens] * read + cost["tokens"] * written) / 1e6
+            for tokens in ("prompt_tokens", "billed_tokens")
+        )
+        found |= {"price_of_tokens": once, "price_at_most": often}
+    return found | ({"price_of_hours": hours * paid * per_hour} if per_hour else {})
+
+
+def cost_lines(cost: dict[str, float], about: str = "", most: str = "") -> list[str]:
+    """Return the cost of a run as lines to print."""
+    lines = [
+        f"{cost['samples']:,.0f} samples of {cost['problems']:,} problems in "
+        f"{cost['shards']:,} shards",
+        f"{cost['prompt_tokens']:,.0f} prompt tokens{about},{most} {cost['tokens']:,.0f} new",
+        "FLOPs unknown: they need a card"
+        if math.isnan(cost["flops"])
+        else f"{cost['flops']:.3g} FLOPs",
+        "hours unknown: they need tokens per second, which the bar of a short run shows"
+        if math.isnan(cost["hours"])
+        else f"{cost['hours']:,.3g} hours on {cost['workers']:,} worker(s)",
+    ]
+    if "price_of_tokens" in cost:
+        ends = (cost["price_of_tokens"], cost["price_at_most"])
+        shown = " to ".join(dict.fromkeys(f"{end:,.2f}" for end in ends))
+        lines.append(f"{shown} for tokens, prompts paid once or with every sample")
+    if "price_of_hours" in cost:
+        lines.append(f"{cost['price_of_hours']:,.2f} for hours")
+    return lines

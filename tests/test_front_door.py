@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import scaling as sc
+from scaling.tasks import get_task
 
 ROOT = Path(__file__).parents[1]
 COUNTS = ROOT / "tests/data/counts.csv"
@@ -304,7 +305,10 @@ def test_other_mistakes_are_one_clear_line(table: Path, tmp_path: Path) -> None:
     ("options", "says"),
     [
         *(({"problems": wrong}, "^problems is ") for wrong in (0, -3, 2.5, "8")),
-        ({"task": "gsm8k", "problems": Path("x.jsonl"), "levels": ["hard"]}, "^levels go with"),
+        ({"task": get_task("sums"), "levels": ["2x9"]}, "^levels go with"),
+        ({"deadline": 3}, "^deadline= changes nothing here: it is for a server"),
+        ({"max_rows": -1}, "^max_rows is -1"),
+        ({"dtype": "float8"}, "unknown dtype 'float8'"),
         ({"chain": 4}, "did you mean 'chains'"),
     ],
 )

@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     # commands: put the rooms together
     "executors": set(),
     "adaptive": {"comparisons", "runs", "records", "sampling"},
+    "preparing": ANYTHING,
     "sampling": ANYTHING,
     "study": ANYTHING,
     "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "sampling"}

@@ -183,7 +183,7 @@ def rows_file(path: Path, n: int) -> Path:
 @pytest.mark.parametrize(
     ("options", "printed"),
     [
-        ("", "rows: 100 of 130 problems, chosen by hash: --problems sets how many"),
+        ("", "rows: 100 of 130 problems, chosen by hash"),
         ("--problems 7", "rows: 7 of 130 problems, chosen by hash"),
         ("--problems 130", "rows: all 130 problems\n"),
         ("--problems 500", "rows: all 130 problems, not 500\n"),

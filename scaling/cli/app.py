@@ -15,10 +15,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
-from inspect import getsource
+from inspect import Parameter as InspectParameter
+from inspect import Signature, getsource, signature
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 # Set before numpy loads: threads slow our small matrix products down, and change their last bits
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -36,12 +37,13 @@ MODELS, STUDY = Path("data/models"), Path("data/study")
 RUNS = STUDY / "runs"  #: where every verb looks for runs, unless --runs is given
 EPILOG = """
 Typical use:
-  python -m scaling study              sample the shipped models, tabulate, fit, draw
-  python -m scaling figures            draw the figures of data/study/runs (no torch)
+  python -m scaling study              sample the shipped models and draw
+  python -m scaling figures            draw the figures of data/study/runs
   python -m scaling train --size 0.1M  train one size of the ladder again
-  python -m scaling sample --model data/models/ladder/1.3M/1e14 --task sums --chains 256
+  python -m scaling sample --model data/models/ladder/1.3M/1e14 --task sums
 
-Exit codes: 0 success, 1 failure (one line says why), 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 failure (one line says why), 2 wrong usage,
+130 interrupted.
 """
 MOVED = {  #: verbs of earlier versions, and what to use instead
     "bench": "python -m benchmarks, in a checkout of the project",
@@ -54,7 +56,9 @@ def shown_default(value: Any) -> str | None:
     """Return a default as --help shows it; None if it is off or empty."""
     if value is None or value is False or value in ("", (), {}):
         return None
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    value = value if isinstance(value, tuple) else (value,)
+    shown = (f"{one:g}" if isinstance(one, float) else str(one) for one in value)
+    return " ".join(shown)
 
 
 APP = App(
@@ -78,37 +82,52 @@ APP = App(
 )
 
 
-def documented(thing: Any, source: Any = None) -> Any:
-    """Return a function or dataclass whose options have the `#:` comments of its source as help."""
+def comments(function: Any) -> dict[str, str]:
+    """Return {parameter or field: its `#:` comment} of a function or dataclass."""
     found = re.findall(
-        r"^    (\w+): .*  #: (.*(?:\n    #: .*)*)", getsource(source or thing), re.MULTILINE
+        r"^    (\*?\w+): .*  #: (.*(?:\n    #: .*)*)", getsource(function), re.MULTILINE
     )
-    lines = (f"    {name}: {text}".replace("\n    #:", "") for name, text in found)
-    thing.__doc__ = "\n".join((f"{thing.__doc__}\n\nArgs:", *lines))
-    return thing
+    return {name: text.replace("\n    #:", "") for name, text in found}
 
 
-def verb(group: Group, name: str | None = None) -> Any:
-    """Return a decorator that makes a function a verb, listed in --help under a heading."""
-    return lambda function: APP.command(
-        documented(function), name=name, group=group, help_epilogue=""
+def verb(group: Group, name: str | None = None, also: Sequence[InspectParameter] = ()) -> Any:
+    """Return a decorator that makes a function a verb, listed in --help under a heading.
+
+    also: options that it takes as `**options`; see `option`.
+    """
+
+    def add(function: Any) -> Any:
+        lines = [f"    {name}: {text}" for name, text in comments(function).items()]
+        function.__doc__ = "\n".join([function.__doc__, *(["\nArgs:"] * bool(lines)), *lines])
+        own = [p for p in signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
+        function.__signature__ = Signature([*own, *also])
+        return APP.command(function, name=name, group=group, help_epilogue="")
+
+    return add
+
+
+def option(
+    name: str, kind: Any, default: Any, text: str, heading: Group | None = None
+) -> InspectParameter:
+    """Return an option of a verb; text: its help."""
+    shown = Parameter(help=text, group=heading) if heading else Parameter(help=text)
+    return InspectParameter(
+        name, InspectParameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown]
     )
-
-
-def options(heading: Group) -> Any:
-    """Return a decorator that makes a dataclass a group of options, under a heading."""
-    return lambda group: Parameter(name="*", group=heading)(documented(group))
 
 
 APP.meta.suppress_keyboard_interrupt = False  # `main` says how to continue
+IMPORT = Parameter(
+    name="--import",
+    help="import your own module first, with its tasks, laws or methods (repeatable)",
+    consume_multiple=False,
+)
 
 
 @APP.meta.default
-@documented
 def run(
     *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    modules: Annotated[tuple[str, ...], Parameter(name="--import", consume_multiple=False)] = (),
-    #: import your own module first, with its tasks, laws or methods (repeatable)
+    modules: Annotated[tuple[str, ...], IMPORT] = (),
 ) -> None:
     """Run one verb."""
     if not words:
@@ -123,12 +142,13 @@ def run(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code. A user's mistake is one line on stderr, no traceback."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    name = next((word for word in words if word in APP), "")
     shown: set[str] = set()
 
     def show(message: Warning | str, *_: Any) -> None:
         if str(message) not in shown:  # once a verb, without the line of code
             shown.add(str(message))
-            warn(str(message))
+            warn(in_shell(str(message), name))
 
     try:
         with warnings.catch_warnings():
@@ -136,8 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             APP.meta(words)
         sys.stdout.flush()
     except CycloptsError as error:
-        verb = "".join(f" {word}" for word in words[:1] if word in APP)
-        text = re.sub(r'\. Did you mean "?([^"?]+)"?\?', r"; did you mean \1?", str(error))
+        verb = f" {name}" if name else ""
+        verbs = ", ".join(word for word in APP if not word.startswith("-"))
+        known = re.sub(r"Available commands: .*", f"Allowed: {verbs}", str(error))
+        text = re.sub(r'\. Did you mean "?([^"?]+)"?\?', r"; did you mean \1?", known)
         complain(f"{text.rstrip('.')} (see scaling{verb} --help)")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
@@ -146,9 +168,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, MemoryError) as error:
-        complain(str(error) or type(error).__name__)
+        complain(in_shell(str(error), name) or type(error).__name__)
         return 1
     return 0
+
+
+def in_shell(message: str, verb: str) -> str:
+    """Return a message in which arguments of Python are the options of a verb.
+
+    `chains=1` becomes `--chains 1`, `force=True` becomes `--force`, and `card=` becomes `--card`.
+    """
+    if not verb or "=" not in message:
+        return message
+    known = {name for one in APP[verb].assemble_argument_collection() for name in one.names}
+
+    def option(found: re.Match[str]) -> str:
+        name = found["name"].replace("_", "-")
+        if f"--{name}" not in known:
+            return found[0]
+        ends = {"True": f"--{name}", "False": f"--no-{name}", "": f"--{name}"}
+        return ends.get(found["value"], f"--{name} {found['value']}")
+
+    return re.sub(r"(?<![\w?&-])(?P<name>[a-z_]+)=(?P<value>(?:[^\s,;:)]|:/)*)", option, message)
 
 
 def complain(message: str) -> None:
@@ -228,8 +269,9 @@ Fraction = Annotated[float, number("between 0 and 1", lambda x: 0 <= x <= 1)]
 Columns = Annotated[
     dict[str, str] | None, Parameter(converter=pairs, accepts_keys=False, n_tokens=1)
 ]
-Json = Annotated[dict[str, Any], Parameter(converter=json_object, accepts_keys=False, n_tokens=1)]
+Json = Annotated[
+    dict[str, Any] | None, Parameter(converter=json_object, accepts_keys=False, n_tokens=1)
+]
 Amounts = Annotated[tuple[float, ...], POSITIVE]
 Switch = Annotated[bool | None, Parameter(negative_bool="no-")]  #: None where it is not given
 Device = Annotated[str, Parameter(validator=known_device)]
-Dtype = Literal["float32", "bfloat16", "float16"]

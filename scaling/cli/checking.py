@@ -16,13 +16,12 @@ from scaling.cli.app import (
     RUNS,
     Amount,
     Device,
-    Dtype,
     Fraction,
     NaturalNumber,
     verb,
 )
 from scaling.cli.reading import results_of
-from scaling.cli.sampling import BenchmarkOptions, print_left_out, task_of
+from scaling.front import Dtype
 
 
 @verb(READ)
@@ -32,15 +31,17 @@ def audit(
     *,
     task: str,  #: the benchmark: gsm8k, math500, ...
     show: int = 10,  #: number of disagreements to list
-    benchmark: BenchmarkOptions = BenchmarkOptions(),
+    problems_file: Path,  #: file of the benchmark's problems (docs/benchmarks.md)
+    prompt: str | None = None,  #: a name in scaling/benchmarks/prompts, or a file
+    newer_than: str = "",  #: only problems released after YYYY-MM-DD
 ) -> None:
     """Compare a benchmark's grading with reference labels."""
-    from scaling.benchmarks import audit, records
+    from scaling.benchmarks import audit, load_benchmark, records
+    from scaling.preparing import left_out_lines
 
-    if not benchmark.problems_file:
-        raise ValueError("audit grades answers to a benchmark: name its file with --problems-file")
-    chosen = task_of(task, benchmark)
-    print_left_out(chosen)
+    chosen = load_benchmark(task, problems_file, prompt, newer_than)
+    for line in left_out_lines(chosen):
+        print(line)
     rows = []
     for where, row in records(labels):
         id_, text, label = (row.get(name) for name in ("id", "text", "correct"))

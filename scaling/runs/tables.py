@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from scaling.intervals import REPLICATES, mean_interval
+from scaling.records import FINAL
 from scaling.runs.arrays import Cluster, has_failed
 from scaling.runs.run import Run
 from scaling.runs.selection import WEIGHTED
@@ -15,6 +17,8 @@ from scaling.runs.selection import WEIGHTED
 COLUMNS = ["task", "level", "model", "n_params", "train_flops", "method", "selector",
            "k", "test_tokens", "test_flops", "accuracy", "low", "high",
            "n_problems", "n_missing", "n_unextracted", "n_truncated"]  # fmt: skip
+
+MANY = 0.1  #: share of samples cut, or without an answer, that is warned of
 
 
 def accuracy_rows(
@@ -112,3 +116,39 @@ def unfinished(run: Run) -> str:
     if run.sha256 or run.drawn.all():
         return ""
     return f"it is unfinished, {incomplete(run)}; run the command that began it again"
+
+
+def missing_lines(run: Run) -> list[str]:
+    """Return how many samples and problems are missing, each problem by name, and why, as lines."""
+    finish = run.samples["finish"].astype(str)
+    failed = finish[finish.str.startswith("error")]
+    reasons = failed.value_counts().head(5)
+    lines = [f"{count:,} samples are missing ({reason})" for reason, count in reasons.items()]
+    if again := int((~failed.str.startswith(FINAL)).sum()):
+        lines.append(
+            f"{again:,} of them failed for a reason that may pass: the same command asks again"
+        )
+    drawn = run.samples["problem"].drop(failed.index).value_counts()
+    if len(failed) and drawn.min() < drawn.max():
+        lines.append(
+            f"problems have {drawn.min():,} to {drawn.max():,} samples: NaN where k is larger"
+        )
+    if run.refused:
+        names, total = list(run.refused), len(run.problems)
+        shown = ", ".join(names[:10]) + ", ..." * (len(names) > 10)
+        lines.append(
+            f"{len(names):,} of {total:,} problems have no sample and are left out: {shown}"
+        )
+    return lines
+
+
+def warn_of_flaws(run: Run) -> None:
+    """Warn where many samples were cut or gave no answer."""
+    drawn, unextracted, truncated = flaw_counts([run])
+    cap = f"the cap of {run.plan.max_new_tokens:,} new tokens: raise it with max_new_tokens="
+    for count, what in (
+        (truncated, f"were cut at {cap}"),
+        (unextracted, "have no answer that could be extracted; they count as wrong"),
+    ):
+        if count > MANY * drawn:
+            warnings.warn(f"{count:,} of {drawn:,} samples {what}", stacklevel=3)

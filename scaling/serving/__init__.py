@@ -8,12 +8,13 @@ from scaling.serving.engines import (
     Served,
     connect,
     has_failed,
+    open_endpoint,
     seed_of,
     served_card,
     served_names,
 )
 from scaling.serving.protocol import Endpoint, token_counts
-from scaling.serving.trials import Honoured, count_identical
+from scaling.serving.trials import Honoured, count_identical, warn_if_identical
 
 __all__ = [
     "BatchEngine",
@@ -27,9 +28,11 @@ __all__ = [
     "connect",
     "count_identical",
     "has_failed",
+    "open_endpoint",
     "read_answers",
     "seed_of",
     "served_card",
     "served_names",
     "token_counts",
+    "warn_if_identical",
 ]

@@ -98,6 +98,31 @@ def connect(
     return Served(served_card(endpoint, card), chat, engine, opens_thinking), engine
 
 
+def open_endpoint(
+    endpoint: Endpoint,
+    card: ModelCard | None,
+    url: str,
+    batch: str | Path | None = None,
+    opens_thinking: bool | None = None,
+    **options: Any,
+) -> tuple[Served, Any]:
+    """Return (lm, engine) of a server, or of a batch folder; options: those of `connect`.
+
+    An endpoint without a model's name gets that of the server's only one. Errors: ValueError where
+    the server has several.
+    """
+    if batch:
+        lm = Served(served_card(endpoint, card), endpoint.api == "chat", None, opens_thinking)
+        return lm, BatchEngine(Path(batch), endpoint)
+    if not endpoint.model:
+        with Client(url, deadline=30, tries=3) as client:
+            names = served_names(client)
+        if len(names) != 1:
+            raise ValueError(f"{url} has {', '.join(names)}: pick one by served_name=")
+        endpoint = replace(endpoint, model=names[0])
+    return connect(url, endpoint, card, opens_thinking=opens_thinking, **options)
+
+
 def served_names(client: Client) -> list[str]:
     """Return the names of the models that a server lists."""
     try:

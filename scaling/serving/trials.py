@@ -1,7 +1,7 @@
 """Test how a server really treats requests, before and after a run.
 
 Servers add their own sampling settings, ignore seeds or `n`, and hide their chat template. Some of
-it is visible only in all samples together: `settle_served`, `count_identical`.
+it is visible only in all samples together: `settle_served`, `warn_if_identical`.
 """
 
 from __future__ import annotations
@@ -178,6 +178,20 @@ def count_identical(frame: Any) -> tuple[int, int]:
     texts = good.groupby("problem")["text"].agg(["size", "nunique"])
     texts = texts[texts["size"] >= SEVERAL]
     return int((texts["nunique"] == 1).sum()), len(texts)
+
+
+def warn_if_identical(frame: Any) -> None:
+    """Warn where a server gave most problems of a log the same text for every sample.
+
+    The probe before a run checks one prompt only; a cache shows in the samples.
+    """
+    same, of = count_identical(frame)
+    if same > of / 2:
+        warnings.warn(
+            f"in {same:,} of {of:,} problems all samples are the same text: unless the model is "
+            "that sure of itself, this server, or a cache before it, does not sample",
+            stacklevel=3,
+        )
 
 
 def settle_served(writer: Any, lm: Any) -> None:
