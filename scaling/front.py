@@ -98,14 +98,15 @@ def sample(
     from scaling.preparing import estimate_run, prepare
     from scaling.runs import load_run
     from scaling.runs.tables import missing_lines, warn_of_flaws
-    from scaling.sampling import RunSpec, sample_all, sample_run
-    from scaling.serving import warn_if_identical
 
     def say(lines: Sequence[str]) -> None:
         if progress:
             print("\n".join(lines), end="\n" * bool(lines))
 
-    job = prepare(options, plan)
+    job = prepare(options, plan)  # refuses what cannot be before torch is loaded
+    from scaling.sampling import RunSpec, sample_all, sample_run
+    from scaling.serving import warn_if_identical
+
     say(job.lines)
     if dry_run:
         cost = estimate_run(job, options)

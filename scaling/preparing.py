@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from scaling.records import Plan, Problem, device_name, look_up
+from scaling.records import Plan, Problem, SampleWarning, device_name, look_up
 
 GYM = "gym:"  #: before the name of a generator of reasoning-gym
 IN_MEMORY = "a model in memory (model=FOLDER, FILE.gguf or org/name)"
@@ -61,7 +61,6 @@ def prepare(options: dict[str, Any], plan: dict[str, Any]) -> Prepared:
     """
     from scaling.methods import METHODS, check_plan
     from scaling.models import is_endpoint, load_lm
-    from scaling.sampling import as_turns
     from scaling.tasks import validate_task
 
     if isinstance(options["problems"], (str, Path)):  # a file, all of it
@@ -79,7 +78,9 @@ def prepare(options: dict[str, Any], plan: dict[str, Any]) -> Prepared:
         from scaling.methods.scorers import scorer_name
 
         plan = plan | {"scorer": scorer_name(plan["scorer"])}
-    check_plan(Plan(**plan))  # before a model is read
+    check_plan(Plan(**plan))  # before torch is loaded and a model is read
+    from scaling.sampling import as_turns
+
     loading, computing = {name: options[name] for name in LOADING if name in given}, {}
     if served:
         lm, computing["engine"] = open_server(options)
@@ -278,6 +279,7 @@ def describe_plan(lm: Any, task: Any, plan: Plan, runs: Any, which: str) -> list
         warnings.warn(
             f"{how} is greedy: the {plan.chains:,} chains of a problem will be the same text, and "
             "more samples will not help; give chains=1, or a higher temperature",
+            SampleWarning,
             stacklevel=4,
         )
     lines = []

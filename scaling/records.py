@@ -53,6 +53,10 @@ def look_up(table: Mapping[str, T], name: str, what: str) -> T:
     return table[name]
 
 
+class SampleWarning(UserWarning):
+    """What should be known of samples before a result is believed: many were cut, or identical."""
+
+
 def device_name(text: str) -> str:
     """Return the name of a device; ValueError if it is not one."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):

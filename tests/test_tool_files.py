@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from scaling.cli import main
-from scaling.cli.reading import checked_fit
 from scaling.curves import Curve
 from scaling.estimates import pass_at_k
 from scaling.fits.laws import LAWS
+from scaling.fits.tabulate import fit_curve
 from scaling.readers import counts, read_samples
 from scaling.readers.values import number, verdict
 
@@ -523,7 +523,7 @@ def test_fit_and_import_share_the_guard_of_a_fit(y, says):
     y = np.array(y, float)
     curve = Curve(2.0 ** np.arange(4), y, y, y, np.tile(y, (30, 1)))
     with pytest.raises(ValueError, match=says):
-        checked_fit(LAWS["exp_power"], curve)
+        fit_curve(LAWS["exp_power"], curve)
 
 
 def test_options_that_do_not_apply_are_refused(capsys):

@@ -26,7 +26,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from scaling.records import device_name
+from scaling.records import SampleWarning, device_name
 
 NAME = "inference-scaling-kit"
 SAMPLE, READ, TRAIN, CHECK = map(
@@ -153,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show  # type: ignore[assignment]
+            warnings.simplefilter("always", SampleWarning)
             APP.meta(words)
         sys.stdout.flush()
     except CycloptsError as error:

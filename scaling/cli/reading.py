@@ -21,7 +21,6 @@ from scaling.cli.app import (
     warn,
 )  # fmt: skip
 
-EXACT = 800  #: samples of a problem up to which votes are counted exactly
 SHOWN = 20  #: places of a file that are named one by one
 Metric = Annotated[str | None, Parameter(alias="--scorer")]
 Format = Literal["human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv", "jsonl"]
@@ -117,87 +116,16 @@ def fit(
     runs: Path = RUNS,  #: folder of the runs
 ) -> None:
     """Fit a law to the coverage curve of every best-of-N run."""
-    import pandas as pd
-
-    from scaling.records import look_up
+    from scaling.fits.tabulate import fit_table
     from scaling.runs import Runs
 
     print(f"runs in {runs}")
-    chosen, loaded = law_of_a_curve(law), Runs.load(runs)
-    pools = [run for run in loaded if run.method.exchangeable]
-    if not pools:
-        raise ValueError(f"no best-of-N run under {runs}: a law is fitted to those alone")
-    if task:
-        look_up({run.task: None for run in pools}, task, "task")
-        pools = [run for run in pools if run.task == task]
-    look_up({name: None for run in pools for name in ("all", *run.levels)}, level, "level")
-    usable = [run for run in pools if level in ("all", *run.levels)]
-    for count, what in (
-        (len(loaded) - len(pools), "of other methods or tasks"),
-        (len(pools) - len(usable), f"without level {level}"),
-    ):
-        if count:
-            print(f"{count:,} of {len(loaded):,} runs left out: {what}")
-    rows = [fitted_row(run, chosen, selector, unit, level) for run in usable]
-    if not any(row["rmse"] for row in rows):
-        reasons = {row["message"]: row["run"] for row in rows}
-        why = "; ".join(f"{message} ({run})" for message, run in reasons.items())
-        raise ValueError(f"none of {len(rows)} runs could be fitted: {why}")
-    table = pd.DataFrame(rows)
+    table = fit_table(Runs.load(runs), law, selector, unit, level, task)
+    for line in table.attrs["left_out"]:
+        print(line)
     repeated = table.duplicated(["task", "model"]).any()
     print(table.drop(columns=[] if repeated else "run").to_string(index=False))
     suggest("figures --runs {runs}; report {runs}/RUN writes a run up", runs=runs)
-
-
-def fitted_row(run: Any, law: Any, selector: str, unit: str, level: str) -> dict[str, Any]:
-    """Return a run's fitted parameters with their intervals, or the reason of a failure."""
-    from scaling.runs.tables import unfinished
-
-    row = {"task": run.task, "model": run.card.name, "run": run.path.name}
-    row |= dict.fromkeys(("rmse", *law.params), "")
-    try:
-        if gap := unfinished(run):
-            raise ValueError(gap)
-        found = checked_fit(law, run.curve(selector, unit, level))
-    except ValueError as error:
-        return row | {"success": False, "message": str(error)}
-    row["rmse"] = f"{found.rmse:.3g}"
-    for name, value in found.params.items():
-        low, high = found.interval[name]
-        row[name] = f"{value:.4g} [{low:.4g}, {high:.4g}]"
-    return row | {"success": found.success, "message": found.message}
-
-
-def law_of_a_curve(name: str) -> Any:
-    """Return a law of one axis, which can be fitted to a curve."""
-    from scaling.fits.laws import LAWS
-    from scaling.records import look_up
-
-    return look_up({name: law for name, law in LAWS.items() if law.axes == 1}, name, "law")
-
-
-def checked_fit(law: Any, curve: Any, counts: tuple[Any, Any] | None = None) -> Any:
-    """Return a law fitted to a curve, or a law of a distribution to counts (n, c) per problem.
-
-    ValueError if no law can be determined: no sample was correct, every sample was, or the curve
-    has no more points than the law has parameters.
-    """
-    import numpy as np
-
-    from scaling.fits import fit
-
-    y = curve.y[np.isfinite(curve.y)]
-    if not y.any() or (y == 1).all():
-        what = "every sample was right" if y.any() else "no sample was right"
-        raise ValueError(f"{what}: there is nothing to fit {law.name} to")
-    if law.density is not None and counts is not None:
-        return fit(law, *counts)
-    if len(y) <= len(law.params):
-        raise ValueError(
-            f"{law.name} has {len(law.params)} parameters and the curve {len(y)} points: draw more "
-            "samples per problem, or fit a law with fewer parameters"
-        )
-    return fit(law, curve)
 
 
 @verb(READ, name="import")
@@ -213,15 +141,11 @@ def import_(
     law: str = "",  #: law to fit to coverage, or to counts: exp_power, beta_binomial, ...
 ) -> None:
     """Read another tool's samples; print pass@k, majority vote and a fitted law."""
-    import numpy as np
-    import pandas as pd
+    from scaling.fits.tabulate import curve_law, fit_curve
+    from scaling.readers import detect_format, read_samples
+    from scaling.runs.imported import Accuracy
 
-    from scaling.curves import Curve
-    from scaling.estimates import best_of_k, majority_at_k, pass_at_k
-    from scaling.intervals import mean_interval
-    from scaling.readers import counts, detect_format, read_samples, refuse_incomplete
-
-    chosen = law_of_a_curve(law) if law else None
+    chosen = curve_law(law) if law else None
     table, rejected = read_samples(
         file,
         format or detect_format(file, columns),
@@ -234,62 +158,16 @@ def import_(
         print(f"{file}, {where}: {why}", file=sys.stderr)
     if len(rejected) > SHOWN:
         print(f"and {len(rejected) - SHOWN:,} more places", file=sys.stderr)
-    n, c = counts(table)
-    refuse_incomplete(file, table.attrs, n)
-    n, c = n[n > 0], c[n > 0]
-    k = 2 ** np.arange(int(np.log2(n.min())) + 1)
-    k = np.union1d(k[k >= table.attrs["least_k"]], n.min())
-    for line in description(table, n, k):
+    found = Accuracy(file, table)
+    for line in found.lines():
         print(line)
-    known = table[table["correct"].notna()]
-
-    def samples(column: str) -> Any:  # (problems, samples), NaN where there is none
-        return known.pivot(index="problem", columns="chain", values=column)
-
-    found = mean_interval(pass_at_k(n[:, None], c[:, None], k))
-    shown = {"pass@k": found}
-    if not table.attrs["no_votes"]:
-        answers = samples("answer").astype(object)
-        answers = answers.where(answers.notna(), None).to_numpy()
-        subsets = 1000 if answers.shape[1] > EXACT else None
-        votes: Any = majority_at_k(answers, samples("correct"), k, subsets=subsets)
-        shown["majority"] = mean_interval(votes[0] if subsets else votes)
-    if known["score"].notna().all() and (known["score"] != known["correct"]).any():
-        shown["best-of-k"] = mean_interval(best_of_k(samples("correct"), samples("score"), k))
-    parts: dict[str, Any] = {"k": k}
-    for i, (name, estimate) in enumerate(shown.items()):
-        ends = {"low" + " " * i: estimate.low, "high" + " " * i: estimate.high}
-        parts |= {name: estimate.value, **ends}
-    print(pd.DataFrame(parts).to_string(index=False, float_format="{:.4f}".format))
+    print(found.frame().to_string(index=False, float_format="{:.4f}".format))
     if table.attrs["no_votes"]:
         print(f"no majority column: {table.attrs['no_votes']}")
-    if chosen and chosen.density is not None and k[0] > 1:
+    if chosen and chosen.density is not None and found.k[0] > 1:
         raise ValueError(f"{chosen.name} is fitted to counts, which the metric does not settle")
     if chosen:
-        curve = Curve(k, found.value, found.low, found.high, found.replicates, n_problems=len(n))
-        print(checked_fit(chosen, curve, (n, c)))
-
-
-def description(table: Any, n: Any, k: Any) -> list[str]:
-    """Return lines on the number of samples, what was left out, and why k ends."""
-    from scaling.readers import reasons
-
-    facts = table.attrs
-    parts = reasons(facts["left_out"])
-    if missing := table["problem"].nunique() - len(n):
-        parts.append(f"{missing:,} problems without a verdict")
-    if facts["unreadable"]:
-        parts.append(f"{facts['unreadable']:,} of {facts['read']:,} lines or entries")
-    left = f"; left out: {'; '.join(parts)}" if parts else ""
-    lines = [f"{n.sum():,} samples of {len(n):,} problems{left}", *facts["notes"]]
-    if k[-1] < n.max():
-        few, most = (n == k[-1]).sum(), n.max()
-        lines.append(
-            f"k ends at {k[-1]}: {few:,} problems have no more samples, others up to {most}"
-        )
-    if k[0] > 1:
-        lines.append(f"k begins at {k[0]}: the metric does not give smaller k")
-    return lines
+        print(fit_curve(chosen, found.curve(), (found.n, found.c)))
 
 
 @verb(READ)

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling.curves import Curve
+from scaling.estimates import best_of_k, majority_at_k, pass_at_k
+from scaling.intervals import mean_interval
 from scaling.provenance import sha256
-from scaling.readers import counts, detect_format, refuse_incomplete
+from scaling.readers import counts, detect_format, reasons, refuse_incomplete
 from scaling.readers import read_samples as read_table
 from scaling.records import ModelCard, Plan, Sample
 from scaling.runs.arrays import LEDGER, Arrays
@@ -25,6 +28,7 @@ from scaling.runs.run import Run
 from scaling.store.files import json_hash
 
 NEEDED = ("problem", "n", "c")
+EXACT = 800  #: samples of a problem up to which votes are counted exactly
 
 
 def read_samples(
@@ -103,6 +107,72 @@ def from_table(
     run = _run(path, card, _problems(ids), size[1], derived, kept.assign(step=0), how or {})
     run.manifest["no_votes"] = table.attrs.get("no_votes", "")
     return run
+
+
+class Accuracy:
+    """Accuracy against k of another tool's samples: what the verb `import` prints."""
+
+    def __init__(self, file: Path, table: pd.DataFrame) -> None:
+        """table: columns `readers.samples.COLUMNS`. ValueError where too much is left out."""
+        n, c = counts(table)
+        refuse_incomplete(file, table.attrs, n)
+        self.table = table
+        self.n, self.c = n[n > 0], c[n > 0]  #: (problems,) samples with a verdict, correct ones
+        k = 2 ** np.arange(int(np.log2(self.n.min())) + 1)
+        self.k = np.union1d(k[k >= table.attrs["least_k"]], self.n.min())  #: (budgets,)
+        self.coverage = mean_interval(pass_at_k(self.n[:, None], self.c[:, None], self.k))
+
+    def curve(self) -> Curve:
+        """Return coverage as a curve."""
+        found = self.coverage
+        ends = found.value, found.low, found.high, found.replicates
+        return Curve(self.k, *ends, n_problems=len(self.n))
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row per k: pass@k, and where answers or scores allow it majority and best-of-k.
+
+        Each has the ends of its 95 % interval in columns low and high; their names end in spaces,
+        so that they differ.
+        """
+        known = self.table[self.table["correct"].notna()]
+
+        def samples(column: str) -> pd.DataFrame:  # (problems, samples), NaN where there is none
+            return known.pivot(index="problem", columns="chain", values=column)
+
+        shown = {"pass@k": self.coverage}
+        if not self.table.attrs["no_votes"]:
+            answers: Any = samples("answer").astype(object)
+            answers = answers.where(answers.notna(), None).to_numpy()
+            subsets = 1000 if answers.shape[1] > EXACT else None
+            votes: Any = majority_at_k(answers, samples("correct"), self.k, subsets=subsets)
+            shown["majority"] = mean_interval(votes[0] if subsets else votes)
+        if known["score"].notna().all() and (known["score"] != known["correct"]).any():
+            best = best_of_k(samples("correct"), samples("score"), self.k)
+            shown["best-of-k"] = mean_interval(best)
+        columns: dict[str, Any] = {"k": self.k}
+        for i, (name, estimate) in enumerate(shown.items()):
+            ends = {"low" + " " * i: estimate.low, "high" + " " * i: estimate.high}
+            columns |= {name: estimate.value, **ends}
+        return pd.DataFrame(columns)
+
+    def lines(self) -> list[str]:
+        """Return how many samples there are, what was left out, and why k ends, as lines."""
+        facts, n, k = self.table.attrs, self.n, self.k
+        parts = reasons(facts["left_out"])
+        if missing := self.table["problem"].nunique() - len(n):
+            parts.append(f"{missing:,} problems without a verdict")
+        if facts["unreadable"]:
+            parts.append(f"{facts['unreadable']:,} of {facts['read']:,} lines or entries")
+        left = f"; left out: {'; '.join(parts)}" if parts else ""
+        lines = [f"{n.sum():,} samples of {len(n):,} problems{left}", *facts["notes"]]
+        if k[-1] < n.max():
+            few, most = (n == k[-1]).sum(), n.max()
+            lines.append(
+                f"k ends at {k[-1]}: {few:,} problems have no more samples, others up to {most}"
+            )
+        if k[0] > 1:
+            lines.append(f"k begins at {k[0]}: the metric does not give smaller k")
+        return lines
 
 
 def read_counts(path: str | Path, columns: Mapping[str, str] | None = None) -> Runs:

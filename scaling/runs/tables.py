@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.intervals import REPLICATES, mean_interval
-from scaling.records import FINAL
+from scaling.records import FINAL, SampleWarning
 from scaling.runs.arrays import Cluster, has_failed
 from scaling.runs.run import Run
 from scaling.runs.selection import WEIGHTED
@@ -151,4 +151,4 @@ def warn_of_flaws(run: Run) -> None:
         (unextracted, "have no answer that could be extracted; they count as wrong"),
     ):
         if count > MANY * drawn:
-            warnings.warn(f"{count:,} of {drawn:,} samples {what}", stacklevel=3)
+            warnings.warn(f"{count:,} of {drawn:,} samples {what}", SampleWarning, stacklevel=3)

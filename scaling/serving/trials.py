@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scaling.markers import count_ends, ends_unopened, is_thinking
-from scaling.records import FINAL, Completion, Plan, Sample
+from scaling.records import FINAL, Completion, Plan, Sample, SampleWarning
 from scaling.serving.client import Failed, Refused
 from scaling.serving.protocol import Endpoint
 
@@ -190,6 +190,7 @@ def warn_if_identical(frame: Any) -> None:
         warnings.warn(
             f"in {same:,} of {of:,} problems all samples are the same text: unless the model is "
             "that sure of itself, this server, or a cache before it, does not sample",
+            SampleWarning,
             stacklevel=3,
         )
 
