@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from scaling.records import Completion, Plan, Problem, Sample, Verdict
 from scaling.tasks import WAIT, revision_suffix
@@ -22,8 +22,7 @@ Process = Generator[Any, Any, list[Sample]]  #: yields asks, or texts to score
 Append = Callable[[Plan, int, Verdict], str | None]
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """A request for one completion, or for several in a chain that continues in place."""
 
     chain: int  #: with the problem and the step, the seed of the completion
@@ -32,7 +31,7 @@ class Ask:
     after: Callable[[int, Completion], str | None] | None = None
     key: str = ""  #: appended to the problem's id in the seed
     max_new_tokens: int = 0  #: equal for all asks of a round; 0 is the plan's
-    needed: Callable[[], bool] = lambda: True  #: called when a row is free; False: left out
+    needed: Callable[[], bool] | None = None  #: called when a row is free; False: left out
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,11 @@ def _chains(question: Question, append: Append | None = None) -> Process:
         return append(plan, step, Verdict(row.answer, row.correct)) if append else None
 
     def needed() -> bool:
-        return correct < (plan.stop_after_correct or float("inf"))
+        return correct < plan.stop_after_correct
 
+    check = needed if plan.stop_after_correct else None
     chains = range(plan.chains)
-    yield [Ask(chain, question.prompt, partial(after, chain), needed=needed) for chain in chains]
+    yield [Ask(chain, question.prompt, partial(after, chain), needed=check) for chain in chains]
     return rows
 
 

@@ -175,7 +175,7 @@ def _ask(
     def jobs() -> Iterator[Job]:
         for turn, place in _in_order(turns, plan.stop_after_correct):
             ask = turn.request[place]
-            if not ask.needed():
+            if ask.needed and not ask.needed():
                 count(turn)
                 continue
             name = turn.problem.id + ask.key
