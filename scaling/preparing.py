@@ -146,9 +146,11 @@ def check_options(options: Mapping[str, Any], given: set[str], served: bool) -> 
             if not has[needed]:
                 raise ValueError(f"{option}= changes nothing here: it is for {needed}")
     for option in sorted(POSITIVE & given):
-        value, kind = options[option], (Integral if option in WHOLE else Real)
+        value, whole = options[option], option in WHOLE
+        kind = Integral if whole else Real
         if value is not None and not (isinstance(value, kind) and 0 < float(value) < math.inf):
-            raise ValueError(f"{option} is {value!r}; give a positive {kind.__name__.lower()}")
+            what = "whole number of at least 1" if whole else "positive, finite number"
+            raise ValueError(f"{option} is {value!r}; give a {what}")
     for option, allowed in ALLOWED.items():
         if options[option] is not None:
             look_up(dict.fromkeys(allowed), options[option], option)

@@ -457,8 +457,8 @@ def test_figures_are_byte_identical_when_redrawn(runs, tmp_path):
         (["study", "--preset", "defualt"], 2, "did you mean default"),
         (["train", "--size", "0.2M"], 1, "unknown size '0.2M'"),
         (["stdy"], 2, "did you mean study"),
-        (["audit", "--task", "sums", "/none"], 1, "--problems-file"),
-        (["sample", "--model", "/", "--task", "sums", "--memory-gb", "inf"], 2, "not positive and"),
+        (["audit", "--task", "sums", "/none"], 2, "--problems-file"),
+        (["sample", "--model", "/", "--task", "sums", "--memory-gb", "inf"], 1, "positive, finite"),
         (["sample", "--model", "/", "--task", "sums", "--scorer", "/none"], 1, "holds no scorer"),
     ],
 )

@@ -412,7 +412,7 @@ def test_samples_of_several_models_are_never_pooled(tmp_path, capsys):
     rows = [f"q{i},{m},{int(m == 'big')}" for i in range(4) for m in ("small", "big")]
     path.write_text("problem,model,correct\n" + "\n".join(rows))
     message = refusal(capsys, path, "--format", "csv")
-    assert "2 models, which are not mixed: small, big; choose one with model= (--model" in message
+    assert "2 models, which are not mixed: small, big; choose one with --model" in message
     for model, rate in (("small", 0.0), ("big", 1.0)):
         assert table_of(capsys, path, "--format", "csv", "--model", model)[1][0] == rate
     path.write_text(path.read_text().replace("model,", "llm,"))

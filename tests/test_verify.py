@@ -71,8 +71,8 @@ def test_a_committed_run_is_verified_without_naming_its_model(start, capsys, mon
     [
         ("--tolerance", "nan", "nan is not between 0 and 1"),
         ("--tolerance", "-0.1", "-0.1 is not between 0 and 1"),
-        ("--tolerance", "2", "2 is not between 0 and 1"),
-        ("--redraw", "-1", "-1 is negative; 0 is none"),
+        ("--tolerance", "2", "not between 0 and 1"),
+        ("--redraw", "-1", "-1 is not 0 or more"),
         ("--share", "nan", "nan is not positive and finite"),
         ("--share", "2", "share is 2.0; give more than 0 and at most 1"),
     ],

@@ -116,9 +116,10 @@ def fit(
     runs: Path = RUNS,  #: folder of the runs
 ) -> None:
     """Fit a law to the coverage curve of every best-of-N run."""
-    from scaling.fits.tabulate import fit_table
+    from scaling.fits.tabulate import curve_law, fit_table
     from scaling.runs import Runs
 
+    curve_law(law)  # before the runs are read
     print(f"runs in {runs}")
     table = fit_table(Runs.load(runs), law, selector, unit, level, task)
     for line in table.attrs["left_out"]:

@@ -161,7 +161,7 @@ def _only(rows: Rows, name: str, wanted: str | None) -> Rows:
 def _several(what: str, names: list[str], argument: str = "") -> ValueError:
     return ValueError(
         f"the file holds {len(names)} {what}s, which are not mixed: {', '.join(names)}; "
-        f"choose one with {argument or what}= (--{what} NAME)"
+        f"choose one with {argument or what}="
     )
 
 
