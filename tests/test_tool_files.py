@@ -214,7 +214,7 @@ def test_inspect_gives_the_accuracy_of_the_chosen_scorer(scorer, capsys):
 def test_inspect_names_the_scorers_of_a_log_that_has_several(capsys):
     message = refusal(capsys, DATA / "several.json", "--format", "inspect")
     assert "4 scorers, which are not mixed: wrote_a_number, match, both.right" in message
-    assert "--scorer" in message
+    assert "--metric" in message
 
 
 def test_inspect_values_are_read_as_its_own_reader_does():
