@@ -85,8 +85,8 @@ def sample(
     ...     run = sample(model, "sums", problems=3, levels=["2x9"], runs=folder, **small)
     >>> run.n_samples, run.correct.shape
     (6, (3, 2, 1))
-    >>> sample(model, "sums", levels=["2x9"], dry_run=True, **small)["samples"]
-    200
+    >>> sample(model, "sums", problems=3, dry_run=True, **small)["samples"]
+    6
 
     A model of the hub on a GPU, and a server:
 
