@@ -26,7 +26,7 @@ def assigned(gain: PolicyGain, signal: Sequence[float], budget: float) -> list[s
 
 
 def share_right(run: Run) -> list[float]:
-    """Return the share of correct samples per problem: its difficulty by the verifier."""
+    """Return the fraction of correct samples per problem, as a measure of its difficulty."""
     rate = run.samples.groupby("problem")["correct"].mean()
     return [float(rate[problem]) for problem in run.problems["id"]]
 

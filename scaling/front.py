@@ -32,7 +32,7 @@ def sample(
     task: Any,  #: countdown, sums, your own task (--import), or a benchmark
     *,
     levels: Sequence[str] = (),  #: levels of difficulty, such as 4x20 5x20; default: all
-    problems: int | str | Path = 100,  #: number of problems; of a benchmark a fixed subset
+    problems: int | str | Path = 100,  #: number of problems; for a benchmark, a fixed subset
     problem_seed: int = 0,  #: seed that chooses the problems
     runs: str | Path = "data/study/runs",  #: folder to write runs into
     device: str = "auto",  #: auto, cpu, cuda, cuda:1 (auto: a GPU if there is one)
@@ -41,7 +41,7 @@ def sample(
     max_rows: int | None = None,  #: maximum number of samples in one batch
     executor: str | None = None,  #: local, dask://HOST:PORT or slurm://?timeout_min=60
     workers: int = 0,  #: number of processes or jobs; 0: one per GPU, or per core without GPUs
-    chat: bool | None = None,  #: use the chat template; default: if the model has one
+    chat: bool | None = None,  #: use the chat template; default: yes, if there is one
     system: str = "",  #: system prompt
     thinking: bool | None = None,  #: for chat templates that can switch thinking on or off
     model_defaults: bool = False,  #: use the temperature, top-k, ... that the model suggests
@@ -50,11 +50,11 @@ def sample(
     quantize: Bits | None = None,  #: needs bitsandbytes
     remote_code: bool = False,  #: run the Python code that comes with the model
     skip_long: bool = False,  #: leave out, and count, problems whose prompt exceeds the context
-    served_name: str | None = None,  #: name of the model on the server; default: its only one
-    api: Literal["completions", "chat"] = "completions",  #: plain text, or a chat template
+    served_name: str | None = None,  #: name of the model on the server; needed if there are several
+    api: Literal["completions", "chat"] = "completions",  #: plain text or a chat template
     opens_thinking: bool | None = None,  #: whether the chat template ends with an open <think>;
     #: default: found by a trial request
-    request: Mapping[str, Any] | None = None,  #: additional JSON fields, as {"min_tokens": 1}
+    request: Mapping[str, Any] | None = None,  #: additional JSON fields, such as {"min_tokens": 1}
     in_flight: int = 64,  #: number of concurrent requests
     deadline: float = 600,  #: time limit of a request in seconds
     card: str | Path | None = None,  #: card.json, folder or GGUF file, to compute FLOPs

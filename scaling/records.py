@@ -144,21 +144,21 @@ class Plan(AsTable):
 
     method: str = "best_of_n"  #: best_of_n, revision, wait, thinking, beam, dvts, rebase, particles
     chains: int = 64  #: independent chains of samples per problem (exchangeable)
-    steps: int = 1  #: steps per chain: drafts, budgets of thinking, or nodes of a search
+    steps: int = 1  #: steps per chain: drafts, thinking budgets or search nodes
     temperature: float = 1.0  #: sampling temperature; 0 is greedy decoding
     top_k: int = 0  #: sample from the k most likely tokens; 0: all tokens
-    top_p: float = 1.0  #: sample from the likeliest tokens up to this total probability
-    min_p: float = 0.0  #: smallest probability of a token, relative to the likeliest token
+    top_p: float = 1.0  #: sample from the most likely tokens, up to this total probability
+    min_p: float = 0.0  #: smallest probability of a token, relative to the most likely one
     max_new_tokens: int = 64  #: maximum number of new tokens per step
-    feedback: str = "none"  #: verdict: a revision learns if the verifier rejected its draft
-    stop_after_correct: int = 0  #: stop a problem after this many correct samples; 0: never
+    feedback: str = "none"  #: verdict: revisions see whether the verifier rejected the draft
+    stop_after_correct: int = 0  #: stop sampling a problem after this many are correct; 0: never
     seed: int = 0  #: seed of the samples, hashed with (problem, chain, step) for each one
-    history: int = 0  #: number of latest drafts that a revision sees; 0: all
+    history: int = 0  #: number of previous drafts that a revision sees; 0: all
     width: int = 0  #: for searches: candidates per round; 0: no search
     keep: int = 0  #: for searches: beams or subtrees kept per round
     scorer: str = ""  #: for searches: folder of the scorer; logged with "@" and its identity
-    stop: tuple[str, ...] = ()  #: strings that end a step; the text before is kept
-    stop_at_agreement: int = 0  #: stop a problem once this many answers agree; 0: never
+    stop: tuple[str, ...] = ()  #: strings that end a step; only the text before them is kept
+    stop_at_agreement: int = 0  #: stop sampling a problem once this many agree; 0: never
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

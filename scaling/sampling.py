@@ -211,7 +211,7 @@ class Progress(tqdm):
         self.tokens, self.samples, self.began = 0, 0, time.perf_counter()
 
     def add(self, samples: Sequence[Sample], title: str) -> None:
-        """Count the samples of some problems of one run, named by its title."""
+        """Add new samples of the run with this title to the running totals, and update the bar."""
         problems: dict[str, list[bool]] = {}
         for sample in samples:
             if sample.finish != "scored":  # by a scorer, no answer

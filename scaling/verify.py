@@ -102,7 +102,7 @@ class Agreement:
 
 
 def compare(first: Run, second: Run, encode: Callable[[str], Sequence[int]]) -> Agreement:
-    """Return how far two runs agree. Tokens are those of the texts, encoded again.
+    """Return how far two runs agree, in text and (with the texts encoded again) in tokens.
 
     Errors: ValueError where the runs share no problem.
     """

@@ -221,7 +221,11 @@ def parse(latex: str) -> Any:
 
 
 def value_key(formula: Any) -> str:
-    """Return a rational number as it is, a letter as it is, else values at two fixed points."""
+    """Return a text that is equal for formulas of equal value.
+
+    A rational number or a single symbol is returned as it is; any other formula is evaluated at two
+    fixed points.
+    """
     import sympy
 
     if not formula.free_symbols and not formula.has(sympy.Sum, sympy.Product, sympy.Integral):

@@ -37,9 +37,9 @@ MODELS, STUDY = Path("data/models"), Path("data/study")
 RUNS = STUDY / "runs"  #: where every verb looks for runs, unless --runs is given
 EPILOG = """
 Typical use:
-  python -m scaling study              sample the shipped models and draw
+  python -m scaling study              sample the shipped models, draw figures
   python -m scaling figures            draw the figures of data/study/runs
-  python -m scaling train --size 0.1M  train one size of the ladder again
+  python -m scaling train --size 0.1M  retrain one size of the ladder
   python -m scaling sample --model data/models/ladder/1.3M/1e14 --task sums
 
 Exit codes: 0 success, 1 failure (one line says why), 2 wrong usage,
@@ -119,7 +119,7 @@ def option(
 APP.meta.suppress_keyboard_interrupt = False  # `main` says how to continue
 IMPORT = Parameter(
     name="--import",
-    help="import your own module first, with its tasks, laws or methods (repeatable)",
+    help="import your module that adds tasks, laws or methods (repeatable)",
     consume_multiple=False,
 )
 

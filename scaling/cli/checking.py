@@ -144,7 +144,7 @@ def external(
     source: Annotated[Path | None, Parameter(name="--from")] = None,  #: a folder that has them
     dry_run: bool = False,  #: only print what would be done
 ) -> None:
-    """Fetch the third-party files behind published numbers, checked by sha256."""
+    """Fetch third-party files behind published numbers; check their sha256."""
     from scaling.readers.external import check, copy, fetch, fetch_all, sources
 
     files = sources()

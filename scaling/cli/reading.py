@@ -70,9 +70,9 @@ def figures(
     *,
     runs: Path = RUNS,  #: folder of the runs
     figures: Path | None = None,  #: folder to write into; default: figures/ next to accuracy.csv
-    task: str | None = None,  #: draw this task; this and the next four are for figures named
+    task: str | None = None,  #: draw this task; it and the next four options need NAMES
     level: str | None = None,  #: draw this level of the task
-    models: tuple[str, ...] = (),  #: draw these models, such as 0.2M
+    models: tuple[str, ...] = (),  #: draw these models, such as 0.3M
     unit: str | None = None,  #: cost on the x axis: samples, tokens, flops, ...
     selector: str | None = None,  #: coverage, majority, logprob, ...
     force: bool = False,  #: overwrite existing files that the kit did not write
@@ -111,7 +111,7 @@ def fit(
     law: str = "exp_power",  #: name of a law, such as power
     selector: str = "coverage",  #: coverage, majority, logprob, ...
     unit: str = "samples",  #: samples, tokens, flops, ...
-    level: str = "all",  #: one level of the task; default: all together
+    level: str = "all",  #: one level of the task; all: pool all levels
     task: str = "",  #: fit only the runs of this task; default: all tasks
     runs: Path = RUNS,  #: folder of the runs
 ) -> None:
@@ -131,17 +131,17 @@ def fit(
 
 @verb(READ, name="import")
 def import_(
-    file: Path,  #: a file, or a folder of YAML files
+    file: Path,  #: a file of samples, or a folder of YAML files
     /,
     *,
-    format: Format | None = None,  #: the tool, or the kind of table; default: recognised
-    metric: Metric = None,  #: verdict to read if there are several: a metric, scorer, base or plus
-    filter: str | None = None,  #: which filter of lm-eval to read if the file holds several
-    model: str | None = None,  #: which model to read if the table holds several
+    format: Format | None = None,  #: the tool, or the kind of table; default: detected
+    metric: Metric = None,  #: which verdict, if there are several: a metric, scorer, base or plus
+    filter: str | None = None,  #: which filter of lm-eval, if the file holds several
+    model: str | None = None,  #: which model, if the table holds several
     columns: Columns = None,  #: names of your columns: problem=id,correct=label (docs/formats.md)
-    law: str = "",  #: law to fit to coverage, or to counts: exp_power, beta_binomial, ...
+    law: str = "",  #: law to fit: exp_power, beta_binomial, ...; default: no fit
 ) -> None:
-    """Read another tool's samples; print pass@k, majority vote and a fitted law."""
+    """Read another tool's samples; print pass@k and majority vote, and fit a law."""
     from scaling.fits.tabulate import curve_law, fit_curve
     from scaling.readers import detect_format, read_samples
     from scaling.runs.imported import Accuracy

@@ -37,7 +37,7 @@ HEADINGS = {  #: of --help -> arguments of `scaling.sample`; others have no head
         ("Models", "--system and --thinking also apply to servers with --api chat.",
          "chat system thinking model_defaults train_tokens device_map quantize remote_code "
          "skip_long"),
-        ("Servers", "With --model http://HOST:PORT/v1, or --batch.",
+        ("Servers", "These options need --model http://HOST:PORT/v1 or --batch.",
          "served_name api opens_thinking request in_flight deadline card batch"),
         ("Benchmarks", "--task gsm8k, gym:NAME, ...: docs/benchmarks.md",
          "problems_file prompt newer_than"),

@@ -90,7 +90,7 @@ def search(
     problems: Count = 100,  #: number of problems
     runs: Path = RUNS,  #: folder to write runs into
 ) -> None:
-    """Sample with every search method, at several widths; complete runs are kept."""
+    """Sample with every search method at several widths; skip runs that are complete."""
     from scaling.methods.scorers import scorer_name
     from scaling.methods.search import search_plans
     from scaling.methods.table import METHODS, searches
@@ -150,7 +150,7 @@ def reinforce(
     out: Path = MODELS / "thinking" / "0.1M",  #: folder of the checkpoints
     seed: int = 0,  #: seed of samples and training
 ) -> None:
-    """Train a tiny model to think: supervised traces, then RL training."""
+    """Train a tiny model to think: supervised fine-tuning on traces, then RL."""
     from scaling import ladder
     from scaling.models import load_lm
     from scaling.records import look_up

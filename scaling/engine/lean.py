@@ -105,7 +105,7 @@ class LeanStore:
         self.range = torch.arange(max(slots, self.capacity + 1), device=self.kv.device)
 
     def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
+        """Append one token to each of slots 0..rows-1; return the next logits (rows, vocab)."""
         rows = last.shape[0]
         positions = positions[:, None].clamp(max=self.capacity)
         hidden = self._forward(last[:, None], positions, slice(0, rows), longest + 1)
@@ -208,7 +208,7 @@ class ReferenceStore:
         self.contexts: list[list[int]] = [[] for _ in range(slots)]
 
     def decode(self, last: torch.Tensor, positions: torch.Tensor, longest: int) -> torch.Tensor:
-        """Return logits (rows, vocab) after one more token each; rows are slots 0..rows-1."""
+        """Append one token to each of slots 0..rows-1; return the next logits (rows, vocab)."""
         slots = range(last.shape[0])
         return self.prefill(slots, last[:, None].tolist(), positions.tolist())
 

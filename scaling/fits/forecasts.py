@@ -157,11 +157,11 @@ def tournament(
 def trust(
     table: pd.DataFrame, error: float = 0.02, coverage: float = 0.9, by: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Return one row per law over the curves of a tournament, the most trustworthy first.
+    """Return one row per law, summarised over the curves of a tournament, most trustworthy first.
 
-    `by`: columns that separate tables, such as `GROUPS`. `trusted`: median error at most `error`
-    and intervals that hold at least `coverage` of the held-out points, over the curves that it
-    could be fitted to; `n_unfitted` counts the others.
+    `by`: columns to group by first, such as `GROUPS`. A law is `trusted` if its median error is at
+    most `error` and its intervals contain at least `coverage` of the held-out points, over the
+    curves that it could be fitted to; `n_unfitted` counts the other curves.
     """
     groups = table.groupby([*by, "law"])
     found = groups[["median_error", "worst_error", "width"]].median()
@@ -205,11 +205,11 @@ def law_tournament(
 ) -> pd.DataFrame:
     """Return `tournament` over best-of-N pools and their levels, with task, level and model.
 
-    Laws see k up to `share` of the pool. Those budgets are read from the whole pool, so that the
-    error is the law's alone; with `few` they are read from the first chains only, as if no more had
-    been drawn, and the error includes luck too. `halves` fits to every second problem and scores on
-    the others, so that fit and measurement share no luck. Curves that start outside `USEFUL` are
-    left out, and pools of other methods; `attrs["left_out"]` counts both.
+    Laws see k up to `share` of the pool. Accuracy at those budgets is computed from the whole pool,
+    so that the error is due to the law alone. With `few` it is computed from the first chains only,
+    as if no more had been drawn, so that the error includes sampling noise. `halves` fits to every
+    second problem and scores on the others, so that fit and score share no noise. Curves that start
+    outside `USEFUL` and pools of other methods are left out; `attrs["left_out"]` counts both.
     """
     left_out = Counter[str]()
 

@@ -42,15 +42,15 @@ def fit_joint(
 ) -> Fit:
     """Return a joint law fitted to arrays (points,) of train and test FLOPs and accuracy.
 
-    `replicates` (replicates, points) come from resampling problems, the same ones for every point;
-    without them points are resampled as if independent. `item_response` counts samples:
-    `sample_flops` (points,) is the cost of one, by default the least test_flops at the same
-    train_flops. A power law of train_flops summarises it, so that the fit is a function of the two
-    axes only; `ability` is at C0, the geometric mean of train_flops. `emergence` takes samples in
-    place of test_flops, and `n_params` (points,), its third axis.
+    `replicates` (replicates, points) come from resampling the same problems for every point;
+    without them, points are resampled as if they were independent. `item_response` counts samples:
+    `sample_flops` (points,) is the cost of one sample, by default the smallest test_flops at the
+    same train_flops. The cost is modelled as a power law of train_flops, so that the fit depends on
+    the two axes alone; `ability` is that at C0, the geometric mean of train_flops. For `emergence`
+    give the number of samples in place of test_flops, and `n_params` (points,) as the third axis.
 
-    `scatter`: intervals include how checkpoints scatter about the law, so that they hold what a new
-    checkpoint reaches; see `scattered`. It needs replicates.
+    `scatter`: intervals include the scatter of checkpoints about the law, so that they cover a new
+    checkpoint; see `scattered`. It needs replicates.
     """
     row = look_up(joint_laws(), law, "joint law")
     train, test = (np.asarray(axis, float).ravel() for axis in (train_flops, test_flops))

@@ -280,5 +280,5 @@ LAWS = {law.name: law for law in TABLE}
 
 
 def joint_laws() -> dict[str, Law]:
-    """Return the laws of accuracy by training and test compute."""
+    """Return the laws of accuracy as a function of training and test compute, by name."""
     return {name: law for name, law in LAWS.items() if law.axes > 1 and law.share}

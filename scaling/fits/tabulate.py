@@ -81,10 +81,10 @@ def curve_law(name: str) -> Law:
 
 
 def fit_curve(law: Law, curve: Curve, counts: tuple[Any, Any] | None = None) -> Fit:
-    """Return a law fitted to a curve, or a law of a distribution to counts (n, c) per problem.
+    """Return a law fitted to a curve or, if it is a distribution over problems, to counts (n, c).
 
-    Errors: ValueError where no law can be determined: no sample was correct, every sample was, or
-    the curve has no more points than the law has parameters.
+    Errors: ValueError where the data cannot determine the law: no sample was correct, every sample
+    was, or the curve has no more points than the law has parameters.
     """
     y = curve.y[np.isfinite(curve.y)]
     if not y.any() or (y == 1).all():

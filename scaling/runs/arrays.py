@@ -97,7 +97,7 @@ class Layout:
 
 
 def has_failed(samples: pd.DataFrame) -> np.ndarray:
-    """Return whether each row of a log is a failed sample, (rows,)."""
+    """Return a mask of the rows of a log that are failed samples, (rows,)."""
     return samples["finish"].astype(str).str.startswith("error").to_numpy()
 
 

@@ -235,9 +235,9 @@ class Run:
         return [level for level in self.levels if level != "all"] or ["all"]
 
     def rows(self, level: str) -> np.ndarray:
-        """Return the rows of a level's problems that have a sample; "all" is every level.
+        """Return the row indices of a level's problems that were sampled; "all" is every level.
 
-        Where none has one these are all rows, whose values are NaN.
+        If none of them was sampled, return the rows of all its problems; their values are NaN.
         """
         every = look_up({"all": np.arange(len(self.correct)), **self.levels}, level, "level")
         found = every[self.drawn[every]]

@@ -72,7 +72,7 @@ def check(selector: str, known: Iterable[str], label: str, caveat: str) -> None:
 def values_of(
     plan: Plan, arrays: Arrays, selector: str, k: np.ndarray, chains: int = 1
 ) -> np.ndarray:
-    """Return the estimate per problem and budget, (problems, budgets); see `Run.values`."""
+    """Return a selector's accuracy by problem and budget (problems, budgets); see `Run.values`."""
     if chains > 1:
         return grid_at_k(arrays.correct, chains, "any")[:, k - 1]
     if method_of(plan).exchangeable:

@@ -87,14 +87,14 @@ def flaws_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flaw_counts(runs: Iterable[Run]) -> tuple[int, int, int]:
-    """Return (samples, those without an extractable answer, those cut at the token cap)."""
+    """Return how many samples there are, have no extractable answer, and hit the token cap."""
     found = [(len(samples_of(run)), *(int(f.sum()) for f in flaws_of(run))) for run in runs]
     drawn, unextracted, truncated = (sum(column) for column in zip(*found, strict=True))
     return drawn, unextracted, truncated
 
 
 def flaw_line(drawn: int, unextracted: int, truncated: int) -> str:
-    """Return counts of samples as a line to print."""
+    """Return a line to print about truncated samples and samples without an answer."""
     return (
         f"of {drawn:,} samples {truncated:,} were cut at the token cap and {unextracted:,} have no "
         "answer that could be extracted"

@@ -194,7 +194,7 @@ class Writer(contextlib.AbstractContextManager["Writer"]):
         return list(self._manifest["sessions"])
 
     def note(self, **facts: Any) -> None:
-        """Add JSON-ready facts to the manifest's entry of this session."""
+        """Add JSON-serialisable facts to this session's entry in the manifest."""
         self._check_open()
         self._manifest["sessions"][-1]["extra"] |= facts
         write_manifest(self.path, self._manifest)
