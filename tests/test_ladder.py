@@ -353,3 +353,9 @@ def test_a_reviser_is_trained_from_its_own_drafts(lm):
     assert made.card.identity != lm.card.identity
     with pytest.raises(ValueError, match="unknown lesson 'rewards'; did you mean 'reward'"):
         train_reviser(lm, replace(course, lesson="rewards"), 1, "x")
+
+
+def test_a_trainer_without_rows_says_so_and_does_not_pretend_to_learn():
+    """A loop over `step` until some compute was spent never ended when no rows were given."""
+    with pytest.raises(ValueError, match="call feed"):
+        Trainer("0.1M", Recipe()).step()

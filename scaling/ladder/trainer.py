@@ -204,10 +204,12 @@ class Trainer:
     def step(self, decay: float = 1.0) -> float:
         """Learn from the next batches of `feed`, at `decay` times the peak rate; return the loss.
 
-        The rate rises over the first `warmup_steps`.
+        The rate rises over the first `warmup_steps`. Errors: ValueError if no rows are left.
         """
-        warmup = min(1.0, (self.steps + 1) / self.recipe.warmup_steps)
-        self.losses.append(self.learn(self.next_batches(), self.recipe.rate * warmup * decay))
+        batches, warmup = self.next_batches(), min(1.0, (self.steps + 1) / self.recipe.warmup_steps)
+        if not batches:
+            raise ValueError("there are no rows to learn from; call feed with rows first")
+        self.losses.append(self.learn(batches, self.recipe.rate * warmup * decay))
         self.steps += 1
         return self.losses[-1]
 
