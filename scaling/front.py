@@ -95,7 +95,7 @@ def sample(
     """
     options = {name: value for name, value in locals().items() if name != "plan"}
     from scaling.planner import cost_lines
-    from scaling.preparing import estimate_run, prepare
+    from scaling.preparing import estimate_run, given_options, prepare
     from scaling.runs import load_run
     from scaling.runs.tables import missing_lines, warn_of_flaws
 
@@ -103,7 +103,8 @@ def sample(
         if progress:
             print("\n".join(lines), end="\n" * bool(lines))
 
-    job = prepare(options, plan)  # refuses what cannot be before torch is loaded
+    given = given_options(sample, options)
+    job = prepare(options, given, plan)  # refuses what cannot be before torch is loaded
     from scaling.sampling import RunSpec, sample_all, sample_run
     from scaling.serving import warn_if_identical
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from inspect import Parameter, signature
 from numbers import Integral, Real
@@ -53,8 +53,10 @@ class Prepared:
     lines: tuple[str, ...]  #: what is drawn and left out, to print
 
 
-def prepare(options: dict[str, Any], plan: dict[str, Any]) -> Prepared:
+def prepare(options: dict[str, Any], given: set[str], plan: dict[str, Any]) -> Prepared:
     """Return what the options of `front.sample`, and fields of a plan, draw.
+
+    given: the names of the options that differ from their defaults.
 
     Warns of a plan whose chains will all be the same. Errors: ValueError for what cannot be, for
     what changes nothing, and for prompts that do not fit the model's context.
@@ -65,7 +67,8 @@ def prepare(options: dict[str, Any], plan: dict[str, Any]) -> Prepared:
 
     if isinstance(options["problems"], (str, Path)):  # a file, all of it
         options |= {"problems_file": options["problems"], "problems": None}
-    given, served = given_options(options), bool(options["batch"]) or is_endpoint(options["model"])
+        given = given | {"problems_file"}
+    served = bool(options["batch"]) or is_endpoint(options["model"])
     check_options(options, given, served)
     for name in plan:
         look_up({field.name: None for field in fields(Plan)}, name, "option")
@@ -98,11 +101,9 @@ def prepare(options: dict[str, Any], plan: dict[str, Any]) -> Prepared:
     return Prepared(lm, task, tuple(problems), chosen, loading, computing, tuple(lines))
 
 
-def given_options(options: Mapping[str, Any]) -> set[str]:
-    """Return the names of the options that differ from their defaults."""
-    from scaling.front import sample
-
-    defaults = {name: one.default for name, one in signature(sample).parameters.items()}
+def given_options(function: Callable[..., Any], options: Mapping[str, Any]) -> set[str]:
+    """Return the names of the options that differ from a function's defaults."""
+    defaults = {name: one.default for name, one in signature(function).parameters.items()}
     return {
         name
         for name, value in options.items()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from scaling.runs.arrays import Cluster
 from scaling.runs.collection import Runs
 from scaling.runs.costs import PRICES, UNITS
-from scaling.runs.run import Run, doublings, load_run
-from scaling.runs.selection import WEIGHTED
+from scaling.runs.run import Run, load_run
+from scaling.runs.selection import WEIGHTED, doublings
 from scaling.runs.tables import COLUMNS, accuracy_table
 
 __all__ = [

@@ -269,9 +269,9 @@ class Run:
     def budgets(self) -> np.ndarray:
         """Return 1, 2, 4, ... up to the number drawn: chains of best-of-N, else steps."""
         if self.arrays.counts:
-            return doublings(int(self.counts[0].min()))
+            return selection.doublings(int(self.counts[0].min()))
         _, chains, steps = self.correct.shape
-        return doublings(chains) if self.method.exchangeable else np.arange(1, steps + 1)
+        return selection.doublings(chains) if self.method.exchangeable else np.arange(1, steps + 1)
 
     def values(self, selector: str, k: np.ndarray, chains: int = 1) -> np.ndarray:
         """Return the estimate per problem and budget, (problems, budgets); unbiased, NaN beyond.
@@ -400,8 +400,3 @@ class Run:
         """Write a report on this run alone; see `Runs.report`."""
         paths: list[Path] = onward("runs", "Runs")([self]).report(out, force)
         return paths
-
-
-def doublings(size: int) -> np.ndarray:
-    """Return 1, 2, 4, ... and the size itself."""
-    return np.unique(np.append(2 ** np.arange(int(np.log2(size)) + 1), size))

@@ -135,3 +135,8 @@ def _vote(arrays: Arrays, steps: int) -> np.ndarray:
     votes = majority_at_k(answers, np.nan_to_num(correct), np.array([steps]))
     value = np.where(stopped[:, -1], chain_prefix(correct[:, None])[0][:, 0, -1], votes[:, 0])
     return value.reshape(arrays.correct.shape[:2]).mean(axis=1)
+
+
+def doublings(size: int) -> np.ndarray:
+    """Return 1, 2, 4, ... and the size itself."""
+    return np.unique(np.append(2 ** np.arange(int(np.log2(size)) + 1), size))
