@@ -191,7 +191,7 @@ def test_trap_one_run_that_cannot_be_fitted_keeps_its_row_and_costs_no_other(
     assert "no sample was right" in rows["hopeless"]
 
 
-def test_trap_runs_of_another_level_are_passed_over_and_namesakes_told_apart(
+def test_trap_runs_of_another_level_are_passed_over_and_namesakes_are_distinguished(
     tmp_path: Path, capsys: pytest.CaptureFixture, quick: None
 ) -> None:
     some = [[int(i + j < 8) for j in range(8)] for i in range(8)]
@@ -216,7 +216,7 @@ def test_trap_runs_none_of_which_can_be_fitted_are_an_error_in_one_line(
 ) -> None:
     made(tmp_path, "revision", 3, 4)
     assert main(["fit", "--runs", str(tmp_path)]) == 1
-    assert "no best-of-N run under" in capsys.readouterr().err
+    assert "no best-of-N run" in capsys.readouterr().err
     name = drawn(tmp_path, "m", "easy", [[0] * 8] * 8)
     assert main(["fit", "--runs", str(tmp_path)]) == 1
     message = capsys.readouterr().err

@@ -33,7 +33,7 @@ def fit_table(
     chosen = curve_law(law)
     pools = [run for run in runs if run.method.exchangeable]
     if not pools:
-        raise ValueError("no best-of-N run is there: a law is fitted to those alone")
+        raise ValueError("there is no best-of-N run, and laws are fitted to these only; sample one first")
     if task:
         look_up({run.task: None for run in pools}, task, "task")
         pools = [run for run in pools if run.task == task]
@@ -45,6 +45,8 @@ def fit_table(
         why = "; ".join(f"{message} ({run})" for message, run in reasons.items())
         raise ValueError(f"none of {len(rows)} runs could be fitted: {why}")
     table = pd.DataFrame(rows).fillna("")
+    last = ["success", "message"]  # derived numbers exist only where a law was fitted
+    table = table[[*table.columns.drop(last), *last]]
     table.attrs["left_out"] = [
         f"{count:,} of {len(runs):,} runs left out: {what}"
         for count, what in (
