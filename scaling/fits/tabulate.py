@@ -33,7 +33,7 @@ def fit_table(
     chosen = curve_law(law)
     pools = [run for run in runs if run.method.exchangeable]
     if not pools:
-        raise ValueError("there is no best-of-N run, and laws are fitted to these only; sample one first")
+        raise ValueError("there is no best-of-N run; laws are fitted to these only")
     if task:
         look_up({run.task: None for run in pools}, task, "task")
         pools = [run for run in pools if run.task == task]
