@@ -191,9 +191,9 @@ def test_the_chances_to_win_of_all_answers_sum_to_one(answers: int, total: int) 
     rng = np.random.default_rng(answers)
     votes = rng.multinomial(total, rng.dirichlet(np.full(answers, 2.0)))
     sizes, place = np.unique(votes[votes > 0], return_inverse=True)
-    rivals = np.bincount(place, minlength=len(sizes)) - np.eye(len(sizes), dtype=int)[place]
+    others = np.bincount(place, minlength=len(sizes)) - np.eye(len(sizes), dtype=int)[place]
     for k in (1, 2, 17, total // 17, total // 3, total - 1):
-        assert win_probabilities(place, rivals, sizes, total, k).sum() == pytest.approx(
+        assert win_probabilities(place, others, sizes, total, k).sum() == pytest.approx(
             1, abs=3e-12
         )
 

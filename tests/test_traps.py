@@ -180,7 +180,7 @@ def test_trap_one_run_that_cannot_be_fitted_keeps_its_row_and_costs_no_other(
     drawn(tmp_path, "whole", "easy", some)
     drawn(tmp_path, "broken", "easy", some[:5])
     drawn(tmp_path, "single", "easy", [[i % 2] for i in range(8)])
-    drawn(tmp_path, "hopeless", "easy", [[0] * 8] * 8)
+    drawn(tmp_path, "all_wrong", "easy", [[0] * 8] * 8)
     assert main(["fit", "--runs", str(tmp_path)]) == 0
     rows = {line.split()[2]: line for line in capsys.readouterr().out.splitlines()}
     assert rows["whole"].endswith("converged")
@@ -188,7 +188,7 @@ def test_trap_one_run_that_cannot_be_fitted_keeps_its_row_and_costs_no_other(
         "3 of 8 problems have no sample; run the command that began it again"
     )
     assert "the curve 1 points" in rows["single"]
-    assert "no sample was right" in rows["hopeless"]
+    assert "no sample was right" in rows["all_wrong"]
 
 
 def test_trap_runs_of_another_level_are_passed_over_and_namesakes_are_distinguished(

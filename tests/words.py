@@ -14,7 +14,10 @@ from pathlib import Path
 FAIL = True  #: whether an archaic word is an error
 ROOT = Path(__file__).parents[1]
 FILES = ("*.py", "*.md", "*.ipynb", "*.yml", "*.yaml", "Makefile")
-PHRASES = "untold|dearer|afresh|amid|foretell|foretold|mended|for want of|whoever|of each size"
+PHRASES = (
+    "untold|dearer|afresh|amid|foretell|foretold|mended|for want of|whoever|of each size|rivals?"
+    "|hopeless"
+)
 ARCHAIC = re.compile(rf"(?<![\w-])({PHRASES.replace(' ', chr(92) + 's+')})(?![\w-])", re.IGNORECASE)
 COUNTED = ("told", "beside")
 

@@ -226,8 +226,8 @@ def _nodes(
 ) -> tuple[Ints, list[slice], Ints, Floats, Floats]:
     """Return the relevant others, each case's nodes, and the count, u and weight of each node.
 
-    Rivals that surely have fewer votes do not matter. Counts with which a case wins with negligible
-    probability have no node.
+    Answers that certainly have fewer votes are left out, and so are counts with which a case wins
+    with negligible probability.
     """
     within = np.maximum(np.cumsum(chance, axis=1), TINY)
     bound = np.log(chance + TINY)[own] + others @ np.log(within) - log_sum  # of winning with j

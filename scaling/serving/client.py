@@ -26,7 +26,7 @@ RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529)
 REFUSED = (400, 413, 414, 422, 451)  #: this request will never succeed; another one may
 NO_KEY = "check the key in the environment variable SCALING_API_KEY"
 NO_PATH = "check the address, --served-name and --api"
-HOPELESS = {401: NO_KEY, 402: "the account has no credit left", 403: NO_KEY} | dict.fromkeys(
+FINAL_STATUS = {401: NO_KEY, 402: "the account has no credit left", 403: NO_KEY} | dict.fromkeys(
     (404, 405, 410, 501), NO_PATH
 )  #: no request to this address will succeed
 MODERATED = re.compile(r"moderat|flagged|content.?(filter|policy|management)", re.IGNORECASE)
@@ -122,8 +122,8 @@ class Client:
         reason = f"status {status}: {shown}"
         if status in REFUSED or (status == 403 and MODERATED.search(shown)):
             raise Refused(reason)
-        if status in HOPELESS:
-            raise ValueError(f"{self.url}{path} answers {status}: {shown}; {HOPELESS[status]}")
+        if status in FINAL_STATUS:
+            raise ValueError(f"{self.url}{path} answers {status}: {shown}; {FINAL_STATUS[status]}")
         if status != 200:
             raise Failed(reason, retry_after(headers) if status in RETRIED else None)
         try:
