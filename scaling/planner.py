@@ -145,13 +145,12 @@ def price(
 def cost_lines(cost: dict[str, float], about: str = "", most: str = "") -> list[str]:
     """Return the cost of a run as lines to print."""
     lines = [
-        f"{cost['samples']:,.0f} samples of {cost['problems']:,} problems in "
-        f"{cost['shards']:,} shards",
+        f"{cost['samples']:,.0f} samples of {cost['problems']:,} problems",
         f"{cost['prompt_tokens']:,.0f} prompt tokens{about},{most} {cost['tokens']:,.0f} new",
-        "FLOPs unknown: they need a card"
+        "FLOPs unknown without a card of the model"
         if math.isnan(cost["flops"])
         else f"{cost['flops']:.3g} FLOPs",
-        "hours unknown: they need tokens per second, which the bar of a short run shows"
+        "hours unknown without tokens_per_second, which the progress bar of a short run shows"
         if math.isnan(cost["hours"])
         else f"{cost['hours']:,.3g} hours on {cost['workers']:,} worker(s)",
     ]

@@ -81,7 +81,7 @@ def test_a_dry_run_multiplies_as_by_hand_and_starts_nothing(tiny_folder, tmp_pat
     assert main([*sample, "--tokens-per-second", "100", "--per-million", "1e6", "2e6"]) == 0
     lines = capsys.readouterr().out.splitlines()[3:]  # behind what is drawn, and where it lies
     prompts = sum(len(problem.prompt) for problem in get_task("sums", ["3x99"]).problems(5))
-    assert lines[0] == "40 samples of 5 problems in 1 shards"
+    assert lines[0] == "40 samples of 5 problems"
     assert lines[1] == f"{prompts} prompt tokens, at most 400 new"
     assert lines[3] == "0.00111 hours on 1 worker(s)"  # 400 / 100 s; one unit keeps one busy
     assert lines[4].startswith(f"{prompts + 800:,}.00 to {8 * prompts + 800:,}.00 for tokens")

@@ -95,10 +95,8 @@ def flaw_counts(runs: Iterable[Run]) -> tuple[int, int, int]:
 
 def flaw_line(drawn: int, unextracted: int, truncated: int) -> str:
     """Return a line to print about truncated samples and samples without an answer."""
-    return (
-        f"of {drawn:,} samples {truncated:,} were cut at the token cap and {unextracted:,} have no "
-        "answer that could be extracted"
-    )
+    cut = f"{truncated:,} cut at the token cap"
+    return f"{drawn:,} samples: {cut}, {unextracted:,} without an extractable answer"
 
 
 def incomplete(run: Run) -> str:
