@@ -232,10 +232,11 @@ def test_what_reward_training_brings_is_as_the_notebook_says(runs: Runs) -> None
         f"answers {once.y[0]:.2f} [{once.low[0]:.2f}, {once.high[0]:.2f}] at once",
         f"right {chosen[:, 1].mean():.2f} of the time, {with_interval(ahead)} "
         "above the thinking model",
-        f"after 10¹² FLOPs {with_interval(more)} to one answer",
-        f"of 16 from {best[0]:.2f} to {best[1]:.2f}",
+        f"adds {with_interval(more)} to the accuracy of one answer after 10¹² FLOPs, "
+        f"and {with_interval(most)} after 3×10¹² FLOPs",
+        f"of 16 falls from {best[0]:.2f} to {best[1]:.2f}",
         f"coverage from {cover[0]:.3f} to {cover[1]:.3f}",
-        f"after 3×10¹² {with_interval(most)}, and coverage {cover[2]:.3f}",
+        f"after 3×10¹² FLOPs coverage is {cover[2]:.3f}",
         f"from {first[3]:.2f} to {first[4]:.2f}, by {with_interval(lift)}",
         f"alone reach ({first[0]:.2f}); coverage of 16 falls from {cover[3]:.3f} to {cover[4]:.3f}",
         f"predicts (by {min(thought):.0f} to {max(thought):.0f} points), and slower with reward "
