@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.benchmarks import READERS, load_benchmark, own_prompts
+from scaling.methods.chains import shared_prefix
 from scaling.models import CARD, find_models, load_lm, read_card
 from scaling.records import Problem
 from scaling.runs import Run, load_run
@@ -112,15 +113,9 @@ def compare(first: Run, second: Run, encode: Callable[[str], Sequence[int]]) -> 
         raise ValueError(f"{first.path} and {second.path} share no sample; give runs of one plan")
     same = (both["text"] == both["text_other"]) & (both["finish"] == both["finish_other"])
     texts = both.loc[~same, ["text", "text_other"]].itertuples(index=False)
-    places = [first_difference(encode(a), encode(b)) for a, b in texts]
+    places = [shared_prefix(encode(a), encode(b)) for a, b in texts]
     median = float(np.median(places)) if places else float("nan")
     return Agreement(len(both), float(same.mean()), median)
-
-
-def first_difference(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return the first index where two sequences differ; if one is a prefix, its length."""
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def redraw(

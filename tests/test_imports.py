@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "preparing": ANYTHING,
     "sampling": ANYTHING,
     "study": ANYTHING,
-    "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "sampling"}
+    "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "sampling", "methods"}
     | {"fits", "intervals"},
     "cli": ANYTHING,
     "__main__": {"cli"},

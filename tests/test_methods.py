@@ -223,7 +223,7 @@ def test_a_full_context_ends_a_chain_with_history_and_thinking_says_so_beforehan
         for past in before:  # the last token of a draft cut by its length was never computed
             assert one.cached_tokens <= past.prompt_tokens + past.completion_tokens - 1
     think = Plan(method="thinking", steps=2, max_new_tokens=room)
-    with pytest.raises(ValueError, match="lower --max-new-tokens"):
+    with pytest.raises(ValueError, match="lower max_new_tokens"):
         list(draw(lm, task, task.problems(1), think, engine))
 
 

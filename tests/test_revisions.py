@@ -107,9 +107,8 @@ def test_a_revision_with_a_short_memory_sees_its_last_drafts_and_pays_anew():
 
 
 def test_shared_prefix():
-    assert [
-        shared_prefix(a, b) for a, b in (((1, 2), (1, 3)), ((), (1,)), ((1, 2), (1, 2, 3)))
-    ] == [1, 0, 2]
+    cases = (((1, 2), (1, 3)), ((), (1,)), ((1, 2), (1, 2, 3)), ((1, 2, 3), (1, 2, 4)))
+    assert [shared_prefix(a, b) for a, b in cases] == [1, 0, 2, 2]
 
 
 def test_revision_of_a_model_not_trained_for_it_warns_once_and_runs():

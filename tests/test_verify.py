@@ -17,7 +17,7 @@ from scaling.sampling import sample_run
 from scaling.store.files import entry_of
 from scaling.store.manifest import seal_hash
 from scaling.tasks import get_task
-from scaling.verify import first_difference, model_of, problems_of, redraw, verdicts
+from scaling.verify import model_of, problems_of, redraw, verdicts
 from tests.trust.drift import SETTINGS, accuracy_change, drift, exponent_change
 
 ROOT = Path(__file__).parents[1]
@@ -185,13 +185,6 @@ def test_an_unknown_setting_names_the_nearest(tmp_path) -> None:
     with pytest.raises(ValueError, match="did you mean 'bfloat16'"):
         drift(MODELS, get_task("sums"), [], plan, tmp_path, ["bfloat61"])
     assert next(iter(SETTINGS)) == "base"
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "place"), [([1, 2, 3], [1, 2, 4], 2), ([1], [1, 4], 1), ([], [1], 0)]
-)
-def test_the_first_difference_of_two_sequences_is_found(a, b, place) -> None:
-    assert first_difference(a, b) == place
 
 
 def test_a_run_of_a_benchmark_is_judged_by_its_file(tiny_folder, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,18 +93,19 @@ def search(
 ) -> None:
     """Sample with every search method at several widths; skip runs that are complete."""
     from scaling.methods.scorers import scorer_name
-    from scaling.methods.search import search_plans
     from scaling.methods.table import METHODS, searches
     from scaling.models import load_lm
-    from scaling.records import look_up
+    from scaling.records import Plan, look_up
     from scaling.sampling import sample_run
     from scaling.tasks import get_task
 
     print(f"runs in {runs}")
     for method in methods:
-        look_up({name: METHODS[name] for name in searches()}, method, "search")
-    lm, chosen = load_lm(model), get_task(task)
-    for plan in search_plans(list(methods or searches()), widths, scorer_name(scorer)):
+        look_up(dict.fromkeys(searches()), method, "search")
+    lm, chosen, name = load_lm(model), get_task(task), scorer_name(scorer)
+    for width, method in product(widths, methods or searches()):
+        keep = max(1, width // 4) * ("keep" in METHODS[method].reads)
+        plan = Plan(method, 4, 4 * width, max_new_tokens=32, width=width, keep=keep, scorer=name)
         print(sample_run(lm, chosen, chosen.problems(problems), plan, runs).path)
     suggest("accuracy --runs {runs}; figures takes the same --runs", runs=runs)
 

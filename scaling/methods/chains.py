@@ -63,8 +63,7 @@ class Question:
 
 def best_of_n(question: Question) -> Process:
     """Sample chains of one step, until the plan stops early."""
-    method = _until_agreement(question) if question.plan.stop_at_agreement else _chains(question)
-    return (yield from method)
+    return _until_agreement(question) if question.plan.stop_at_agreement else _chains(question)
 
 
 def _until_agreement(question: Question) -> Process:
@@ -74,25 +73,25 @@ def _until_agreement(question: Question) -> Process:
     it, and the rows are those of drawing one by one.
     """
     plan, rows, votes = question.plan, list[Sample](), Counter[str]()
-    while needed := plan.stop_at_agreement - max(votes.values(), default=0):
+    needed = plan.stop_at_agreement
+    while needed and len(rows) < plan.chains:
         chains = range(len(rows), min(len(rows) + needed, plan.chains))
-        if not chains:
-            break
         completions = yield [Ask(chain, question.prompt) for chain in chains]
         new = [question.row(c, 0, done) for c, done in zip(chains, completions, strict=True)]
         votes.update(row.answer for row in new if row.answer is not None)
         rows += new
+        needed = plan.stop_at_agreement - max(votes.values(), default=0)
     return rows
 
 
 def in_steps(append: Append) -> Callable[[Question], Process]:
     """Return a method of chains to which `append` adds a text after each step, None at the end."""
-    return partial(_in_steps, append)
 
+    def sample(question: Question) -> Process:
+        history = question.plan.history
+        return _with_history(question, append) if history else _chains(question, append)
 
-def _in_steps(append: Append, question: Question) -> Process:
-    method = _with_history if question.plan.history else _chains
-    return (yield from method(question, append))
+    return sample
 
 
 def _chains(question: Question, append: Append | None = None) -> Process:
@@ -133,8 +132,6 @@ def _with_history(question: Question, append: Append) -> Process:
         }
         if step:  # a chain whose context is full ends
             contexts = {c: ids for c, ids in contexts.items() if len(ids) < question.limit}
-        if not contexts:
-            break
         completions = yield [Ask(c * plan.steps + step, ids) for c, ids in contexts.items()]
         computed, before = {}, computed
         for (chain, context), done in zip(contexts.items(), completions, strict=True):

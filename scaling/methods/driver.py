@@ -116,10 +116,12 @@ class Turn:
 
     def resume(self, answers: Any) -> Turn:
         """Send the answers to the method, and receive its next request or its rows."""
+        self.request = []
         try:
-            self.request = self.process.send(answers)
+            while not self.request:  # a request of nothing is answered at once
+                self.request, answers = self.process.send(answers), []
         except StopIteration as end:
-            self.request, self.rows = [], end.value
+            self.rows = end.value
         self.answers, self.unanswered = [None] * len(self.request), len(self.request)
         return self
 

@@ -126,25 +126,18 @@ def score_run(scorer: Scorer, run: Any) -> Scores:
     """
     if "text" not in run.samples:
         raise ValueError(f"{run.path}: load the run with text=True to score what was written")
-    columns = (run.problems[name].tolist() for name in ("id", "prompt", "level"))
-    problems = {
-        key: Problem(key, text, "", level) for key, text, level in zip(*columns, strict=True)
-    }
-    pairs = [
-        (problems[p], t) for p, t in zip(run.samples["problem"], run.samples["text"], strict=True)
-    ]
+    rows = run.problems.assign(answer="").to_dict("records")  # a scorer sees no answers
+    problems = {row["id"]: Problem(**row) for row in rows}
+    texts = zip(run.samples["problem"], run.samples["text"], strict=True)
+    pairs = [(problems[name], text) for name, text in texts]
     unique = list(dict.fromkeys(pairs))  # equal texts are scored once, and charged each time
     found = dict(zip(unique, checked_scores(scorer, unique), strict=True))
     failed = run.samples["finish"].astype(str).str.startswith("error").to_numpy()
     frame = run.samples[["problem", "chain", "step"]].copy()
-    reductions = (
-        REDUCTIONS
-        if any(len(steps) > 1 for steps in found.values())
-        else {"last": REDUCTIONS["last"]}
-    )
-    for way, join in reductions.items():
-        frame[way] = [float(join(found[pair])) for pair in pairs]
-        frame.loc[failed, way] = -np.inf
+    several = any(len(steps) > 1 for steps in found.values())
+    for name in REDUCTIONS if several else ["last"]:
+        frame[name] = [float(REDUCTIONS[name](found[pair])) for pair in pairs]
+        frame.loc[failed, name] = -np.inf
     prompt = run.samples["prompt_tokens"]
     frame["prompt_tokens"] = prompt + run.samples["completion_tokens"]
     frame["cached_tokens"] = prompt
@@ -178,10 +171,8 @@ def load_scorer(where: str | Path) -> RewardModel:
 
 
 def scorer_notes(plan: Plan) -> dict[str, Any]:
-    """Return what a log stores of a plan's scorer to price its passes; {} without a scorer."""
-    if not plan.scorer:
-        return {}
-    notes = read_json(Path(plan.scorer.partition("@")[0]) / CARD)
+    """Return what a log stores of a plan's scorer to price its passes."""
+    notes = _notes(plan.scorer.partition("@")[0])
     return {"scorer": {name: notes[name] for name in ("name", "identity", "shape")}}
 
 

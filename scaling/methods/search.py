@@ -98,33 +98,15 @@ def particles(plan: Plan, nodes: Sequence[Node], room: int, rng: Random) -> Shar
     return [(n, drawn.count(n)) for n in nodes]
 
 
-def check_search(plan: Plan) -> None:
-    """Raise ValueError for a width beyond the cap, or for a number to keep that does not fit."""
-    if not 1 <= plan.width <= plan.steps:
-        raise ValueError(
-            f"width is {plan.width} with a cap of {plan.steps} nodes (steps): "
-            f"give a width of 1 to {plan.steps}, or a larger cap; a round draws `width` nodes"
-        )
-
-
-def check_keep(plan: Plan) -> None:
-    """Raise ValueError as `check_search` does, and for a number to keep beyond the width."""
-    check_search(plan)
-    if not 1 <= plan.keep <= plan.width:
-        raise ValueError(f"keep is {plan.keep}; {plan.method} of width {plan.width} keeps 1 to it")
-
-
 @dataclass(eq=False)
 class Tree:
     """One search of one problem."""
 
-    problem: Problem
     chain: int
-    prompt: tuple[int, ...]
     nodes: list[Node] = field(default_factory=list)
     newest: list[Node] = field(default_factory=list)  #: of this round
 
-    def grow(self, shares: Sequence[tuple[Node | None, int]], plan: Plan) -> None:
+    def grow(self, shares: Sequence[tuple[Node | None, int]], question: Question) -> None:
         """Add the children of a round, up to the cap; a parent of None starts a solution."""
         begun = len(self.nodes)
         parents = [node for node, children in shares for _ in range(children)]
@@ -132,8 +114,8 @@ class Tree:
         self.newest = [
             Node(i, parent.root, parent, parent.text, parent.context)
             if parent
-            else Node(i, i, None, "", self.prompt)
-            for i, parent in enumerate(parents[: plan.steps - begun], begun)
+            else Node(i, i, None, "", question.prompt)
+            for i, parent in enumerate(parents[: question.plan.steps - begun], begun)
         ]
         self.nodes += self.newest
 
@@ -145,10 +127,10 @@ def searching(rule: Rule) -> Callable[[Question], Process]:
 
 def _search(rule: Rule, question: Question) -> Process:
     """Grow all trees of a problem round by round: draw a step per open node, score, choose."""
-    plan, problem = question.plan, question.problem
-    trees = [Tree(problem, chain, question.prompt) for chain in range(plan.chains)]
+    plan = question.plan
+    trees = [Tree(chain) for chain in range(plan.chains)]
     for tree in trees:
-        tree.grow([(None, plan.width)], plan)
+        tree.grow([(None, plan.width)], question)
     while alive := [tree for tree in trees if tree.newest]:
         opened = {
             tree.chain * plan.steps + node.index: node for tree in alive for node in tree.newest
@@ -156,16 +138,16 @@ def _search(rule: Rule, question: Question) -> Process:
         for node in opened.values():
             node.ended = len(node.context) >= question.limit
         asks = [Ask(key, node.context) for key, node in opened.items() if not node.ended]
-        completions = (yield asks) if asks else []
+        completions = yield asks
         for ask, done in zip(asks, completions, strict=True):
             _add_step(question, opened[ask.chain], done)
         scores = yield [node.text for node in opened.values()]
         for node, steps in zip(opened.values(), scores, strict=True):
             node.score = max(steps[-1], WORST)
         for tree in alive:
-            rng = stream(plan.seed, problem.id, tree.chain, len(tree.nodes))
+            rng = stream(plan.seed, question.problem.id, tree.chain, len(tree.nodes))
             room = min(plan.width, plan.steps - len(tree.nodes))
-            tree.grow(rule(plan, tree.newest, room, rng) if room else [], plan)
+            tree.grow(rule(plan, tree.newest, room, rng) if room else [], question)
     return [row for tree in trees for row in rows_of(tree, question)]
 
 
@@ -203,47 +185,30 @@ def rows_of(tree: Tree, question: Question) -> Iterator[Sample]:
     verdict, answers = Verdict(None, False), []
     for node in tree.nodes:
         if node.ended and (best is None or node.score > best.score):
-            best, verdict = node, question.verify(tree.problem, node.text)
+            best, verdict = node, question.verify(question.problem, node.text)
         answers.append(verdict)
-    path, node_ = set(), best
-    while node_ is not None:
-        path.add(node_)
-        node_ = node_.parent
+    path = set()
+    while best is not None:
+        path.add(best)
+        best = best.parent
     for node, answer in zip(tree.nodes, answers, strict=True):
-        yield _node_row(tree, node, answer, node in path)
+        yield _node_row(question, tree.chain, node, answer, node in path)
         if question.scorer.card is not None:
-            yield _score_row(tree, node, question.plan)
+            yield _score_row(question, tree.chain, node)
 
 
-def _node_row(tree: Tree, node: Node, answer: Verdict, kept: bool) -> Sample:
-    read, prompt = len(node.context), len(tree.prompt)
+def _node_row(question: Question, chain: int, node: Node, answer: Verdict, kept: bool) -> Sample:
+    read, prompt = len(node.context), len(question.prompt)
     done = node.done or Completion((), 0.0, 0.0, "length", read, read, 0, 0)
     cached = done.prompt_tokens - 1 if node.parent else prompt * (node.index > 0)
     cached, finish = min(cached, done.prompt_tokens), done.finish if kept else "discarded"
-    place = tree.problem.id, tree.chain, node.index
+    place = question.problem.id, chain, node.index
     return Sample.of(place, node.text, answer, done, cached_tokens=cached, finish=finish)
 
 
-def _score_row(tree: Tree, node: Node, plan: Plan) -> Sample:
+def _score_row(question: Question, chain: int, node: Node) -> Sample:
     """Return the row of a scorer's pass over a node: only tokens new since its parent's pass."""
-    known = len(node.parent.context) if node.parent else len(tree.prompt)
+    known = len(node.parent.context if node.parent else question.prompt)
     read = Completion((), node.score, node.score, "scored", len(node.context), known, 0, 0.0)
-    place = tree.problem.id, tree.chain, plan.steps + node.index
+    place = question.problem.id, chain, question.plan.steps + node.index
     return Sample.of(place, "", Verdict(None, False), read)
-
-
-def search_plans(methods: Sequence[str], widths: Sequence[int], scorer: str) -> list[Plan]:
-    """Return the default searches: four of each, a quarter kept, four full rounds at most."""
-    return [
-        Plan(
-            method=method,
-            chains=4,
-            steps=4 * width,
-            max_new_tokens=32,
-            width=width,
-            keep=max(1, width // 4) if method in ("beam", "dvts") else 0,
-            scorer=scorer,
-        )
-        for width in widths
-        for method in methods
-    ]

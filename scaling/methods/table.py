@@ -10,16 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaling.methods.chains import Process, Question, best_of_n, in_steps, revise, wait
-from scaling.methods.search import (
-    Rule,
-    beam,
-    check_keep,
-    check_search,
-    dvts,
-    particles,
-    rebase,
-    searching,
-)  # fmt: skip
+from scaling.methods.search import Rule, beam, dvts, particles, rebase, searching
 from scaling.methods.thinking import think
 from scaling.records import Plan, look_up
 from scaling.tasks.traces import thinking_budgets
@@ -48,12 +39,7 @@ class Method:
         return not (self.rounds or plan.history or plan.stop_at_agreement)
 
 
-def search_method(
-    rule: Rule,
-    title: str = "",
-    reads: tuple[str, ...] = (),
-    check: Callable[[Plan], object] = check_search,
-) -> Method:
+def search_method(rule: Rule, title: str = "", reads: tuple[str, ...] = ()) -> Method:
     """Return a method that grows a tree by a rule; reads: plan fields in addition to a search's."""
     return Method(
         searching(rule),
@@ -62,7 +48,6 @@ def search_method(
         title=title,
         rounds=True,
         is_search=True,
-        check=check,
     )
 
 
@@ -98,8 +83,8 @@ METHODS: dict[str, Method] = {
         needs_skill=True,
         check=thinking_budgets,
     ),
-    "beam": search_method(beam, "beam search", ("keep",), check_keep),
-    "dvts": search_method(dvts, "DVTS", ("keep",), check_keep),
+    "beam": search_method(beam, "beam search", ("keep",)),
+    "dvts": search_method(dvts, "DVTS", ("keep",)),
     "rebase": search_method(rebase, "REBASE"),
     "particles": search_method(particles, "particles"),
 }
@@ -142,4 +127,11 @@ def check_plan(plan: Plan) -> None:
             )
     if len(stops) > 1:
         raise ValueError(f"{' and '.join(stops)} are both set: a pool is read by one; give one")
+    if method.is_search and not 1 <= plan.width <= plan.steps:
+        raise ValueError(
+            f"width is {plan.width} with a cap of {plan.steps} nodes (steps): "
+            f"give a width of 1 to {plan.steps}, or a larger cap; a round draws `width` nodes"
+        )
+    if "keep" in method.reads and not 1 <= plan.keep <= plan.width:
+        raise ValueError(f"keep is {plan.keep}; {plan.method} of width {plan.width} keeps 1 to it")
     method.check(plan)

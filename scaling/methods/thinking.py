@@ -28,7 +28,7 @@ def think(question: Question) -> Process:
     if len(prompt) + plan.max_new_tokens + 2 > question.limit:
         raise ValueError(
             f"a prompt of {len(prompt)} tokens, {plan.max_new_tokens} of thinking and an answer do "
-            f"not fit into the model's context of {question.limit}: lower --max-new-tokens"
+            f"not fit into the model's context of {question.limit}: lower max_new_tokens="
         )
     traces = yield [Ask(chain, prompt) for chain in range(plan.chains)]
     forced = {}
@@ -40,7 +40,7 @@ def think(question: Question) -> Process:
                 forced[chain, step] = Ask(
                     chain, context, key=f" after {budget}", max_new_tokens=ANSWER_TOKENS
                 )
-    completions = (yield list(forced.values())) if forced else []
+    completions = yield list(forced.values())
     answers = dict(zip(forced, completions, strict=True))
     return [
         _row(question, trace, answers.get((chain, step)), chain, step, budget)
