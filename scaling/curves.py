@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MIN_REPLICATES = 20  #: for an interval
+
+
+def ends(values: np.ndarray, level: float = 0.95, **method: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the interval over values (replicates, ...); NaN below MIN_REPLICATES."""
+    if len(values) < MIN_REPLICATES:
+        return (np.full(values.shape[1:], np.nan),) * 2
+    tails = np.round([(1 - level) / 2, (1 + level) / 2], 12)
+    low, high = np.quantile(values, tails, axis=0, **method)
+    return low, high
+
+
 def onward(module: str, name: str) -> Any:
     """Return a function of a module that is loaded on first use, such as fitting or drawing."""
     return getattr(import_module(f"scaling.{module}"), name)
@@ -101,26 +113,28 @@ class Fit:
     n_points: int
     n_failed: int  #: replicates that could not be fitted
     function: Callable[..., np.ndarray] = field(repr=False, compare=False)  #: (x, parameters) -> y
-    formula: str = ""  #: the law with its parameters as numbers
+    formula: str = ""  #: the law with its numbers
     n_problems: int = 0  #: problems behind the points; 0 where unknown
-    #: numbers in `formula` that follow from the parameters: estimate, low, high
-    derived: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    #: numbers in `formula`: estimate, low, high; the parameters, or those that are printed instead
+    numbers: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    x_unit: str = ""  #: of the fitted curve
 
     @property
     def frame(self) -> pd.DataFrame:
         """Return one row per parameter: estimate, low, high."""
         import pandas as pd
 
-        return pd.DataFrame(self._rows()[: len(self.params)])
+        rows = [(name, value, *self.interval[name]) for name, value in self.params.items()]
+        return pd.DataFrame(rows, columns=["parameter", "estimate", "low", "high"])
 
     def _rows(self) -> list[dict[str, Any]]:
-        """Return the rows of the printed table: parameters, then numbers derived from them."""
+        """Return the rows of the printed table, one per number of the formula."""
         names = ("parameter", "estimate", "low", "high")
-        values = {k: (v, *self.interval[k]) for k, v in self.params.items()} | self.derived
-        return [dict(zip(names, (k, *v), strict=True)) for k, v in values.items()]
+        return [dict(zip(names, (k, *v), strict=True)) for k, v in self.numbers.items()]
 
     def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"formula": f"y = {self.formula}"} if self.formula else {}
+        unit = f", x in {self.x_unit}" if self.x_unit else ""
+        facts: dict[str, Any] = {"formula": f"y = {self.formula}{unit}"}
         facts |= {"success": self.success, "message": self.message, "rmse": self.rmse}
         facts |= {"points": self.n_points}
         facts |= {"problems": self.n_problems} if self.n_problems else {}
@@ -129,8 +143,7 @@ class Fit:
 
     def __repr__(self) -> str:
         """Return the law with its numbers and whether the fit succeeded, in one line."""
-        found = ", ".join(f"{name}={show.number(value)}" for name, value in self.params.items())
-        return f"Fit({self.law}: {self.formula or found}; {self.message})"
+        return f"Fit({self.law}: {self._facts()['formula']}; {self.message})"
 
     def __str__(self) -> str:
         import pandas as pd
@@ -158,14 +171,14 @@ class Fit:
         """Return the law at `x` (a tuple of arrays for several axes), in the unit of y."""
         return self.function(x, np.array(list(self.params.values())))
 
+    @property
+    def refits(self) -> np.ndarray:
+        """Return the parameters of the replicates that could be fitted, (refits, parameters)."""
+        return self.replicates[np.isfinite(self.replicates).all(-1)]
+
     def band(self, x: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the law's pointwise interval at `x`, from the refitted replicates.
 
         NaN when fewer than 20 replicates could be fitted.
         """
-        good = self.replicates[np.isfinite(self.replicates).all(-1)]
-        if len(good) < 20:
-            return (np.full(np.shape(self.predict(x)), np.nan),) * 2
-        tails = [(1 - level) / 2, (1 + level) / 2]
-        low, high = np.quantile(self.function(x, good), tails, axis=0)
-        return low, high
+        return ends(self.function(x, self.refits), level)

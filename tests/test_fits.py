@@ -414,13 +414,17 @@ def test_a_fit_prints_a_scale_in_the_unit_of_x_where_its_parameter_is_unreadable
     x = 1e11 * K
     y = LAWS["exp_power"].predict(K, np.array([-2.0, -0.5]))
     replicates = y + 0.003 * np.random.default_rng(0).standard_normal((60, len(y)))
-    found = fit("exp_power", replace(curve(y, replicates, x), n_problems=40))
-    assert found.derived["x0"][0] == pytest.approx(4e11, rel=1e-6)
-    assert found.derived["x0"][1] < 4e11 < found.derived["x0"][2]
+    found = fit("exp_power", replace(curve(y, replicates, x), n_problems=40, x_unit="flops"))
+    assert list(found.numbers) == ["x0", "b"]
+    assert found.numbers["x0"][0] == pytest.approx(4e11, rel=1e-6)
+    assert found.numbers["x0"][1] < 4e11 < found.numbers["x0"][2]
+    assert found.numbers["b"] == (found.params["b"], *found.interval["b"])
     assert found.frame.parameter.tolist() == ["a", "b"]
+    formula = "exp(-(x / 4e+11)^-0.5), x in flops"
     for text in (str(found), found.summary(), found._repr_html_()):
-        assert all(word in text for word in ("exp(-(x / 4e+11)^-0.5)", "x0", "problems", "40"))
-    assert "exp(-(x / 4e+11)^-0.5)" in repr(found)
+        assert all(word in text for word in (formula, "x0", "problems", "40"))
+        assert f"{found.params['a']:,.0f}" not in text.replace("\u2212", "-")
+    assert formula in repr(found)
 
 
 def test_a_law_without_derivatives_is_one_row_and_fits_as_well() -> None:

@@ -166,18 +166,18 @@ def test_more_queries_move_compute_from_training_to_cheaper_answers() -> None:
 
 
 def test_the_frontier_is_what_no_cheaper_point_beats() -> None:
+    """Story: votes of equal accuracy that differed by rounding beat each other."""
     rng = np.random.default_rng(0)
-    cost, accuracy = rng.integers(1, 9, 60).astype(float), rng.random(60).round(1)
+    train, test = rng.integers(1, 9, (2, 60)).astype(float)
+    accuracy = rng.random(60).round(1)
     accuracy[5] = np.nan
-    on = frontier(cost, accuracy)
-    for i in range(60):
-        beaten = (cost <= cost[i]) & (accuracy >= accuracy[i])
-        strictly = beaten & ((cost < cost[i]) | (accuracy > accuracy[i]))
-        if on[i]:
-            assert not strictly.any()
-        elif not np.isnan(accuracy[i]):
-            assert strictly.any() or on[beaten].any()
-    assert not on[5]
+    noise = 1e-12 * rng.random(60)
+    for costs in (train, (train, test)):
+        axes = np.atleast_2d(costs)
+        on = frontier(costs, accuracy + noise)
+        for i in range(60):
+            cheaper = (axes <= axes[:, i, None]).all(axis=0)
+            assert on[i] == (i != 5 and not (accuracy[cheaper] > accuracy[i]).any())
 
 
 def test_the_tournament_trusts_the_planted_law_beyond_both_budgets() -> None:

@@ -17,7 +17,7 @@ from scaling.figures.explore import Choice, view
 from scaling.figures.gallery import draw_all
 from scaling.figures.plane import joint_points, plane_fit
 from scaling.fits import LAWS, fit, forecast, tournament
-from scaling.fits.forecasts import law_tournament, suits
+from scaling.fits.forecasts import law_tournament
 from scaling.fits.joint import fit_joint, joint_tournament
 from scaling.fits.published import curves as published
 from scaling.fits.published import refit
@@ -88,7 +88,6 @@ def calls(study: Runs):
             lambda name: forecast(name, law[2]),
             lambda name: tournament({"one": law[2]}, [name]),
             lambda name: law_tournament([plain], laws=[name], replicates=25),
-            lambda name: suits(name, "coverage"),
             lambda name: view(study, shown(law=name), 22),
         ]),
         "joint law": ("plane_logit", [

@@ -14,6 +14,7 @@ import pandas as pd
 from scaling.curves import Curve, Fit
 from scaling.figures import plots
 from scaling.figures.names import selector_name
+from scaling.fits import joint
 from scaling.fits.joint import Exchange, exchange_rate, fit_joint, iso_line
 from scaling.runs import Run, Runs
 
@@ -93,9 +94,7 @@ def plane_fit(
     given this law and these points: they exclude the uncertainty of either choice.
     """
     train, test, accuracy, replicates, _ = joint_points(runs, task, selector, level, unit)
-    cheaper = (train[:, None] <= train * 1.01) & (test[:, None] <= test)
-    better = accuracy[:, None] > accuracy + 1e-9  # votes of equal accuracy differ by rounding
-    used = np.asarray(~(cheaper & better).any(axis=0) | (not frontier))
+    used = joint.frontier((train, test), accuracy) | (not frontier)
     fitted = fit_joint(law, train[used], test[used], accuracy[used], replicates=replicates[:, used])
     middle = (float(np.exp(np.log(axis[used]).mean())) for axis in (train, test))
     return Plane(fitted, exchange_rate(fitted, *middle), train, test, accuracy, used)

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from scaling.curves import Curve, Fit
+from scaling.curves import MIN_REPLICATES, Curve, Fit, ends
 from scaling.estimates import pass_at_k
 from scaling.fits.functions import Array, Axes
-from scaling.fits.laws import LAWS, Law
+from scaling.fits.laws import LAWS, SHARE, Law
 from scaling.fits.minimise import Minimum, Objective, likelihood, minimise, residuals, squares
 from scaling.records import look_up
 
-MIN_REPLICATES = 20  # for an interval
 MAX_FAILED = 0.1  # share of replicates that may fail in a successful fit
 FLAT = 1e-11  # smallest eigenvalue of the scaled curvature at which parameters count as determined
 ZEROS = 6.6  # likelihood ratio that 1 in 200 populations without impossible problems exceeds
@@ -67,7 +66,7 @@ def fit(
         raise ValueError(
             f"starts is {starts}, bootstrap {bootstrap}; give 1 or more, and 0 or more"
         )
-    n_problems = x.n_problems if isinstance(x, Curve) else 0
+    of_curve = {k: getattr(x, k) for k in ("n_problems", "x_unit") if isinstance(x, Curve)}
     given: dict[str, Any] = {"replicates": replicates, "weights": weights, "delta": delta}
     given |= {"fit_scale": fit_scale or None, "resample": None if resample == "auto" else resample}
     if isinstance(x, Curve):
@@ -110,7 +109,7 @@ def fit(
             z, np.zeros(1, int)
         )[3]
     found = _report(law, params, good, z[0], converged[0], curvature[0], off, len(y))
-    return replace(found, n_problems=n_problems)
+    return replace(found, **of_curve)
 
 
 def _refuse(given: dict[str, Any], names: Iterable[str], why: str) -> None:
@@ -269,18 +268,18 @@ def _report(
     failed = len(replicates) - len(kept)
     low, high = law.limits()
     stuck = [k for k, v, a, b in zip(law.params, z, low, high, strict=True) if not a < v < b]
-    ends = [k for k in stuck if law.bounds[k] != (0.0, 1.0)]  # a share of 0 or 1 is an answer
+    at_bound = [k for k in stuck if law.bounds[k] != SHARE]  # a share of 0 or 1 is an answer
     inner = np.array([name not in stuck for name in law.params])
     size = np.sqrt(np.maximum(np.diag(curvature), 0))
     most, size, curvature = size.max(), size[inner], curvature[np.ix_(inner, inner)]
     flat = inner.any() and (
         size.min() <= 1e-9 * most or np.linalg.eigvalsh(curvature / np.outer(size, size))[0] < FLAT
     )
-    undetermined, many = flat and not ends, failed > MAX_FAILED * len(replicates)
+    undetermined, many = flat and not at_bound, failed > MAX_FAILED * len(replicates)
     problems = [
         (bool(trouble), trouble),
         (not converged, "the optimum was not reached: give more starts, or try a simpler law"),
-        (bool(ends), f"{', '.join(ends)} at a bound: the points do not have this shape, "
+        (bool(at_bound), f"{', '.join(at_bound)} at a bound: the points do not have this shape, "
          "try another law"),
         (undetermined, "the points do not determine the parameters: widen the range of x, "
          "or try a law with fewer"),
@@ -289,17 +288,19 @@ def _report(
     ]  # fmt: skip
     wrong = [sentence for condition, sentence in problems if condition]
     notes = wrong or ["converged", *(f"{k} is at its natural limit" for k in stuck)]
-    interval = np.full((2, len(z)), np.nan)
-    if len(kept) >= MIN_REPLICATES:
-        interval = np.quantile(kept, [0.025, 0.975], axis=0)
-    else:
+    if len(kept) < MIN_REPLICATES:
         notes.append(
             f"no interval: it needs {MIN_REPLICATES} replicates, or more points than parameters"
         )
+    interval = dict(zip(law.params, np.transpose(ends(kept)).tolist(), strict=True))
+    printed, numbers = law.numbers(kept), {}
+    for name, value in law.numbers(params[0]).items():
+        left, right = interval.get(name) or ends(printed[name], method="nearest")
+        numbers[name] = float(value), float(left), float(right)
     return Fit(
         law=law.name,
         params=dict(zip(law.params, params[0].tolist(), strict=True)),
-        interval=dict(zip(law.params, map(tuple, interval.T.tolist()), strict=True)),
+        interval={name: (low, high) for name, (low, high) in interval.items()},
         replicates=replicates,
         success=not wrong,
         message="; ".join(notes),
@@ -308,24 +309,8 @@ def _report(
         n_failed=failed,
         function=law.predict,
         formula=law.written(params[0]),
-        derived=_derived(law, params[0], kept),
+        numbers=numbers,
     )
-
-
-def _derived(law: Law, best: Array, replicates: Array) -> dict[str, tuple[float, float, float]]:
-    """Return the law's derived numbers: estimate, low, high; NaN without an interval."""
-    if law.derived is None:
-        return {}
-    with np.errstate(all="ignore"):
-        value, many = law.derived(*best), law.derived(*replicates.T)
-    enough = len(replicates) >= MIN_REPLICATES
-    found = {}
-    for name in value:
-        ends = np.full(2, np.nan)
-        if enough:
-            ends = np.quantile(many[name], [0.025, 0.975], method="nearest")
-        found[name] = float(value[name]), float(ends[0]), float(ends[1])
-    return found
 
 
 def _fit_counts(law: Law, n: Array, c: Array, starts: int | None, bootstrap: int, seed: int) -> Fit:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scaling import show
-from scaling.curves import Curve, Fit
+from scaling.curves import Curve, Fit, ends
 from scaling.estimates import pass_at_k
 from scaling.fits.fitting import fit
 from scaling.fits.laws import LAWS, Law
@@ -68,11 +69,10 @@ def score(
     noise: where y was measured on other problems than the fit's, its replicates less y, as many as
     the fit's; they widen the band to the range of such a measurement.
     """
-    predicted, (low, high) = fitted.predict(x), fitted.band(x)
-    if noise is not None and not np.isnan(low).all():
-        good = np.isfinite(fitted.replicates).all(-1)
-        drawn = fitted.function(x, fitted.replicates[good]) + noise[good]
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    predicted, drawn = fitted.predict(x), fitted.function(x, fitted.refits)
+    if noise is not None:
+        drawn += noise[np.isfinite(fitted.replicates).all(-1)]
+    low, high = ends(drawn)
     covered = np.where(np.isnan(low), np.nan, (low - GRAIN <= y) & (y <= high + GRAIN))
     at = x[0] if isinstance(x, tuple) else x
     columns = (at, y, predicted, low, high, predicted - y, covered)
@@ -134,24 +134,29 @@ def tournament(
     reason in `message`. Best law first.
     """
     rows = []
-    laws = list(laws)
-    for law in laws:  # a wrong name is an error, not a row that says so
-        look_up(LAWS, law, "law")
+    chosen = [look_up(LAWS, law, "law") for law in laws]  # a wrong name is an error, not a row
     for name, given in curves.items():
         known, curve = given if isinstance(given, tuple) else (given, given)
-        for law in laws:
+        for law in chosen:
+            row: dict[str, Any] = {"law": law.name, "curve": name, "n_fitted": 0, "n_held_out": 0}
             try:
-                fitted, held_out = forecast(law, curve, share, known, other_problems)
+                row |= summarised(*forecast(law, curve, share, known, other_problems))
             except ValueError as reason:
-                rows.append((law, name, *[np.nan] * 4, 0, 0, False, str(reason)))
-                continue
-            error, width = held_out.error.abs(), held_out.high - held_out.low
-            scores = error.median(), error.max(), held_out.covered.mean(), width.median()
-            found = fitted.n_points, len(held_out), fitted.success, fitted.message
-            rows.append((law, name, *scores, *found))
-    table = pd.DataFrame(rows, columns=RESULTS)
-    by = ["curve", "median_error"]
-    return table.sort_values(by, kind="stable", ignore_index=True, key=best_first)
+                row |= {"success": False, "message": str(reason)}
+            rows.append(row)
+    return best_first(pd.DataFrame(rows).reindex(columns=RESULTS), ["curve", "median_error"])
+
+
+def summarised(fitted: Fit, scores: pd.DataFrame) -> dict[str, Any]:
+    """Return a forecast's row of a tournament: its scores, and how the fit went."""
+    error, width = scores.error.abs(), (scores.high - scores.low).median()
+    row = {"median_error": error.median(), "worst_error": error.max(), "width": width}
+    row |= {"coverage": scores.covered.mean(), "n_held_out": len(scores)}
+    return (
+        row
+        | {k: getattr(fitted, k) for k in ("success", "message")}
+        | {"n_fitted": fitted.n_points}
+    )
 
 
 def trust(
@@ -170,8 +175,7 @@ def trust(
     found["n_unfitted"] = groups.size() - found["n_curves"]
     found["trusted"] = (found.median_error <= error) & (found.coverage >= coverage)
     order, ascending = [*by, "trusted", "median_error"], [*[True] * len(by), False, True]
-    found = found.reset_index()
-    return found.sort_values(order, ascending=ascending, ignore_index=True, key=best_first)
+    return best_first(found.reset_index(), order, ascending)
 
 
 def printable(table: pd.DataFrame) -> pd.DataFrame:
@@ -188,9 +192,12 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def best_first(column: pd.Series) -> pd.Series:
-    """Return the sort key of a column of scores: errors that print equally are ties."""
-    return column.round(DECIMALS[column.name]) if column.name in DECIMALS else column
+def best_first(
+    table: pd.DataFrame, by: Sequence[str], ascending: bool | list[bool] = True
+) -> pd.DataFrame:
+    """Return a table of scores sorted by columns; errors that print equally are ties."""
+    order = table.round(DECIMALS).sort_values(list(by), ascending=ascending, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
 
 
 # ---------------------------------------------------------------- curves of runs and of counts
@@ -313,11 +320,8 @@ def _averaged(values: np.ndarray, k: np.ndarray, replicates: int, seed: int) -> 
 
 
 def suited_laws(selector: str) -> list[str]:
-    """Return the laws of one axis that describe a selector's accuracy."""
-    return [name for name, law in LAWS.items() if law.axes == 1 and suits(name, selector)]
-
-
-def suits(law: str, selector: str) -> bool:
-    """Return whether a law describes a selector's accuracy; some describe coverage only."""
-    coverage = look_up(LAWS, law, "law").density is not None or law == "exp_power"
-    return selector == "coverage" or not coverage
+    """Return the laws of one axis that describe a selector's accuracy; some do coverage's only."""
+    laws = [name for name, law in LAWS.items() if law.axes == 1]
+    if selector == "coverage":
+        return laws
+    return [name for name in laws if LAWS[name].density is None and name != "exp_power"]

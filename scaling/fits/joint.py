@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize.elementwise import find_root
 from scipy.special import expit
 
-from scaling.curves import Fit
-from scaling.fits.fitting import MIN_REPLICATES, fit
-from scaling.fits.forecasts import GRAIN, best_first, score
+from scaling.curves import Fit, ends
+from scaling.fits.fitting import fit
+from scaling.fits.forecasts import GRAIN, best_first, score, summarised
 from scaling.fits.functions import Array, Axes
 from scaling.fits.laws import Law, joint_laws
 from scaling.records import look_up
 
 LOWEST, HIGHEST = -6.0, 45.0  # log10 FLOPs between which a solution is searched
+BITS = 28  # of a solution, before it is interpolated
+FEW = 500  # solutions
 CERTAIN = 1 - 1e-6  # an accuracy that counts as having no ceiling
 
 
@@ -54,32 +56,26 @@ def fit_joint(
     """
     row = look_up(joint_laws(), law, "joint law")
     train, test = (np.asarray(axis, float).ravel() for axis in (train_flops, test_flops))
-    axes: Axes = (train, test)
-    to_law_axes: Callable[[Axes], Axes] | None = None
+    size = train if n_params is None else np.broadcast_to(np.ravel(n_params), train.shape)
+    axes: Axes = (train, test, size)[: row.axes]
+    to_law_axes: Callable[[Axes], Axes] = tuple
     if law == "item_response":
         axes, to_law_axes = _samples_bought(train, test, sample_flops)
-    elif row.axes == 3:
-        if n_params is None:
-            raise ValueError(
-                f"{law} has model size as an axis: give n_params in addition to train_flops"
-            )
-        axes = train, test, np.broadcast_to(np.asarray(n_params, float).ravel(), train.shape)
-    options: dict[str, Any] = {"weights": weights, "bootstrap": bootstrap, "seed": seed}
+    elif row.axes == 3 and n_params is None:
+        raise ValueError(f"{law} has model size as an axis: give n_params next to train_flops")
+    fit_law: Callable[..., Fit] = fit
     if scatter:
         if replicates is None:
             raise ValueError("scatter widens the intervals of replicates; give replicates")
-        size = train if n_params is None else np.broadcast_to(np.ravel(n_params), train.shape)
         checkpoint = np.unique(np.stack([train, size]), axis=1, return_inverse=True)[1].ravel()
-        fitted = scattered(row, axes, np.ravel(accuracy), replicates, checkpoint, **options)
-    else:
-        fitted = fit(row, axes, accuracy, replicates=replicates, **options)
+        fit_law = partial(scattered, checkpoint=checkpoint)
+    given = {"replicates": replicates, "weights": weights, "bootstrap": bootstrap, "seed": seed}
+    fitted = fit_law(row, axes, np.ravel(accuracy), **given)
     if np.ptp(fitted.predict(axes)) <= GRAIN:
         flat = "accuracy is the same at all of this compute: try budgets at which it changes"
         fitted = replace(fitted, success=False, message=flat)
-    if to_law_axes:
-        plain = fitted.function
-        fitted = replace(fitted, function=lambda x, p: plain(to_law_axes(x), p))
-    return fitted
+    function = fitted.function
+    return replace(fitted, function=lambda x, p: function(to_law_axes(x), p))
 
 
 def _samples_bought(
@@ -90,10 +86,9 @@ def _samples_bought(
         raise ValueError("give as many train_flops as test_flops, all of them positive")
     least = np.array([test[train == c].min() for c in train])
     cost = least if sample_flops is None else np.broadcast_to(sample_flops, train.shape)
-    centre = float(np.log10(train).mean())
+    centre, level = np.log10(train).mean(), np.log10(cost).mean()
     decade = np.log10(train) - centre
-    slope = float(decade @ np.log10(cost) / max(decade @ decade, 1e-300))
-    level = float(np.log10(cost).mean())
+    slope = decade @ np.log10(cost) / max(decade @ decade, 1e-300)
 
     def to_law_axes(x: Axes) -> Axes:
         c, t = (np.asarray(axis, float) for axis in x)
@@ -104,7 +99,7 @@ def _samples_bought(
 
 
 def scattered(
-    law: Law, axes: Axes, y: Array, replicates: Array, checkpoint: Array, *, seed: int = 0,
+    law: Law, axes: Axes, y: Array, *, replicates: Array, checkpoint: Array, seed: int = 0,
     **options: Any,
 ) -> Fit:  # fmt: skip
     """Return a fit whose intervals include problems, the law's misfit, and a new checkpoint's own.
@@ -133,11 +128,12 @@ def scattered(
         mean = fitted.function(x, p[..., :-1])
         return np.clip(mean + p[..., -1:] * np.sqrt(np.maximum(mean * (1 - mean), 0)), 0, 1)
 
-    low, high = np.quantile(own, [0.025, 0.975])
+    low, high = (float(end[0]) for end in ends(own))
     return replace(
         fitted,
         params=fitted.params | {"scatter": 0.0},
-        interval=fitted.interval | {"scatter": (float(low), float(high))},
+        interval=fitted.interval | {"scatter": (low, high)},
+        numbers=fitted.numbers | {"scatter": (0.0, low, high)},
         replicates=np.hstack([fitted.replicates, own]),
         function=function,
     )
@@ -188,8 +184,8 @@ def iso_line(fitted: Fit, accuracy: float, train_flops: Any) -> pd.DataFrame:
         raise ValueError(f"train_flops holds {train.min():g}; give compute above 0")
     p = _parameters(fitted)
     goal = np.full((len(p), len(train)), accuracy)
-    test = _solve(lambda c, t, p: fitted.function((c, t), p), goal, train, p)
-    low, high = _ends(test)
+    test = _solve(lambda u: fitted.function((train, u), p), goal)
+    low, high = _interval(test)
     return pd.DataFrame({"train_flops": train, "test_flops": test[0], "low": low, "high": high})
 
 
@@ -206,14 +202,14 @@ def exchange_rate(
         raise ValueError("give train_flops > 0, test_flops > 0 and factor > 1")
     p, c, t = _parameters(fitted), np.array([float(train_flops)]), np.array([float(test_flops)])
     here, goal = fitted.function((c, t), p), fitted.function((factor * c, t), p)
-    rate = _solve(lambda c, t, p: fitted.function((c, t), p), goal, c, p) / test_flops
+    rate = _solve(lambda u: fitted.function((c, u), p), goal) / test_flops
     gain = goal - here
-    rate = np.where((gain > 1e-9) & ~(_ends(gain)[0] <= 0), rate, np.nan)
+    rate = np.where((gain > 1e-9) & ~(_interval(gain)[0] <= 0), rate, np.nan)
     best = fitted.function((c, np.array([10.0**HIGHEST])), p)
-    end = _solve(lambda t, c, p: fitted.function((c, t), p), best - 1e-12, t, p) / train_flops
+    end = _solve(lambda u: fitted.function((u, t), p), best - 1e-12) / train_flops
     end = np.where(best > CERTAIN, np.inf, np.maximum(end, 1.0))
-    ends = [float(v[0]) for v in (rate[0], *_ends(rate), end[0], *_ends(end))]
-    return Exchange(float(train_flops), float(test_flops), factor, *ends)
+    found = [float(v[0]) for v in (rate[0], *_interval(rate), end[0], *_interval(end))]
+    return Exchange(float(train_flops), float(test_flops), factor, *found)
 
 
 def allocate(fitted: Fit, budget: Any, queries: float) -> pd.DataFrame:
@@ -233,58 +229,52 @@ def allocate(fitted: Fit, budget: Any, queries: float) -> pd.DataFrame:
         y = fitted.function((train, test), p)  # (1 + replicates, shares)
         best = y.argmax(-1)
         row = {"budget": total, "train_flops": train[best[0]], "test_flops": test[best[0]]}
-        row["train_low"], row["train_high"] = _ends(train[best])
-        row["accuracy"], (row["low"], row["high"]) = y[0].max(), _ends(y.max(-1))
+        row["train_low"], row["train_high"] = _interval(train[best])
+        row["accuracy"], (row["low"], row["high"]) = y[0].max(), _interval(y.max(-1))
         rows.append(row | {"at_edge": best[0] in (0, len(share) - 1)})
     return pd.DataFrame(rows)
 
 
 def frontier(cost: Any, accuracy: Any) -> Array:
-    """Return which points (points,) bool no point of equal or lower cost beats; NaN is none."""
-    cost, accuracy = np.asarray(cost, float), np.asarray(accuracy, float)
-    worth = np.where(np.isnan(cost) | np.isnan(accuracy), -np.inf, accuracy)
-    order = np.lexsort([-worth, cost])
-    before = np.maximum.accumulate(np.concatenate([[-np.inf], worth[order][:-1]]))
-    on = np.zeros(len(cost), bool)
-    on[order] = worth[order] > before
-    return on
+    """Return which points (points,) bool no point of equal or lower cost beats; NaN is none.
+
+    cost: (points,), or a tuple of costs. Costs within 1 % are equal, and so are accuracies that
+    differ by rounding.
+    """
+    costs = [np.asarray(axis, float) for axis in (cost if isinstance(cost, tuple) else (cost,))]
+    accuracy = np.asarray(accuracy, float)
+    cheaper = np.all([axis[:, None] <= axis * 1.01 for axis in costs], axis=0)
+    beaten = (cheaper & (accuracy[:, None] > accuracy + 1e-9)).any(axis=0)
+    return ~beaten & np.isfinite([*costs, accuracy]).all(axis=0)
 
 
 def _parameters(fitted: Fit) -> Array:
     """Return (1 + good replicates, parameters): the best fit, then its replicates."""
-    good = fitted.replicates[np.isfinite(fitted.replicates).all(-1)]
-    return np.vstack([list(fitted.params.values()), good])
+    return np.vstack([list(fitted.params.values()), fitted.refits])
 
 
-def _ends(values: Array) -> tuple[Array, Array]:
+def _interval(values: Array) -> tuple[Array, Array]:
     """Return the 95 % interval over values[1:], inf counted as large; NaN without replicates."""
-    if len(values) <= MIN_REPLICATES:
-        return (np.full(values.shape[1:], np.nan),) * 2
-    low, high = np.quantile(values[1:], [0.025, 0.975], axis=0, method="nearest")
-    return low, high
+    return ends(values[1:], method="nearest")
 
 
-def _solve(
-    value: Callable[[Array, Array, Array], Array], goal: Array, at: Array, p: Array
-) -> Array:
-    """Return the compute u at which the rising value(at, u, p) reaches `goal` (rows, points).
+def _solve(value: Callable[[Array], Array], goal: Array) -> Array:
+    """Return the compute at which the rising `value` reaches `goal` (rows, points).
 
-    at: (points,); p: (rows, parameters). inf where it never does, 0 where the least compute is
-    already enough.
+    inf where it never does, 0 where the least compute is already enough. The range is divided into
+    sections, the one with the solution again, and so on; interpolated in the last.
     """
-    row, point = map(np.asarray, np.indices(goal.shape))
-
-    def gap(u: Array, row: Array, point: Array) -> Array:
-        row, point, shape = row.ravel(), point.ravel(), u.shape
-        found = value(at[point, None], 10 ** u.reshape(-1, 1), p[row])[:, 0]
-        off = found - goal[row, point]  # where rounding makes it 0, the least compute counts
-        return np.where(off == 0, 1e-300, off).reshape(shape)
-
+    low, width = np.full(goal.shape, LOWEST), HIGHEST - LOWEST
+    sections = 16 if goal.size < FEW else 2  # each call has an overhead
+    between = np.arange(1, sections)[:, None, None]
+    never, always = value(10 ** (low + width)) < goal, value(10**low) >= goal
+    for _ in range(BITS // int(np.log2(sections))):
+        width /= sections
+        low += width * (value(10 ** (low + width * between)) < goal).sum(axis=0)
+    below, above = (value(10**u) for u in (low, low + width))
     with np.errstate(all="ignore"):
-        ends = [gap(np.full(goal.shape, end), row, point) for end in (LOWEST, HIGHEST)]
-        never, always = ends[1] < 0, ends[0] >= 0
-        found = find_root(gap, (LOWEST, HIGHEST), args=(row, point), tolerances={"xatol": 1e-11})
-    return np.where(never, np.inf, np.where(always, 0.0, 10**found.x))
+        part = np.clip(np.nan_to_num((goal - below) / (above - below), nan=1.0), 0, 1)
+    return np.where(never, np.inf, np.where(always, 0.0, 10 ** (low + width * part)))
 
 
 # ---------------------------------------------------------------- comparison of joint laws
@@ -310,32 +300,28 @@ def joint_tournament(
     cost = np.where(np.isnan(cost), np.where(same, test, np.inf).min(axis=1), cost)
     early = train <= train_share * train.max() * (1 + 1e-12)
     few = test <= test_share * np.where(same, test, 0).max(axis=1) * (1 + 1e-12)
-    used, seen, table = early & few, np.isfinite(y), joint_laws()
+    used, seen = early & few, np.isfinite(y)
     regions = {"test": early & ~few, "train": ~early & few, "both": ~early & ~few}
-    if laws is None:
-        laws = [name for name, law in table.items() if law.axes == 2 or n_params is not None]
-    laws = list(laws)
-    for law in laws:  # a wrong name is an error, not a row that says so
-        look_up(table, law, "joint law")
+    table = {k: v for k, v in joint_laws().items() if v.axes == 2 or n_params is not None}
+    chosen = [look_up(joint_laws(), law, "joint law") for law in laws or table]
     part = None if replicates is None else np.asarray(replicates)[:, inside][:, used]
     rows: list[dict[str, Any]] = []
-    for law in laws:
+    for law in chosen:
         try:
             fitted = fit_joint(
-                law, train[used], test[used], y[used], replicates=part, scatter=part is not None,
-                n_params=None if n_params is None else size[used], sample_flops=cost[used],
+                law.name, train[used], test[used], y[used], sample_flops=cost[used],
+                n_params=None if n_params is None else size[used],
+                replicates=part, scatter=part is not None,
             )  # fmt: skip
         except ValueError as reason:
-            rows.append({"law": law, "region": "all", "success": False, "message": str(reason)})
+            rows.append(
+                {"law": law.name, "region": "all", "success": False, "message": str(reason)}
+            )
             continue
         for region, held_out in regions.items():
             at = held_out & seen
-            scores = score(fitted, (train[at], test[at], size[at])[: table[law].axes], y[at])
-            row = {"law": law, "region": region, "median_error": scores.error.abs().median()}
-            row |= {"coverage": scores.covered.mean(), "n_fitted": fitted.n_points}
-            row |= {"width": (scores.high - scores.low).median(), "n_held_out": at.sum()}
-            rows.append(row | {"success": fitted.success, "message": fitted.message})
+            scores = score(fitted, (train[at], test[at], size[at])[: law.axes], y[at])
+            rows.append({"law": law.name, "region": region} | summarised(fitted, scores))
     order = ["law", "region", "median_error", "coverage", "width", "n_fitted", "n_held_out"]
     found = pd.DataFrame(rows).reindex(columns=[*order, "success", "message"])
-    by = ["region", "median_error"]
-    return found.sort_values(by, kind="stable", ignore_index=True, key=best_first)
+    return best_first(found, ["region", "median_error"])

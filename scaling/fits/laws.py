@@ -31,7 +31,7 @@ class Law:
     function: Callable[..., Terms | Array]  #: (*axes, *params) -> value, or value and derivatives
     bounds: dict[str, tuple[float, float]]  #: allowed ranges; a parameter not named is unbounded
     search: Callable[[Axes], dict[str, Array]]  #: starting values of the non-linear parameters
-    formula: str  #: in terms of `params`, and of `derived` if there are any
+    formula: str  #: in terms of `params`, or of the numbers that `printed` returns
     units: str  #: of the axes and of the value
     source: str  #: where the law comes from
     linear: tuple[str, ...] = ()  #: parameters in which the value is linear: solved, not searched
@@ -42,8 +42,8 @@ class Law:
     axes: int = 1  #: number of axes
     share: bool = False  #: the value is an accuracy: y outside 0 to 1 is refused
     of_samples: bool = False  #: x counts samples or votes: a curve in another unit is refused
-    #: (*params) -> numbers that are easier to read than the parameters, for `formula`
-    derived: Callable[..., dict[str, Array]] | None = None
+    #: (*params) -> the numbers of `formula`, where others are easier to read than the parameters
+    printed: Callable[..., dict[str, Array]] | None = None
 
     @cached_property
     def is_log(self) -> Array:
@@ -110,16 +110,19 @@ class Law:
         positive = np.all(np.broadcast_arrays(*(axis > 0 for axis in axes)), axis=0)
         return np.where(positive, value, np.nan)
 
+    def numbers(self, p: Array) -> dict[str, Array]:
+        """Return the numbers of `formula` by name, for parameters p (..., parameters)."""
+        columns = dict(zip(self.params, np.moveaxis(np.asarray(p, float), -1, 0), strict=True))
+        with np.errstate(all="ignore"):
+            return self.printed(*columns.values()) if self.printed else columns
+
     def written(self, p: Array) -> str:
-        """Return the formula with its parameters p (parameters,) as numbers.
+        """Return the formula with the numbers that parameters p (parameters,) give.
 
         >>> LAWS["exp_power"].written(np.array([-2.0, -0.5]))
         'exp(-(x / 4)^-0.5)'
         """
-        values = dict(zip(self.params, p, strict=True))
-        if self.derived:
-            with np.errstate(all="ignore"):
-                values |= self.derived(*np.asarray(p, float))
+        values = self.numbers(p)
         name = re.compile(rf"(?<![\w@])({'|'.join(map(re.escape, values))})(?![\w(])")
         text = name.sub(lambda found: f"{float(values[found[1]]):.4g}", self.formula)
         return text.replace("+ -", "- ").replace("- -", "+ ")
@@ -194,7 +197,7 @@ TABLE = (
         lambda x: {"a": spread(-0.003, -12.0), "b": BOTH_SIGNS},
         "exp(-(x / x0)^b)", "samples -> coverage", "Brown et al. 2024, arXiv 2407.21787",
         share=True, rescale=scaled(lambda a, b: [(-b, 0)]),
-        derived=lambda a, b: {"x0": (-a) ** (-1 / b)}),  # exp(a x^b)
+        printed=lambda a, b: {"x0": (-a) ** (-1 / b), "b": b}),  # exp(a x^b)
     Law("sigmoid", ("lower", "upper", "midpoint", "slope"), f.sigmoid,
         {"lower": SHARE, "upper": SHARE, "slope": (1e-3, 1e3)},
         lambda x: {"midpoint": decades(x[0]), "slope": spread(0.3, 30.0, 12)},

@@ -44,9 +44,7 @@ def fit_table(
         reasons = {row["message"]: row["run"] for row in rows}
         why = "; ".join(f"{message} ({run})" for message, run in reasons.items())
         raise ValueError(f"none of {len(rows)} runs could be fitted: {why}")
-    table = pd.DataFrame(rows).fillna("")
-    last = ["success", "message"]  # derived numbers exist only where a law was fitted
-    table = table[[*table.columns.drop(last), *last]]
+    table = pd.DataFrame(rows)
     table.attrs["left_out"] = [
         f"{count:,} of {len(runs):,} runs left out: {what}"
         for count, what in (
@@ -61,7 +59,8 @@ def fit_table(
 def fitted_row(run: Run, law: Law, selector: str, unit: str, level: str) -> dict[str, Any]:
     """Return a run's fitted law with intervals, or the reason why there is none."""
     row = {"task": run.task, "model": run.card.name, "run": run.path.name, "problems": 0}
-    row |= dict.fromkeys(("formula", "rmse", *law.params), "")
+    numbers = law.numbers(np.full(len(law.params), np.nan))
+    row |= dict.fromkeys(("formula", "rmse", *numbers), "")
     try:
         if gap := unfinished(run):
             raise ValueError(gap)
@@ -70,8 +69,7 @@ def fitted_row(run: Run, law: Law, selector: str, unit: str, level: str) -> dict
         found = fit_curve(law, curve)
     except ValueError as error:
         return row | {"success": False, "message": str(error)}
-    ends = {name: (value, *found.interval[name]) for name, value in found.params.items()}
-    for name, (value, low, high) in (ends | found.derived).items():
+    for name, (value, low, high) in found.numbers.items():
         row[name] = f"{value:.3g} [{low:.3g}, {high:.3g}]"
     row |= {"formula": found.formula, "rmse": f"{found.rmse:.3g}"}
     return row | {"success": found.success, "message": found.message}
