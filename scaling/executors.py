@@ -137,7 +137,7 @@ def _dask(where: str, _: int = 0) -> Iterator[Executor]:
     except distributed.KilledWorker as error:
         raise ValueError(
             f"a unit of work ended {error.allowed_failures + 1} workers, perhaps for too little "
-            f"memory; {AGAIN}, with --max-rows or --memory-gb"
+            f"memory; {AGAIN}, with lower max_rows= or memory_gb="
         ) from error
     except CancelledError as error:
         raise ValueError(f"the scheduler at {address} is gone; {AGAIN}") from error

@@ -284,7 +284,7 @@ def test_code_that_a_model_brings_is_not_run_unless_asked_for(tmp_path):
     config |= {"model_type": "strange", "auto_map": {"AutoConfig": "own.Own"}}
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     (tmp_path / "m" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(ValueError, match="if you trust it, --remote-code"):
+    with pytest.raises(ValueError, match="if you trust it, remote_code=True"):
         load_lm(tmp_path / "m")
     assert not (tmp_path / "ran").exists()
 

@@ -13,10 +13,8 @@ import torch
 
 from scaling import compute
 from scaling.ladder import (
-    LESSONS,
     Course,
     Recipe,
-    Row,
     Trainer,
     examples,
     imitate,
@@ -25,13 +23,13 @@ from scaling.ladder import (
     train_reviser,
     train_rung,
 )
-from scaling.ladder.pretraining import answers
-from scaling.ladder.rounds import play_round, sampling_flops
-from scaling.ladder.trainer import token_loss
+from scaling.ladder.rounds import LESSONS, Pool, play_round, sampling_flops
+from scaling.ladder.trainer import Row, token_loss
 from scaling.models import LM, SIZES, load_lm
 from scaling.records import Problem, Sample, Verdict
 from scaling.tasks import REVISE, WRONG, content_split, get_task
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*training rows were cut")
 SMALL = Recipe(batch_tokens=1024, warmup_steps=2)
 COURSE = Course(
     problems=6, chains=4, max_new_tokens=4, replay=0.0, rate=3e-3, batch_tokens=512, compiled=False
@@ -42,7 +40,7 @@ PROBLEM = Problem("2+1=3", "2+1:", "3", "easy")
 @pytest.fixture
 def trainer() -> Trainer:
     made = Trainer((32, 1), SMALL)
-    made.feed(answers(made, examples(0)))
+    made.feed(examples(0))
     return made
 
 
@@ -184,8 +182,8 @@ def chain(*right: bool, texts: str = "") -> list[Sample]:
     return [Sample("p", 0, i, t, t, r, 0, 0, 4, 0, 1, 0, "stop") for i, (t, r) in rows]
 
 
-def taught(name: str, *chains: list[Sample], feedback: bool = False, usual=None):
-    return LESSONS[name](PROBLEM, chains, feedback, usual or {})
+def taught(name: str, *chains: list[Sample], feedback: bool = False, means=None):
+    return LESSONS[name](Pool(PROBLEM, chains), feedback, means or {})
 
 
 def test_groups_are_weighed_against_their_own_mean():
@@ -197,15 +195,15 @@ def test_groups_are_weighed_against_their_own_mean():
         assert taught("grpo", chain(same), chain(same)) == [(["w"], [0])] * 2
 
 
-def test_lessons_of_revision_end_in_a_right_draft_and_rewards_are_against_the_usual():
+def test_lessons_of_revision_end_in_a_right_draft_and_rewards_are_against_the_mean():
     second = chain(False, True, False, False, texts="wrww")
     assert taught("answer", second) == [(["w", "r", "r"], [0, 1, 1])]
     assert taught("answer", second, feedback=True) == [(["w", "r"], [0, 1])]
     late = chain(False, False, False, True, texts="wwwr")
     assert taught("avoid", late)[0][1] == [0, -0.3, -0.3, 1, 1]
     assert taught("answer", chain(False, False))[0] == (["w", "w", PROBLEM.answer], [0, 0, 1])
-    usual = {(PROBLEM.level, step): 0.25 for step in range(4)}
-    assert taught("reward", second, usual=usual)[0][1] == [-0.25, 0.75, -0.25, -0.25]
+    means = {(PROBLEM.level, step): 0.25 for step in range(4)}
+    assert taught("reward", second, means=means)[0][1] == [-0.25, 0.75, -0.25, -0.25]
     assert taught("plain", second) == [([PROBLEM.answer], [1])]
 
 
@@ -334,6 +332,18 @@ def test_budgets_that_do_not_rise_are_refused_before_anything_is_trained(lm, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_no_budget_is_taken_for_a_model_whose_training_flops_are_unknown(lm, tmp_path):
+    """The untrained model was saved as the checkpoint of the budget: NaN is below no number."""
+    unknown = replace(lm, card=replace(lm.card, train_flops=float("nan")))
+    for train in (
+        lambda: imitate(unknown, 1e8, tmp_path / "start", SMALL),
+        lambda: reinforce(unknown, [1e8], tmp_path, COURSE),
+    ):
+        with pytest.raises(ValueError, match="training FLOPs of tiny/1e9 are unknown"):
+            train()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_of_fewer_flops_is_not_made_from_one_of_more(lm, tmp_path):
     """It once held the weights and the FLOPs of the one that was there."""
     (tmp_path / "1e9").mkdir()
@@ -344,13 +354,15 @@ def test_a_checkpoint_of_fewer_flops_is_not_made_from_one_of_more(lm, tmp_path):
 
 def test_a_reviser_is_trained_from_its_own_drafts(lm):
     course = Course(
-        "answer", "sums", ("2x9",), problems=12, chains=2, steps=2, updates=0, replay=0.0,
+        "answer", "sums", ("2x9",), problems=12, chains=2, steps=2, step_per_batch=True, replay=0.0,
         plain=0.2, max_new_tokens=16, batch_tokens=1000, compiled=False,
     )  # fmt: skip
     made, accuracy = train_reviser(lm, course, 2, "revisers/t")
     assert len(accuracy) == 2
     assert made.card.train_flops > lm.card.train_flops
     assert made.card.identity != lm.card.identity
+    with pytest.warns(UserWarning, match="training rows were cut after 16 tokens"):
+        train_reviser(lm, replace(course, widths=(16,)), 1, "revisers/t")
     with pytest.raises(ValueError, match="unknown lesson 'rewards'; did you mean 'reward'"):
         train_reviser(lm, replace(course, lesson="rewards"), 1, "x")
 

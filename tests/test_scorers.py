@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from scaling import compute
-from scaling.ladder import ScorerCourse, new_scorer, train_scorer
+from scaling.ladder import ScorerCourse, train_scorer
+from scaling.ladder.scorer import new_scorer
 from scaling.methods.scorers import (
     SelfCertainty,
     load_scorer,

@@ -548,7 +548,7 @@ def test_a_wait_beyond_the_deadline_is_named_at_once():
         return True
 
     with serve(busy) as (url, state), Client(url, deadline=5) as client:
-        with pytest.raises(Failed, match="asks to wait 900 s, longer than --deadline"):
+        with pytest.raises(Failed, match="asks to wait 900 s, longer than deadline="):
             client.ask("/completions", {"seed": 1, "prompt": "x"})
         assert len(state.bodies) == 1
 

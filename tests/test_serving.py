@@ -202,7 +202,7 @@ def test_a_conversation_is_sent_as_its_turns_and_only_to_a_chat():
     assert body["messages"] == [*asks, *more]
     with pytest.raises(ValueError, match="leave out --system"):
         Endpoint("toy", api="chat", system="Be long.").request(PLAN, context, 1)
-    with pytest.raises(ValueError, match="several messages need --api chat"):
+    with pytest.raises(ValueError, match="several messages need api=chat"):
         TOY.request(PLAN, context, 1)
 
 

@@ -132,8 +132,8 @@ def reviser(
 
     course = Course(
         task=task, levels=levels, lesson=lesson, rate=rate, feedbacks=feedback, problems=problems,
-        steps=steps, seed=seed, chains=2, max_new_tokens=64, updates=0, replay=0.0, plain=0.2,
-        batch_tokens=8192, widths=(48, 112, 224),
+        steps=steps, seed=seed, chains=2, max_new_tokens=64, replay=0.0, plain=0.2,
+        step_per_batch=True, batch_tokens=8192, widths=(48, 112, 224),
     )  # fmt: skip
     name = name or f"{lesson}-{'-'.join(feedback)}"
     lm, accuracy = train_reviser(load_lm(model), course, rounds, f"revisers/{name}")

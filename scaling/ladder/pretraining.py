@@ -13,7 +13,7 @@ answer is learnt.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from scaling.ladder.trainer import Recipe, Row, Trainer, check_budgets, flops_name
+from scaling.ladder.trainer import Recipe, Trainer, check_budgets, flops_name
 from scaling.models import LM
 from scaling.tasks import TASKS, content_split, revision_suffix, stream
 from scaling.tasks.traces import examples as trace_examples
@@ -75,11 +75,6 @@ def _drafts(task: Any, problem: Any, rng: Random) -> str:
     return "".join(draft + revision_suffix(feedback) for draft in drafts)
 
 
-def answers(trainer: Trainer, pairs: Iterable[tuple[str, str]]) -> Iterator[Row]:
-    """Yield (context, answer) pairs as rows in which only the answer is learnt."""
-    return (trainer.row(context, [answer]) for context, answer in pairs)
-
-
 def train_rung(
     size: str, budgets: tuple[float, ...], folder: Path, recipe: Recipe | None = None
 ) -> list[Path]:
@@ -89,7 +84,7 @@ def train_rung(
     """
     check_budgets(budgets)
     trainer, started = Trainer(size, recipe or Recipe()), time.time()
-    trainer.feed(answers(trainer, examples(trainer.recipe.seed)))
+    trainer.feed(examples(trainer.recipe.seed))
     trunk = folder / size / "trunk.safetensors"
     paths = [folder / size / flops_name(budget) for budget in budgets]
     if trunk.exists():
@@ -123,8 +118,9 @@ def imitate(
     lm: LM, flops: float, path: Path, recipe: Recipe, levels: tuple[str, ...] = ("3x20",)
 ) -> Path:
     """Train on written traces for `flops` more, the rate falling to zero; return the checkpoint."""
+    check_budgets([flops], lm)
     trainer = Trainer(lm, recipe)
-    trainer.feed(answers(trainer, trace_examples(recipe.seed, levels)))
+    trainer.feed(trace_examples(recipe.seed, levels))
     before = trainer.flops
     bar = tqdm(total=flops, unit="FLOP", unit_scale=True, desc=f"imitate {path.name}")
     for loss in trainer.branch(trainer.flops + flops):

@@ -17,7 +17,9 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -37,7 +39,21 @@ REPEATED = 0.3  #: weight of a repeated wrong draft, against 1 of a right one
 Chain = Sequence[Sample]  #: the samples of one chain by step
 Weighted = tuple[list[str], list[float]]  #: drafts of a chain, and the weight of each in the loss
 Means = Mapping[tuple[str, int], float]  #: mean reward of the round by (level, step)
-Lesson = Callable[[Problem, Sequence[Chain], bool, Means], list[Weighted]]
+
+
+class Pool(NamedTuple):
+    """The samples of one problem in a round."""
+
+    problem: Problem
+    chains: Sequence[Chain]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Return the samples of all chains."""
+        return [sample for chain in self.chains for sample in chain]
+
+
+Lesson = Callable[[Pool, bool, Means], list[Weighted]]  #: the bool: drafts get verifier feedback
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,7 @@ class Course:
     steps: int = 1  #: drafts per chain; more than one is revision
     feedbacks: tuple[str, ...] = ("none",)  #: of revision, in turn, round by round
     max_new_tokens: int = 256  #: longest sample
-    updates: int = 1  #: optimiser steps per round; 0: one per batch
+    step_per_batch: bool = False  #: one optimiser step per batch, not per round
     replay: float = 0.1  #: earlier examples replayed, per sample learnt from
     direct: bool = False  #: replay direct answers, not traces
     plain: float = 0.0  #: share of the problems whose reference answer is learnt as well
@@ -66,45 +82,38 @@ class Course:
 # -- lessons -----------------------------------------------------------------------------------
 
 
-def expert(
-    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
-) -> list[Weighted]:
+def expert(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     """Return the right samples with weight 1, the others with 0 (expert iteration)."""
-    return [([s.text for s in chain], [float(s.correct) for s in chain]) for chain in chains]
+    return [([s.text for s in chain], [float(s.correct) for s in chain]) for chain in pool.chains]
 
 
-def grpo(problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means) -> list[Weighted]:
+def grpo(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     """Return each sample with its group-relative advantage, 0 where all rewards are equal."""
-    rewards = np.array([[float(s.correct) for s in chain] for chain in chains])
-    advantages = (rewards - rewards.mean()) / (rewards.std() or 1.0)
-    pairs = zip(chains, advantages.tolist(), strict=True)
-    return [([s.text for s in chain], weights) for chain, weights in pairs]
+    drafts, rewards = zip(*expert(pool, feedback, means), strict=True)
+    advantages = (np.array(rewards) - np.mean(rewards)) / (np.std(rewards) or 1.0)
+    return list(zip(drafts, advantages.tolist(), strict=True))
 
 
-def answer(
-    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
-) -> list[Weighted]:
+def answer(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     """Return each chain up to its first right draft, and only that draft to learn.
 
     Without feedback the right draft is learnt twice: after the wrong ones, and as a copy of itself.
     A chain without a right draft ends in the reference answer.
     """
     found: list[Weighted] = []
-    for chain in chains:
+    for chain in pool.chains:
         drafts = [sample.text for sample in chain]
         first = next((i for i, sample in enumerate(chain) if sample.correct), len(chain))
-        kept = [*drafts, problem.answer][: first + 1]
+        kept = [*drafts, pool.problem.answer][: first + 1]
         kept += [] if feedback or first == len(chain) else kept[-1:]
         found.append((kept, [0.0] * first + [1.0] * (len(kept) - first)))
     return found
 
 
-def avoid(
-    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
-) -> list[Weighted]:
+def avoid(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     """Return the lesson of `answer`, with a negative weight for wrong drafts that are repeated."""
-    lessons = answer(problem, chains, feedback, usual)
-    for chain, (drafts, weights) in zip(chains, lessons, strict=True):
+    lessons = answer(pool, feedback, means)
+    for chain, (drafts, weights) in zip(pool.chains, lessons, strict=True):
         seen: set[str] = set()
         for i, sample in enumerate(chain[: len(drafts) - 1]):
             if not sample.correct and sample.text in seen:
@@ -113,39 +122,29 @@ def avoid(
     return lessons
 
 
-def reward(
-    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
-) -> list[Weighted]:
+def reward(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     """Return each draft weighed by its reward less the mean reward at its level and step."""
+    level = pool.problem.level
     return [
-        ([s.text for s in chain], [s.correct - usual[problem.level, s.step] for s in chain])
-        for chain in chains
+        ([s.text for s in chain], [s.correct - means[level, s.step] for s in chain])
+        for chain in pool.chains
     ]
 
 
-def plain(
-    problem: Problem, chains: Sequence[Chain], feedback: bool, usual: Means
-) -> list[Weighted]:
+def plain(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     """Return the reference answer once per chain: the control, as much training, no revision."""
-    return [([problem.answer], [1.0]) for _ in chains]
+    return [([pool.problem.answer], [1.0]) for _ in pool.chains]
 
 
 LESSONS: dict[str, Lesson] = {
-    "expert": expert,
-    "grpo": grpo,
-    "answer": answer,
-    "avoid": avoid,
-    "reward": reward,
-    "plain": plain,
+    lesson.__name__: lesson for lesson in (expert, grpo, answer, avoid, reward, plain)
 }
 
 
 # -- rounds ------------------------------------------------------------------------------------
 
 
-def sample_round(
-    trainer: Trainer, course: Course, index: int
-) -> list[tuple[Problem, list[list[Sample]]]]:
+def sample_round(trainer: Trainer, course: Course, index: int, feedback: str) -> list[Pool]:
     """Return the problems of a round with the chains that the current model draws."""
     seed = stream("round", course.seed, index).getrandbits(31)
     task = get_task(course.task, course.levels)
@@ -153,42 +152,41 @@ def sample_round(
         "revision" if course.steps > 1 else "best_of_n",
         chains=course.chains,
         steps=course.steps,
-        feedback=course.feedbacks[index % len(course.feedbacks)],
+        feedback=feedback,
         max_new_tokens=course.max_new_tokens,
         seed=seed,
     )
     skills = ("revision",) if course.steps > 1 else ()
     lm = LM(trainer.model, trainer.tokenizer, None, skills=skills)  # type: ignore[arg-type]
     engine = Engine(trainer.model, eos_ids=lm.eos_ids, device=trainer.device)
-    found = []
+    pools = []
     for problem, samples in draw(
         lm, task, task.problems(course.problems, "train", seed), plan, engine
     ):
         chains: dict[int, list[Sample]] = defaultdict(list)
         for sample in sorted(samples, key=lambda s: (s.chain, s.step)):
             chains[sample.chain].append(sample)
-        found.append((problem, list(chains.values())))
-    return found
+        pools.append(Pool(problem, list(chains.values())))
+    return pools
 
 
 def rows_of_round(
-    trainer: Trainer, course: Course, index: int, pools: list[tuple[Problem, list[list[Sample]]]]
+    trainer: Trainer, course: Course, pools: Sequence[Pool], feedback: str
 ) -> list[Row]:
     """Return the training rows of a round: its lesson's rows with a weight, and references."""
-    feedback = course.feedbacks[index % len(course.feedbacks)]
     suffix = revision_suffix(feedback) if course.steps > 1 else ""
     rewards = defaultdict(list)
-    for problem, chains in pools:
-        for sample in (sample for chain in chains for sample in chain):
-            rewards[problem.level, sample.step].append(sample.correct)
+    for pool in pools:
+        for sample in pool.samples:
+            rewards[pool.problem.level, sample.step].append(sample.correct)
     means = {key: float(np.mean(found)) for key, found in rewards.items()}
     teach, rows = LESSONS[course.lesson], []
-    for problem, chains in pools:
-        lessons = teach(problem, chains, feedback == "verdict", means)
-        for chain, (drafts, weights) in zip(chains, lessons, strict=True):
+    for pool in pools:
+        lessons = teach(pool, feedback == "verdict", means)
+        for chain, (drafts, weights) in zip(pool.chains, lessons, strict=True):
             ended = drafts[-1] != chain[-1].text or chain[-1].finish == "stop"
             if any(weights):
-                rows.append(trainer.row(problem.prompt, drafts, weights, suffix, ended))
+                rows.append(trainer.row(pool.problem.prompt, drafts, weights, suffix, ended))
     known = pools[:: max(1, round(1 / course.plain))] if course.plain else []
     return rows + [trainer.row(problem.prompt, [problem.answer]) for problem, _ in known]
 
@@ -214,8 +212,9 @@ def play_round(
 
     Errors: ValueError if no sample of the first round was right and only rewards are learnt from.
     """
-    pools = sample_round(trainer, course, index)
-    samples = [sample for _, chains in pools for chain in chains for sample in chain]
+    feedback = course.feedbacks[index % len(course.feedbacks)]
+    pools = sample_round(trainer, course, index, feedback)
+    samples = [sample for pool in pools for sample in pool.samples]
     firsts = [sample.correct for sample in samples if sample.step == 0]
     if index == 0 and not any(firsts) and course.lesson in ("expert", "grpo"):
         raise ValueError(
@@ -224,20 +223,15 @@ def play_round(
         )
     spent = sampling_flops(trainer.shape, samples)
     trainer.flops += spent
-    before, rows = trainer.flops, rows_of_round(trainer, course, index, pools)
+    before, rows = trainer.flops, rows_of_round(trainer, course, pools, feedback)
     learnt = len(rows)
-    pairs = [next(replay) for _ in range(round(course.replay * learnt))]
+    pairs = islice(replay, round(course.replay * learnt))
     rows += [trainer.row(context, [text]) for context, text in pairs]
     order = np.random.default_rng([course.seed, index]).permutation(len(rows))
-    shuffled = [rows[i] for i in order]
-    if course.updates:
-        parts = np.array_split(np.arange(len(rows)), course.updates)
-        updates = [list(trainer.pack([shuffled[i] for i in part], course.batch_tokens))
-                   for part in parts if len(part)]  # fmt: skip
-    else:
-        updates = [[batch] for batch in trainer.pack(shuffled, course.batch_tokens)]
-    for batches in updates:
-        trainer.learn(batches, rate)
+    batches = list(trainer.pack([rows[i] for i in order], course.batch_tokens))
+    for update in [[batch] for batch in batches] if course.step_per_batch else [batches]:
+        if update:
+            trainer.learn(update, rate)
     tokens = np.mean([sample.completion_tokens for sample in samples])
     facts = {"reward": float(np.mean(firsts)), "tokens": float(tokens), "learnt": learnt}
     return facts | {"sampling_flops": spent, "update_flops": trainer.flops - before}
@@ -259,7 +253,7 @@ def reinforce(lm: LM, budgets: Sequence[float], folder: Path, course: Course) ->
     new optimisers. Errors: ValueError for an unknown lesson, budgets that do not rise, or a reward
     that never occurs.
     """
-    check_budgets(budgets)
+    check_budgets(budgets, lm)
     if course.max_new_tokens > (most := course.widths[-1] - PROMPT_TOKENS):
         raise ValueError(
             f"max_new_tokens is {course.max_new_tokens}; samples to learn from have at most {most}"

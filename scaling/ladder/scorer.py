@@ -22,7 +22,7 @@ from scaling.ladder.rounds import sampling_flops
 from scaling.ladder.trainer import Batch, Recipe, Row, Trainer
 from scaling.methods import draw
 from scaling.methods.scorers import KINDS, RewardModel
-from scaling.models import LM, make_card
+from scaling.models import LM
 from scaling.records import Plan
 from scaling.tasks import Task, stream
 
@@ -83,10 +83,10 @@ def train_scorer(
         trainer.learn([batch], course.rate * (1 - step / len(batches)))
         for step, batch in enumerate(tqdm(batches, desc=name))
     ]
-    model = trainer.model.to(torch.bfloat16).float()  # as it will be loaded
-    card = make_card(model, name, trainer.flops, lm.card.train_tokens)
+    trained = trainer.lm(name)
+    card = replace(trained.card, train_tokens=lm.card.train_tokens)
     seen = {"solutions": len(rows), "right": right, "loss": float(np.mean(losses[-20:]))}
-    return replace(scorer, model=model, card=card), seen
+    return replace(scorer, model=trained.model.float(), card=card), seen
 
 
 def solutions(

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
@@ -167,8 +169,9 @@ class Trainer:
             if rest:
                 yield as_batch(rest, max(1, batch_tokens // width), width)
 
-    def feed(self, rows: Iterable[Row]) -> None:
-        """Set the endless rows that `step` learns from."""
+    def feed(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Set the endless (context, answer) pairs that `step` learns from: only answers count."""
+        rows = (self.row(context, [answer]) for context, answer in pairs)
         self.batches = self.pack(rows, self.recipe.batch_tokens // 4)
 
     # -- steps -------------------------------------------------------------------------------------
@@ -281,7 +284,16 @@ class Trainer:
             self.next_batches()
 
     def lm(self, name: str, skills: tuple[str, ...] = ()) -> LM:
-        """Return the model rounded to bfloat16, as it will be loaded, with its card."""
+        """Return the model rounded to bfloat16, as it will be loaded, with its card.
+
+        Warns if training rows were cut.
+        """
+        if self.rows_cut:
+            warnings.warn(
+                f"{name}: {self.rows_cut:,} training rows were cut after "
+                f"{self.recipe.widths[-1]} tokens, the longest row of the recipe",
+                stacklevel=2,
+            )
         model = copy.deepcopy(self.model).to(torch.bfloat16)
         card = make_card(model, name, self.flops, self.tokens)
         return LM(model, self.tokenizer, card, skills=skills)
@@ -298,13 +310,12 @@ class Trainer:
 
 def as_batch(rows: Sequence[Row], size: int, width: int) -> Batch:
     """Return rows as tensors (size, width), padded on the right and filled with empty rows."""
-    whole = np.zeros((2, size, width), np.int64)
-    weights = np.zeros((size, width), np.float32)
+    ids, labels = torch.zeros(2, size, width, dtype=torch.int64)
+    batch = ids, labels, torch.zeros(size, width)
     for i, row in enumerate(rows):
-        for part, values in zip((*whole, weights), row, strict=True):
-            part[i, : len(values)] = values[:width]
-    ids, labels = torch.from_numpy(whole)
-    return ids, labels, torch.from_numpy(weights)
+        for part, values in zip(batch, row, strict=True):
+            part.numpy()[i, : len(values)] = values[:width]
+    return batch
 
 
 def flops_name(flops: float) -> str:
@@ -313,8 +324,14 @@ def flops_name(flops: float) -> str:
     return f"{digits}e{int(exponent)}" if exponent else digits
 
 
-def check_budgets(budgets: Sequence[float]) -> None:
-    """Raise ValueError unless budgets rise, so that no two checkpoints have the same name."""
+def check_budgets(budgets: Sequence[float], lm: LM | None = None) -> None:
+    """Raise ValueError unless budgets rise, so that no two checkpoints have the same name.
+
+    Also if the FLOPs that a model starts with are unknown: no budget could end its training.
+    """
     if not budgets or any(b <= a for a, b in pairwise([0.0, *budgets])):
         given = ", ".join(map(flops_name, budgets)) or "none"
         raise ValueError(f"budgets are {given}; give FLOPs that rise, e.g. 1e11 1e12")
+    if lm and math.isnan(lm.card.train_flops):
+        name = lm.card.name
+        raise ValueError(f"the training FLOPs of {name} are unknown: give its train_tokens= first")

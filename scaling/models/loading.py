@@ -21,7 +21,7 @@ from scaling.models.hub import Files, is_endpoint, locate
 from scaling.records import ModelCard, turns_of, with_system
 
 TOKENIZERS = ("*token*", "*vocab*", "*.model")  #: what files of a tokenizer are called
-BITS = {"8bit": "load_in_8bit", "4bit": "load_in_4bit"}  #: --quantize -> bitsandbytes' option
+BITS = {"8bit": "load_in_8bit", "4bit": "load_in_4bit"}  #: quantize -> bitsandbytes' option
 DEFAULTS = ("temperature", "top_k", "top_p", "min_p")  #: what a model may suggest of a Plan
 
 
@@ -138,7 +138,7 @@ def load_lm(
     if header:
         files = files._replace(name=header.title, also=header.names)
         if quantize:
-            raise ValueError(f"{files.name} is quantised already; leave out --quantize")
+            raise ValueError(f"{files.name} is quantised already; leave out quantize=")
     elif not any(list(files.folder.glob(pattern)) for pattern in TOKENIZERS):
         raise ValueError(f"{files.title} holds no tokenizer.json; save its tokenizer there too")
     quiet()
@@ -187,7 +187,7 @@ def readable(files: Files) -> Iterator[None]:
         StrictDataclassError,
     ) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        hint = "; if you trust it, --remote-code" if "trust_remote_code" in str(error) else ""
+        hint = "; if you trust it, remote_code=True" if "trust_remote_code" in str(error) else ""
         raise ValueError(f"{files.title} holds no readable model: {reason}{hint}") from error
 
 
@@ -217,9 +217,9 @@ def _chat(
     if chat is None:
         chat = bool(tokenizer.chat_template)
     if chat and not tokenizer.chat_template:
-        raise ValueError(f"{name} has no chat template; sample it with --no-chat, as a base model")
+        raise ValueError(f"{name} has no chat template; sample it with chat=False, as a base model")
     if not chat and (system or thinking is not None):
-        raise ValueError(f"{name} is given plain text: a system prompt or thinking needs --chat")
+        raise ValueError(f"{name} is given plain text: a system prompt or thinking needs chat=True")
     return Chat(system, thinking) if chat else None
 
 

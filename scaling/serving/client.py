@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504, *range(520, 525), 529)
 REFUSED = (400, 413, 414, 422, 451)  #: this request will never succeed; another one may
 NO_KEY = "check the key in the environment variable SCALING_API_KEY"
-NO_PATH = "check the address, --served-name and --api"
+NO_PATH = "check the address, served_name= and api="
 FINAL_STATUS = {401: NO_KEY, 402: "the account has no credit left", 403: NO_KEY} | dict.fromkeys(
     (404, 405, 410, 501), NO_PATH
 )  #: no request to this address will succeed
@@ -101,7 +101,7 @@ class Client:
                 jittered = backoff * SystemRandom().uniform(0.5, 1.5)
                 pause = max(error.wait, min(jittered, LONGEST_PAUSE))
                 if time.monotonic() + pause > until:
-                    asks = f"; the server asks to wait {error.wait:,.0f} s, longer than --deadline"
+                    asks = f"; the server asks to wait {error.wait:,.0f} s, longer than deadline="
                     raise Failed(f"{error}{asks if error.wait else ''}") from None
                 if self._closed.wait(pause):
                     raise

@@ -131,7 +131,7 @@ def served_names(client: Client) -> list[str]:
         if str(error).startswith(("ConnectionRefusedError", "gaierror")):
             raise ValueError(f"no server answers at {client.url} ({error})") from error
         raise ValueError(
-            f"{client.url} does not list its models ({error}); name one with --served-name"
+            f"{client.url} does not list its models ({error}); name one with served_name="
         ) from error
 
 
@@ -227,7 +227,7 @@ class HttpEngine:
         except Failed as error:
             raise ValueError(
                 f"{self.client.url} refuses every request ({error}): change what they have in "
-                "common, such as --max-new-tokens, --request or --served-name"
+                "common, such as max_new_tokens=, request= or served_name="
             ) from error
 
     def _once(

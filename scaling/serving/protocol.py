@@ -75,7 +75,7 @@ class Endpoint:
             turns += [{"role": role, "content": text} for role, text in later]
             body["messages"] = with_system(self.system, turns)
         elif len(turns) > 1:
-            raise ValueError("problems of several messages need --api chat")
+            raise ValueError("problems of several messages need api=chat")
         else:
             body["prompt"] = "".join(context)
         body |= {"logprobs": True if self.api == "chat" else 1} if logprobs else {}

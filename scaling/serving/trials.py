@@ -114,7 +114,7 @@ def probe(ask: Ask, endpoint: Endpoint, plan: Plan, context: Sequence[str]) -> H
         warnings.warn(
             f"greedy decoding gave {str(before)[:40]!r} first and {str(after)[:40]!r} later for "
             "one prompt: a cache or the batch changes what this server writes, and its samples "
-            "cannot be repeated; with llama.cpp, --request '{\"cache_prompt\": false}'",
+            "cannot be repeated; with llama.cpp, give request= '{\"cache_prompt\": false}'",
             stacklevel=2,
         )
     return Honoured(n, logprobs, opens)
@@ -212,7 +212,7 @@ def settle_served(writer: Any, lm: Any) -> None:
             warnings.warn(
                 f"{len(changed):,} samples never end their thinking, which the chat template of "
                 "this server opens, as other texts show: they have no answer "
-                "(--no-opens-thinking: they do)",
+                "(opens_thinking=False: they do)",
                 stacklevel=3,
             )
     refused = {row.problem: row.finish for row in rows if row.finish.startswith(FINAL)}
