@@ -14,11 +14,7 @@ from __future__ import annotations
 
 from scaling.estimates.agreement import agreed_vote, stopped_vote
 from scaling.estimates.counts import inverse_pass_at_k, pass_at_k, pass_hat_k
-from scaling.estimates.prefixes import (
-    chain_prefix,
-    grid_at_k,
-    read_at_tokens,
-)
+from scaling.estimates.prefixes import chain_prefix, grid_at_k, read_at_tokens
 from scaling.estimates.scores import (
     Gap,
     accepted_at_k,

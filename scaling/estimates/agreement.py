@@ -60,7 +60,7 @@ def agreed_vote(
     correct = NaN; NaN where an undecided pool is smaller than k.
     """
     pool, given, spent = _pools_with_cost(answers, correct, cost, agree)
-    budgets = np.atleast_1d(budgets_of(k))
+    budgets = budgets_of(k)
     result = np.full((2, len(pool), len(budgets)), np.nan)
     for i, here in enumerate(~np.isnan(pool)):
         ids, right, own = answer_ids(given[i, here][None])[0], pool[i, here], spent[i, here]

@@ -41,11 +41,11 @@ def _integers(name: str, value: ArrayLike, lowest: int = 0) -> Floats:
 
 
 def budgets_of(k: ArrayLike) -> Ints:
-    """Return k as an integer or a list of integers of 1 or more; ValueError for anything else."""
+    """Return k, an integer or a list of integers of 1 or more, as an array (budgets,)."""
     budgets = _integers("k", k, lowest=1)
     if np.isnan(budgets).any() or budgets.ndim > 1:
         raise ValueError(f"k is {k!r}; give one whole number or a list of them, 1 or more")
-    return budgets.astype(np.int64)
+    return np.atleast_1d(budgets.astype(np.int64))
 
 
 def _draws(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> tuple[Any, Any, Any, NDArray[np.bool_]]:

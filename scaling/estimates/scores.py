@@ -43,7 +43,7 @@ def best_of_k(correct: ArrayLike, score: ArrayLike, k: ArrayLike) -> Any:
     last.
     """
     pool, scores = pools_of(correct, score, "score")
-    present, budgets = ~np.isnan(pool), np.atleast_1d(budgets_of(k))
+    present, budgets = ~np.isnan(pool), budgets_of(k)
     scores = scores.astype(float)
     if unscored := int((np.isnan(scores) & present).sum()):
         raise ValueError(

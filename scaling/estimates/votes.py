@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
@@ -101,7 +102,7 @@ def majority_at_k(
     are seeded by `seed`.
     """
     pool, given = voted_pools(correct, answers)
-    budgets = np.atleast_1d(budgets_of(k))
+    budgets = budgets_of(k)
     drawn = weights is not None or subsets is not None
     subsets = 1000 if subsets is None else subsets
     if subsets < 2:
@@ -188,26 +189,41 @@ def win_probabilities(own: Ints, others: Ints, sizes: Ints, total: int, k: int) 
     - 1 / (t + 1) is the integral of u^t on [0, 1], by Gauss-Legendre, with the nodes that j needs.
     The truncated characteristic functions and their powers are computed once for all cases.
     """
-    p, value = k / total, np.zeros(len(own))
     least, most = _window(sizes, total, k)
     low = np.maximum(1, np.maximum(least[own], np.where(others, least, 0).max(axis=1, initial=0)))
     others = others * (most >= low[:, None])
     if not (low <= most[own]).any():
-        return value
-    count = np.arange(np.where(others, least, low[:, None]).min(), most[own].max() + 1)
+        return np.zeros(len(own))
+    p, count = (
+        k / total,
+        np.arange(np.where(others, least, low[:, None]).min(), most[own].max() + 1),
+    )
     chance, log_sum = _binomials(sizes, count, p), float(_log_binomial(total, np.array(k), p))
     others, spans, which, u, weight = _nodes(own, others, count, low, chance, log_sum, k)
-    factors = [[(int(s), int(row[s])) for s in np.flatnonzero(row)] for row in others]
     rest = (total - sizes[own] - others @ sizes)[:, None]  # samples that cannot win
-    going = [i for i, span in enumerate(spans) if span.stop > span.start]
     period = int(_reach(total * p * (1 - p))) | 1
-    for first in range(0, period // 2 + 1, WAVES):
-        wave = np.arange(first, min(first + WAVES, period // 2 + 1))
-        level, cut = _characteristic(chance, count, which, u, wave, period)
-        level *= weight
-        power = cache(lambda size, times, cut=cut: _power(cut[size], times))
+
+    def transforms(wave: Ints) -> tuple[NDArray[Any], ...]:
+        level, below = _characteristic(chance, count, which, u, wave, period)
         other = (1 - p + p * np.exp(2j * np.pi / period * wave)) ** rest
         other *= np.exp(-2j * np.pi / period * (k * wave % period)) * np.where(wave, 2.0, 1.0)
+        return level * weight, below, other
+
+    value = _sum_of_waves(transforms, own, others, spans, period // 2 + 1)
+    return np.clip(value / period / np.exp(log_sum), 0.0, 1.0)
+
+
+def _sum_of_waves(
+    transforms: Callable[[Ints], tuple[NDArray[Any], ...]],
+    own: Ints, others: Ints, spans: list[slice], waves: int,
+) -> Floats:  # fmt: skip
+    """Return the sum over frequencies of each case's terms, (cases,), until they have decayed."""
+    value = np.zeros(len(own))
+    factors = [[(int(s), int(row[s])) for s in np.flatnonzero(row)] for row in others]
+    going = [i for i, span in enumerate(spans) if span.stop > span.start]
+    for first in range(0, waves, WAVES):
+        level, below, other = transforms(np.arange(first, min(first + WAVES, waves)))
+        power = cache(lambda size, times, below=below: _power(below[size], times))
         still = []
         for i in going:
             terms = level[own[i], spans[i]] * other[i]
@@ -218,7 +234,7 @@ def win_probabilities(own: Ints, others: Ints, sizes: Ints, total: int, k: int) 
                 still.append(i)
         if not (going := still):
             break
-    return np.clip(value / period / np.exp(log_sum), 0.0, 1.0)
+    return value
 
 
 def _nodes(
