@@ -251,7 +251,7 @@ def test_a_date_is_refused_where_the_file_has_none(tmp_path):
     path = lines(tmp_path / "t.jsonl", GSM)
     with pytest.raises(ValueError, match="1 without a release date"):
         load_benchmark("gsm8k", path, newer_than="2024-01-01")
-    with pytest.raises(ValueError, match="is 'yesterday'; give a date as 2024-06-24"):
+    with pytest.raises(ValueError, match="'yesterday' is no date; give one as 2024-06-24"):
         load_benchmark("gsm8k", path, newer_than="yesterday")
 
 

@@ -21,9 +21,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "compute": {"records"},
     "provenance": set(),
     "markers": set(),
+    "entries": set(),
     # left room: make samples
     "tasks": {"records", "markers"},
-    "benchmarks": {"records", "tasks"},
+    "benchmarks": {"records", "tasks", "entries"},
     "models": {"records", "compute", "markers"},
     "engine": {"records", "compute"},
     "serving": {"records", "engine", "markers"},
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "comparisons": {"show", "estimates", "intervals", "runs"},
     "fits": {"show", "estimates", "records", "curves", "intervals", "runs", "methods"},
     "planner": {"compute", "runs", "comparisons", "intervals", "records"},
-    "readers": {"provenance", "estimates", "records"},
+    "readers": {"provenance", "estimates", "records", "entries"},
     "figures": {"records", "curves", "provenance", "show", "store", "intervals", "runs"}
     | {"comparisons", "fits", "methods"},
     "report": {"records", "provenance", "show", "store", "intervals", "tasks", "runs", "fits"}
@@ -59,6 +60,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "__init__": ANYTHING,
 }
 RIGHT_ROOM = (
+    "entries",
     "markers",
     "tasks",
     "benchmarks",

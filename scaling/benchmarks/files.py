@@ -8,7 +8,6 @@ that names its line. Nothing is fetched.
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import re
 import zlib
@@ -20,14 +19,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyarrow import ArrowException
-
 from scaling.benchmarks.benchmark import Benchmark, Row, read_prompt
 from scaling.benchmarks.extraction import boxed
 from scaling.benchmarks.grading import SCORERS
+from scaling.entries import csv_rows, json_lines, parquet_rows, parsed
 from scaling.records import conversation, look_up
 
 Record = dict[str, Any]
+ENTRIES = {"csv": csv_rows, "parquet": parquet_rows}  #: end of a file's name -> how it is read
 ID_LENGTH = 80  #: characters of a problem that serve as its id where the file has none
 
 
@@ -54,7 +53,7 @@ def load_benchmark(
     """
     reader = look_up(READERS, name, "benchmark")
     if not path:
-        raise ValueError(f"{name} is a benchmark: name its file with --problems-file")
+        raise ValueError(f"{name} is a benchmark: give its file, problems_file=")
     rows, left_out = read_rows(name, Path(path))
     template, notes = read_prompt(prompt or reader.prompt)
     notes |= {"file": Path(path).name, "file_sha256": sha256(Path(path).read_bytes()).hexdigest()}
@@ -67,7 +66,7 @@ def load_benchmark(
 def _newer(rows: list[Row], date: str) -> tuple[list[Row], Counter[str]]:
     """Return (rows released after a date, how many others there are by reason)."""
     if not re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", date):
-        raise ValueError(f"--newer-than is {date!r}; give a date as 2024-06-24")
+        raise ValueError(f"newer_than={date!r} is no date; give one as 2024-06-24")
     kept = [row for row in rows if row.meta.get("released", "") > date]
     undated = sum("released" not in row.meta for row in rows)
     older = len(rows) - len(kept) - undated
@@ -78,40 +77,19 @@ def records(path: Path) -> Iterator[tuple[str, Record]]:
     """Yield (line or entry, record) of a file; ValueError naming a malformed line."""
     if not path.is_file():
         raise ValueError(f"no file {path}; give the benchmark's own file (data are not fetched)")
+    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    where = ""
     try:
-        for where, record in _entries(path):
+        for where, entry in ENTRIES.get(kind, json_lines)(path):
+            record = parsed(entry)
             if not isinstance(record, dict):
                 raise ValueError(f"{path}, {where} is no object of fields but {str(record)[:40]!r}")
             yield where, record
-    except (UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error, ArrowException) as error:
-        kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    except json.JSONDecodeError as error:
+        place = f"{path}, {where}" if where else path
+        raise ValueError(f"{place} is no JSON: {error}; restore the file") from error
+    except (UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as {kind}: {error}; restore the file") from error
-
-
-def _entries(path: Path) -> Iterator[tuple[str, Any]]:
-    name = path.name.removesuffix(".gz")
-    if name.endswith(".parquet"):
-        from pyarrow import parquet as pq
-
-        yield from ((f"row {i}", row) for i, row in enumerate(pq.read_table(path).to_pylist()))
-        return
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-        if name.endswith(".csv"):
-            rows = csv.DictReader(file)
-            yield from ((f"line {rows.line_num}", row) for row in rows)
-        elif name.endswith(".json"):
-            yield from ((f"entry {i}", row) for i, row in enumerate(_json(file.read(), path.name)))
-        else:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f"line {number}", _json(line, f"{path}, line {number}")
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{where} is no JSON: {error}; restore the file") from error
 
 
 def read_rows(name: str, path: Path) -> tuple[list[Row], Counter[str]]:

@@ -16,6 +16,7 @@ from scaling.cli.app import (
     Columns,
     OptionalAmount,
     OptionalCount,
+    in_shell,
     suggest,
     verb,
     warn,
@@ -23,7 +24,9 @@ from scaling.cli.app import (
 
 SHOWN = 20  #: places of a file that are named one by one
 Metric = Annotated[str | None, Parameter(alias="--scorer")]
-Format = Literal["human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv", "jsonl"]
+Format = Literal[
+    "human-eval", "evalplus", "lm-eval", "inspect", "monkeys", "csv", "jsonl", "parquet"
+]
 
 
 def results_of(runs: Path) -> Path:
@@ -156,12 +159,12 @@ def import_(
         columns=columns,
     )
     for where, why in rejected[:SHOWN]:
-        print(f"{file}, {where}: {why}", file=sys.stderr)
+        print(f"{file}, {where}: {in_shell(why, 'import')}", file=sys.stderr)
     if len(rejected) > SHOWN:
         print(f"and {len(rejected) - SHOWN:,} more places", file=sys.stderr)
     found = Accuracy(file, table)
     for line in found.lines():
-        print(line)
+        print(in_shell(line, "import"))
     print(found.frame().to_string(index=False, float_format="{:.4f}".format))
     if table.attrs["no_votes"]:
         print(f"no majority column: {table.attrs['no_votes']}")

@@ -8,21 +8,19 @@ fields stay empty; nothing is graded here.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain, islice
+from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
+from scaling.entries import DECODER, Entries, csv_rows, json_lines, open_text, parquet_rows
 from scaling.readers import inspect, lm_eval
 from scaling.readers.values import is_empty, whole_number
 
 Row = dict[str, Any]
-DECODER = json.JSONDecoder()
 COLUMNS = {  #: column of a table -> what it holds
     "problem": "the problem's name",
     "correct": "of a row per sample: its verdict",
@@ -48,7 +46,7 @@ class Format(NamedTuple):
     """The format in which a tool writes samples."""
 
     what: str  #: for the help text
-    records: Callable[[Path], Iterator[tuple[str, Any]]]  #: (line or entry, a record or its JSON)
+    records: Callable[[Path], Entries]  #: (line or entry, a record or its JSON)
     rows: Callable[..., list[Row]]  #: record -> its samples
     names: tuple[str, ...] = ()  #: names in a record by which the format is recognised
     options: tuple[str, ...] = ()  #: the options of `read_samples` that apply
@@ -56,43 +54,6 @@ class Format(NamedTuple):
     votes: bool = True  #: `answer` is extracted; False: whole texts or programs
     settle: Callable[[list[Row]], list[str]] = lambda rows: []  #: fixes across records; notes
     judge: Callable[[Row, str], list[Row]] = judge_by_metric  #: (sample, metric) -> samples
-
-
-# ---------------------------------------------------------------- files
-def open_text(path: Path, **how: Any) -> TextIO:
-    """Return an open text file, which may be compressed."""
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", **how)
-
-
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the lines of a JSON Lines file; the entries of a JSON array, as some tools write."""
-    with open_text(path) as file:
-        if (first := file.readline()).lstrip().startswith("["):
-            entries = json.loads(first + file.read())
-            yield from ((f"entry {i}", entry) for i, entry in enumerate(entries, 1))
-            return
-        for i, line in enumerate(chain([first], file), 1):
-            if line.strip():
-                yield f"line {i}", line
-
-
-def load(record: Any) -> Any:
-    """Return a record, parsed where it is JSON; correct lines in half the time of `json.loads`."""
-    if isinstance(record, str):
-        try:
-            found, end = DECODER.raw_decode(record)
-        except ValueError:
-            return json.loads(record)
-        return json.loads(record) if record[end:].strip(" \t\r\n") else found
-    return json.loads(record) if isinstance(record, bytes) else record
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with open_text(path, newline="") as file:
-        rows = csv.DictReader(file)
-        for row in rows:
-            yield f"line {rows.line_num}", row
 
 
 # ---------------------------------------------------------------- tools
@@ -104,8 +65,9 @@ def _human_eval(record: Row) -> list[Row]:
     return [row]
 
 
-def _evalplus_records(path: Path) -> Iterator[tuple[str, Any]]:
-    results = json.loads(path.read_text(encoding="utf-8"))["eval"]
+def _evalplus_records(path: Path) -> Entries:
+    with open_text(path) as file:
+        results = json.load(file)["eval"]
     for problem, found in results.items():
         if isinstance(found, dict):  # before version 0.2: lists of (status, details)
             base, plus = found["base"], found.get("plus") or [[None]] * len(found["base"])
@@ -127,7 +89,7 @@ def _evalplus(sample: Row) -> list[Row]:
     return [row]
 
 
-def _yaml_files(path: Path) -> Iterator[tuple[str, Any]]:
+def _yaml_files(path: Path) -> Entries:
     for file in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
         yield file.name, {"problem": file.stem, "yaml": file.read_text(encoding="utf-8")}
 
@@ -166,7 +128,7 @@ def _table(record: Any, columns: Mapping[str, str]) -> list[Row]:
     if missing := [other for name, other in columns.items() if name not in row]:
         raise ValueError(f"no column {', '.join(missing)}; {has}")
     if not ({"problem", "n", "c"} <= row.keys() or {"problem", "correct"} <= row.keys()):
-        raise ValueError(f"needed are {NEEDED}; {has}: name others with columns= (--columns)")
+        raise ValueError(f"needed are {NEEDED}; {has}: name others with columns=")
     if is_empty(row["problem"]):
         raise ValueError("it names no problem")
     level = row.pop("level", None)
@@ -213,8 +175,9 @@ FORMATS = {
         ("metric",), default=False, settle=inspect.settle,
     ),
     "monkeys": Format("YAML of large_language_monkeys", _yaml_files, _monkeys, votes=False),
-    "csv": Format("a CSV table", _csv_rows, _table, options=TABLE),
+    "csv": Format("a CSV table", csv_rows, _table, options=TABLE),
     "jsonl": Format("a table in JSON Lines", json_lines, _table, options=TABLE),
+    "parquet": Format("a Parquet table", parquet_rows, _table, options=TABLE),
 }  # fmt: skip
 
 
@@ -231,6 +194,8 @@ def detect_format(path: str | Path, columns: Mapping[str, str] | None = None) ->
         raise ValueError(f"no file {path}")
     if path.is_dir() or path.suffix in (".yaml", ".yml"):
         return "monkeys"
+    if path.suffix == ".parquet":
+        return "parquet"
     if path.suffix == ".eval" or zipfile.is_zipfile(path):
         return "inspect"
     with open_text(path, errors="replace") as file:

@@ -8,6 +8,7 @@ verdict of each follows from the value, or else counts of right and wrong repeat
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,14 @@ def numbers_right(metric: str, value: Any, n: int) -> list[int]:
     k, share = k_of(metric), number(value)
     if k > n or (re.search("[@^]", metric) and not (PASS.fullmatch(metric) or MEAN.match(metric))):
         return []
-    near = np.abs(pass_at_k(n, np.arange(n + 1), k) - share) < (1e-3 / n if k == 1 else 1e-9)
+    near = np.abs(_shares(n, k) - share) < (1e-3 / n if k == 1 else 1e-9)
     return np.flatnonzero(near).tolist()
+
+
+@lru_cache
+def _shares(n: int, k: int) -> np.ndarray:
+    """Return pass@k of 0, 1, ..., n right ones of n."""
+    return pass_at_k(n, np.arange(n + 1), k)
 
 
 def k_of(metric: str) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling.entries import parsed
 from scaling.readers import formats
 from scaling.readers.formats import FORMATS, Format, Row
 from scaling.readers.lm_eval import k_of
@@ -103,9 +104,7 @@ def _check(path: Path, format: str, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if value and name not in FORMATS[format].options:
             applies = [key for key, other in FORMATS.items() if name in other.options]
-            raise ValueError(
-                f"{name}= (--{name}) does not apply to {format}, only to {', '.join(applies)}"
-            )
+            raise ValueError(f"{name}= does not apply to {format}, only to {', '.join(applies)}")
     if not isinstance(given["columns"] or {}, Mapping):
         raise ValueError(
             f"columns is {given['columns']!r}; give our names and the file's as a dictionary, "
@@ -127,7 +126,7 @@ def _read(how: Format, path: Path, columns: Mapping[str, str]) -> tuple[Rows, Re
                 notes.append(record)
                 continue
             try:
-                for row in read(formats.load(record)):
+                for row in read(parsed(record)):
                     row["where"] = where
                     rows.append(row)
             except MALFORMED as error:
@@ -184,7 +183,7 @@ def _metric(rows: Rows, how: Format, wanted: str | None, notes: list[str]) -> st
 
     best = max(sorted(names, key=k_of), key=judged)
     others = ", ".join(name for name in names if name != best)
-    notes.append(f"judged by {best}; choose another with metric= (--metric): {others}")
+    notes.append(f"judged by {best}; choose another with metric=: {others}")
     return best
 
 

@@ -6,10 +6,9 @@ import math
 from typing import Any
 
 WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  #: of inspect_ai, in this case only
-WORDS_ANY_CASE = {
-    "yes": 1.0, "true": 1.0, "pass": 1.0, "passed": 1.0, "correct": 1.0,
-    "no": 0.0, "false": 0.0, "fail": 0.0, "failed": 0.0, "incorrect": 0.0,
-}  # fmt: skip
+RIGHT = ("yes", "true", "pass", "passed", "correct", "right", "success")
+WRONG = ("no", "false", "fail", "failed", "incorrect", "wrong", "failure", "timed out", "timeout")
+WORDS_ANY_CASE = dict.fromkeys(RIGHT, 1.0) | dict.fromkeys(WRONG, 0.0)
 EMPTY = ("", "nan", "na", "n/a", "none", "null", "<na>")  #: how tables write a missing value
 
 
@@ -21,11 +20,12 @@ def number(value: Any) -> float:
     """Return a verdict or another number as a float; NaN for anything else.
 
     Values are read as inspect_ai reads them: C and I, P (0.5), N (0, no answer), yes, no, true,
-    false, numbers, and text that holds a number; also pass, fail, correct, incorrect.
+    false, numbers, and text that holds a number; also the words in `RIGHT` and `WRONG`, which a
+    reason may follow ("failed: AssertionError").
     """
     if isinstance(value, str):
         word = value.strip()
-        value = WORDS.get(word, WORDS_ANY_CASE.get(word.lower(), word))
+        value = WORDS.get(word, WORDS_ANY_CASE.get(word.partition(":")[0].lower(), word))
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):

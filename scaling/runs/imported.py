@@ -80,7 +80,7 @@ def from_table(
     if (least := table.attrs.get("least_k", 1)) > 1:
         raise ValueError(
             f"{path}: this metric gives pass@k from k = {least} on only; choose one that gives "
-            "pass@1 with metric= (--metric)"
+            "pass@1 with metric="
         )
     kept = table[table["correct"].notna()]
     ids = list(dict.fromkeys(table["problem"]))
