@@ -212,7 +212,7 @@ def fitting_problems(
 def open_server(options: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return (lm, engine) of a server, or of a batch folder."""
     from scaling.models import load_lm, read_card
-    from scaling.serving import Endpoint, open_endpoint
+    from scaling.serving import Endpoint, connect
 
     request, api = dict(options["request"] or {}), options["api"]
     if (thinking := options["thinking"]) is not None:
@@ -225,12 +225,10 @@ def open_server(options: Mapping[str, Any]) -> tuple[Any, Any]:
         path = Path(options["card"])
         of_a_model = path.is_dir() or path.suffix.lower() == ".gguf"
         card = load_lm(path, weights=False, chat=False).card if of_a_model else read_card(path)
-    where = {"batch": options["batch"], "url": options["model"]}
     name = options["model"] if options["batch"] else options["served_name"]
-    how = {key: options[key] for key in ("opens_thinking", "in_flight", "deadline")}
-    return open_endpoint(
-        Endpoint(name or "", api, options["system"], request), card, **where, **how
-    )
+    endpoint = Endpoint(name or "", api, options["system"], request)
+    how = {key: options[key] for key in ("batch", "opens_thinking", "in_flight", "deadline")}
+    return connect(options["model"], endpoint, card, **how)
 
 
 # ---------------------------------------------------------------- what is printed

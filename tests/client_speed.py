@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 from scaling.engine import Job
 from scaling.records import Plan
-from scaling.serving import Endpoint, connect, has_failed, seed_of
+from scaling.serving import Endpoint, connect
+from scaling.serving.engines import has_failed, seed_of
 from scaling.serving.trials import Honoured
 from tests.test_servers import transformers_serve
 

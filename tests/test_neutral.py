@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.serving import Client, HttpEngine
+from scaling.serving import Client
+from scaling.serving.engines import HttpEngine
 from scaling.serving.trials import CUTS, PENALTIES, with_neutral_fields
 from tests.faulty_server import serve
 from tests.test_serving import PLAN, TOY, drawn

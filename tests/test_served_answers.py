@@ -15,9 +15,10 @@ from scaling.records import FINAL, Plan, Sample, Verdict
 from scaling.runs import load_run
 from scaling.runs.tables import accuracy_table
 from scaling.sampling import sample_run
-from scaling.serving import BatchEngine, Client, Endpoint, connect
+from scaling.serving import Client, Endpoint, connect
 from scaling.serving import client as client_module
 from scaling.serving.client import Failed, Refused, retry_after
+from scaling.serving.engines import BatchEngine, seed_of
 from scaling.serving.protocol import token_counts
 from scaling.serving.trials import EASY, SEEDS
 from scaling.store import open_run
@@ -425,7 +426,6 @@ def test_one_refused_choice_does_not_cost_the_others():
         return bad
 
     from scaling.engine.schedule import Job
-    from scaling.serving import seed_of
 
     bad_seed = seed_of(PLAN, Job("1", 2, ("1+",)), 0)
     with serve(fault, honours_n=True) as (url, _):

@@ -18,17 +18,11 @@ from scaling.engine.schedule import Job
 from scaling.records import Plan, Problem, Verdict, conversation
 from scaling.runs import load_run
 from scaling.sampling import sample_run
-from scaling.serving import (
-    BatchEngine,
-    Client,
-    Endpoint,
-    connect,
-    count_identical,
-    read_answers,
-    seed_of,
-    served_names,
-)
+from scaling.serving import Client, Endpoint, connect, served_names
+from scaling.serving.batch import read_answers
 from scaling.serving.client import Failed
+from scaling.serving.engines import BatchEngine, seed_of
+from scaling.serving.trials import count_identical
 from tests import faulty_server
 from tests.faulty_server import serve
 
@@ -338,6 +332,22 @@ def test_a_key_comes_from_the_environment_and_appears_in_no_message(monkeypatch,
         drawn(url)
     assert "sk-secret" not in str(error.value)
     assert "SCALING_API_KEY" in str(error.value)
+
+
+def test_a_server_that_wants_a_key_is_asked_with_it_for_its_models(monkeypatch):
+    """Its list of models was requested without the key: 401, although the key was right."""
+    monkeypatch.setenv("SCALING_API_KEY", "sk-secret")
+
+    class Guarded(faulty_server.Handler):
+        def do_GET(self):
+            if self.headers["authorization"] == "Bearer sk-secret":
+                return super().do_GET()
+            return self.reply(401, {"error": "no key"})
+
+    monkeypatch.setattr(faulty_server, "Handler", Guarded)
+    with serve() as (url, _):
+        lm, _ = connect(url, Endpoint(""))
+    assert lm.card.name == "toy"
 
 
 @pytest.mark.parametrize("url", ["ftp://host/v1", "http://me:key@host/v1", "http:///v1"])

@@ -40,19 +40,17 @@ class Served:
     skills = ("revision",)  #: unknown for a served model, so that no warning is given
 
     def __init__(
-        self,
-        card: ModelCard,
-        chat: bool = False,
-        engine: Any = None,
-        opens_thinking: bool | None = None,
+        self, engine: HttpEngine, card: ModelCard | None, opens_thinking: bool | None
     ) -> None:
-        """chat: prompts may have several turns; opens_thinking: None leaves it to the trials."""
-        self.card, self.chat, self.engine, self.given = card, chat, engine, opens_thinking
+        """card: of the model, if it is known; opens_thinking: None leaves it to the trials."""
+        self.card = served_card(engine.endpoint, card)
+        self.chat = engine.endpoint.api == "chat"  #: prompts may have several turns
+        self.engine, self.given = engine, opens_thinking
 
     @property
     def opens_thinking(self) -> bool:
         """Return whether the server's template opens the thinking that a completion then ends."""
-        honoured = getattr(self.engine, "honoured", None)
+        honoured = self.engine.honoured
         return bool(honoured and honoured.opens_thinking) if self.given is None else self.given
 
     def encode(self, text: str) -> tuple[str, ...]:
@@ -84,43 +82,30 @@ def connect(
     url: str,
     endpoint: Endpoint,
     card: ModelCard | None = None,
+    *,
+    batch: str | Path | None = None,
     in_flight: int = 64,
     opens_thinking: bool | None = None,
     **options: Any,
 ) -> tuple[Served, HttpEngine]:
-    """Return (lm, engine) of a server; `options` are those of `Client`. No request is sent yet.
+    """Return (lm, engine) of a server, or of a folder of Batch files. Nothing is sampled yet.
 
-    opens_thinking: whether the server's chat template opens the thinking; None: found by a trial.
-    """
-    client = Client(url, key=os.environ.get(KEY, ""), **options)
-    engine = HttpEngine(client, endpoint, in_flight)
-    chat = endpoint.api == "chat"
-    return Served(served_card(endpoint, card), chat, engine, opens_thinking), engine
-
-
-def open_endpoint(
-    endpoint: Endpoint,
-    card: ModelCard | None,
-    url: str,
-    batch: str | Path | None = None,
-    opens_thinking: bool | None = None,
-    **options: Any,
-) -> tuple[Served, Any]:
-    """Return (lm, engine) of a server, or of a batch folder; options: those of `connect`.
-
-    An endpoint without a model's name gets that of the server's only one. Errors: ValueError where
-    the server has several.
+    An endpoint without a model's name gets that of the server's only one. opens_thinking: whether
+    the server's chat template opens the thinking; None: found by a trial. options: of `Client`.
+    Errors: ValueError where the server has several models.
     """
     if batch:
-        lm = Served(served_card(endpoint, card), endpoint.api == "chat", None, opens_thinking)
-        return lm, BatchEngine(Path(batch), endpoint)
+        folder = BatchEngine(Path(batch), endpoint)
+        return Served(folder, card, opens_thinking), folder
+    key = os.environ.get(KEY, "")
     if not endpoint.model:
-        with Client(url, deadline=30, tries=3) as client:
+        with Client(url, key=key, deadline=30, tries=3) as client:
             names = served_names(client)
         if len(names) != 1:
             raise ValueError(f"{url} has {', '.join(names)}: pick one by served_name=")
         endpoint = replace(endpoint, model=names[0])
-    return connect(url, endpoint, card, opens_thinking=opens_thinking, **options)
+    engine = HttpEngine(Client(url, key=key, **options), endpoint, in_flight)
+    return Served(engine, card, opens_thinking), engine
 
 
 def served_names(client: Client) -> list[str]:
@@ -145,6 +130,8 @@ class Request(NamedTuple):
 
 class HttpEngine:
     """An engine whose model runs on a server. See `generate`."""
+
+    timed = True  #: whether the time until an answer is that of sampling
 
     def __init__(self, client: Any, endpoint: Endpoint, in_flight: int = 64) -> None:
         """in_flight: requests that wait for their answers at the same time."""
@@ -179,7 +166,7 @@ class HttpEngine:
                 future = answered.get()
                 found, in_flight = future.result(), len(sent)
                 request, began = sent.pop(future)
-                seconds = (time.perf_counter() - began) / in_flight / max(len(found), 1)
+                seconds = self.timed * (time.perf_counter() - began) / in_flight
                 if not found:  # a batch without answers so far
                     continue
                 refused = found[0].finish.startswith(FINAL)
@@ -188,7 +175,7 @@ class HttpEngine:
                     self._check_answers(plan)
                 self.answers |= refused or not failures
                 for job, completion in zip(request.jobs, found, strict=True):
-                    yield job, request.step, replace(completion, seconds=seconds)
+                    yield job, request.step, replace(completion, seconds=seconds / len(found))
                     if extend is None or has_failed(completion):
                         continue
                     if (suffix := extend(job, request.step, completion)) is not None:
@@ -256,27 +243,23 @@ class HttpEngine:
                 if len(left) > 1 and isinstance(error, (Refused, Unreadable)):
                     most = 1  # one of the choices may be at fault, or their number
                 else:
-                    final = isinstance(error, Refused)
-                    found += [failed_completion(str(error), final)] * len(left)
+                    finish = f"{FINAL if isinstance(error, Refused) else 'error'}: {error}"
+                    failed = Completion((), math.nan, math.nan, finish, 0, 0, 0, 0.0)
+                    found += [failed] * len(left)
         return found
 
 
 class BatchEngine(HttpEngine):
-    """An engine that reads the answers of a batch, and writes the requests of the next one."""
+    """An engine that reads the answers of a batch, and writes the requests of the next one.
+
+    Its `generate` raises ValueError that says which requests were written.
+    """
+
+    timed = False
 
     def __init__(self, folder: Path, endpoint: Endpoint) -> None:
         super().__init__(BatchFolder(folder), endpoint, in_flight=1)
         self.honoured, self.answers = Honoured(), True  # no trials: each sample has its request
-
-    def generate(
-        self, jobs: Iterable[Job], plan: Plan, extend: Extend | None = None
-    ) -> Iterator[tuple[Job, int, Completion]]:
-        """Yield (job, step, completion) for the available answers; their seconds are unknown.
-
-        Errors: ValueError that says which requests were written, and what to do with them.
-        """
-        for job, step, completion in super().generate(jobs, plan, extend):
-            yield job, step, replace(completion, seconds=0.0)
 
 
 def seed_of(plan: Plan, job: Job, step: int) -> int:
@@ -287,9 +270,3 @@ def seed_of(plan: Plan, job: Job, step: int) -> int:
 def has_failed(completion: Completion) -> bool:
     """Return whether a completion only holds the reason of a failure."""
     return completion.finish.startswith("error")
-
-
-def failed_completion(reason: str, final: bool = False) -> Completion:
-    """Return the completion of a failed request; final: it will never succeed."""
-    finish = f"{FINAL if final else 'error'}: {reason}"
-    return Completion((), math.nan, math.nan, finish, 0, 0, 0, 0.0)
