@@ -99,20 +99,20 @@ def sample(
     from scaling.runs import load_run
     from scaling.runs.tables import missing_lines, warn_of_flaws
 
-    def say(lines: Sequence[str]) -> None:
-        if progress:
-            print("\n".join(lines), end="\n" * bool(lines))
+    def say(*lines: str) -> None:
+        for line in lines if progress else ():
+            print(line)
 
     given = given_options(sample, options)
     job = prepare(options, given, plan)  # refuses what cannot be before torch is loaded
     from scaling.sampling import RunSpec, sample_all, sample_run
     from scaling.serving import warn_if_identical
 
-    say(job.lines)
+    say(*job.lines)
     if dry_run:
         cost = estimate_run(job, options)
         about = "" if hasattr(job.lm, "tokenizer") else " (a token per four bytes)"
-        say(cost_lines(cost, about, "" if mean_tokens else " at most"))
+        say(*cost_lines(cost, about, "" if mean_tokens else " at most"))
         return cost
     root = Path(runs)
     before = {path: path.stat().st_mtime_ns for path in root.glob("*/manifest.json")}
@@ -126,8 +126,8 @@ def sample(
         )
     seal = run.path / "manifest.json"
     complete = before.get(seal) == seal.stat().st_mtime_ns
-    say([f"{run.path}: {len(run.samples):,} samples" + ", complete before: none drawn" * complete])
-    say(missing_lines(run))
+    say(f"{run.path}: {len(run.samples):,} samples" + ", complete before: none drawn" * complete)
+    say(*missing_lines(run))
     warn_of_flaws(run)
     if "engine" in job.computing and job.plan.temperature:
         warn_if_identical(load_run(run.path, text=True).samples)

@@ -61,7 +61,7 @@ def prepare(options: dict[str, Any], given: set[str], plan: dict[str, Any]) -> P
     Warns of a plan whose chains will all be the same. Errors: ValueError for what cannot be, for
     what changes nothing, and for prompts that do not fit the model's context.
     """
-    from scaling.methods import METHODS, check_plan
+    from scaling.methods import check_plan
     from scaling.models import is_endpoint, load_lm
     from scaling.tasks import validate_task
 
@@ -72,7 +72,7 @@ def prepare(options: dict[str, Any], given: set[str], plan: dict[str, Any]) -> P
     check_options(options, given, served)
     for name in plan:
         look_up({field.name: None for field in fields(Plan)}, name, "option")
-    look_up(METHODS, Plan(**plan).method, "method")
+    check_plan(Plan(**plan))  # before torch is loaded and a model is read
     task = pose(options["task"], options)
     wanted = options["problems"] or len(task.rows)
     problems = validate_task(task, wanted, options["problem_seed"])
@@ -81,7 +81,6 @@ def prepare(options: dict[str, Any], given: set[str], plan: dict[str, Any]) -> P
         from scaling.methods.scorers import scorer_name
 
         plan = plan | {"scorer": scorer_name(plan["scorer"])}
-    check_plan(Plan(**plan))  # before torch is loaded and a model is read
     from scaling.sampling import as_turns
 
     loading, computing = {name: options[name] for name in LOADING if name in given}, {}
@@ -196,11 +195,10 @@ def fitting_problems(
 
     How many are left out is logged too.
     """
-    from scaling.sampling import check_prompts, too_long
+    from scaling.sampling import too_long
 
     long = too_long(lm, task, problems)
-    if not long or len(long) == len(problems):
-        check_prompts(lm, task, problems)
+    if not long or len(long) == len(problems):  # none fits: `check_prompts` refuses them
         return problems, []
     reason = f"prompt beyond the model's context of {lm.card.shape['context']}"
     notes = getattr(task, "notes", None) or {}
@@ -240,7 +238,7 @@ def estimate_run(job: Prepared, options: Mapping[str, Any]) -> dict[str, float]:
     from scaling.tasks.chat import chat_task
 
     lm, problems, plan = job.lm, job.problems, job.plan
-    check_prompts(lm, job.task, problems)
+    check_prompts(lm, job.task, problems, plan)
     texts = [chat_task(job.task, lm).prompt(problem) for problem in problems]
     local = hasattr(lm, "tokenizer")
     lengths = [len(lm.encode(text)) if local else len(text.encode()) / 4 for text in texts]
@@ -255,15 +253,10 @@ def estimate_run(job: Prepared, options: Mapping[str, Any]) -> dict[str, float]:
 
 def describe_problems(task: Any, n: int, wanted: int) -> str:
     """Return how many of a task's problems are sampled, as a line to print."""
-    rows = getattr(task, "rows", None)  # of a benchmark: all that there are
-    which = f"{n:,} problems"
-    if rows and n < len(rows):
-        which = f"{n:,} of {len(rows):,} problems, chosen by hash"
-    elif rows:
-        which = f"all {n:,} problems" + f", not {wanted:,}" * (n < wanted)
-    elif n != wanted:
-        which += f", not {wanted:,}"
-    return f"{task.name}: {which}"
+    rows = getattr(task, "rows", ())  # of a benchmark: all that there are
+    if n < len(rows):
+        return f"{task.name}: {n:,} of {len(rows):,} problems, chosen by hash"
+    return f"{task.name}: {'all ' * bool(rows)}{n:,} problems" + f", not {wanted:,}" * (n != wanted)
 
 
 def left_out_lines(task: Any) -> list[str]:
@@ -283,14 +276,10 @@ def describe_plan(lm: Any, task: Any, plan: Plan, runs: Any, which: str) -> list
             SampleWarning,
             stacklevel=4,
         )
-    lines = []
+    lines = [f"runs in {runs}", which, *left_out_lines(task)]
     if hasattr(task, "describe_prompt"):
         stop = f"; {', '.join(map(repr, plan.stop))} ends a sample" if plan.stop else ""
-        lines = [f"{task.name}: {task.describe_prompt(bool(lm.chat))}{stop}"]
+        lines.insert(0, f"{task.name}: {task.describe_prompt(bool(lm.chat))}{stop}")
     steps = f" of {plan.steps:,} steps" if plan.steps > 1 else ""
-    lines += [f"runs in {runs}", which, *left_out_lines(task)]
-    return [
-        *lines,
-        f"{plan.method}: {plan.chains:,} chains{steps} per problem, temperature "
-        f"{plan.temperature:g}, at most {plan.max_new_tokens:,} new tokens per step",
-    ]
+    each = f"temperature {plan.temperature:g}, at most {plan.max_new_tokens:,} new tokens per step"
+    return [*lines, f"{plan.method}: {plan.chains:,} chains{steps} per problem, {each}"]

@@ -28,9 +28,8 @@ TURNS = re.compile("(system,)?((user|assistant),)*user")  #: roles of a conversa
 #: plan field -> smallest value
 MINIMUM = {"chains": 1, "steps": 1, "max_new_tokens": 1, "top_k": 0, "stop_after_correct": 0}
 MINIMUM |= {"history": 0, "width": 0, "keep": 0, "stop_at_agreement": 0}
-#: plan field added in a later version -> its default
-OMIT_IF_DEFAULT = {"history": 0, "width": 0, "keep": 0, "scorer": "", "stop": ()}
-OMIT_IF_DEFAULT |= {"stop_at_agreement": 0}
+#: plan fields added in a later version
+OMIT_IF_DEFAULT = {"history", "width", "keep", "scorer", "stop", "stop_at_agreement"}
 
 
 def nearest_name(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -115,7 +114,7 @@ def turns_of(prompt: str) -> list[dict[str, str]]:
 def with_system(system: str, turns: list[dict[str, str]]) -> list[dict[str, str]]:
     """Return turns after a system prompt; ValueError if they have one already."""
     if system and turns[0]["role"] == "system":
-        raise ValueError("a problem brings its own system prompt: leave out --system")
+        raise ValueError("a problem brings its own system prompt: leave out system=")
     return [{"role": "system", "content": system}, *turns] if system else turns
 
 
@@ -191,12 +190,9 @@ class Plan(AsTable):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as logged, without unset `OMIT_IF_DEFAULT` fields, so hashes last."""
-        plain = asdict(self)
-        return {
-            name: x
-            for name, x in plain.items()
-            if name not in OMIT_IF_DEFAULT or x != OMIT_IF_DEFAULT[name]
-        }
+        default = {name for name, value in vars(self).items() if value == getattr(Plan, name)}
+        omitted = OMIT_IF_DEFAULT & default
+        return {name: value for name, value in asdict(self).items() if name not in omitted}
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Shard:
             drawn = draw(lm, chat_task(spec.task, lm), spec.problems, spec.plan, engine)
             samples = [sample for _, found in drawn for sample in found]
         warned = [(str(warning.message), warning.category) for warning in caught]
-        return samples, setting_of(engine), warned
+        return samples, getattr(engine, "setting", {}), warned
 
 
 def loaded(model: str, loading: tuple, options: tuple) -> tuple[Any, Any]:
@@ -121,13 +121,13 @@ def sample_run(
         left = [problem for problem in problems if problem.id not in writer.complete]
         if left:
             engine = new_engine(lm, engine_options) if engine is None else engine
-            note_engine(writer, setting_of(engine))
+            setting = getattr(engine, "setting", {})
+            note_engine(writer, setting)
             check_prompts(lm, task, left, plan)
             title = f"{task.name} {lm.card.name} {plan.method}"
             with Progress(len(left), disable=not progress, leave=False) as bar:
-                isa = setting_of(engine).get("isa")
                 for _, samples in draw(lm, chat_task(task, lm), left, plan, engine):
-                    writer.write(samples, isa)
+                    writer.write(samples, setting.get("isa"))
                     bar.add(samples, title)
         if not writer.sealed and not hasattr(lm, "tokenizer"):
             from scaling.serving.trials import settle_served
@@ -161,8 +161,9 @@ def sample_all(
         for lm, spec, writer in zip(lms, specs, writers, strict=True):
             left = [problem for problem in spec.problems if problem.id not in writer.complete]
             check_prompts(lm, spec.task, left, spec.plan)
+            where = str(Path(lm.where).resolve()) if Path(lm.where).exists() else lm.where
             for part in shards_of(left, spec.plan):
-                own = replace(spec, problems=part, model=absolute_path(lm.where))
+                own = replace(spec, problems=part, model=where)
                 shards.append((writer, Shard(own, lm.card.identity, tuple(USER_MODULES))))
         total = sum(len(spec.problems) for spec in specs)
         left_in_all = sum(len(shard.spec.problems) for _, shard in shards)
@@ -178,11 +179,6 @@ def shards_of(problems: Sequence[Problem], plan: Plan) -> list[tuple[Problem, ..
     """Return problems divided into the shards that a worker draws at a time."""
     size = max(1, min(SHARD_PROBLEMS, SHARD_SAMPLES // (plan.chains * plan.steps)))
     return [tuple(problems[i : i + size]) for i in range(0, len(problems), size)]
-
-
-def absolute_path(model: str) -> str:
-    """Return a model's name that is valid in any working folder of a worker."""
-    return str(Path(model).resolve()) if Path(model).exists() else model
 
 
 def collect(waiting: dict[Future, Writer], bar: Progress) -> None:
@@ -251,9 +247,7 @@ def as_turns(lm: Any, task: Any, problems: Sequence[Problem]) -> Sequence[Proble
     return [task.as_turns(problem) for problem in problems] if few_shot else problems
 
 
-def check_prompts(
-    lm: Any, task: Any, problems: Sequence[Problem], plan: Plan | None = None
-) -> None:
+def check_prompts(lm: Any, task: Any, problems: Sequence[Problem], plan: Plan) -> None:
     """Raise ValueError, before anything is drawn, if prompts do not fit a model's context.
 
     Warns if a first step of the plan's length does not fit after them.
@@ -263,9 +257,9 @@ def check_prompts(
         raise ValueError(
             f"{len(long):,} of {len(problems):,} prompts are too long, the first that of "
             f"{first!r} with {long[first]:,} tokens: the model's context of {room} "
-            f"leaves room for {room - 1}; leave them out by --skip-long, or take a shorter --prompt"
+            f"leaves room for {room - 1}; skip_long=True leaves them out, or give a shorter prompt"
         )
-    if plan and problems and isinstance(lm, LM) and lm.card.shape:
+    if problems and isinstance(lm, LM) and lm.card.shape:
         room, prompts = lm.card.shape["context"], map(chat_task(task, lm).prompt, problems)
         longest = max(prompts, key=len)
         if (most := room - len(lm.encode(longest))) < plan.max_new_tokens:
@@ -306,11 +300,6 @@ def open_log(lm: Any, spec: RunSpec) -> Writer:
     return open_run(
         spec.root, task=spec.task.name, card=lm.card, plan=plan, problems=problems, extra=notes
     )
-
-
-def setting_of(engine: Any) -> dict[str, Any]:
-    """Return the settings that an engine's samples may depend on; {} if it reports none."""
-    return getattr(engine, "setting", {})
 
 
 def note_engine(writer: Writer, setting: dict[str, Any]) -> None:

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling.records import FEEDBACKS, Plan
-from scaling.sampling import RunSpec, sample_run
+from scaling.sampling import RunSpec
 from scaling.tasks import get_task
-
-__all__ = ["PRESETS", "Preset", "extra_runs", "sample_run", "study_runs", "without_weights"]
 
 BEST_OF_N = Plan(chains=64, max_new_tokens=64)
 REVISION = Plan(method="revision", chains=4, steps=6, max_new_tokens=64)
@@ -41,9 +39,8 @@ class Preset:
     plan: Plan = BEST_OF_N  #: every model
     revision: Plan = REVISION  #: the two most trained per size, with and without feedback
     models: int = 0  #: the most trained ones only; 0 takes all
-    extra_runs: tuple[
-        tuple[str, Plan], ...
-    ] = (  #: one model each, in addition to the ladder; countdown
+    #: in addition to the ladder: (folder of a model, plan), on countdown
+    extra_runs: tuple[tuple[str, Plan], ...] = (
         ("../thinking/0.1M/grpo/3e12", THINKING),
         ("0.1M/3e13", SEARCH),
     )

@@ -73,8 +73,7 @@ def verdicts(
         correct_now=pd.Series([v.correct for v in found], frame.index, dtype=object),
     )
     same = frame["correct"] == frame["correct_now"]
-    same &= frame["answer"].fillna("").eq(frame["answer_now"].fillna(""))
-    same &= frame["answer"].isna() == frame["answer_now"].isna()
+    same &= frame["answer"].fillna("\0") == frame["answer_now"].fillna("\0")  # none is not ""
     return len(frame), frame[~same].sort_index()
 
 
@@ -167,5 +166,5 @@ def model_of(run: Run, root: Path) -> Path:
     places = f"under {root} or at {where}" if where else f"under {root}"
     raise ValueError(
         f"no model {places} has the weights {run.card.identity} of {run.card.name}; name "
-        "another folder with --models, or check verdicts alone with --redraw 0"
+        "another folder with models=, or check verdicts alone with redraw=0"
     )

@@ -194,7 +194,7 @@ def test_a_conversation_is_sent_as_its_turns_and_only_to_a_chat():
     body = Endpoint("toy", api="chat").request(PLAN, context, 1)
     more = [{"role": "assistant", "content": "5"}, {"role": "user", "content": "~"}]
     assert body["messages"] == [*asks, *more]
-    with pytest.raises(ValueError, match="leave out --system"):
+    with pytest.raises(ValueError, match="leave out system="):
         Endpoint("toy", api="chat", system="Be long.").request(PLAN, context, 1)
     with pytest.raises(ValueError, match="several messages need api=chat"):
         TOY.request(PLAN, context, 1)

@@ -530,7 +530,7 @@ def test_a_shortened_log_says_how_many_rows_are_left(sealed: Run) -> None:
 
 
 def test_a_place_that_is_no_folder_is_refused_by_a_line_with_a_remedy() -> None:
-    with pytest.raises(ValueError, match=r"^no run can be written under /dev/full.*name a folder"):
+    with pytest.raises(ValueError, match=r"^no run can be written under /dev/full.*another folder"):
         open_run(Path("/dev/full"))
 
 

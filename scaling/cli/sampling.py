@@ -23,6 +23,7 @@ from scaling.cli.app import (
     suggest,
     verb,
 )
+from scaling.preparing import BENCHMARK, DRY_RUN, ENGINE, LIVE, LOADING, OF_A_FILE, ONLY_FOR, SERVED
 from scaling.records import FEEDBACKS, Plan
 
 SHOWN = [
@@ -31,18 +32,17 @@ SHOWN = [
 COMMITTED = Path("data/runs")  #: the runs of the figures
 PLAN = Group.create_ordered("Plan")
 HEADINGS = {  #: of --help -> arguments of `scaling.sample`; others have no heading of their own
-    Group.create_ordered(name, help=text): names.split()
+    Group.create_ordered(name, help=text): names
     for name, text, names in (
-        ("Computing", "", "device dtype memory_gb max_rows executor workers"),
+        ("Computing", "", {*ENGINE, "executor", "workers"}),
         ("Models", "--system and --thinking also apply to servers with --api chat.",
-         "chat system thinking model_defaults train_tokens device_map quantize remote_code "
-         "skip_long"),
+         {*LOADING, "model_defaults", "skip_long"}),
         ("Servers", "These options need --model http://HOST:PORT/v1 or --batch.",
-         "served_name api opens_thinking request in_flight deadline card batch"),
+         {*ONLY_FOR[SERVED], *ONLY_FOR[LIVE], "batch"}),
         ("Benchmarks", "--task gsm8k, gym:NAME, ...: docs/benchmarks.md",
-         "problems_file prompt newer_than"),
+         {*ONLY_FOR[BENCHMARK], *ONLY_FOR[OF_A_FILE]}),
         ("Costs", "Estimate the cost of a run before it starts.",
-         "dry_run mean_tokens tokens_per_second per_hour per_million"),
+         {*ONLY_FOR[DRY_RUN], "dry_run"}),
     )
 }  # fmt: skip
 KINDS: dict[str, Any] = {  #: types of the command line, where they differ from those in Python
@@ -108,7 +108,9 @@ def study(
     chosen, how = replace(chosen, **plans), engine_options(**computing)
     specs = study_runs(chosen, find_models(models), tasks, runs, **how)
     if "countdown" in tasks:
-        specs += extra_runs(chosen, models, runs, **how)
+        specs += (extra := extra_runs(chosen, models, runs, **how))
+        if left_out := len(chosen.extra_runs) - len(extra):
+            print(f"{left_out} runs left out: their models or scorers are not next to {models}")
     if missing := without_weights(COMMITTED, models):
         print(
             f"{sum(missing.values())} runs in {COMMITTED} are not sampled again, because these "

@@ -78,7 +78,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        advice = "all finished units are safe; free some space and run the same command again"
+        advice = "all complete problems are safe; free some space and run the same command again"
         raise OSError(error.errno, f"no space left to write {path}: {advice}") from error
     finally:
         for tmp in aside:
@@ -115,7 +115,7 @@ def refuse_foreign(paths: Iterable[Path], force: bool = False) -> None:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise ValueError(
             f"{foreign[0]}{more} would be overwritten, but this kit did not write it or it was "
-            "edited since: give another folder, move it away, or overwrite it with --force"
+            "edited since: give another folder, move it away, or overwrite it with force=True"
         )
 
 

@@ -24,8 +24,7 @@ def card_to_json(card: ModelCard) -> dict[str, Any]:
 
 def card_from_json(row: dict[str, Any]) -> ModelCard:
     """Return the model card that `card_to_json` wrote."""
-    unknown = set(row) - {field.name for field in fields(ModelCard)}
-    if unknown:
+    if unknown := set(row) - {field.name for field in fields(ModelCard)}:
         later = "a later version wrote it; update the kit to read it"
         raise ValueError(f"unknown fields of a model card: {', '.join(sorted(unknown))}; {later}")
     flops = row.get("train_flops")
@@ -60,19 +59,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(read_bytes(path))
-        written = manifest["format"]
-        if written in range(1, FORMAT + 1):
-            edited = manifest["status"] == "sealed" and manifest["sha256"] != seal_hash(manifest)
-            edited |= manifest["hash"] != json_hash(manifest["identity"])
-            edited |= not manifest["files"]["problems.parquet"]["sha256"]
+        if (written := manifest["format"]) not in range(1, FORMAT + 1):
+            raise ValueError(
+                f"{path} has format {written}, this version reads 1 to {FORMAT}; update the kit"
+            )
+        edited = manifest["status"] == "sealed" and manifest["sha256"] != seal_hash(manifest)
+        edited |= manifest["hash"] != json_hash(manifest["identity"])
+        edited |= not manifest["files"]["problems.parquet"]["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         if str(path) in str(error):
             raise
         reason = f"no field {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} is not the manifest of a run: {reason}; restore it") from error
-    if written not in range(1, FORMAT + 1):
-        advice = "update the kit to read it"
-        raise ValueError(f"{path} has format {written}, this version reads 1 to {FORMAT}; {advice}")
     if edited:
         raise ValueError(f"{path} was edited after it was written; restore it")
     return manifest

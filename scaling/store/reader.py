@@ -39,8 +39,8 @@ def read_run(
             return read_run(path, names, text)  # sealed meanwhile: its parts are gone
         return found
     except (KeyError, TypeError, AttributeError) as error:
-        lacks = f"{path / 'manifest.json'} does not describe a run ({error!r})"
-        raise ValueError(f"{lacks}; restore it") from error
+        file = path / "manifest.json"
+        raise ValueError(f"{file} does not describe a run ({error!r}); restore it") from error
 
 
 def _load(path: Path, manifest: dict[str, Any], names: list[str], text: bool) -> dict[str, Any]:

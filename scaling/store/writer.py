@@ -51,7 +51,7 @@ def open_run(
         run.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise ValueError(
-            f"no run can be written under {root} ({error.strerror}): name a folder (--runs)"
+            f"no run can be written under {root} ({error.strerror}): give another folder as runs="
         ) from error
     lock = _lock(run)
     try:
