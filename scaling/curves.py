@@ -84,12 +84,14 @@ class Curve:
         return f"Curve({', '.join([*filter(None, (self.label, self.estimator)), size, *shown])})"
 
     def _repr_html_(self) -> str:
-        """Return the curve's card: name, size, ends with intervals, a picture."""
-        facts: dict[str, Any] = {"problems": self.n_problems, "missing": self.n_missing}
-        for at in sorted({0, len(self.x) - 1}):
-            name = f"accuracy at {show.number(float(self.x[at]))} {self.x_unit}"
-            facts[name] = show.with_interval(self.y[at], self.low[at], self.high[at])
         title = f"{self.label}: {self.estimator}" if self.label else self.estimator
+        return self.card(title, {"problems": self.n_problems, "missing": self.n_missing})
+
+    def card(self, title: str, facts: dict[str, Any], what: str = "accuracy") -> str:
+        """Return a card with facts, the curve's ends with intervals, and a picture, as HTML."""
+        for at in sorted({0, len(self.x) - 1}):
+            name = f"{what} at {show.number(float(self.x[at]))} {self.x_unit}"
+            facts = facts | {name: show.with_interval(self.y[at], self.low[at], self.high[at])}
         return show.card(title, facts, show.picture(self.x, self.y, self.low, self.high))
 
 

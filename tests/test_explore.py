@@ -154,7 +154,7 @@ def test_points_of_the_picture_are_the_measured_ones_and_held_out_ones_are_open(
         np.testing.assert_allclose(np.concatenate([p.get_xdata() for p in points]), seen.curve.x)
         found = np.concatenate([p.get_ydata() for p in points])
         np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-2)
-        still_open = [len(p.get_xdata()) for p in points if p.get_markerfacecolor() == "none"]
+        still_open = [len(p.get_xdata()) for p in points if p.get_markerfacecolor() == "white"]
         assert sum(still_open) == len(seen.held_out)
 
 

@@ -200,8 +200,9 @@ def test_what_a_file_lacks_cannot_be_read_and_is_named(table: Path) -> None:
     [
         (lambda row: -1.5, COLUMNS, ("coverage", "logprob")),
         (lambda row: row[1], VOTES, ("coverage", "majority")),
+        (lambda row: "" if row[0] == "q0" else -1.5, COLUMNS, ("coverage",)),
     ],
-    ids=["ranks without answers", "is the verdict"],
+    ids=["ranks without answers", "is the verdict", "is not known of all"],
 )
 def test_a_score_ranks_unless_it_is_the_verdict(score, columns, selectors, table: Path) -> None:
     """Ranking by the verdict reached coverage, under the name of the log-probability."""

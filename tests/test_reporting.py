@@ -235,7 +235,7 @@ def test_a_forecast_marks_the_points_it_has_not_seen(best):
     with plots.style():
         _, axes = plots.figure()
         plots.draw_forecast(axes[0][0], points, fitted)
-    open_points = [line for line in axes[0][0].lines if line.get_markerfacecolor() == "none"]
+    open_points = [line for line in axes[0][0].lines if line.get_markerfacecolor() == "white"]
     assert [len(line.get_xdata()) for line in open_points if line.get_marker() == "o"] == [
         len(scored)
     ]

@@ -51,7 +51,7 @@ def accuracy(
 def write_accuracy(folder: Path, path: Path, force: bool) -> Any:
     """Write accuracy.csv and return the runs; warn of each run that lacks problems or samples."""
     from scaling.runs import Runs
-    from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line, incomplete
+    from scaling.runs.tables import accuracy_table, flaw_line, incomplete
     from scaling.store.files import refuse_foreign, write_outputs
 
     refuse_foreign([path], force)
@@ -62,7 +62,7 @@ def write_accuracy(folder: Path, path: Path, force: bool) -> Any:
     table = accuracy_table(runs)
     write_outputs({path: table.to_csv(index=False, float_format="%.6g").encode()}, force)
     print(f"{path}: {len(table):,} rows of {len(runs):,} runs")
-    print(flaw_line(*flaw_counts(runs)))
+    print(flaw_line(runs))
     return runs
 
 

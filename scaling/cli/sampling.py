@@ -126,12 +126,12 @@ def study(
 @verb(SAMPLE, also=[*sample_options(), *plan_options()])
 def sample(**options: Any) -> None:
     """Sample a model on a task, and print accuracy per budget."""
-    from scaling.runs.tables import accuracy_table, flaw_counts, flaw_line
+    from scaling.runs.tables import accuracy_table, flaw_line
 
     run = front.sample(**options)
     if options.get("dry_run"):
         return
     table = accuracy_table([run])
     print(table[SHOWN].to_string(index=False, float_format=lambda x: f"{x:.4g}"))
-    print(flaw_line(*flaw_counts([run])))
+    print(flaw_line([run]))
     suggest("accuracy --runs {runs}; fit and figures take the same --runs", runs=run.path.parent)

@@ -11,6 +11,7 @@ import io
 import json
 import platform
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +52,7 @@ MARKS: dict[str, tuple[float, dict[str, Any]]] = {
     "dashed": (0.15, {"linestyle": "--", "marker": ""}),
     "dotted": (0.15, {"linestyle": ":", "marker": "", "color": "0.5"}),
     "law": (0.08, {"linestyle": "--", "linewidth": 0.8, "marker": ""}),
+    "fitted law": (0.08, {"linewidth": 0.8, "marker": ""}),
     "points": (0, {"linestyle": "none"}),
     "open points": (0, {"linestyle": "none", "mfc": "white", "zorder": 3}),
     "joined points": (0, {}),
@@ -149,44 +151,45 @@ def law_curve(fitted: Fit, x, unit: str = "samples", band: bool = True) -> Curve
     return Curve(x, settled(fitted.predict(x)), low, high, np.empty((0, len(x))), unit)
 
 
-def split(curve: Curve, n_points: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return (x, y, low, high) of the first `n_points` defined points of a curve, and of the rest.
+def split(curve: Curve, n_points: int) -> tuple[Curve, Curve]:
+    """Return the first `n_points` defined points of a curve, to which laws are fitted, and the rest.
 
-    Laws are fitted to the first ones; the rest is held out.
+    Neither has replicates.
     """
-    known = np.isfinite(curve.y)
-    ends = [side[known] for side in (curve.x, curve.y, curve.low, curve.high)]
-    return [side[:n_points] for side in ends], [side[n_points:] for side in ends]
+    known = np.flatnonzero(np.isfinite(curve.y))
+    parts = ({side: getattr(curve, side)[at] for side in ("x", "y", "low", "high")}
+             for at in (known[:n_points], known[n_points:]))  # fmt: skip
+    first, rest = (replace(curve, replicates=np.empty((0, 0)), **part) for part in parts)
+    return first, rest
 
 
-def draw_forecast(ax, curve: Curve, fitted: Fit | None, **style: Any):
+def draw_forecast(ax, curve: Curve, fitted: Fit | None):
     """Draw a curve's points with error bars and the law fitted to its first `n_points`.
 
     Points held out of the fit are open, and the law is dashed there: a forecast. Without a fit the
     curve is drawn alone.
     """
     if fitted is None:
-        return draw_curve(ax, curve, **series_style(0) | style)
-    style = {"color": COLORS[0], "marker": MARKERS[0]} | style
+        return draw_curve(ax, curve, **series_style(0))
     used, held_out = split(curve, fitted.n_points)
-    draw_points(ax, *used, **style | {"label": f"fitted, $n$={curve.n_problems} problems"})
-    spans = [(used[0][0], used[0][-1], "-", style.get("label", fitted.law))]
-    if len(held_out[0]):
-        draw_points(ax, *held_out, **style | {"mfc": "none", "label": "held out"})
-        spans.append((used[0][-1], held_out[0][-1], "--", "forecast"))
-    for start, end, dash, label in spans:
-        line = {"marker": "", "linestyle": dash, "label": label}
-        draw_fit(ax, fitted, np.geomspace(start, end, 60), **style | line)
-    accuracy_axes(ax, curve.x_unit).legend()
+    points = [points_of(used, "", f"fitted, $n$={curve.n_problems} problems", "points")]
+    spans = [(used.x[0], used.x[-1], fitted.law, "fitted law")]
+    if len(held_out.x):
+        points.append(points_of(held_out, "", "held out", "open points"))
+        spans.append((used.x[-1], held_out.x[-1], "forecast", "law"))
+    for start, end, name, mark in spans:
+        law = law_curve(fitted, np.geomspace(start, end, 60), curve.x_unit)
+        points.append(points_of(law, "", name, mark))
+    draw_table(ax, pd.concat(points)).legend()
     return ax
 
 
-def draw_residuals(ax, curve: Curve, fitted: Fit, **style: Any):
+def draw_residuals(ax, curve: Curve, fitted: Fit):
     """Draw measured minus predicted accuracy in percentage points; held-out points are open."""
-    style = {"color": COLORS[0], "marker": MARKERS[0]} | style
-    for (x, *ends), fill in zip(split(curve, fitted.n_points), ({}, {"mfc": "none"}), strict=True):
-        law = settled(fitted.predict(x))
-        draw_points(ax, x, *(100 * (values - law) for values in ends), **style | fill)
+    for part, mark in zip(split(curve, fitted.n_points), ("points", "open points"), strict=True):
+        law = settled(fitted.predict(part.x))
+        ends = (100 * (values - law) for values in (part.y, part.low, part.high))
+        draw_series(ax, part.x, *ends, mark, **series_style(0) | MARKS[mark][1])
     ax.axhline(0, color="0.5", linewidth=0.8)
     accuracy_axes(ax, curve.x_unit).set_ylabel("measured − predicted\n(percentage points)")
     ax.yaxis.set_major_formatter(plain_ticks())
@@ -211,10 +214,9 @@ def forecast_points(curve: Curve, fitted: Fit, intervals: bool = True, **at: Any
     """
     x = curve.x[np.isfinite(curve.y)]
     law = law_curve(fitted, np.geomspace(x.min(), x.max(), 60), curve.x_unit, intervals)
-    (x, y, low, high), nothing = split(curve, fitted.n_points)[1], np.empty((0, 0))
+    held_out = split(curve, fitted.n_points)[1]
     if not intervals:
-        low = high = np.full(x.shape, np.nan)
-    held_out = Curve(x, y, low, high, nothing, curve.x_unit, n_problems=curve.n_problems)
+        held_out = replace(held_out, low=held_out.y * np.nan, high=held_out.y * np.nan)
     tables = points_of(law, mark="law", **at), points_of(held_out, mark="open points", **at)
     return pd.concat(tables)
 

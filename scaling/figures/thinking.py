@@ -86,14 +86,9 @@ def points_and_law(shown: Curve, **at: Any) -> tuple[list[pd.DataFrame], dict[st
     if len(shown.x) < 4 or share >= 1:
         return points, {"message": "too few points to forecast"}
     fitted, held_out = forecast(LOG_LINE, shown, share)
-    facts = facts_of(fitted) | {"held_out_error": held_out.error.tolist()}
+    facts = summary(fitted) | {"held_out_error": held_out.error.tolist()}
     points.append(plots.forecast_points(shown, fitted, **at))
     return points, facts | {"n_held_out": len(held_out)}
-
-
-def facts_of(fitted: Fit) -> dict[str, Any]:
-    """Return the facts of a line for a sidecar."""
-    return {name: value for name, value in summary(fitted).items() if name != "n_failed"}
 
 
 def o1_two_panels(runs: Runs, level: str = "all", unit: str = "flops") -> plots.Drawn | None:
@@ -130,7 +125,7 @@ def o1_two_panels(runs: Runs, level: str = "all", unit: str = "flops") -> plots.
         (axes[0, 2], "o1_test_time_aime", "o1, digitised", "relative test compute"),
         (axes[1, 2], "o1_mini_aime2024", "o1-mini ($n$=30)", "thinking tokens"),
     ):
-        facts[name] = facts_of(draw_published(ax, name))
+        facts[name] = summary(draw_published(ax, name))
         ax.set(title=title, xlabel=axis, ylabel="AIME 2024", ylim=(0, 1.02))
     return plots.Drawn(fig, facts, pd.concat(tables["train"] + tables["test"]))
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from os.path import commonprefix
 from pathlib import Path
 
 import pandas as pd
@@ -77,7 +78,7 @@ def _chain_html(rows: pd.DataFrame, right: list[str]) -> str:
         edge = 4 if before is not None and before != correct else 1
         before, shared = correct, len(text)
         if not correct and right:
-            shared = max(_shared(text, other) for other in right)
+            shared = max(len(commonprefix([text, other])) for other in right)
         shown = show.verbatim(text[:shared])
         if rest := show.verbatim(text[shared:]):
             shown += f'<u style="text-decoration-color:{color}"><b>{rest}</b></u>'
@@ -107,9 +108,3 @@ def _tree_html(rows: pd.DataFrame, steps: int) -> str:
         for _, line, depth in sorted(lines, key=lambda line: line[0])
     )
     return f'<div><small style="color:#666">search {rows["chain"].iloc[0]}</small>{body}</div>'
-
-
-def _shared(text: str, other: str) -> int:
-    """Return how many characters two texts have in common from the start."""
-    pairs = enumerate(zip(text, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(text), len(other)))

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from scaling.store.scores import KEYS, Scores
 from scaling.store.scores import LEDGER as SCORER_LEDGER
-from scaling.store.scores import Scores
 
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens")
 LEDGER = (*TOKENS, "seconds", "logprob")
@@ -61,10 +61,10 @@ class Layout:
     def __init__(self, problems: Sequence[str], chains: int, steps: int) -> None:
         self.index, self.size = pd.Index(problems), (len(problems), chains, steps)
 
-    def fill(self, frame: pd.DataFrame, columns: Iterable[str], shift: int = 0) -> list[np.ndarray]:
-        """Return columns of a table as arrays, NaN where there is no row; `shift` of the steps."""
+    def fill(self, frame: pd.DataFrame, columns: Iterable[str]) -> list[np.ndarray]:
+        """Return columns of a table as arrays, NaN where there is no row."""
         row = self.index.get_indexer(pd.Index(frame["problem"].astype(object)))
-        at = row, frame["chain"].to_numpy(), frame["step"].to_numpy() - shift
+        at = row, frame["chain"].to_numpy(), frame["step"].to_numpy()
         arrays = []
         for name in columns:
             arrays.append(np.full(self.size, np.nan))
@@ -73,17 +73,16 @@ class Layout:
         return arrays
 
     def scored(self, scores: Scores) -> Scored:
-        """Return the scores of a file as arrays."""
+        """Return the scores of a scorer as arrays."""
         *reductions, prompt, cached = self.fill(scores.frame, (*scores.reductions, *SCORER_LEDGER))
         return Scored(
             dict(zip(scores.reductions, reductions, strict=True)), prompt, cached, scores.shape
         )
 
-    def passes(self, rows: pd.DataFrame, shape: Mapping[str, Any] | None) -> Scored:
+    def passes(self, rows: pd.DataFrame, shape: dict[str, Any] | None) -> Scored:
         """Return the scorer passes that a search logged, numbered after its own steps."""
-        columns = ("logprob", *SCORER_LEDGER)
-        score, prompt, cached = self.fill(rows, columns, shift=self.size[2])
-        return Scored({"last": score}, prompt, cached, shape)
+        frame = rows.assign(step=rows["step"] - self.size[2])
+        return self.scored(Scores("", shape, frame[[*KEYS, "logprob", *SCORER_LEDGER]]))
 
     def arrays(self, samples: pd.DataFrame) -> Arrays:
         """Return samples as arrays; failed ones are left out and counted in `n_missing`."""

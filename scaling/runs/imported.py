@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,18 @@ import numpy as np
 import pandas as pd
 
 from scaling.curves import Curve
-from scaling.estimates import best_of_k, majority_at_k, pass_at_k
-from scaling.intervals import mean_interval
 from scaling.provenance import sha256
 from scaling.readers import counts, detect_format, reasons, refuse_incomplete
 from scaling.readers import read_samples as read_table
 from scaling.records import ModelCard, Plan, Sample
-from scaling.runs.arrays import LEDGER, Arrays
+from scaling.runs.arrays import LEDGER, Arrays, Layout
 from scaling.runs.collection import Runs
 from scaling.runs.run import Run
 from scaling.store.files import json_hash
 
 NEEDED = ("problem", "n", "c")
-EXACT = 800  #: samples of a problem up to which votes are counted exactly
+FIELDS = [field.name for field in fields(Sample)]
+SHOWN = {"coverage": "pass@k", "majority": "majority", "logprob": "best-of-k"}  #: by selector
 
 
 def read_samples(
@@ -55,17 +54,17 @@ def read_samples(
     """
     path = Path(path)
     format = format or detect_format(path, columns)
-    chosen: dict[str, Any] = {
-        "columns": columns,
-        "metric": metric,
-        "filter": filter,
-        "model": model,
-    }
+    chosen: dict[str, Any] = {"columns": columns, "metric": metric, "filter": filter}
+    chosen["model"] = model
     table, rejected = read_table(path, format, **chosen)
-    refuse_incomplete(path, table.attrs, counts(table)[0])
+    if (least := table.attrs["least_k"]) > 1:
+        raise ValueError(
+            f"{path}: this metric gives pass@k from k = {least} on only; choose one that gives "
+            "pass@1 with metric="
+        )
     how = {"format": format} | {name: value for name, value in chosen.items() if value}
     run = from_table(table, path, model or "", how)
-    run.manifest["notes"] = [*table.attrs["notes"], *(f"{at}: {why}" for at, why in rejected)]
+    run.manifest["notes"] += [f"{at}: {why}" for at, why in rejected]
     return run
 
 
@@ -74,38 +73,25 @@ def from_table(
 ) -> Run:
     """Return a table of samples as a run; columns: `readers.samples.COLUMNS`.
 
-    Samples without a verdict are left out, and counted in `n_missing`. Errors: ValueError for a
-    metric from which pass@1 does not follow.
+    Samples without a verdict are left out, and counted in `n_missing`. Errors: ValueError where
+    too much is left out.
     """
-    if (least := table.attrs.get("least_k", 1)) > 1:
-        raise ValueError(
-            f"{path}: this metric gives pass@k from k = {least} on only; choose one that gives "
-            "pass@1 with metric="
-        )
-    kept = table[table["correct"].notna()]
-    ids = list(dict.fromkeys(table["problem"]))
-    place = kept.groupby("problem", sort=False).cumcount().to_numpy()
-    at = pd.Index(ids).get_indexer(kept["problem"]), place, 0
-    size = (len(ids), int(place.max(initial=0)) + 1, 1)
-
-    def spread(values: np.ndarray) -> np.ndarray:
-        array = np.full(size, np.nan)
-        array[at] = values
-        return array
-
-    answers, _ = pd.factorize(kept["answer"])
-    correct, score = kept["correct"].to_numpy(float), kept["score"].to_numpy(float)
-    ledger = dict.fromkeys(LEDGER, np.full(size, np.nan))
-    ledger["completion_tokens"] = spread(kept["completion_tokens"].to_numpy(float))
-    none = np.where(np.isnan(ledger["completion_tokens"]), np.nan, 0.0)
-    ledger |= {"prompt_tokens": none, "cached_tokens": none}
-    if not np.array_equal(score, correct):  # a score that is the verdict ranks nothing
-        ledger["logprob"] = spread(score)
-    votes = spread(np.where(answers < 0, np.nan, answers))
-    derived = Arrays(spread(correct), votes, ledger, n_missing=len(table) - len(kept))
+    refuse_incomplete(path, table.attrs, counts(table)[0])
+    kept, notes = table[table["correct"].notna()], list(table.attrs["notes"])
+    samples = kept.assign(step=0, finish="stop").reindex(columns=FIELDS)
+    samples["prompt_tokens"] = samples["cached_tokens"] = 0 * samples["completion_tokens"]
+    if unscored := int(kept["score"].isna().sum()):
+        if unscored < len(kept):
+            notes.append(f"{unscored:,} of {len(kept):,} samples have no score: none ranks them")
+    elif (kept["score"] != kept["correct"]).any():  # a score that is the verdict ranks nothing
+        samples["logprob"] = kept["score"]
+    ids, place = list(dict.fromkeys(table["problem"])), kept.groupby("problem").cumcount()
+    chains = int(place.max()) + 1
+    derived = Layout(ids, chains, 1).arrays(samples.assign(chain=place))
+    derived = replace(derived, n_missing=len(table) - len(kept))
     card = ModelCard(model or path.stem, 0, 0, math.nan, 0)
-    run = _run(path, card, _problems(ids), size[1], derived, kept.assign(step=0), how or {})
-    run.manifest["no_votes"] = table.attrs.get("no_votes", "")
+    run = _run(path, card, _problems(ids), chains, derived, samples, how or {})
+    run.manifest.update(no_votes=table.attrs["no_votes"], notes=notes)
     return run
 
 
@@ -114,19 +100,15 @@ class Accuracy:
 
     def __init__(self, file: Path, table: pd.DataFrame) -> None:
         """table: columns `readers.samples.COLUMNS`. ValueError where too much is left out."""
-        n, c = counts(table)
-        refuse_incomplete(file, table.attrs, n)
-        self.table = table
+        self.run, self.facts = from_table(table, file), table.attrs
+        n, c = self.run.counts
         self.n, self.c = n[n > 0], c[n > 0]  #: (problems,) samples with a verdict, correct ones
         k = 2 ** np.arange(int(np.log2(self.n.min())) + 1)
-        self.k = np.union1d(k[k >= table.attrs["least_k"]], self.n.min())  #: (budgets,)
-        self.coverage = mean_interval(pass_at_k(self.n[:, None], self.c[:, None], self.k))
+        self.k = np.union1d(k[k >= self.facts["least_k"]], self.n.min())  #: (budgets,)
 
-    def curve(self) -> Curve:
-        """Return coverage as a curve."""
-        found = self.coverage
-        ends = found.value, found.low, found.high, found.replicates
-        return Curve(self.k, *ends, n_problems=len(self.n))
+    def curve(self, selector: str = "coverage") -> Curve:
+        """Return accuracy at each k."""
+        return self.run.curve(selector, k=self.k)
 
     def frame(self) -> pd.DataFrame:
         """Return a row per k: pass@k, and where answers or scores allow it majority and best-of-k.
@@ -134,37 +116,24 @@ class Accuracy:
         Each has the ends of its 95 % interval in columns low and high; their names end in spaces,
         so that they differ.
         """
-        known = self.table[self.table["correct"].notna()]
-
-        def samples(column: str) -> pd.DataFrame:  # (problems, samples), NaN where there is none
-            return known.pivot(index="problem", columns="chain", values=column)
-
-        shown = {"pass@k": self.coverage}
-        if not self.table.attrs["no_votes"]:
-            answers: Any = samples("answer").astype(object)
-            answers = answers.where(answers.notna(), None).to_numpy()
-            subsets = 1000 if answers.shape[1] > EXACT else None
-            votes: Any = majority_at_k(answers, samples("correct"), self.k, subsets=subsets)
-            shown["majority"] = mean_interval(votes[0] if subsets else votes)
-        if known["score"].notna().all() and (known["score"] != known["correct"]).any():
-            best = best_of_k(samples("correct"), samples("score"), self.k)
-            shown["best-of-k"] = mean_interval(best)
         columns: dict[str, Any] = {"k": self.k}
-        for i, (name, estimate) in enumerate(shown.items()):
-            ends = {"low" + " " * i: estimate.low, "high" + " " * i: estimate.high}
-            columns |= {name: estimate.value, **ends}
+        for i, selector in enumerate(name for name in SHOWN if name in self.run.selectors):
+            found = self.curve(selector)
+            ends = {"low" + " " * i: found.low, "high" + " " * i: found.high}
+            columns |= {SHOWN[selector]: found.y, **ends}
         return pd.DataFrame(columns)
 
     def lines(self) -> list[str]:
         """Return how many samples there are, what was left out, and why k ends, as lines."""
-        facts, n, k = self.table.attrs, self.n, self.k
+        facts, n, k = self.facts, self.n, self.k
         parts = reasons(facts["left_out"])
-        if missing := self.table["problem"].nunique() - len(n):
+        if missing := len(self.run.problems) - len(n):
             parts.append(f"{missing:,} problems without a verdict")
         if facts["unreadable"]:
             parts.append(f"{facts['unreadable']:,} of {facts['read']:,} lines or entries")
         left = f"; left out: {'; '.join(parts)}" if parts else ""
-        lines = [f"{n.sum():,} samples of {len(n):,} problems{left}", *facts["notes"]]
+        samples = f"{n.sum():,} samples of {len(n):,} problems{left}"
+        lines = [samples, *self.run.manifest["notes"]]
         if k[-1] < n.max():
             few, most = (n == k[-1]).sum(), n.max()
             lines.append(
@@ -235,7 +204,7 @@ def _counted(path: Path, model: str, rows: pd.DataFrame, how: Mapping[str, Any])
     levels = rows["level"].astype(str).tolist() if "level" in rows else None
     problems = _problems(rows["problem"].astype(str).tolist(), levels)
     card = ModelCard(model, size, size, float(flops), tokens)
-    return _run(path, card, problems, int(n.max()), derived, rows.iloc[:0], how)
+    return _run(path, card, problems, int(n.max()), derived, pd.DataFrame(columns=FIELDS), how)
 
 
 def reread(path: Path, model: str, how: Mapping[str, Any]) -> Run:
@@ -271,7 +240,7 @@ def _run(
         card=card,
         plan=Plan(chains=chains),
         problems=problems,
-        samples=samples.reindex(columns=[f.name for f in fields(Sample)]).assign(finish="stop"),
+        samples=samples,
         sha256=sha256(path) if path.is_file() else json_hash(list(map(sha256, files))),
         derived=derived,
     )

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling import show
 from scaling.curves import Curve, onward
 from scaling.intervals import REPLICATES, mean_interval
 from scaling.methods.table import Method, method_of
@@ -74,16 +73,10 @@ class Run:
     def _repr_html_(self) -> str:
         """Return the run's card: its facts, and coverage (else the first selector) by k."""
         selector = "coverage" if "coverage" in self.selectors else self.selectors[0]
-        k = self.budgets()
-        found = mean_interval(self.values(selector, k)[self.rows("all")])
         facts: dict[str, Any] = {"problems": len(self.problems), "samples": self.n_samples}
         facts |= {"plan": f"{self.label}, {self.plan.chains} chains x {self.plan.steps}"}
         facts |= {"seed": self.plan.seed, "train FLOPs": self.card.train_flops}
-        for at in sorted({0, len(k) - 1}):
-            ends = (float(side[at]) for side in (found.value, found.low, found.high))
-            facts[f"{selector} at {k[at]}"] = show.with_interval(*ends)
-        picture = show.picture(k, found.value, found.low, found.high)
-        return show.card(f"{self.task}: {self.card.name}", facts, picture)
+        return self.curve(selector).card(f"{self.task}: {self.card.name}", facts, selector)
 
     # ------------------------------------------------------------ names
     @property
@@ -249,18 +242,18 @@ class Run:
 
     # ------------------------------------------------------------ accuracy
     @cached_property
+    def _readable(self) -> tuple[tuple[str, ...], str]:
+        return selection.readable(self.plan, self.arrays, self.manifest.get("no_votes", ""))
+
+    @property
     def selectors(self) -> tuple[str, ...]:
         """Return the selectors: the method's own, and `scorer:reduction` of each scorer."""
-        return selection.available_selectors(self.plan, self.arrays, self._no_votes)
+        return self._readable[0]
 
     @property
     def caveat(self) -> str:
         """Return why fewer selectors can be read than the method has; "" if all can."""
-        return selection.why_limited(self.plan, self.arrays, self._no_votes)
-
-    @property
-    def _no_votes(self) -> str:
-        return self.manifest.get("no_votes", "")
+        return self._readable[1]
 
     def score(self, selector: str) -> np.ndarray:
         """Return the number that a selector ranks or weights samples by, one per sample."""
@@ -301,12 +294,6 @@ class Run:
         """
         return costs.sample_costs(self.arrays, self.plan, self.card.shape, self.prices)
 
-    def _costs_with(self, selector: str) -> Costs:
-        """Return `costs`, including the passes of a selector's scorer."""
-        selection.check(selector, ("coverage", *self.selectors), self.label, self.caveat)
-        scored = self.arrays.scores.get(selector.removeprefix(WEIGHTED).partition(":")[0])
-        return costs.with_scorer(self.costs, self.arrays, scored, self.prices)
-
     def cost(
         self,
         unit: str,
@@ -320,7 +307,10 @@ class Run:
         shared_prompt: False charges the prompt to every chain, as an endpoint without a prefix
         cache does. A selector that ranks by a scorer pays for the scorer's passes.
         """
-        found = look_up(self._costs_with(selector), unit, "unit")
+        selection.check(selector, ("coverage", *self.selectors), self.label, self.caveat)
+        scored = self.arrays.scores.get(selector.removeprefix(WEIGHTED).partition(":")[0])
+        every = costs.with_scorer(self.costs, self.arrays, scored, self.prices)
+        found = look_up(every, unit, "unit")
         return costs.budget_cost(self.arrays, self.plan, found, k, chains, shared_prompt)
 
     def stopping_cost(self, unit: str, k: np.ndarray) -> np.ndarray:

@@ -23,40 +23,31 @@ SUBSETS = 200  #: random subsets of a weighted vote
 WEIGHTED = "weighted "  #: before a score's name: votes weighted by exp(score)
 
 
-def available_selectors(plan: Plan, arrays: Arrays, no_votes: str = "") -> tuple[str, ...]:
-    """Return the selectors that can be read from samples without bias.
+def readable(plan: Plan, arrays: Arrays, no_votes: str = "") -> tuple[tuple[str, ...], str]:
+    """Return the selectors that can be read without bias, and why others of the method cannot.
 
     no_votes: why the samples of another tool have no answers that can vote.
     """
-    if arrays.counts or (plan.stop_after_correct and not plan.stop_at_agreement):
-        return ("coverage",)
-    if plan.stop_at_agreement:
-        return ("majority",)
-    ranks = arrays.ranks
-    own = [s for s in method_of(plan).selectors if s != "logprob" or s in ranks]
-    if no_votes:
-        return tuple(s for s in own if s != "majority")
-    if plan.feedback == "verdict":
-        own = [s for s in own if s not in ("majority", "logprob")]
-    if not method_of(plan).exchangeable:
-        return tuple(own)
-    named = [name for name in ranks if name != "logprob"]
-    return (*own, *named, *(WEIGHTED + name for name in ranks))
-
-
-def why_limited(plan: Plan, arrays: Arrays, no_votes: str = "") -> str:
-    """Return why some selectors of the method cannot be read; "" if all can."""
-    if no_votes:
-        return f"majority cannot be read: {no_votes}"
     if arrays.counts:
-        return "only counts per problem are known: votes need the answers of each sample"
+        only = "only counts per problem are known: votes need the answers of each sample"
+        return ("coverage",), only
     if plan.stop_at_agreement:
-        return "sampling stopped once answers agreed: only majority can be read without bias"
+        only = "sampling stopped once answers agreed: only majority can be read without bias"
+        return ("majority",), only
     if plan.stop_after_correct:
-        return "sampling stopped at correct samples: only coverage can be read without bias"
+        only = "sampling stopped at correct samples: only coverage can be read without bias"
+        return ("coverage",), only
+    method, ranks, why = method_of(plan), arrays.ranks, ""
+    own = [name for name in method.selectors if name != "logprob" or name in ranks]
+    if no_votes:
+        return tuple(s for s in own if s != "majority"), f"majority cannot be read: {no_votes}"
     if plan.feedback == "verdict":
-        return "with verifier feedback the truth decides which drafts there are: no fair vote"
-    return ""
+        own = [name for name in own if name not in ("majority", "logprob")]
+        why = "with verifier feedback the truth decides which drafts there are: no fair vote"
+    if method.exchangeable:
+        own += [name for name in ranks if name != "logprob"]
+        own += [WEIGHTED + name for name in ranks]
+    return tuple(own), why
 
 
 def check(selector: str, known: Iterable[str], label: str, caveat: str) -> None:

@@ -93,8 +93,9 @@ def flaw_counts(runs: Iterable[Run]) -> tuple[int, int, int]:
     return drawn, unextracted, truncated
 
 
-def flaw_line(drawn: int, unextracted: int, truncated: int) -> str:
+def flaw_line(runs: Iterable[Run]) -> str:
     """Return a line to print about truncated samples and samples without an answer."""
+    drawn, unextracted, truncated = flaw_counts(runs)
     cut = f"{truncated:,} cut at the token cap"
     return f"{drawn:,} samples: {cut}, {unextracted:,} without an extractable answer"
 
@@ -118,8 +119,7 @@ def unfinished(run: Run) -> str:
 
 def missing_lines(run: Run) -> list[str]:
     """Return how many samples and problems are missing, each problem by name, and why, as lines."""
-    finish = run.samples["finish"].astype(str)
-    failed = finish[finish.str.startswith("error")]
+    failed = run.samples["finish"].astype(str)[has_failed(run.samples)]
     reasons = failed.value_counts().head(5)
     lines = [f"{count:,} samples are missing ({reason})" for reason, count in reasons.items()]
     if again := int((~failed.str.startswith(FINAL)).sum()):
