@@ -40,12 +40,12 @@ class Estimate:
 
     @property
     def claim(self) -> NDArray[np.str_]:
-        """Return, per point of a difference, "more", "less", "below the noise", or "unknown".
+        """Return, per point of a difference, "higher", "lower", "not significant", or "unknown".
 
-        A difference whose interval holds 0 is below the noise; one without interval is unknown.
+        A difference whose interval holds 0 is not significant; one without interval is unknown.
         """
         kinds = [self.low > 0, self.high < 0, np.isnan(self.low)]
-        return np.select(kinds, ["more", "less", "unknown"], "below the noise")
+        return np.select(kinds, ["higher", "lower", "unknown"], "not significant")
 
 
 def _table(values: ArrayLike) -> Floats:

@@ -73,7 +73,8 @@ def verdicts(
         correct_now=pd.Series([v.correct for v in found], frame.index, dtype=object),
     )
     same = frame["correct"] == frame["correct_now"]
-    same &= frame["answer"].fillna("\0") == frame["answer_now"].fillna("\0")  # none is not ""
+    same &= frame["answer"].fillna("").eq(frame["answer_now"].fillna(""))
+    same &= frame["answer"].isna() == frame["answer_now"].isna()
     return len(frame), frame[~same].sort_index()
 
 

@@ -340,7 +340,7 @@ def test_the_prompt_file_is_put_around_the_last_turn_of_a_conversation(tmp_path)
         ("rows", [OWN | {"metaa": {}}], r"unknown field metaa; allowed: answer, id"),
         ("rows", [OWN | {"meta": None}], r"meta is None; give an object"),
         ("rows", [OWN | {"prompt": ["?"]}], r"prompt is \['\?'\]; give text"),
-        ("rows", ["[1, 2]\n"], r"line 1 is no object of fields but '\[1, 2\]'"),
+        ("rows", ["[1, 2]\n"], r"entry 1 is no object of fields but '1'"),
         ("rows", [OWN | {"messages": "hi"}], r"messages are a list of {role, content}"),
         ("rows", [OWN | {"messages": [TURN, REPLY]}], r"the user's last"),
         ("rows", [OWN | {"messages": [TURN | {"content": [{}]}]}], r"text only"),

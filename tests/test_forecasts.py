@@ -175,22 +175,22 @@ def test_the_committed_tournament_follows_from_the_runs():
         committed.query(here), on=["level"], suffixes=("", " committed")
     )
     assert len(found) == 2
-    for name, unit in (("median_error", 1e-3), ("coverage", 0.01)):
+    for name, unit in (("median_error", 1e-3), ("calibration", 0.01)):
         np.testing.assert_allclose(found[name], found[f"{name} committed"], atol=1.5 * unit)
 
 
 def test_a_table_prints_the_digits_that_do_not_depend_on_the_processor():
     """Of a fit that failed, calibration was .8125 with AVX-512 and .7812 with AVX2."""
-    columns = {"median_error": [0.03251, 0.01744, 0.0], "coverage": [0.8125, 0.7812, np.nan]}
+    columns = {"median_error": [0.03251, 0.01744, 0.0], "calibration": [0.8125, 0.7812, np.nan]}
     columns |= {"width": [0.2220, 0.3313, 0.0171], "success": [False, True, False]}
     table = pd.DataFrame(columns)
-    other = table.assign(coverage=[0.7812, 0.7812, np.nan], width=[0.2205, 0.3313, 0.0169])
+    other = table.assign(calibration=[0.7812, 0.7812, np.nan], width=[0.2205, 0.3313, 0.0169])
     shown = printable(table)
     assert shown.median_error.tolist() == [0.033, 0.017, 0.0]
-    np.testing.assert_equal(shown.coverage.tolist(), [0.8, 0.78, np.nan])
+    np.testing.assert_equal(shown.calibration.tolist(), [0.8, 0.78, np.nan])
     assert shown.width.tolist() == [0.2, 0.33, 0.02]
     pd.testing.assert_frame_equal(printable(table), printable(other))
-    assert table.coverage[0] == 0.8125, "the table itself stays as it is"
+    assert table.calibration[0] == 0.8125, "the table itself stays as it is"
 
 
 def test_laws_whose_errors_print_alike_keep_their_order():
@@ -198,7 +198,7 @@ def test_laws_whose_errors_print_alike_keep_their_order():
     names = ("beta_binomial", "beta_binomial_zero")
     orders = set()
     for errors in ((0.03664016, 0.03664018), (0.03664018, 0.03664016)):
-        rows = {"law": names, "median_error": errors, "coverage": 1.0, "width": 0.1}
+        rows = {"law": names, "median_error": errors, "calibration": 1.0, "width": 0.1}
         table = trust(pd.DataFrame(rows).assign(worst_error=errors))
         orders.add(tuple(table.law))
     assert orders == {names}
@@ -215,7 +215,7 @@ def test_laws_of_coverage_are_not_asked_about_votes(pool):
 def test_a_law_that_could_not_be_fitted_is_counted_and_not_trusted():
     nan = float("nan")
     rows = [("a", 0.001, 1.0), ("a", nan, nan), ("b", nan, nan)]
-    columns = ["law", "median_error", "coverage"]
+    columns = ["law", "median_error", "calibration"]
     table = pd.DataFrame(rows, columns=columns).assign(worst_error=0.0, width=0.0)
     found = trust(table).set_index("law")
     assert found.n_unfitted.to_dict() == {"a": 1, "b": 1}
@@ -231,16 +231,16 @@ def test_a_policy_on_a_run_finds_the_selector_of_each_difficulty_and_pays_for_it
     pool = write_pool(tmp_path, rate, 64, vote=range(0, 60, 2))
     found = pool_policy([pool], pilot=8, bins=2)
     assert [row[-1].split()[-1] for row in found.choice] == ["majority", "logprob"]
-    assert (found.gain_free.claim[1:] == "more").all()
+    assert (found.gain_free.claim[1:] == "higher").all()
     assert (found.gain_free.value > found.gain.value).any()
-    assert found.table()["paid_gain_claim"].iloc[-1] == "more"
+    assert found.table()["paid_gain_claim"].iloc[-1] == "higher"
     assert list(found.table().columns[:3]) == ["budget", "single", "free"]
 
 
 def test_with_a_verifier_one_selector_is_left_and_difficulty_gains_nothing(pool):
     found = pool_policy([pool], oracle=True)
     assert found.gain_free.value == pytest.approx(np.zeros(5))
-    assert (found.gain.claim == "less").any()
+    assert (found.gain.claim == "lower").any()
 
 
 def test_curves_tables_and_comparisons_resample_whole_families(pool):

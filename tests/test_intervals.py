@@ -224,7 +224,7 @@ def test_a_difference_within_the_noise_is_called_so() -> None:
     base = rng.random((60, 1))
     changes = np.array([0.2, -0.2, 0.0]) + rng.normal(0, 0.1, (60, 3))
     found = difference(base + changes, base + np.zeros((60, 3)))
-    assert found.claim.tolist() == ["more", "less", "below the noise"]
+    assert found.claim.tolist() == ["higher", "lower", "not significant"]
     with pytest.warns(UserWarning, match="cannot be resampled"):
         assert difference([[0.9]], [[0.1]]).claim.tolist() == ["unknown"]
 

@@ -120,7 +120,7 @@ def test_joint_laws_csv_follows_from_the_runs_at_its_precision(runs, task, level
     pd.testing.assert_series_equal(found["success"].astype(bool), committed["success"])
     assert (found["n_held_out"] == committed["n_held_out"]).all()
     assert (found["median_error"] - committed["median_error"]).abs().max() < 1.5e-3
-    ends = [table[["coverage", "width"]].fillna(-1) for table in (found, committed)]
+    ends = [table[["calibration", "width"]].fillna(-1) for table in (found, committed)]
     off = (ends[0] - ends[1]).abs().max(axis=1)
     unit = np.where(committed["success"], 0.01, 0.1)  # of a width with one digit at most
     assert (off < 1.5 * unit).all(), "make notebooks: 06"
@@ -139,7 +139,7 @@ def test_laws_csv_follows_from_the_runs_at_its_precision(runs: Runs) -> None:
             here = committed.query(f"selector == {selector!r} and setting == {name!r}")
             both = printable(table).merge(here, on=[*GROUPS, "law"], suffixes=("", " committed"))
             assert len(both) == len(table) == len(here)
-            for column, unit in (("median_error", 1e-3), ("coverage", 0.01), ("width", 0.01)):
+            for column, unit in (("median_error", 1e-3), ("calibration", 0.01), ("width", 0.01)):
                 gap = (both[column] - both[f"{column} committed"]).abs()
                 assert not (gap > 1.5 * unit).any(), "make notebooks: 03"
 
@@ -175,7 +175,7 @@ def test_another_processor_prints_the_same_numbers() -> None:
     other, here = json.loads(done.stdout), json.loads(json.dumps(printed_numbers()))
     assert same(other["facts"], here["facts"])
     for theirs, ours in zip(other["scores"], here["scores"], strict=True):
-        chance = {"coverage", "width"} if not ours["success"] else set()
+        chance = {"calibration", "width"} if not ours["success"] else set()
         assert {k: v for k, v in theirs.items() if k not in chance} == {
             k: v for k, v in ours.items() if k not in chance
         }

@@ -243,7 +243,7 @@ def test_counts_come_back_from_a_csv_and_impossible_ones_are_named(tmp_path):
         ("", "is empty; needed is a CSV table"),
         ("problem,n,c\n", "is empty; needed is a CSV table"),
         ("problem,n\na,4\n", "or problem, n and c .*; the columns are 'problem', 'n': name others"),
-        ("problem;n;c\na;4;1\n", "the columns are 'problem;n;c', with no comma"),
+        ("problem|n|c\na|4|1\n", r"the columns are 'problem\|n\|c', with no comma"),
         ('{"problem": "a", "n": 4}\n{}\n', 'the columns are \'{"problem": "a"\''),
     ],
 )
@@ -256,7 +256,7 @@ def test_what_is_no_csv_of_samples_is_refused_with_what_was_found(text, says, tm
 def test_a_csv_of_a_row_per_sample_gives_answers_scores_and_verdicts(tmp_path):
     rows = [
         "a,7,x,1,-1.5,12", "a,8,y,0,,", 'b,0,"1,2",True,-2,3', "b,1,z,,0,3",
-        "c,0,1,2,1,-2,3", ",0,x,1,-2,3", "c,0,x,right,-2,3", "c,0,x,0",
+        "c,0,1,2,1,-2,3", ",0,x,1,-2,3", "c,0,x,maybe,-2,3", "c,0,x,0",
     ]  # fmt: skip
     path = tmp_path / "c.csv"
     head = (
@@ -276,7 +276,7 @@ def test_a_csv_of_a_row_per_sample_gives_answers_scores_and_verdicts(tmp_path):
         ("line 6", "it has more cells than columns: put a cell with a comma in quotes"),
         ("line 7", "it names no problem"),
         ("line 5", "1 of 1 samples: no verdict: there is no value"),
-        ("line 8", "1 of 1 samples: no verdict: the value is neither right nor wrong: 'right'"),
+        ("line 8", "1 of 1 samples: no verdict: the value is neither right nor wrong: 'maybe'"),
     ]
     path.write_text("problem,correct,score,logprob\na,1,0.25,-9\na,false,0.5,-9\n")
     table, rejected = read_samples(path, "csv")
@@ -346,7 +346,7 @@ def test_a_file_whose_columns_are_named_is_a_table(tmp_path):
 def test_unknown_formats_and_files_are_refused(tmp_path):
     assert tuple(FORMATS) == get_args(Format)
     with pytest.raises(ValueError, match="allowed: human-eval, evalplus, lm-eval"):
-        read_samples(tmp_path, "parquet")
+        read_samples(tmp_path, "xlsx")
     for name in FORMATS:
         with pytest.raises(ValueError, match="no file"):
             read_samples(tmp_path / "none", name)

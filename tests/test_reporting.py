@@ -130,7 +130,7 @@ def test_curves_and_fits_print_in_one_line_without_their_replicates(best):
     assert repr(points).endswith(f"{show.with_interval(points.y[-1], low, high)} at 16 samples)")
     assert "5 points, 12 problems" in repr(points)
     found = fit("exp_power", points)
-    assert repr(found).startswith("Fit(exp_power: exp(")
+    assert repr(found).startswith("Fit(exp_power: y = exp(-(x / ")
     assert all(len(repr(noun)) < 200 and "\n" not in repr(noun) for noun in (points, found))
     empty = np.zeros(0)
     assert repr(Curve(empty, empty, empty, empty, empty)) == "Curve(0 points, 0 problems)"
@@ -145,7 +145,7 @@ def test_frames_hold_what_the_nouns_hold(best):
     assert dict(zip(fitted.frame["parameter"], fitted.frame["estimate"], strict=True)) == (
         fitted.params
     )
-    for name, value in fitted.params.items():
+    for name, (value, *_) in fitted.numbers.items():
         assert re.search(rf"{name}\s+{re.escape(show.number(value))}", str(fitted))
 
 

@@ -31,7 +31,7 @@ from scaling.store import files, manifest
 
 ROOT = Path(store.__file__).parents[2]
 PROBLEMS = [Problem(f"p{i}", f"prompt {i}", str(i), "easy" if i < 6 else "hard") for i in range(12)]
-CARD = ModelCard("ladder/1M/3e13", 1_000_000, 900_000, 3e13, 5_000_000, {"layers": 4}, "abc")
+CARD = ModelCard("ladder/1M/3e13", 1_000_000, 900_000, 3e13, 5_000_000, {}, "abc")
 PLAN = Plan(chains=8, steps=2, seed=3)
 GROUPS = [PROBLEMS[i : i + 3] for i in range(0, 12, 3)]
 

@@ -459,7 +459,11 @@ def test_figures_are_byte_identical_when_redrawn(runs, tmp_path):
         (["stdy"], 2, "did you mean study"),
         (["audit", "--task", "sums", "/none"], 2, "--problems-file"),
         (["sample", "--model", "/", "--task", "sums", "--memory-gb", "inf"], 1, "positive, finite"),
-        (["sample", "--model", "/", "--task", "sums", "--scorer", "/none"], 1, "holds no scorer"),
+        (
+            ["sample", "--model", "/", "--task", "sums", "--scorer", "/none"],
+            1,
+            "best_of_n does not read",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line_and_a_non_zero_exit(arguments, code, says, capsys):

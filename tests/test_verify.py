@@ -202,7 +202,7 @@ def test_a_run_of_a_benchmark_is_judged_by_its_file(tiny_folder, tmp_path, capsy
     assert "24 texts judged again, 0 verdicts differ" in message
     assert "8 samples drawn again, 100.0000% the same" in message
     assert main(again) == 1
-    assert "gsm8k is a benchmark: name its file" in capsys.readouterr().err
+    assert "gsm8k is a benchmark: give its file" in capsys.readouterr().err
     file.write_text(json.dumps(rows[0]) + "\n")
     assert main([*again, "--problems-file", str(file)]) == 1
     assert "lacks 5 problems of the run" in capsys.readouterr().err

@@ -152,7 +152,7 @@ def law_curve(fitted: Fit, x, unit: str = "samples", band: bool = True) -> Curve
 
 
 def split(curve: Curve, n_points: int) -> tuple[Curve, Curve]:
-    """Return the first `n_points` defined points of a curve, to which laws are fitted, and the rest.
+    """Return the first `n_points` defined points of a curve, which are fitted, and the rest.
 
     Neither has replicates.
     """
@@ -188,8 +188,8 @@ def draw_residuals(ax, curve: Curve, fitted: Fit):
     """Draw measured minus predicted accuracy in percentage points; held-out points are open."""
     for part, mark in zip(split(curve, fitted.n_points), ("points", "open points"), strict=True):
         law = settled(fitted.predict(part.x))
-        ends = (100 * (values - law) for values in (part.y, part.low, part.high))
-        draw_series(ax, part.x, *ends, mark, **series_style(0) | MARKS[mark][1])
+        y, low, high = (100 * (values - law) for values in (part.y, part.low, part.high))
+        draw_series(ax, part.x, y, low, high, mark, **series_style(0) | MARKS[mark][1])
     ax.axhline(0, color="0.5", linewidth=0.8)
     accuracy_axes(ax, curve.x_unit).set_ylabel("measured − predicted\n(percentage points)")
     ax.yaxis.set_major_formatter(plain_ticks())

@@ -78,7 +78,7 @@ def _chain_html(rows: pd.DataFrame, right: list[str]) -> str:
         edge = 4 if before is not None and before != correct else 1
         before, shared = correct, len(text)
         if not correct and right:
-            shared = max(len(commonprefix([text, other])) for other in right)
+            shared = max(len(commonprefix([text, other])) for other in right)  # noqa: RUF071
         shown = show.verbatim(text[:shared])
         if rest := show.verbatim(text[shared:]):
             shown += f'<u style="text-decoration-color:{color}"><b>{rest}</b></u>'

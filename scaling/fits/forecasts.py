@@ -25,10 +25,10 @@ from scaling.runs import Run, doublings
 
 GRAIN = 1e-3  # 0.1 percentage points: a law below 1 never equals a measured 1 to the last digit
 COLUMNS = ["x", "y", "predicted", "low", "high", "error", "covered"]
-RESULTS = ["law", "curve", "median_error", "worst_error", "coverage", "width",
+RESULTS = ["law", "curve", "median_error", "worst_error", "calibration", "width",
            "n_fitted", "n_held_out", "success", "message"]  # fmt: skip
 #: decimals of scores that do not depend on the processor
-DECIMALS = {"median_error": 3, "worst_error": 3, "coverage": 2, "width": 2}
+DECIMALS = {"median_error": 3, "worst_error": 3, "calibration": 2, "width": 2}
 GROUPS = ("task", "level")
 SIZES = (4, 16, 64, 256, 1024)  #: of the prefixes counted
 USEFUL = (0.002, 0.95)  #: accuracy of one sample between which a curve has something to forecast
@@ -64,7 +64,7 @@ def score(
     fitted: Fit, x: np.ndarray | tuple[np.ndarray, ...], y: np.ndarray,
     noise: np.ndarray | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """Return a fit's error and interval coverage at held-out points.
+    """Return a fit's error and calibration at held-out points.
 
     noise: where y was measured on other problems than the fit's, its replicates less y, as many as
     the fit's; they widen the band to the range of such a measurement.
@@ -129,7 +129,7 @@ def tournament(
     """Return one row per law and curve: the score of its forecast beyond `share` of the budget.
 
     A pair of curves is (fitted, scored), see `forecast`, also for `other_problems`. `median_error`
-    and `worst_error` are absolute, in the unit of y; `coverage` is the share of held-out points
+    and `worst_error` are absolute, in the unit of y; `calibration` is the share of held-out points
     inside the band. A law that cannot be fitted to a curve keeps its row, with NaN scores and the
     reason in `message`. Best law first.
     """
@@ -151,7 +151,7 @@ def summarised(fitted: Fit, scores: pd.DataFrame) -> dict[str, Any]:
     """Return a forecast's row of a tournament: its scores, and how the fit went."""
     error, width = scores.error.abs(), (scores.high - scores.low).median()
     row = {"median_error": error.median(), "worst_error": error.max(), "width": width}
-    row |= {"coverage": scores.covered.mean(), "n_held_out": len(scores)}
+    row |= {"calibration": scores.covered.mean(), "n_held_out": len(scores)}
     return (
         row
         | {k: getattr(fitted, k) for k in ("success", "message")}
@@ -160,20 +160,20 @@ def summarised(fitted: Fit, scores: pd.DataFrame) -> dict[str, Any]:
 
 
 def trust(
-    table: pd.DataFrame, error: float = 0.02, coverage: float = 0.9, by: Sequence[str] = ()
+    table: pd.DataFrame, error: float = 0.02, calibration: float = 0.9, by: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Return one row per law, summarised over the curves of a tournament, most trustworthy first.
 
     `by`: columns to group by first, such as `GROUPS`. A law is `trusted` if its median error is at
-    most `error` and its intervals contain at least `coverage` of the held-out points, over the
+    most `error` and its intervals contain at least `calibration` of the held-out points, over the
     curves that it could be fitted to; `n_unfitted` counts the other curves.
     """
     groups = table.groupby([*by, "law"])
     found = groups[["median_error", "worst_error", "width"]].median()
-    found["coverage"] = groups["coverage"].mean()
+    found["calibration"] = groups["calibration"].mean()
     found["n_curves"] = groups["median_error"].count()
     found["n_unfitted"] = groups.size() - found["n_curves"]
-    found["trusted"] = (found.median_error <= error) & (found.coverage >= coverage)
+    found["trusted"] = (found.median_error <= error) & (found.calibration >= calibration)
     order, ascending = [*by, "trusted", "median_error"], [*[True] * len(by), False, True]
     return best_first(found.reset_index(), order, ascending)
 
@@ -182,12 +182,12 @@ def printable(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of scores with the digits that do not depend on the processor.
 
     Where a fit is not a success, some replicates have no optimum, and rounding decides where they
-    stop: its coverage has one decimal, its width one significant digit.
+    stop: its calibration has one decimal, its width one significant digit.
     """
     shown = table.round(DECIMALS)
     if "success" in shown:
         unsure = ~shown["success"].astype(bool)
-        shown.loc[unsure, "coverage"] = table.loc[unsure, "coverage"].round(1)
+        shown.loc[unsure, "calibration"] = table.loc[unsure, "calibration"].round(1)
         shown.loc[unsure, "width"] = [float(f"{v:.1g}") for v in table.loc[unsure, "width"]]
     return shown
 

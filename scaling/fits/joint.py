@@ -322,6 +322,6 @@ def joint_tournament(
             at = held_out & seen
             scores = score(fitted, (train[at], test[at], size[at])[: law.axes], y[at])
             rows.append({"law": law.name, "region": region} | summarised(fitted, scores))
-    order = ["law", "region", "median_error", "coverage", "width", "n_fitted", "n_held_out"]
+    order = ["law", "region", "median_error", "calibration", "width", "n_fitted", "n_held_out"]
     found = pd.DataFrame(rows).reindex(columns=[*order, "success", "message"])
     return best_first(found, ["region", "median_error"])

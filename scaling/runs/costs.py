@@ -55,7 +55,7 @@ def with_scorer(
     costs: Costs, arrays: Arrays, scored: Scored | None, prices: tuple[float, float]
 ) -> Costs:
     """Return costs with those of a scorer's passes added, if there are any."""
-    if scored is None or scored.shape is None:
+    if scored is None or not scored.shape:
         return costs
     model, read = compute.Shape(**scored.shape), scored.prompt - scored.cached
     flops = compute.forward_flops(model, read, scored.cached, logit_rows=0)
