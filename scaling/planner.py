@@ -147,10 +147,10 @@ def cost_lines(cost: dict[str, float], about: str = "", most: str = "") -> list[
     lines = [
         f"{cost['samples']:,.0f} samples of {cost['problems']:,} problems",
         f"{cost['prompt_tokens']:,.0f} prompt tokens{about},{most} {cost['tokens']:,.0f} new",
-        "FLOPs unknown without a card of the model"
+        "FLOPs unknown: the model has no card"
         if math.isnan(cost["flops"])
         else f"{cost['flops']:.3g} FLOPs",
-        "hours unknown without tokens_per_second, which the progress bar of a short run shows"
+        "hours unknown: tokens per second are not given (a short run's progress bar shows them)"
         if math.isnan(cost["hours"])
         else f"{cost['hours']:,.3g} hours on {cost['workers']:,} worker(s)",
     ]

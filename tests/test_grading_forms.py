@@ -26,7 +26,7 @@ from scaling.benchmarks.grading import SCORERS, evaluate
 from scaling.benchmarks.mathematics import key
 from scaling.records import Completion, ModelCard, Plan, Verdict
 from scaling.sampling import sample_run
-from scaling.serving import Endpoint, connect
+from scaling.serving import Served
 from tests.test_benchmarks import external_file, lines
 
 pytest.importorskip("latex2sympy2_extended")
@@ -336,7 +336,7 @@ def test_equal_answers_vote_together_however_they_are_written(tmp_path, agree):
     rows = [{"prompt": "?", "answer": answer, "scorer": "math"} for answer in WRITTEN]
     task = load_benchmark("rows", lines(tmp_path / "rows.jsonl", *rows))
     plan = Plan(chains=5, max_new_tokens=8, stop_at_agreement=agree)
-    lm, _ = connect("http://nowhere/v1", Endpoint("m"), ModelCard("m", 1, 1, 1.0, 1, {}, "m"))
+    lm = Served(ModelCard("m", 1, 1, 1.0, 1, {}, "m"))
     run = sample_run(lm, task, task.problems(9), plan, tmp_path, engine=Speaker(), progress=False)
     pool = run
     assert pool.curve("majority", unit="samples").y[-1] == 1

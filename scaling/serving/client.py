@@ -14,6 +14,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -184,12 +185,13 @@ class Client:
         self._all.clear()
 
 
-def retry_after(headers: http.client.HTTPMessage) -> float:
+def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds that a server asks to wait before the next try; 0 if it does not.
 
     Read from `Retry-After-Ms`, or from `Retry-After`: a number, or a date, which is compared with
     the server's own clock (`Date`) if it is given.
     """
+    headers = {name.lower(): value for name, value in headers.items()}
     text, ms = headers.get("retry-after") or "", headers.get("retry-after-ms")
     try:
         if ms or re.fullmatch(r"[\s\d.]+", text):

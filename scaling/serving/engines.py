@@ -40,17 +40,18 @@ class Served:
     skills = ("revision",)  #: unknown for a served model, so that no warning is given
 
     def __init__(
-        self, engine: HttpEngine, card: ModelCard | None, opens_thinking: bool | None
+        self, card: ModelCard, engine: Any = None, opens_thinking: bool | None = None
     ) -> None:
-        """card: of the model, if it is known; opens_thinking: None leaves it to the trials."""
-        self.card = served_card(engine.endpoint, card)
-        self.chat = engine.endpoint.api == "chat"  #: prompts may have several turns
-        self.engine, self.given = engine, opens_thinking
+        """opens_thinking: None leaves it to the trials of the engine."""
+        self.card, self.engine, self.given = card, engine, opens_thinking
+        self.chat = (
+            bool(engine) and engine.endpoint.api == "chat"
+        )  #: prompts may have several turns
 
     @property
     def opens_thinking(self) -> bool:
         """Return whether the server's template opens the thinking that a completion then ends."""
-        honoured = self.engine.honoured
+        honoured = getattr(self.engine, "honoured", None)
         return bool(honoured and honoured.opens_thinking) if self.given is None else self.given
 
     def encode(self, text: str) -> tuple[str, ...]:
@@ -96,7 +97,7 @@ def connect(
     """
     if batch:
         folder = BatchEngine(Path(batch), endpoint)
-        return Served(folder, card, opens_thinking), folder
+        return Served(served_card(endpoint, card), folder, opens_thinking), folder
     key = os.environ.get(KEY, "")
     if not endpoint.model:
         with Client(url, key=key, deadline=30, tries=3) as client:
@@ -105,7 +106,7 @@ def connect(
             raise ValueError(f"{url} has {', '.join(names)}: pick one by served_name=")
         endpoint = replace(endpoint, model=names[0])
     engine = HttpEngine(Client(url, key=key, **options), endpoint, in_flight)
-    return Served(engine, card, opens_thinking), engine
+    return Served(served_card(endpoint, card), engine, opens_thinking), engine
 
 
 def served_names(client: Client) -> list[str]:
