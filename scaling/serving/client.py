@@ -126,7 +126,7 @@ class Client:
         if status in FINAL_STATUS:
             raise ValueError(f"{self.url}{path} answers {status}: {shown}; {FINAL_STATUS[status]}")
         if status != 200:
-            raise Failed(reason, retry_after(headers) if status in RETRIED else None)
+            raise Failed(reason, retry_after(dict(headers)) if status in RETRIED else None)
         try:
             return json.loads(text)
         except ValueError:

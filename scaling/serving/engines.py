@@ -46,7 +46,7 @@ class Served:
         self.card, self.engine, self.given = card, engine, opens_thinking
         self.chat = (
             bool(engine) and engine.endpoint.api == "chat"
-        )  #: prompts may have several turns
+        )  #: several turns
 
     @property
     def opens_thinking(self) -> bool:
