@@ -44,9 +44,7 @@ class Served:
     ) -> None:
         """opens_thinking: None leaves it to the trials of the engine."""
         self.card, self.engine, self.given = card, engine, opens_thinking
-        self.chat = (
-            bool(engine) and engine.endpoint.api == "chat"
-        )  #: several turns
+        self.chat = bool(engine) and engine.endpoint.api == "chat"  #: several turns
 
     @property
     def opens_thinking(self) -> bool:
