@@ -220,7 +220,7 @@ def test_an_own_task_is_known_by_its_module_and_drawn_once(own, tiny_folder, cap
         ("--import nothing --task sums", "--import nothing: it cannot be imported: ModuleNotFound"),
         ("--import own_tasks --task unseeded", "problems(n, split, seed)"),
         ("--import own_tasks --task yes", "verify(problem, text) must give a Verdict, not True"),
-        ("--task sms", "did you mean 'sums'? allowed: countdown, sums; `sample` takes benchmarks"),
+        ("--task sms", "did you mean 'sums'? allowed: countdown, sums,"),
         ("--task sums --method best", "unknown method 'best'"),
         ("--task sums --chains 0", "chains is 0; give"),
         ("--task sums", "holds no tokenizer.json"),

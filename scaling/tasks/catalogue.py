@@ -7,9 +7,11 @@ from typing import Any
 
 from scaling.records import Problem, Verdict, look_up
 from scaling.tasks.countdown import Countdown
+from scaling.tasks.maze import Maze, MazeQuit, MazeSearch, MazeWalk
 from scaling.tasks.sums import Sums
 
-TASKS: dict[str, type] = {"countdown": Countdown, "sums": Sums}
+MAZES = (Maze, MazeSearch, MazeWalk, MazeQuit)
+TASKS: dict[str, type] = {task.name: task for task in (Countdown, Sums, *MAZES)}
 
 
 def get_task(name: str, levels: Sequence[str] | None = None) -> Any:

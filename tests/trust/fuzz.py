@@ -34,6 +34,7 @@ from scaling.benchmarks.grading import SCORERS
 from scaling.benchmarks.symbolic import evaluator, formula_key
 from scaling.records import Problem
 from scaling.tasks import TASKS, get_task
+from scaling.tasks.maze import ROOMS, write_walk
 from scaling.tasks.traces import Searcher, write_trace
 
 DIGITS = "0123456789"
@@ -96,15 +97,23 @@ def traces(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
         yield text if rng.random() < 0.4 else changed(text, rng)
 
 
-def changed(text: str, rng: Random) -> str:
+def walks(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
+    """Yield walks through a maze without end, most of them with changes."""
+    pieces = (*ROOMS, *("|" + room for room in ROOMS), "|", " ", ",", "x", "A")
+    while True:
+        walk = write_walk(problem, rng, go_on=0.8, remembers=rng.random() < 0.5)
+        yield walk if rng.random() < 0.2 else changed(walk, rng, pieces)
+
+
+def changed(text: str, rng: Random, pieces: Sequence[str] = PIECES) -> str:
     """Return a text with zero to three small changes."""
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         at, to = sorted(rng.randrange(len(text) + 1) for _ in range(2))
         change = rng.randrange(5)
         if change == 0:
-            text = text[:at] + rng.choice(PIECES) + text[at:]
+            text = text[:at] + rng.choice(pieces) + text[at:]
         elif change == 1:
-            text = text[:at] + rng.choice(PIECES) + text[at + 1 :]
+            text = text[:at] + rng.choice(pieces) + text[at + 1 :]
         elif change == 2:
             text = text[:at] + text[at + 1 :]
         elif change == 3:
@@ -184,9 +193,25 @@ def countdown_is_right(problem: Problem, text: str) -> bool:
     return left == [Fraction(target)]
 
 
+def maze_is_right(problem: Problem, text: str) -> bool:
+    """Return whether the text steps through passages, or back to where it was, up to the exit."""
+    text, (passages, ends) = text.strip(), problem.id.split(";")
+    if not 0 < len(text) <= 512 or text[0] != ends[0]:
+        return False
+    for place in range(1, len(text)):
+        before, here = text[place - 1], text[place]
+        if here == "|":
+            if place + 1 == len(text) or text[place + 1] not in text[:place].replace("|", ""):
+                return False
+        elif before != "|" and f",{before}{here}," not in f",{passages},":
+            return False
+    return text[-1] == ends[1]
+
+
 RIGHT: dict[str, Callable[[Problem, str], bool]] = {
     "countdown": countdown_is_right,
     "sums": sums_is_right,
+    "maze": maze_is_right,
 }
 
 
@@ -431,6 +456,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="rows of the table, by name; default: all")
     options = parser.parse_args()
     jobs = {name: partial(attack, name, options.inputs) for name in RIGHT if name in TASKS}
+    jobs["maze, walks"] = partial(attack, "maze", options.inputs, write=walks)
     jobs["countdown, traces"] = partial(attack, "countdown", options.inputs, write=traces)
     jobs |= {f"benchmarks, {name}": partial(attack_scorer, name, options.inputs) for name in CASES}
     symbolic = partial(attack_scorer, "math", options.judged, cases=symbolic_case)

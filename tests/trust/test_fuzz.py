@@ -29,7 +29,7 @@ from scaling.readers import FORMATS, read_samples
 from scaling.records import Plan, Problem
 from scaling.runs import load_run
 from scaling.store.manifest import json_hash, seal_hash
-from scaling.tasks import TASKS, countdown, get_task
+from scaling.tasks import TASKS, countdown, get_task, maze
 from tests.trust import fuzz
 from tests.trust.fuzz import CASES, HOSTILE, RIGHT, attack, countdown_is_right, sums_is_right
 
@@ -80,6 +80,22 @@ def test_a_verifier_that_ignores_steps_back_is_found_wrong(monkeypatch: Any) -> 
     real = countdown.extract_answer
     monkeypatch.setattr(countdown, "extract_answer", lambda text: real(text.replace("<", ";")))
     assert attack("countdown", 500, write=fuzz.traces)["wrong verdicts"] > 5
+
+
+def test_no_changed_walk_is_right_that_leaves_the_passages_of_its_maze() -> None:
+    found = attack("maze", 2000 * INPUTS, write=fuzz.walks)
+    assert found["wrong verdicts"] == 0
+    assert 300 < found["correct"] < found["inputs"] / 2
+
+
+def test_a_verifier_that_returns_to_rooms_not_visited_is_found_wrong(monkeypatch: Any) -> None:
+    monkeypatch.setattr(maze.re, "findall", lambda step, text: text.replace("|", ""))
+    assert attack("maze", 500, write=fuzz.walks)["wrong verdicts"] > 5
+
+
+@pytest.mark.long
+def test_no_walk_is_judged_wrongly_among_100_000() -> None:
+    assert attack("maze", 100_000, seed=1, write=fuzz.walks)["wrong verdicts"] == 0
 
 
 @pytest.mark.long

@@ -1,0 +1,211 @@
+"""Mazes: walk from the start to the exit of a tree of one-way passages with dead ends.
+
+Prompt `ab,ce,bd,ac;ad:`: the passages in random order, then start, exit and a mark. Solution `abd`:
+the rooms of the right path. A walk that meets a dead end may return to a room that it has visited:
+`ace|abd` goes back to `a`. A walk is its own certificate: every step must be a passage, and the
+last room the exit.
+
+Four tasks pose the same problems. Their prompts differ in the mark, and each has its own texts to
+imitate, so a model that learns several of them is told by the mark which kind of walk to write:
+
+`maze`         the right path, which takes look-ahead to find
+`maze-search`  depth first: branches in random order, none taken twice
+`maze-walk`    a random branch at every junction; a dead end ends the walk
+`maze-quit`    the same, but a share `GO_ON` of dead ends is followed by a return and another draw
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice, pairwise
+from random import Random
+from typing import ClassVar
+
+import numpy as np
+
+from scaling.records import Problem, Verdict
+from scaling.tasks.base import GeneratedTask
+
+ROOMS = "0123456789abcdefghijklmnopqrstuvwyz"  #: without x, which says that a draft was wrong
+BACK = "|"  #: in a walk: return to the room that follows
+DEAD_END, BRANCHES = 3, 2  #: rooms of a dead end and ways on at a junction, unless a level says so
+GO_ON = 0.1  #: share of dead ends after which a walk of `maze-quit` returns and goes on
+LONGEST_WALK = 512  #: characters
+STEP = rf"\{BACK}?[{ROOMS}]"
+WALK = re.compile(f"[{ROOMS}]({STEP})*")
+Size = tuple[int, int, int]  #: junctions, rooms of a dead end, ways on at a junction
+
+
+def parse_level(level: str) -> Size:
+    """Return the size of a level: "4" has four junctions, "4x2" dead ends of two rooms.
+
+    "4x2x3" has three ways on at a junction, two of which are dead ends.
+    """
+    parts = level.split("x")
+    if not (all(part.isdigit() for part in parts) and len(parts) <= 3):
+        raise ValueError(f"level is {level!r}; give JUNCTIONS, JUNCTIONSxDEAD_END, e.g. 4 or 4x2")
+    junctions, dead_end, branches = (*map(int, parts), *(DEAD_END, BRANCHES)[len(parts) - 1 :])
+    rooms = count_rooms((junctions, dead_end, branches))
+    if min(junctions, dead_end, branches - 1) < 1 or rooms > len(ROOMS):
+        raise ValueError(
+            f"level is {level!r}, a maze of {rooms} rooms; give at least 1 junction, dead ends of "
+            f"at least 1 room and 2 branches, and at most {len(ROOMS)} rooms in all"
+        )
+    return junctions, dead_end, branches
+
+
+class Maze(GeneratedTask):
+    """Levels are the number of junctions, see `parse_level`; the text to imitate is the path."""
+
+    name: ClassVar[str] = "maze"
+    family = "maze"  #: tasks of one family draw the same problems
+    default_levels = ("1", "2", "3", "4", "6", "8")
+    mark: ClassVar[str] = ":"  #: ends the prompt
+    parse_level = staticmethod(parse_level)
+
+    def draw(self, level: str, rng: Random) -> Problem:
+        """Return one maze; its id is the prompt without the mark."""
+        junctions, dead_end, branches = self.sizes[level]
+        rooms = iter(rng.sample(ROOMS, count_rooms(self.sizes[level])))
+        path, passages = next(rooms), list[str]()
+        for _ in range(junctions):
+            lengths = (1, *[dead_end] * (branches - 1))
+            ways = [path[-1] + "".join(islice(rooms, length)) for length in lengths]
+            passages += ["".join(pair) for way in ways for pair in pairwise(way)]
+            path += ways[0][-1]
+        rng.shuffle(passages)
+        content = f"{','.join(passages)};{path[0]}{path[-1]}"
+        return Problem(id=content, prompt=content + self.mark, answer=path, level=level)
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """Return whether the text is a walk through passages to the exit.
+
+        The answer is the way to the last room without what the walk took back, so that votes count
+        equal ways; it is the text itself where a step is no passage.
+        """
+        text = text.strip()
+        if len(text) > LONGEST_WALK or not WALK.fullmatch(text):
+            return Verdict(None, False)
+        ways, start, exit = parse_problem(problem.id)
+        room, way_to = start, {start: start}  #: way_to: visited room -> way without returns
+        if text[0] != start:
+            return Verdict(text, False)
+        for step in re.findall(STEP, text[1:]):
+            if step[-1] not in (way_to if step[0] == BACK else ways[room]):
+                return Verdict(text, False)
+            way_to.setdefault(step[-1], way_to[room] + step[-1])
+            room = step[-1]
+        return Verdict(way_to[room], room == exit)
+
+    def wrong(self, problem: Problem, rng: Random) -> str:
+        """Return a walk that ends in a dead end."""
+        while (walk := write_walk(problem, rng))[-1] == problem.answer[-1]:
+            continue
+        return walk
+
+
+class MazeSearch(Maze):
+    """Search depth first, without taking a branch twice."""
+
+    name, mark = "maze-search", "?"
+
+    def example(self, problem: Problem, rng: Random) -> tuple[str, str]:
+        """Return the prompt, and a search that finds the exit."""
+        return problem.prompt, write_walk(problem, rng, go_on=1.0, remembers=True)
+
+
+class MazeWalk(Maze):
+    """Take a random branch at every junction, and stop at the first dead end."""
+
+    name, mark = "maze-walk", "."
+
+    def example(self, problem: Problem, rng: Random) -> tuple[str, str]:
+        """Return the prompt, and a walk without look-ahead and without returns."""
+        return problem.prompt, write_walk(problem, rng)
+
+
+class MazeQuit(Maze):
+    """Take a random branch at every junction; few dead ends are followed by a return."""
+
+    name, mark = "maze-quit", "!"
+
+    def example(self, problem: Problem, rng: Random) -> tuple[str, str]:
+        """Return the prompt, and a walk that goes on after a share `GO_ON` of dead ends."""
+        return problem.prompt, write_walk(problem, rng, go_on=GO_ON)
+
+
+def count_rooms(size: Size) -> int:
+    """Return the number of rooms of a maze."""
+    junctions, dead_end, branches = size
+    return 1 + junctions * (1 + (branches - 1) * dead_end)
+
+
+def parse_problem(id: str) -> tuple[dict[str, list[str]], str, str]:
+    """Return (ways, start, exit) of a problem's id; ways: room -> the rooms it leads to."""
+    passages, _, ends = id.partition(";")
+    ways: dict[str, list[str]] = {room: [] for room in passages if room != ","}
+    for passage in passages.split(","):
+        ways[passage[0]].append(passage[1])
+    return ways, ends[0], ends[1]
+
+
+def write_walk(problem: Problem, rng: Random, go_on: float = 0.0, remembers: bool = False) -> str:
+    """Return a walk that draws a branch at every junction, up to the exit or a dead end.
+
+    go_on: share of dead ends from which it returns to the last junction, and draws again.
+    remembers: it takes no branch twice.
+    """
+    ways, start, exit = parse_problem(problem.id)
+    text, path, taken = start, [start], set[str]()
+    while path[-1] != exit:
+        if onward := [room for room in ways[path[-1]] if room not in taken]:
+            path.append(rng.choice(onward))
+            text += path[-1]
+            taken |= {path[-1]} if remembers else set()
+        elif rng.random() < go_on:
+            while len(ways[path[-1]]) < 2:
+                path.pop()
+            text += BACK + path[-1]
+        else:
+            break
+    return text
+
+
+# -- known facts -----------------------------------------------------------------------------------
+
+
+def chance_without_look_ahead(level: str) -> float:
+    """Return the chance of a walk that draws its branches: branches^-junctions.
+
+    It is the accuracy of `maze-walk` in the limit of training, and the floor of `maze`.
+    """
+    junctions, _, branches = parse_level(level)
+    return branches**-junctions
+
+
+def mean_search_length(level: str, remembers: bool = True) -> float:
+    """Return the mean number of characters of a search up to the exit.
+
+    Each junction costs one step on and, for each dead end entered, its rooms and a return of two
+    characters. A search that remembers enters half of the dead ends of a junction on average, one
+    that draws again as many as there are.
+    """
+    junctions, dead_end, branches = parse_level(level)
+    entered = (branches - 1) * (0.5 if remembers else 1.0)
+    return 1 + junctions * (1 + entered * (dead_end + 2))
+
+
+def chance_within(level: str, length: int, remembers: bool = True) -> float:
+    """Return the chance that a search finds the exit within `length` characters."""
+    junctions, dead_end, branches = parse_level(level)
+    most = (length - 1 - junctions) // (dead_end + 2)  #: dead ends that fit
+    if length < 1 + junctions:
+        return 0.0
+    if remembers:
+        entered = [1 / branches] * branches
+    else:
+        entered = [(1 - 1 / branches) ** n / branches for n in range(most + 1)]
+    chances = np.ones(1)  #: by dead ends entered so far
+    for _ in range(junctions):
+        chances = np.convolve(chances, entered)[: most + 1]
+    return float(np.sum(chances))

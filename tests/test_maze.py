@@ -1,0 +1,187 @@
+"""Mazes have one right path, walks are their own certificates, and known chances are met."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations, product
+from random import Random
+
+import numpy as np
+import pytest
+
+from scaling.models import ALPHABET
+from scaling.records import Problem, Verdict
+from scaling.tasks import content_split, get_task
+from scaling.tasks.catalogue import MAZES
+from scaling.tasks.maze import (
+    ROOMS,
+    Maze,
+    chance_within,
+    chance_without_look_ahead,
+    mean_search_length,
+    parse_problem,
+    write_walk,
+)
+
+NAMES = [task.name for task in MAZES]
+#: a leads to b (right) and to c, e; b to d (the exit) and to f, g
+PROBLEM = Problem("ab,ce,bd,ac,bf,fg;ad", "", "abd", "2x2")
+
+
+def reachable(ways: dict[str, list[str]], start: str) -> Counter[str]:
+    """Return the number of ways from a room to every room, by following all of them."""
+    found = Counter(start)
+    for room in ways[start]:
+        found += reachable(ways, room)
+    return found
+
+
+@pytest.mark.parametrize("level", ["1", "3", "8", "11x2", "4x1x3", "2x3x4"])
+def test_a_maze_is_a_tree_with_one_right_path_of_the_stated_size(level):
+    parts = [*map(int, level.split("x"))]
+    junctions, dead_end, branches = (*parts, *(3, 2)[len(parts) - 1 :])
+    for problem in Maze((level,)).problems(20):
+        ways, start, exit = parse_problem(problem.id)
+        assert reachable(ways, start) == dict.fromkeys(ways, 1)
+        assert len(problem.answer) == 1 + junctions
+        assert problem.answer[0] == start
+        assert problem.answer[-1] == exit
+        assert sorted(map(len, ways.values())).count(branches) == junctions
+        ends = [room for room, onward in ways.items() if not onward and room != exit]
+        assert len(ends) == junctions * (branches - 1)
+        assert len(ways) == 1 + junctions * (1 + (branches - 1) * dead_end)
+        assert set(problem.prompt) <= set(ALPHABET)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_kinds_of_walk_are_asked_for_on_the_same_problems(name):
+    problems, same = get_task(name).problems(60), Maze().problems(60)
+    assert [(p.id, p.answer) for p in problems] == [(p.id, p.answer) for p in same]
+    assert len({get_task(name).mark for name in NAMES}) == len(NAMES)
+    assert all(p.prompt == p.id + get_task(name).mark for p in problems)
+
+
+def test_the_order_of_passages_does_not_move_a_maze_to_the_other_split():
+    passages, _, ends = Maze(("1",)).problems(1)[0].id.partition(";")
+    orders = {",".join(order) for order in permutations(passages.split(","))}
+    assert len(orders) == 24
+    assert len({content_split(f"{order};{ends}") for order in orders}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "correct"),
+    [
+        ("abd", "abd", True),
+        (" abd\n", "abd", True),
+        ("ace|abd", "abd", True),
+        ("abfg|bd", "abd", True),
+        ("ace|ac|abd", "abd", True),  # a dead end taken twice
+        ("abd|abd", "abd", True),
+        ("abd|a", "a", False),
+        ("ace", "ace", False),
+        ("ab", "ab", False),
+        ("a", "a", False),
+        ("abg", "abg", False),  # no passage
+        ("bd", "bd", False),  # begins elsewhere
+        ("zd", "zd", False),
+        ("ace|bd", "ace|bd", False),  # back to where it has not been
+        ("ad", "ad", False),
+        ("|abd", None, False),
+        ("abd|", None, False),
+        ("ace||abd", None, False),
+        ("a,b,d", None, False),
+        ("abxd", None, False),
+        ("ABD", None, False),
+        ("", None, False),
+        ("abd" + "|abd" * 128, None, False),
+    ],
+)
+def test_a_walk_is_right_if_every_step_is_a_passage_and_the_last_room_the_exit(
+    text, answer, correct
+):
+    assert Maze().verify(PROBLEM, text) == Verdict(answer, correct)
+
+
+def test_every_short_text_is_judged_as_enumeration_judges_it():
+    """All texts of up to five characters over the rooms of a small maze, and returns."""
+    small = Problem("ab,ac;ab", "", "ab", "1x1")
+    right = {"ab", "ac|ab", "ab|ab", "ab|b", "a|ab"}
+    texts = ("".join(text) for n in range(6) for text in product("abc|", repeat=n))
+    assert {text for text in texts if Maze().verify(small, text).correct} == right
+
+
+@pytest.mark.parametrize(
+    ("name", "right"), [("maze", 1.0), ("maze-search", 1.0), ("maze-walk", 1 / 8)]
+)
+def test_texts_to_imitate_are_legal_and_as_often_right_as_is_known(name, right):
+    task, rng = get_task(name, ("3",)), Random(0)
+    verdicts = [
+        task.verify(problem, task.example(problem, rng)[1]) for problem in task.problems(2000)
+    ]
+    assert all(len(verdict.answer) in (2, 3, 4, 5, 6) for verdict in verdicts)
+    spread = np.sqrt(right * (1 - right) / 2000)  # 5 of these: a false alarm in 10^6
+    assert abs(np.mean([verdict.correct for verdict in verdicts]) - right) <= 5 * spread
+    assert chance_without_look_ahead("3") == 1 / 8
+
+
+def test_few_walks_that_quit_return_and_only_a_search_never_repeats_a_branch():
+    rng, quits = Random(0), get_task("maze-quit", ("8",))
+    problems = quits.problems(1000)
+    returns = np.mean(["|" in quits.example(problem, rng)[1] for problem in problems])
+    assert 0.05 < returns < 0.15  # 10 % of first dead ends; 5 standard deviations
+    searched = [write_walk(p, rng, go_on=1.0, remembers=True) for p in problems]
+    drawn = [write_walk(p, rng, go_on=1.0) for p in problems]
+
+    def repeats(walk: str) -> bool:
+        ends = [part[-1] for part in walk.split("|")]
+        return len({*ends}) < len(ends)
+
+    assert not any(map(repeats, searched))
+    known = 1 - 0.75**8  # two wrong draws or more at one of eight junctions
+    assert abs(np.mean([*map(repeats, drawn)]) - known) < 0.05  # 5 standard deviations
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+@pytest.mark.parametrize("level", ["1", "4", "8", "3x2x3", "2x1"])
+def test_searches_have_the_known_length(level, remembers):
+    rng = Random(0)
+    problems = Maze((level,)).problems(100)
+    walks = [write_walk(p, rng, go_on=1.0, remembers=remembers) for p in problems * 40]
+    lengths = np.array([len(walk) for walk in walks])
+    error = lengths.std() / np.sqrt(len(lengths))  # 5 of these: a false alarm in 10^6
+    assert abs(lengths.mean() - mean_search_length(level, remembers)) <= 5 * error
+    for length in (2, 5, 9, 20, 40):
+        chance = chance_within(level, length, remembers)
+        spread = np.sqrt(chance * (1 - chance) / len(lengths))
+        assert abs((lengths <= length).mean() - chance) <= 5 * spread
+    assert chance_within(level, 10_000, remembers) == pytest.approx(1)
+
+
+def test_known_lengths_are_those_of_the_default_maze():
+    assert [mean_search_length(level) for level in "1248"] == [4.5, 8, 15, 29]
+    assert [mean_search_length(level, remembers=False) for level in "1248"] == [7, 13, 25, 49]
+    assert chance_within("8", 80, remembers=False) == pytest.approx(0.93, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("level", "says"),
+    [
+        ("", "give JUNCTIONS, JUNCTIONSxDEAD_END"),
+        ("four", "level is 'four'; give JUNCTIONS"),
+        ("4x2x2x2", "give JUNCTIONS"),
+        ("-1", "give JUNCTIONS"),
+        ("0", "at least 1 junction"),
+        ("2x0", "at least 1 room"),
+        ("2x2x1", "2 branches"),
+        ("9", "a maze of 37 rooms"),
+    ],
+)
+def test_a_level_that_is_no_maze_is_one_clear_line(level, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        Maze((level,))
+    assert "\n" not in str(caught.value)
+
+
+def test_rooms_are_letters_that_mean_nothing_else():
+    assert len(set(ROOMS)) == 35
+    assert set(ROOMS) <= set(ALPHABET) - set("x~|>;,:?.!")
