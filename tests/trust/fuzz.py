@@ -35,6 +35,7 @@ from scaling.benchmarks.symbolic import evaluator, formula_key
 from scaling.records import Problem
 from scaling.tasks import TASKS, get_task
 from scaling.tasks.maze import ROOMS, write_walk
+from scaling.tasks.permutations import write_steps
 from scaling.tasks.traces import Searcher, write_trace
 
 DIGITS = "0123456789"
@@ -103,6 +104,15 @@ def walks(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
     while True:
         walk = write_walk(problem, rng, go_on=0.8, remembers=rng.random() < 0.5)
         yield walk if rng.random() < 0.2 else changed(walk, rng, pieces)
+
+
+def steps(task: Any, problem: Problem, rng: Random) -> Iterator[str]:
+    """Yield thinking on permutations without end, with a right answer or another, some changed."""
+    thinking, pieces = "".join(write_steps(problem.id)), (*"12345>| k0a", "١", ">12345")
+    while True:
+        answer = problem.answer if rng.random() < 0.5 else "".join(rng.sample("12345", 5))
+        text = thinking[: rng.randrange(len(thinking) + 1)] + ">" + answer
+        yield text if rng.random() < 0.2 else changed(text, rng, pieces)
 
 
 def changed(text: str, rng: Random, pieces: Sequence[str] = PIECES) -> str:
@@ -208,10 +218,21 @@ def maze_is_right(problem: Problem, text: str) -> bool:
     return text[-1] == ends[1]
 
 
+def permutations_is_right(problem: Problem, text: str) -> bool:
+    """Return whether the text ends in > and the order that the swaps of the prompt lead to."""
+    start, listed = problem.prompt.split(":")[:2]
+    things, places = list(start), ["ab", "ac", "ad", "ae", "bc", "bd", "be", "cd", "ce", "de"]
+    for letter in listed[2::3]:
+        one, other = ("abcde".index(place) for place in places["abcdefghij".index(letter)])
+        things[one], things[other] = things[other], things[one]
+    return text[text.rfind(">") + 1 :].strip() == "".join(things)
+
+
 RIGHT: dict[str, Callable[[Problem, str], bool]] = {
     "countdown": countdown_is_right,
     "sums": sums_is_right,
     "maze": maze_is_right,
+    "permutations": permutations_is_right,
 }
 
 
@@ -457,6 +478,7 @@ def main() -> None:
     options = parser.parse_args()
     jobs = {name: partial(attack, name, options.inputs) for name in RIGHT if name in TASKS}
     jobs["maze, walks"] = partial(attack, "maze", options.inputs, write=walks)
+    jobs["permutations, steps"] = partial(attack, "permutations", options.inputs, write=steps)
     jobs["countdown, traces"] = partial(attack, "countdown", options.inputs, write=traces)
     jobs |= {f"benchmarks, {name}": partial(attack_scorer, name, options.inputs) for name in CASES}
     symbolic = partial(attack_scorer, "math", options.judged, cases=symbolic_case)

@@ -26,7 +26,7 @@ from scaling.estimates import agreed_vote, majority_at_k, pass_at_k, stopped_vot
 from scaling.fits import fit
 from scaling.fits.laws import LAWS
 from scaling.readers import FORMATS, read_samples
-from scaling.records import Plan, Problem
+from scaling.records import Plan, Problem, Verdict
 from scaling.runs import load_run
 from scaling.store.manifest import json_hash, seal_hash
 from scaling.tasks import TASKS, countdown, get_task, maze
@@ -93,9 +93,29 @@ def test_a_verifier_that_returns_to_rooms_not_visited_is_found_wrong(monkeypatch
     assert attack("maze", 500, write=fuzz.walks)["wrong verdicts"] > 5
 
 
+def test_no_thinking_on_permutations_is_right_with_another_answer() -> None:
+    found = attack("permutations", 2000 * INPUTS, write=fuzz.steps)
+    assert found["wrong verdicts"] == 0
+    assert 500 < found["correct"] < found["inputs"] / 2
+
+
+def test_a_verifier_that_takes_the_first_answer_is_found_wrong(monkeypatch: Any) -> None:
+    def first(task: Any, problem: Problem, text: str) -> Verdict:
+        answer = text.partition(">")[2].strip()
+        return Verdict(answer or None, answer == problem.answer)
+
+    monkeypatch.setattr(TASKS["permutations"], "verify", first)
+    assert attack("permutations", 500, write=fuzz.steps)["wrong verdicts"] > 5
+
+
 @pytest.mark.long
 def test_no_walk_is_judged_wrongly_among_100_000() -> None:
     assert attack("maze", 100_000, seed=1, write=fuzz.walks)["wrong verdicts"] == 0
+
+
+@pytest.mark.long
+def test_no_thinking_on_permutations_is_judged_wrongly_among_100_000() -> None:
+    assert attack("permutations", 100_000, seed=1, write=fuzz.steps)["wrong verdicts"] == 0
 
 
 @pytest.mark.long
