@@ -157,6 +157,9 @@ def test_training_continues_after_a_kill_and_ends_in_the_same_weights(tmp_path, 
         train_rung("mini", (1e9, 3e9), killed, SMALL)
     assert [path.name for path in (killed / "mini").iterdir() if path.is_dir()] == ["1e9"]
     monkeypatch.setattr(Trainer, "branch", branch)
+    half = killed / "mini" / ".3e9.tmp"  # as a kill leaves it that comes while a model is written
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
     resumed = train_rung("mini", (1e9, 3e9), killed, SMALL)
     for a, b in zip(whole, resumed, strict=True):
         assert load_lm(a).card.identity == load_lm(b).card.identity

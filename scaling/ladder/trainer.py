@@ -301,6 +301,7 @@ class Trainer:
     def save_checkpoint(self, path: Path, name: str, notes: dict[str, Any]) -> Path:
         """Write a checkpoint atomically, replacing an older one."""
         temporary = path.with_name(f".{path.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)  # of a job that was killed as it wrote
         last = {"final_loss": float(np.mean(self.losses[-20:]))} if self.losses else {}
         save_lm(self.lm(name), temporary, **notes, **last, rows_cut=self.rows_cut)
         shutil.rmtree(path, ignore_errors=True)

@@ -233,6 +233,7 @@ def begin(job: Job, root: Path, mode: int = COUNT, at: int = -1, number: int = 0
         code = 0
     except (OSError, ValueError, MemoryError) as error:
         code = CLEAN if "\n" not in str(error) else BROKEN
+        os.write(sink, f"!{error!r}\n".encode())
     except BaseException:  # noqa: BLE001
         os.write(
             sink, "".join(f"!{line}\n" for line in traceback.format_exc().split("\n")).encode()
