@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import islice, repeat
 
@@ -13,11 +14,14 @@ import torch
 
 from scaling import compute
 from scaling.ladder import (
+    LADDERS,
     Course,
     Recipe,
     Trainer,
     examples,
+    held_out_loss,
     imitate,
+    pretraining,
     reinforce,
     rounds,
     train_reviser,
@@ -118,6 +122,31 @@ def test_examples_are_of_the_train_split_and_some_show_drafts():
     assert all(drafts[-1] in (REVISE, WRONG) for drafts in revisions)
 
 
+def test_a_mixture_gives_each_task_and_level_its_share_in_either_split():
+    ladder = LADDERS["maze"]
+    for split in ("train", "test"):
+        pairs = list(islice(examples(0, ladder, split), 1600))
+        assert all(content_split(context[:-1]) == split for context, _ in pairs)
+        counts = Counter((context[-1], context.count(",")) for context, _ in pairs)
+        assert len(counts) == len(ladder.mixture)  # a maze of d junctions has 4 d - 1 commas
+        assert all(50 < count < 155 for count in counts.values())  # 100; outside once in 10^6
+    assert any("|" in text for _, text in pairs)
+
+
+def test_the_held_out_loss_is_the_mean_over_learnt_tokens_of_each_task(lm, monkeypatch):
+    monkeypatch.setattr(pretraining, "HELD_OUT", 40)
+    found = held_out_loss(lm, LADDERS["maze"])
+    assert found == held_out_loss(lm, LADDERS["maze"])
+    nats = {"maze": [], "maze-search": []}
+    for context, text in islice(examples(0, LADDERS["maze"], "test"), 40):  # one by one, by hand
+        ids = [*lm.encode(context), *lm.encode(text), lm.tokenizer.eos_token_id]
+        logits = lm.model(torch.tensor([ids])).logits[0].detach().float().log_softmax(-1)
+        learnt = range(len(lm.encode(context)), len(ids))
+        task = "maze" if context.endswith(":") else "maze-search"
+        nats[task] += [-float(logits[i - 1, ids[i]]) for i in learnt]
+    assert found == pytest.approx({task: np.mean(values) for task, values in nats.items()}, 1e-4)
+
+
 # -- pre-training --------------------------------------------------------------------------------
 
 
@@ -164,6 +193,18 @@ def test_training_continues_after_a_kill_and_ends_in_the_same_weights(tmp_path, 
     for a, b in zip(whole, resumed, strict=True):
         assert load_lm(a).card.identity == load_lm(b).card.identity
     assert not list(killed.rglob("trunk*"))
+
+
+def test_a_kept_trunk_takes_larger_budgets_later_and_each_seed_has_its_folder(tmp_path):
+    once = train_rung("mini", (1e9, 3e9), tmp_path / "once", SMALL)
+    train_rung("mini", (1e9,), tmp_path / "twice", SMALL, keep_trunk=True)
+    later = train_rung("mini", (1e9, 3e9), tmp_path / "twice", SMALL)
+    other = train_rung("mini", (1e9,), tmp_path / "twice", replace(SMALL, seed=2))
+    cards = [[load_lm(path).card for path in paths] for paths in (once, later, other)]
+    assert cards[0][1].identity == cards[1][1].identity
+    assert [card.name for card in cards[1]] == ["twice/mini/1e9", "twice/mini/3e9"]
+    assert cards[2][0].name == "twice/mini-seed2/1e9"
+    assert cards[2][0].identity != cards[1][0].identity
 
 
 def test_a_trunk_of_another_recipe_or_cut_short_is_refused(tmp_path, trainer):

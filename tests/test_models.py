@@ -22,7 +22,8 @@ def test_ladder_sizes_are_named_after_their_parameters_without_embeddings(size):
 
     model = AutoModelForCausalLM.from_config(tiny_config(*SIZES[size]))
     total = sum(parameter.numel() for parameter in model.parameters())
-    assert f"{(total - model.config.vocab_size * SIZES[size][0]) / 1e6:.1f}M" == size
+    millions = (total - model.config.vocab_size * SIZES[size][0]) / 1e6
+    assert size in (f"{millions:.1f}M", f"{millions:.2f}M")
 
 
 def test_a_saved_model_loads_with_the_same_weights_and_card(tiny_folder):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from itertools import islice
 from random import Random
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 from scaling.estimates.counts import budgets_of, choose_ratio, inverse_pass_at_k, pass_at_k
 from scaling.intervals import mean_interval
+from scaling.ladder import examples
 from scaling.records import Problem, Verdict
 from scaling.tasks import get_task
 from scaling.tasks.countdown import Countdown
@@ -34,6 +36,12 @@ def test_problems_and_wrong_drafts_of_a_seed_are_those_the_ladder_was_trained_on
             drafts = [task.wrong(problem, rng) for _ in range(3)]
             digest.update(repr((problem, task.prompt(problem), drafts)).encode())
     assert digest.hexdigest()[:16] == DIGESTS[name]
+
+
+def test_the_shipped_ladder_was_trained_on_these_examples() -> None:
+    """The digest is of the version that trained it."""
+    drawn = list(islice(examples(0), 3000))
+    assert hashlib.sha256(repr(drawn).encode()).hexdigest()[:16] == "140702968e5e98b1"
 
 
 def test_a_countdown_verdict_is_exact_at_its_edges() -> None:

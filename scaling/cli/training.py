@@ -15,20 +15,24 @@ LADDER, SCORERS = MODELS / "ladder", MODELS / "scorers"
 @verb(TRAIN)
 def train(
     *,
+    ladder: str = "arithmetic",  #: arithmetic (countdown and sums) or maze
     size: str = "",  #: one of the ladder's sizes; default: all
     budgets: Amounts = (),  #: train FLOPs of the checkpoints, rising; default: those of the ladder
-    out: Path = LADDER,  #: folder of the checkpoints
-    seed: int = 0,  #: seed of weights and data
+    out: Path | None = None,  #: folder of the checkpoints; default: data/models/ladder or /maze
+    seed: int = 0,  #: seed of weights and data; another than 0 is written into the folder's name
+    keep_trunk: bool = False,  #: keep the state of the training, to add larger budgets later
 ) -> None:
-    """Train the ladder of small models, or one size of it."""
-    from scaling import ladder
+    """Train a ladder of small models, or one size of it."""
+    from scaling.ladder import LADDERS, train_rung
     from scaling.records import look_up
 
-    for name in [size] if size else ladder.LADDER:
-        look_up(ladder.LADDER, name, "size")
-        recipe = replace(ladder.RECIPES[name], seed=seed)
-        chosen = tuple(budgets or ladder.LADDER[name])
-        for path in ladder.train_rung(name, chosen, out, recipe):
+    chosen = look_up(LADDERS, ladder, "ladder")
+    folder = out or (LADDER if ladder == "arithmetic" else MODELS / ladder)
+    for name in [size] if size else chosen.budgets:
+        look_up(chosen.budgets, name, "size")
+        recipe = replace(chosen.recipes[name], seed=seed)
+        steps = tuple(budgets or chosen.budgets[name])
+        for path in train_rung(name, steps, folder, recipe, chosen, keep_trunk):
             print(path)
 
 

@@ -15,58 +15,61 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from scaling.ladder.trainer import Recipe, Trainer, check_budgets, flops_name
+from scaling.ladder.presets import ARITHMETIC, Ladder
+from scaling.ladder.trainer import Recipe, Row, Trainer, check_budgets, flops_name
 from scaling.models import LM
 from scaling.tasks import TASKS, content_split, revision_suffix, stream
 from scaling.tasks.traces import examples as trace_examples
 
-MIXTURE = {  #: share of training examples by task and level
-    ("countdown", "3x20"): 0.25,
-    ("countdown", "4x20"): 0.35,
-    ("sums", "2x99"): 0.08,
-    ("sums", "3x99"): 0.10,
-    ("sums", "4x99"): 0.08,
-    ("sums", "5x99"): 0.06,
-    ("sums", "6x99"): 0.08,
-}
-REVISIONS = 0.1  #: share of examples that show drafts first
 DECAY = 0.2  #: share of a checkpoint's tokens over which its rate falls to zero
-LADDER = {  #: size -> train FLOPs of its checkpoints, closer where sums are being learnt
-    "0.1M": (3e11, 1e12, 3e12, 5.6e12, 1e13, 3e13, 1e14),
-    "0.3M": (1e12, 3e12, 5.6e12, 1e13, 3e13, 1e14),
-    "1.3M": (1e12, 3e12, 1e13, 3e13, 1e14),
-    "4.8M": (3e12, 1e13, 3e13, 1e14, 3e14),
-}
-RECIPES = {  #: compiling pays for the small; the larger see fewer tokens and need more steps
-    "0.1M": Recipe(compiled=True),
-    "0.3M": Recipe(compiled=True),
-    "1.3M": Recipe(batch_tokens=4096),
-    "4.8M": Recipe(batch_tokens=4096),
-}
+HELD_OUT = 2048  #: examples of the test split on which a checkpoint's loss is measured
 THINKING = ("thinking", "wait")  #: methods that imitation of traces trains for
 
 
-def examples(seed: int) -> Iterator[tuple[str, str]]:
-    """Yield (context, answer) pairs of the train split without end; loss is on the answer only."""
-    rng = stream("train", seed)
-    names, weights = list(MIXTURE), list(MIXTURE.values())
+def examples(
+    seed: int, ladder: Ladder = ARITHMETIC, split: str = "train"
+) -> Iterator[tuple[str, str]]:
+    """Yield (context, continuation) pairs of a split without end; the loss is on the latter."""
+    return (pair for _, pair in examples_by_task(seed, ladder, split))
+
+
+def examples_by_task(
+    seed: int, ladder: Ladder, split: str = "train"
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield (task, (context, continuation)) without end, in the shares of the ladder's mixture."""
+    rng = stream(split, seed)
+    names, weights = list(ladder.mixture), list(ladder.mixture.values())
     tasks = {key: TASKS[key[0]]((key[1],)) for key in names}
     while True:
         key = rng.choices(names, weights)[0]
         problem = tasks[key].draw(key[1], rng)
-        if content_split(problem.id) == "train":
-            yield problem.prompt + _drafts(tasks[key], problem, rng), problem.answer
+        if content_split(problem.id) == split:
+            context, text = tasks[key].example(problem, rng)
+            yield key[0], (context + _drafts(tasks[key], problem, ladder.revisions, rng), text)
 
 
-def _drafts(task: Any, problem: Any, rng: Random) -> str:
+def held_out_loss(lm: LM, ladder: Ladder) -> dict[str, float]:
+    """Return {task: nats per learnt token} on the first `HELD_OUT` examples of the test split.
+
+    Stop tokens count as learnt tokens.
+    """
+    trainer = Trainer(lm, Recipe())
+    rows: dict[str, list[Row]] = {}
+    for task, (context, text) in islice(examples_by_task(0, ladder, "test"), HELD_OUT):
+        rows.setdefault(task, []).append(trainer.row(context, [text]))
+    return {task: trainer.mean_loss(rows[task]) for task in sorted(rows)}
+
+
+def _drafts(task: Any, problem: Any, share: float, rng: Random) -> str:
     """Return 0 to 5 earlier drafts, each with the request for the next: `7*3=21;21+12=34x`."""
-    if rng.random() >= REVISIONS:
+    if rng.random() >= share:
         return ""
     feedback = rng.choice(("none", "verdict"))
     drafts = [task.wrong(problem, rng) for _ in range(rng.randint(1, 5))]
@@ -76,17 +79,24 @@ def _drafts(task: Any, problem: Any, rng: Random) -> str:
 
 
 def train_rung(
-    size: str, budgets: tuple[float, ...], folder: Path, recipe: Recipe | None = None
+    size: str,
+    budgets: tuple[float, ...],
+    folder: Path,
+    recipe: Recipe | None = None,
+    ladder: Ladder = ARITHMETIC,
+    keep_trunk: bool = False,
 ) -> list[Path]:
     """Train one size through its budgets (train FLOPs, rising); return the checkpoint folders.
 
     A checkpoint is complete or absent. After a crash the same call continues from the last one.
+    keep_trunk: keep the state of the training, so that a later call adds larger budgets.
     """
     check_budgets(budgets)
     trainer, started = Trainer(size, recipe or Recipe()), time.time()
-    trainer.feed(examples(trainer.recipe.seed))
-    trunk = folder / size / "trunk.safetensors"
-    paths = [folder / size / flops_name(budget) for budget in budgets]
+    seed = trainer.recipe.seed
+    trainer.feed(examples(seed, ladder))
+    rung = folder / (f"{size}-seed{seed}" if seed else size)
+    trunk, paths = rung / "trunk.safetensors", [rung / flops_name(budget) for budget in budgets]
     if trunk.exists():
         trainer.resume(trunk)
     bar = tqdm(total=budgets[-1], unit="FLOP", unit_scale=True, desc=f"train {size}")
@@ -101,16 +111,20 @@ def train_rung(
         state = trainer.state()
         for _ in trainer.branch(budget):
             pass
+        name = f"{folder.name}/{rung.name}/{path.name}"
         notes = {
             "recipe": asdict(trainer.recipe),
-            "mixture": {"/".join(key): share for key, share in MIXTURE.items()},
+            "mixture": {"/".join(key): share for key, share in ladder.mixture.items()},
+            "skills": ladder.skills,
+            "held_out_loss": held_out_loss(trainer.lm(name), ladder),
             "seconds": time.time() - started,
         }
-        trainer.save_checkpoint(path, f"ladder/{size}/{path.name}", notes)
+        trainer.save_checkpoint(path, name, notes)
         trainer.restore(state)
         trainer.save(trunk)
     bar.close()
-    trunk.unlink(missing_ok=True)
+    if not keep_trunk:
+        trunk.unlink(missing_ok=True)
     return paths
 
 

@@ -204,6 +204,17 @@ class Trainer:
             optimiser.zero_grad()
         return total.item()
 
+    @torch.no_grad()
+    def mean_loss(self, rows: Sequence[Row], batch_tokens: int = 8192) -> float:
+        """Return the weighted loss per learnt token of rows, in nats, without learning."""
+        total, count = 0.0, 0
+        for ids, labels, weights in self.pack(rows, batch_tokens):
+            outputs = self.model(input_ids=ids.to(self.device), use_cache=False).logits
+            nats = self.loss(outputs.float(), labels.to(self.device)).cpu()
+            total += float((nats * weights).sum())
+            count += int(weights.count_nonzero())
+        return total / max(1, count)
+
     def step(self, decay: float = 1.0) -> float:
         """Learn from the next batches of `feed`, at `decay` times the peak rate; return the loss.
 

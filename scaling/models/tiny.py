@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
-HEAD_DIM = 32  #: inference servers refuse smaller heads
-SIZES = {"0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6)}  #: (hidden, layers)
+HEAD_DIM = 32  #: inference servers refuse smaller heads; narrow models have smaller ones
+SIZES = {  #: (hidden, layers); parameters without the embedding
+    "0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6),
+    "0.05M": (32, 4), "0.11M": (48, 4), "0.21M": (64, 4), "0.44M": (96, 4), "0.80M": (128, 4),
+}  # fmt: skip
 
 
 def character_tokenizer():
@@ -22,16 +25,20 @@ def character_tokenizer():
 
 
 def tiny_config(hidden: int, layers: int, context: int = 512):
-    """Return a Llama-style config of the ladder: heads of 32, gated MLP of 8/3, tied embeddings."""
+    """Return a Llama-style config of the ladder: gated MLP of 8/3, tied embeddings.
+
+    Heads have 32 channels, or 16 where the width is no multiple of 32.
+    """
     from transformers import LlamaConfig
 
-    heads = hidden // HEAD_DIM
+    head_dim = HEAD_DIM if hidden % HEAD_DIM == 0 else HEAD_DIM // 2
+    heads = hidden // head_dim
     return LlamaConfig(
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        head_dim=HEAD_DIM,
+        head_dim=head_dim,
         intermediate_size=-(-hidden * 8 // 3 // 32) * 32,
         vocab_size=-(-(len(ALPHABET) + 3) // 32) * 32,
         max_position_embeddings=context,

@@ -1,0 +1,72 @@
+"""The ladders: what families of models of several sizes learn, how, and for how long.
+
+A new ladder is one entry of `LADDERS`. Not here: training (`pretraining`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scaling.ladder.trainer import Recipe
+
+Mixture = Mapping[tuple[str, str], float]  #: (task, level) -> share of the training examples
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What the models of a family learn, how, and for how long."""
+
+    mixture: Mixture
+    budgets: Mapping[str, tuple[float, ...]]  #: size -> train FLOPs of its checkpoints
+    recipes: Mapping[str, Recipe]  #: by size
+    revisions: float = 0.0  #: share of examples that show drafts first
+    skills: tuple[str, ...] = ()  #: methods that the mixture trains for
+
+
+ARITHMETIC = Ladder(
+    mixture={
+        ("countdown", "3x20"): 0.25,
+        ("countdown", "4x20"): 0.35,
+        ("sums", "2x99"): 0.08,
+        ("sums", "3x99"): 0.10,
+        ("sums", "4x99"): 0.08,
+        ("sums", "5x99"): 0.06,
+        ("sums", "6x99"): 0.08,
+    },
+    budgets={  # closer where sums are being learnt
+        "0.1M": (3e11, 1e12, 3e12, 5.6e12, 1e13, 3e13, 1e14),
+        "0.3M": (1e12, 3e12, 5.6e12, 1e13, 3e13, 1e14),
+        "1.3M": (1e12, 3e12, 1e13, 3e13, 1e14),
+        "4.8M": (3e12, 1e13, 3e13, 1e14, 3e14),
+    },
+    recipes={  # compiling pays for the small; the larger see fewer tokens and need more steps
+        "0.1M": Recipe(compiled=True),
+        "0.3M": Recipe(compiled=True),
+        "1.3M": Recipe(batch_tokens=4096),
+        "4.8M": Recipe(batch_tokens=4096),
+    },
+    revisions=0.1,
+    skills=("revision",),
+)
+
+
+def maze_recipe(rate: float, batch_tokens: int) -> Recipe:
+    """Return a recipe for mazes; few padded widths, since each is compiled for minutes."""
+    widths = (48, 80, 112, 152)
+    return Recipe(rate=rate, batch_tokens=batch_tokens, compiled=True, widths=widths)
+
+
+BUDGETS = (3e11, 1e12, 3e12, 5.6e12, 1e13, 1.8e13, 3e13, 1e14)
+MAZE = Ladder(
+    mixture={(task, str(d)): 1 / 16 for task in ("maze", "maze-search") for d in range(1, 9)},
+    budgets=dict.fromkeys(("0.05M", "0.11M", "0.21M", "0.44M", "0.80M"), BUDGETS),
+    recipes={
+        "0.05M": maze_recipe(4e-3, 2048),
+        "0.11M": maze_recipe(4e-3, 2048),
+        "0.21M": maze_recipe(4e-3, 2048),
+        "0.44M": maze_recipe(4e-3, 2048),
+        "0.80M": maze_recipe(4e-3, 2048),
+    },
+)
+LADDERS = {"arithmetic": ARITHMETIC, "maze": MAZE}
