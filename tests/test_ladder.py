@@ -28,7 +28,7 @@ from scaling.ladder import (
     train_rung,
 )
 from scaling.ladder.rounds import LESSONS, Pool, play_round, sampling_flops
-from scaling.ladder.trainer import Row, token_loss
+from scaling.ladder.trainer import Muon, Row, token_loss
 from scaling.models import LM, SIZES, load_lm
 from scaling.records import Problem, Sample, Verdict
 from scaling.tasks import REVISE, WRONG, content_split, get_task
@@ -104,6 +104,26 @@ def test_batches_hold_every_row_once_have_few_shapes_and_cut_what_is_too_long(lm
 def test_the_loss_falls(trainer):
     losses = [trainer.step() for _ in range(40)]
     assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.5
+
+
+def test_muon_steps_as_torch_does_matrix_by_matrix():
+    torch.manual_seed(0)
+    shapes = [(32, 32)] * 3 + [(96, 32)] * 2 + [(32, 96)]
+    ours, theirs = ([torch.randn(shape).requires_grad_() for shape in shapes] for _ in range(2))
+    options = {"lr": 0.1, "weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
+    steppers = Muon(ours, **options), torch.optim.Muon(theirs, **options)
+    for a, b in zip(ours, theirs, strict=True):
+        b.data.copy_(a.data)
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.clone()
+        before = [a.detach().clone() for a in ours]
+        for stepper in steppers:
+            stepper.step()
+        for start, a, b in zip(before, ours, theirs, strict=True):  # torch rounds to bfloat16
+            assert (a - b).norm() < 0.05 * (a - start).norm()
+            b.data.copy_(a.data)
 
 
 def test_flops_are_those_of_the_tokens_that_were_computed(trainer):

@@ -54,7 +54,7 @@ ARITHMETIC = Ladder(
 def maze_recipe(rate: float, batch_tokens: int) -> Recipe:
     """Return a recipe for mazes; few padded widths, since each is compiled for minutes."""
     widths = (48, 80, 112, 152)
-    return Recipe(rate=rate, batch_tokens=batch_tokens, compiled=True, widths=widths)
+    return Recipe(rate=rate, batch_tokens=batch_tokens, parts=2, compiled=True, widths=widths)
 
 
 BUDGETS = (3e11, 1e12, 3e12, 5.6e12, 1e13, 1.8e13, 3e13, 1e14)

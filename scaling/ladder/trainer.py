@@ -59,6 +59,7 @@ class Recipe:
 
     rate: float = 3e-3  #: peak rate of the matrices' optimiser (Muon, RMS-matched to AdamW)
     batch_tokens: int = 8192  #: padded tokens per step of a stream, or per batch of a round
+    parts: int = 4  #: batches, each of rows of similar length, that a step of a stream consists of
     warmup_steps: int = 20
     seed: int = 0
     compiled: bool = False  #: torch.compile: three times faster for the smallest, slower to start
@@ -79,13 +80,51 @@ def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     return lambda text: [table[character] for character in text]
 
 
+class Muon(torch.optim.Muon):
+    """torch's Muon, with all matrices of one shape made orthogonal at once, in float32.
+
+    One by one, the matrices of a narrow model take as long as its forward and backward passes.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            grads = [p.grad for p in params]
+            for p in params:
+                self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+            momenta = [self.state[p]["momentum_buffer"] for p in params]
+            torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+            updates = torch._foreach_lerp(grads, momenta, group["momentum"])  # Nesterov
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            for shape in dict.fromkeys(p.shape for p in params):
+                same = [i for i, p in enumerate(params) if p.shape == shape]
+                steps = orthogonal(torch.stack([updates[i] for i in same]), group)
+                rate = group["lr"] * 0.2 * math.sqrt(max(shape))  # the RMS of AdamW's updates
+                torch._foreach_add_([params[i] for i in same], steps.unbind(), alpha=-rate)
+
+
+def orthogonal(matrices: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+    """Return the nearly orthogonal matrices (count, rows, columns) next to the given ones.
+
+    Newton-Schulz iteration with the settings of a group of Muon, as in `torch.optim.Muon`.
+    """
+    (a, b, c), tall = group["ns_coefficients"], matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=group["eps"])
+    for _ in range(group["ns_steps"]):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
 def optimisers(model: Any, rate: float) -> list[torch.optim.Optimizer]:
     """Return Muon for the blocks' matrices and AdamW for embeddings and norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
+        Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     ]
 
 
@@ -172,7 +211,7 @@ class Trainer:
     def feed(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Set the endless (context, answer) pairs that `step` learns from: only answers count."""
         rows = (self.row(context, [answer]) for context, answer in pairs)
-        self.batches = self.pack(rows, self.recipe.batch_tokens // 4)
+        self.batches = self.pack(rows, self.recipe.batch_tokens // self.recipe.parts)
 
     # -- steps -------------------------------------------------------------------------------------
 
@@ -228,9 +267,9 @@ class Trainer:
         return self.losses[-1]
 
     def next_batches(self) -> list[Batch]:
-        """Return the next four batches of the stream, which make up one step."""
-        self.batches_drawn += 4
-        return list(islice(self.batches, 4))
+        """Return the next batches of the stream, which make up one step."""
+        self.batches_drawn += self.recipe.parts
+        return list(islice(self.batches, self.recipe.parts))
 
     def branch(self, flops: float) -> Iterator[float]:
         """Train up to `flops` in total while the rate falls linearly to zero; yield the losses."""
