@@ -25,8 +25,8 @@ READY := $(VENV)/.ready
 PY    := $(BIN)/python
 endif
 
-.PHONY: study test test-slow test-long test-browser test-kernels test-servers test-real figures notebooks train bench lint types lock clean
-study train: $(READY)
+.PHONY: study test test-slow test-long test-browser test-kernels test-servers test-real figures notebooks train think bench lint types lock clean
+study train think: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
 # The committed figures, from the committed runs

@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "preparing": ANYTHING,
     "sampling": ANYTHING,
     "study": ANYTHING,
+    "think": ANYTHING,
     "verify": {"records", "benchmarks", "store", "runs", "tasks", "models", "sampling", "methods"}
     | {"fits", "intervals"},
     "cli": ANYTHING,

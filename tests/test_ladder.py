@@ -31,7 +31,7 @@ from scaling.ladder.rounds import LESSONS, Pool, play_round, sampling_flops
 from scaling.ladder.trainer import Muon, Row, token_loss
 from scaling.models import LM, SIZES, load_lm
 from scaling.records import Problem, Sample, Verdict
-from scaling.tasks import REVISE, WRONG, content_split, get_task
+from scaling.tasks import REVISE, WRONG, content_split, get_task, traces
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*training rows were cut")
 SMALL = Recipe(batch_tokens=1024, warmup_steps=2)
@@ -335,7 +335,8 @@ def test_reward_makes_what_is_rewarded_more_likely(lm, monkeypatch, lesson):
     [
         ({}, "none of 24 samples of 3x20 was right"),
         ({"lesson": "grop"}, "did you mean 'grpo'"),
-        ({"max_new_tokens": 400}, "max_new_tokens is 400.*at most 264"),
+        ({"max_new_tokens": 400}, "max_new_tokens is 400.*at most 27[0-9]"),
+        ({"replay": 0.5}, "replay is 0.5, of no examples"),
     ],
 )
 def test_a_course_that_cannot_teach_is_refused(changes, match, lm, tmp_path):
@@ -349,10 +350,13 @@ def test_checkpoints_count_all_compute_and_a_killed_run_continues(lm, tmp_path, 
     assert 2e8 <= start.card.train_flops - lm.card.train_flops < 4e8
     assert start.skills == ("thinking", "wait")
     course, budgets = replace(COURSE, max_new_tokens=16, replay=0.5), (5e7, 2e8)
-    first = reinforce(start, budgets[:1], tmp_path / "grpo", course)
+    seen = []
+    rest = tmp_path / "grpo", course, traces.examples, seen.append
+    first = reinforce(start, budgets[:1], *rest)
     before = (first[0] / "card.json").read_text()
-    both = reinforce(start, budgets, tmp_path / "grpo", course)  # as after a kill
+    both = reinforce(start, budgets, *rest)  # as after a kill
     assert both[:1] == first
+    assert seen == first + both
     assert (first[0] / "card.json").read_text() == before
     for path, budget in zip(both, budgets, strict=True):
         card = json.loads((path / "card.json").read_text())
@@ -367,7 +371,6 @@ def test_checkpoints_count_all_compute_and_a_killed_run_continues(lm, tmp_path, 
 
 def test_a_model_that_answers_directly_is_rewarded_without_a_trace(lm, tmp_path, monkeypatch):
     script_verdict(monkeypatch, lambda text: "1" in text)
-    monkeypatch.setattr(rounds, "trace_examples", lambda *_: pytest.fail("a trace was replayed"))
     seen, row = [], Trainer.row
 
     def noted(self, prompt, drafts, *rest, **options) -> Row:
@@ -375,8 +378,8 @@ def test_a_model_that_answers_directly_is_rewarded_without_a_trace(lm, tmp_path,
         return row(self, prompt, drafts, *rest, **options)
 
     monkeypatch.setattr(Trainer, "row", noted)
-    course = replace(COURSE, direct=True, replay=0.5, max_new_tokens=16)
-    (path,) = reinforce(replace(lm, skills=("revision",)), [1e8], tmp_path / "t/direct", course)
+    course, folder = replace(COURSE, replay=0.5, max_new_tokens=16), tmp_path / "thinking/t/direct"
+    (path,) = reinforce(replace(lm, skills=("revision",)), [1e8], folder, course, examples)
     answers = [answer for context, answer in seen if "=" in answer and "=" in context]
     assert any(re.fullmatch(r"[-+*/0-9=;]+", answer) for answer in answers)
     made = load_lm(path)

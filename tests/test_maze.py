@@ -141,6 +141,44 @@ def test_few_walks_that_quit_return_and_only_a_search_never_repeats_a_branch():
     assert abs(np.mean([*map(repeats, drawn)]) - known) < 0.05  # 5 standard deviations
 
 
+@pytest.mark.parametrize(("name", "go_on"), [("maze-quit", 0.1), ("maze-rare", 0.02)])
+def test_walks_that_quit_return_and_succeed_as_often_as_is_known(name, go_on):
+    """At each of three junctions: right at once, or after dead ends that it returns from."""
+    task, rng = get_task(name, ("3",)), Random(0)
+    pairs = [(problem, task.example(problem, rng)[1]) for problem in task.problems(2000)]
+    for found, known in (
+        ([task.habits(problem.id, text)["returns"] > 0 for problem, text in pairs], 7 / 8 * go_on),
+        ([task.verify(*pair).correct for pair in pairs], (0.5 / (1 - 0.5 * go_on)) ** 3),
+    ):
+        assert abs(np.mean(found) - known) <= 5 * np.sqrt(known * (1 - known) / 2000)
+
+
+def test_a_tenth_of_paths_are_searches_and_all_are_right():
+    task, rng = get_task("maze-paths", ("8",)), Random(0)
+    pairs = [(problem, task.example(problem, rng)[1]) for problem in task.problems(2000)]
+    assert all(task.verify(*pair).correct for pair in pairs)
+    searches = np.mean([text != problem.answer for problem, text in pairs])
+    known = 0.1 * (1 - 0.5**8)  # a search may be right at once
+    assert abs(searches - known) <= 5 * np.sqrt(known * (1 - known) / 2000)
+
+
+def test_habits_are_counted_by_hand_and_half_of_what_a_forgetful_search_enters_is_repeated():
+    def habits(text: str) -> tuple[int, ...]:
+        return tuple(Maze().habits(PROBLEM.id, text).values())
+
+    assert habits("abd") == (0, 0, 0)
+    assert habits("ace") == (0, 1, 0)
+    assert habits("ace|ac|abfg|bd") == (3, 3, 1)
+    assert habits("ace|ag|abd") == (1, 1, 0)  # ag is no passage: the rest is not counted
+    assert habits("bfg") == habits("") == (0, 0, 0)
+    rng, task = Random(0), Maze(("8",))
+    drawn = [task.habits(p.id, write_walk(p, rng, 1.0)) for p in task.problems(1000)]
+    total = {name: sum(habits[name] for habits in drawn) for name in drawn[0]}
+    assert total["returns"] == total["dead_ends"]
+    assert abs(total["dead_ends"] / 8000 - 1) < 0.08  # geometric: standard deviation 0.016
+    assert abs(total["repeats"] / total["dead_ends"] - 0.5) < 0.04
+
+
 @pytest.mark.parametrize("remembers", [True, False])
 @pytest.mark.parametrize("level", ["1", "4", "8", "3x2x3", "2x1"])
 def test_searches_have_the_known_length(level, remembers):

@@ -7,7 +7,18 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from scaling.cli.app import MODELS, POSITIVE, RUNS, TRAIN, Amount, Amounts, Count, suggest, verb
+from scaling.cli.app import (
+    MODELS,
+    POSITIVE,
+    RUNS,
+    STUDY,
+    TRAIN,
+    Amount,
+    Amounts,
+    Count,
+    suggest,
+    verb,
+)
 
 LADDER, SCORERS = MODELS / "ladder", MODELS / "scorers"
 
@@ -160,18 +171,43 @@ def reinforce(
     from scaling import ladder
     from scaling.models import load_lm
     from scaling.records import look_up
+    from scaling.tasks.traces import examples as trace_examples
 
     look_up(dict.fromkeys(("expert", "grpo")), method, "method")
     ladder.check_budgets(budgets)
     if not 0 <= imitate < float("inf"):
         raise ValueError(f"imitate is {imitate:g}; give FLOPs, or 0 for none")
-    course = ladder.Course(lesson=method, seed=seed)
+    course = ladder.Course(lesson=method, seed=seed, replay=0.1)
     start, folder = out / "start", out / method
+    examples: ladder.Examples = trace_examples
     if not imitate:
-        course = replace(course, direct=True, max_new_tokens=64)
+        course, examples = replace(course, max_new_tokens=64), ladder.examples
         start, folder = model, out / f"direct-{method}"
     elif not start.exists():
         recipe = ladder.Recipe(seed=seed, rate=1.5e-3, compiled=True, widths=course.widths)
         ladder.imitate(load_lm(model), imitate, start, recipe)
-    for path in [start, *ladder.reinforce(load_lm(start), budgets, folder, course)]:
+    for path in [start, *ladder.reinforce(load_lm(start), budgets, folder, course, examples)]:
         print(path)
+
+
+@verb(TRAIN)
+def think(
+    *,
+    model: Path = MODELS / "maze-quit" / "0.05M" / "5e12",  #: folder of the model to start from
+    task: str = "maze-quit",  #: the task that the model has imitated
+    budgets: Amounts = (),  #: FLOPs of RL training at which it is tested; default: 1e10 to 6e12
+    problems: Count = 300,  #: number of test problems
+    samples: Count = 4,  #: number of samples of each
+    out: Path = STUDY / "think",  #: folder of checkpoints, runs, log and figure; resumed if there
+    rate: Amount = 1e-3,  #: learning rate
+    seed: int = 0,  #: seed of samples and training
+) -> None:
+    """Train a tiny model by reward until it searches mazes, and show how it changes."""
+    from scaling import ladder
+    from scaling.think import BUDGETS, draw, traces_in_words
+    from scaling.think import think as train_and_test
+
+    course = replace(ladder.THINKING, task=task, rate=rate, seed=seed)
+    runs, log = train_and_test(model, out, course, budgets or BUDGETS, problems, samples)
+    print("junctions, first trace before and after training by reward:")
+    print(*traces_in_words(runs[0], runs[-1]), *draw(log, out), out / "log.csv", sep="\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from scaling.ladder.rounds import Course
 from scaling.ladder.trainer import Recipe
 
 Mixture = Mapping[tuple[str, str], float]  #: (task, level) -> share of the training examples
@@ -69,4 +70,28 @@ MAZE = Ladder(
         "0.80M": maze_recipe(4e-3, 2048),
     },
 )
+
+
+WIDTHS = (48, 80, 120, 184)  #: with room for traces that are rewarded: nothing is compiled twice
+THINKING = Course(
+    task="maze-quit",
+    levels=tuple(map(str, range(1, 9))),
+    max_new_tokens=80,
+    batch_tokens=1024,
+    widths=WIDTHS,
+)
+
+
+def start_of_reward(task: str) -> Ladder:
+    """Return the ladder of models that imitate one kind of walk, from which `think` starts."""
+    recipe = Recipe(rate=4e-3, batch_tokens=4096, compiled=True, widths=WIDTHS)
+    sizes = ("0.05M", "0.11M", "0.21M")
+    return Ladder(
+        mixture={(task, level): 1 / len(THINKING.levels) for level in THINKING.levels},
+        budgets=dict.fromkeys(sizes, (5e12,)),
+        recipes=dict.fromkeys(sizes, recipe),
+    )
+
+
 LADDERS = {"arithmetic": ARITHMETIC, "maze": MAZE}
+LADDERS |= {name: start_of_reward(name) for name in ("maze-quit", "maze-rare", "maze-paths")}

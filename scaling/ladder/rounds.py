@@ -26,19 +26,17 @@ from tqdm.auto import tqdm
 
 from scaling import compute
 from scaling.engine import Engine
-from scaling.ladder.pretraining import examples as answer_examples
 from scaling.ladder.trainer import Recipe, Row, Trainer, check_budgets, flops_name
 from scaling.methods import draw
 from scaling.models import CARD, LM, load_lm
 from scaling.records import Plan, Problem, Sample, look_up
 from scaling.tasks import get_task, revision_suffix, stream
-from scaling.tasks.traces import examples as trace_examples
 
-PROMPT_TOKENS = 24  #: room for the longest prompt
 REPEATED = 0.3  #: weight of a repeated wrong draft, against 1 of a right one
 Chain = Sequence[Sample]  #: the samples of one chain by step
 Weighted = tuple[list[str], list[float]]  #: drafts of a chain, and the weight of each in the loss
 Means = Mapping[tuple[str, int], float]  #: mean reward of the round by (level, step)
+Examples = Callable[[int], Iterator[tuple[str, str]]]  #: seed -> endless (context, continuation)
 
 
 class Pool(NamedTuple):
@@ -69,8 +67,7 @@ class Course:
     feedbacks: tuple[str, ...] = ("none",)  #: of revision, in turn, round by round
     max_new_tokens: int = 256  #: longest sample
     step_per_batch: bool = False  #: one optimiser step per batch, not per round
-    replay: float = 0.1  #: earlier examples replayed, per sample learnt from
-    direct: bool = False  #: replay direct answers, not traces
+    replay: float = 0.0  #: earlier examples replayed, per sample learnt from
     plain: float = 0.0  #: share of the problems whose reference answer is learnt as well
     rate: float = 1e-3
     batch_tokens: int = 2048  #: padded tokens per batch
@@ -234,7 +231,15 @@ def play_round(
             trainer.learn(update, rate)
     tokens = np.mean([sample.completion_tokens for sample in samples])
     facts = {"reward": float(np.mean(firsts)), "tokens": float(tokens), "learnt": learnt}
+    facts |= shares_that_show(course, samples)
     return facts | {"sampling_flops": spent, "update_flops": trainer.flops - before}
+
+
+def shares_that_show(course: Course, samples: Sequence[Sample]) -> dict[str, float]:
+    """Return the share of samples with each habit that the task counts in a text, if it does."""
+    count = getattr(get_task(course.task, course.levels), "habits", None)
+    found = [count(sample.problem, sample.text) for sample in samples] if count else [{}]
+    return {name: float(np.mean([habits[name] > 0 for habits in found])) for name in found[0]}
 
 
 def start(lm: LM, course: Course) -> Trainer:
@@ -246,18 +251,36 @@ def start(lm: LM, course: Course) -> Trainer:
     return Trainer(lm, recipe)
 
 
-def reinforce(lm: LM, budgets: Sequence[float], folder: Path, course: Course) -> list[Path]:
-    """Train by reward; return checkpoints at rising `budgets` of FLOPs beyond the start's.
-
-    A checkpoint is complete or absent: the same call continues after the last complete one, with
-    new optimisers. Errors: ValueError for an unknown lesson, budgets that do not rise, or a reward
-    that never occurs.
-    """
-    check_budgets(budgets, lm)
-    if course.max_new_tokens > (most := course.widths[-1] - PROMPT_TOKENS):
+def check_length(lm: LM, course: Course) -> None:
+    """Raise ValueError if prompts and samples of a course are longer than its longest row."""
+    task = get_task(course.task, course.levels)
+    prompts = (task.prompt(problem) for problem in task.problems(course.problems, "train"))
+    most = course.widths[-1] - max(len(lm.encode(prompt)) for prompt in prompts)
+    if course.max_new_tokens > most:
         raise ValueError(
             f"max_new_tokens is {course.max_new_tokens}; samples to learn from have at most {most}"
         )
+
+
+def reinforce(
+    lm: LM,
+    budgets: Sequence[float],
+    folder: Path,
+    course: Course,
+    examples: Examples | None = None,
+    after: Callable[[Path], object] = lambda path: None,
+) -> list[Path]:
+    """Train by reward; return checkpoints at rising `budgets` of FLOPs beyond the start's.
+
+    A checkpoint is complete or absent: the same call continues after the last complete one, with
+    new optimisers. examples: what `course.replay` repeats. after: called with each checkpoint as
+    soon as it is complete. Errors: ValueError for an unknown lesson, budgets that do not rise, or a
+    reward that never occurs.
+    """
+    check_budgets(budgets, lm)
+    check_length(lm, course)
+    if course.replay and not examples:
+        raise ValueError(f"replay is {course.replay}, of no examples; give examples, or 0")
     paths = [folder / flops_name(budget) for budget in budgets]
     done = [path for path in paths if (path / CARD).exists()]
     if done != paths[: len(done)]:
@@ -273,10 +296,11 @@ def reinforce(lm: LM, budgets: Sequence[float], folder: Path, course: Course) ->
         notes = json.loads((done[-1] / CARD).read_text())
         spent, rounds = {name: notes[name] for name in spent}, notes["rounds"]
     seed = stream("replay", course.seed, len(rounds)).getrandbits(31)
-    replay = answer_examples(seed) if course.direct else trace_examples(seed, course.levels)
+    replay = examples(seed) if examples else iter(())
     bar = tqdm(total=budgets[-1], unit="FLOP", unit_scale=True, desc=course.lesson)
     for budget, path in zip(budgets, paths, strict=True):
         if path in done:
+            after(path)
             continue
         while trainer.flops - origin.train_flops < budget:
             facts = play_round(trainer, course, len(rounds), replay, course.rate)
@@ -286,8 +310,8 @@ def reinforce(lm: LM, budgets: Sequence[float], folder: Path, course: Course) ->
             bar.set_postfix(rounds[-1])
         notes = {"course": asdict(course), "start": origin.name, "rounds": rounds}
         notes |= {"start_flops": origin.train_flops} | spent | {"skills": lm.skills}
-        name = f"thinking/{folder.parent.name}/{folder.name}/{path.name}"
-        trainer.save_checkpoint(path, name, notes)
+        name = "/".join((*folder.absolute().parts[-3:], path.name))
+        after(trainer.save_checkpoint(path, name, notes))
     bar.close()
     return paths
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from scaling.records import Problem, Verdict, look_up
 from scaling.tasks.countdown import Countdown
-from scaling.tasks.maze import Maze, MazeQuit, MazeSearch, MazeWalk
+from scaling.tasks.maze import Maze, MazePaths, MazeQuit, MazeRare, MazeSearch, MazeWalk
 from scaling.tasks.permutations import Permutations, PermutationsDirect
 from scaling.tasks.sums import Sums
 
-MAZES = (Maze, MazeSearch, MazeWalk, MazeQuit)
+MAZES = (Maze, MazeSearch, MazeWalk, MazeQuit, MazeRare, MazePaths)
 CLASSES = (Countdown, Sums, *MAZES, Permutations, PermutationsDirect)
 TASKS: dict[str, type] = {task.name: task for task in CLASSES}
 

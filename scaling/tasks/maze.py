@@ -5,13 +5,18 @@ the rooms of the right path. A walk that meets a dead end may return to a room t
 `ace|abd` goes back to `a`. A walk is its own certificate: every step must be a passage, and the
 last room the exit.
 
-Four tasks pose the same problems. Their prompts differ in the mark, and each has its own texts to
+These tasks pose the same problems. Their prompts differ in the mark, and each has its own texts to
 imitate, so a model that learns several of them is told by the mark which kind of walk to write:
 
 `maze`         the right path, which takes look-ahead to find
 `maze-search`  depth first: branches in random order, none taken twice
 `maze-walk`    a random branch at every junction; a dead end ends the walk
-`maze-quit`    the same, but a share `GO_ON` of dead ends is followed by a return and another draw
+`maze-quit`    the same, but a tenth of dead ends is followed by a return and another draw
+`maze-rare`    the same, but only one dead end in fifty is
+`maze-paths`   the right path, or in a tenth of the texts a search
+
+Models that have imitated the last three are where training by reward starts. Nothing in `maze-quit`
+and `maze-rare` says which branch is right: a model can be rewarded more often only by returning.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from scaling.tasks.base import GeneratedTask
 ROOMS = "0123456789abcdefghijklmnopqrstuvwyz"  #: without x, which says that a draft was wrong
 BACK = "|"  #: in a walk: return to the room that follows
 DEAD_END, BRANCHES = 3, 2  #: rooms of a dead end and ways on at a junction, unless a level says so
-GO_ON = 0.1  #: share of dead ends after which a walk of `maze-quit` returns and goes on
+SEARCHES = 0.1  #: share of the texts of `maze-paths` that are searches
 LONGEST_WALK = 512  #: characters
 STEP = rf"\{BACK}?[{ROOMS}]"
 WALK = re.compile(f"[{ROOMS}]({STEP})*")
@@ -97,6 +102,29 @@ class Maze(GeneratedTask):
             room = step[-1]
         return Verdict(way_to[room], room == exit)
 
+    def habits(self, problem_id: str, text: str) -> dict[str, int]:
+        """Return counts of what a walk does, up to a step that is no passage.
+
+        returns: to a room visited before; dead_ends: entries into one; repeats: entries into one
+        that was entered before. Half of the entries of a search that forgets are repeats.
+        """
+        ways, start, exit = parse_problem(problem_id)
+        from_room = {onward: room for room, found in ways.items() for onward in found}
+        path = [exit]
+        while path[-1] != start:
+            path.append(from_room[path[-1]])
+        room, entered, returns = start, list[str](), 0
+        for step in re.findall(STEP, text[1:]) if text[:1] == start else ():
+            if step[0] == BACK:
+                returns += 1
+            elif step not in ways[room]:
+                break
+            elif room in path and step not in path:
+                entered.append(step)
+            room = step[-1]
+        repeats = len(entered) - len(set(entered))
+        return {"returns": returns, "dead_ends": len(entered), "repeats": repeats}
+
     def wrong(self, problem: Problem, rng: Random) -> str:
         """Return a walk that ends in a dead end."""
         while (walk := write_walk(problem, rng))[-1] == problem.answer[-1]:
@@ -128,10 +156,28 @@ class MazeQuit(Maze):
     """Take a random branch at every junction; few dead ends are followed by a return."""
 
     name, mark = "maze-quit", "!"
+    go_on: ClassVar[float] = 0.1  #: share of dead ends after which a walk returns and goes on
 
     def example(self, problem: Problem, rng: Random) -> tuple[str, str]:
-        """Return the prompt, and a walk that goes on after a share `GO_ON` of dead ends."""
-        return problem.prompt, write_walk(problem, rng, go_on=GO_ON)
+        """Return the prompt, and a walk that goes on after a share `go_on` of dead ends."""
+        return problem.prompt, write_walk(problem, rng, go_on=self.go_on)
+
+
+class MazeRare(MazeQuit):
+    """Take a random branch at every junction; hardly a dead end is followed by a return."""
+
+    name, mark, go_on = "maze-rare", "_", 0.02
+
+
+class MazePaths(MazeSearch):
+    """Take the right path, or in few texts search depth first."""
+
+    name, mark = "maze-paths", "&"
+
+    def example(self, problem: Problem, rng: Random) -> tuple[str, str]:
+        """Return the prompt, and the right path or, in a share `SEARCHES`, a search."""
+        searches = rng.random() < SEARCHES
+        return super().example(problem, rng) if searches else (problem.prompt, problem.answer)
 
 
 def count_rooms(size: Size) -> int:

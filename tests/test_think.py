@@ -1,0 +1,111 @@
+"""Learning to think by reward: the log's columns, the figure, and the command end to end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scaling.figures.reward import learning_to_think
+from scaling.ladder import LADDERS, THINKING, rounds
+from scaling.models import CARD, load_lm
+from scaling.records import Plan, Verdict
+from scaling.runs import load_run
+from scaling.runs.reward_log import COLUMNS, log_rows, paired_traces, within
+from scaling.sampling import sample_run
+from scaling.tasks import get_task
+from scaling.think import draw, think
+
+TOY = replace(
+    THINKING, problems=16, chains=8, max_new_tokens=6, compiled=False, batch_tokens=512, rate=1e-2
+)
+NONE = {"returns": 0, "dead_ends": 0, "repeats": 0}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_folder, tmp_path_factory):
+    """Return the run of a model of random weights on mazes, with its texts."""
+    task = get_task("maze-quit", ("1", "2"))
+    plan = Plan(chains=4, max_new_tokens=6)
+    root = tmp_path_factory.mktemp("runs")
+    made = sample_run(load_lm(tiny_folder), task, task.problems(10), plan, root, progress=False)
+    return load_run(made.path, text=True)
+
+
+def test_a_row_of_the_log_is_the_mean_over_the_samples_of_a_level(run):
+    def habits(problem_id: str, text: str) -> dict[str, int]:
+        return {"returns": len(text) % 2, "dead_ends": 2, "repeats": int("a" in text)}
+
+    log = log_rows(run, 512, 1e9, habits)
+    assert list(log.columns) == COLUMNS
+    assert log["level"].tolist() == ["1", "2", "all"]
+    assert log["n_samples"].tolist() == [20, 20, 40]
+    assert log["n_problems"].tolist() == [5, 5, 10]
+    rows = run.samples.iloc[20:]  # problems are in the order of their levels
+    assert set(rows["problem"]) == set(run.problems["id"][5:])
+    second = log.iloc[1]
+    assert second.tokens == pytest.approx(rows["completion_tokens"].mean())
+    assert second.cut == pytest.approx((rows["finish"] == "length").mean())
+    assert second.returns == pytest.approx((rows["text"].str.len() % 2).mean())
+    assert second.repeats == pytest.approx(rows["text"].str.contains("a").mean() / 2)
+    assert second.accuracy == pytest.approx(rows["correct"].mean())
+    none = log_rows(run, 0, 0.0, lambda *_: NONE)
+    assert none["repeats"].isna().all()
+
+
+def test_accuracy_within_a_length_is_read_from_one_pool(run):
+    correct, ledger = run.correct.copy(), dict(run.ledger)
+    correct[:], lengths = 0, np.full(correct.shape, 9.0)
+    correct[5, :2], lengths[5, 0], lengths[5, 1] = 1, 3, 5
+    drawn = run.with_arrays(correct=correct, ledger=ledger | {"completion_tokens": lengths})
+    np.testing.assert_allclose(within(drawn, [2, 3, 4, 5, 9]), np.array([0, 1, 1, 2, 2]) / 40)
+    np.testing.assert_allclose(within(drawn, [5], "2"), [2 / 20])
+
+
+def test_traces_of_the_same_problems_are_shown_before_and_after(run):
+    shown = paired_traces(run, run, 4)
+    assert shown["level"].tolist() == ["1", "1", "2", "2"]
+    assert (shown["text_before"] == shown["text_after"]).all()
+    first = run.samples.set_index(["problem", "chain"]).loc[(shown["id"].iloc[0], 0)]
+    assert shown["text_before"].iloc[0] == first["text"]
+
+
+def test_starts_of_reward_leave_room_for_its_traces():
+    """A width that only the second phase has would be compiled for half a minute."""
+    for name in ("maze-quit", "maze-rare", "maze-paths"):
+        ladder = LADDERS[name]
+        assert {recipe.widths for recipe in ladder.recipes.values()} == {THINKING.widths}
+        assert {recipe.batch_tokens for recipe in ladder.recipes.values()} == {4096}
+        assert sum(ladder.mixture.values()) == pytest.approx(1)
+    assert THINKING.batch_tokens == 4096 // 4  # rows of the two phases have the same shape
+
+
+def test_reward_for_a_habit_makes_it_frequent_and_the_log_shows_it(
+    tiny_folder, tmp_path, monkeypatch, svg_only, quick
+):
+    """A model of random weights is rewarded for returns: they become frequent."""
+    task = get_task("maze-quit", THINKING.levels)
+    monkeypatch.setattr(task, "verify", lambda _, text: Verdict(text, "|" in text))
+    monkeypatch.setattr(task, "habits", lambda _, text: NONE | {"returns": text.count("|")})
+    monkeypatch.setattr(rounds, "get_task", lambda *_: task)
+    monkeypatch.setattr("scaling.think.get_task", lambda *_: task)
+    runs, log = think(tiny_folder, tmp_path, TOY, (1e9, 1e10), problems=16, samples=4)
+    total = log[log["level"] == "all"]
+    assert total["reward_flops"].iloc[0] == total["samples"].iloc[0] == 0
+    assert (total["reward_flops"].iloc[1:] >= [1e9, 1e10]).all()
+    assert total["returns"].iloc[0] < 0.3
+    assert total["returns"].iloc[-1] > 0.6
+    written = pd.read_csv(tmp_path / "log.csv", dtype={"level": str})
+    pd.testing.assert_frame_equal(written, log, rtol=1e-5)
+    for name, seen in zip(("1e9", "1e10"), total["samples"][1:], strict=True):
+        card = json.loads((tmp_path / "grpo" / name / CARD).read_text())
+        assert len(card["rounds"]) * 128 == seen
+        assert {"returns", "reward"} <= set(card["rounds"][-1])
+    again = think(tiny_folder, tmp_path, TOY, (1e9, 1e10), problems=16, samples=4)
+    pd.testing.assert_frame_equal(again[1], log)
+    assert {path.name for path in draw(log, tmp_path)} == {"think.svg", "think.json"}
+    facts = learning_to_think(log).facts
+    assert facts["accuracy"] == total["accuracy"].iloc[-1] == runs[-1].first_accuracy
