@@ -196,6 +196,7 @@ RECORDS = {
     },
     "monkeys": {"samples": ["a", "b"], "is_corrects": [True, False]},
     "csv": {"problem": "a", "n": 4, "c": 1},
+    "parquet": {"problem": "a", "n": 4, "c": 1},
     "jsonl": {"problem": "a", "chain": 0, "answer": "2", "correct": True, "score": 0.5},
     "evalplus": {"solution": "x", "base_status": "pass", "plus_status": "fail"},
 }  # fmt: skip
@@ -214,11 +215,16 @@ def written(format: str, records: list[Any], folder: Path) -> Path:
     elif format == "monkeys":
         path = folder / "0.yaml"
         path.write_text(json.dumps(records[0]), encoding="utf-8")
-    elif format == "csv":
-        path = folder / "c.csv"
-        rows = (record if isinstance(record, dict) else {"n": record} for record in records)
-        lines = [",".join(str(row.get(k, "")) for k in ("problem", "n", "c")) for row in rows]
-        path.write_text("problem,n,c\n" + "\n".join(lines), errors="replace")
+    elif format in ("csv", "parquet"):
+        path, columns = folder / f"c.{format}", ("problem", "n", "c")
+        rows = [record if isinstance(record, dict) else {"n": record} for record in records]
+        cells = [[str(row.get(k, "")) for k in columns] for row in rows]
+        if format == "csv":
+            lines = [",".join(columns), *map(",".join, cells)]
+            path.write_text("\n".join(lines), errors="replace")
+        else:
+            clean = [[cell.encode(errors="replace").decode() for cell in row] for row in cells]
+            pd.DataFrame(clean, columns=columns).to_parquet(path)
     else:
         path = folder / "s.jsonl"
         path.write_text("\n".join(json.dumps(record) for record in records))
@@ -266,7 +272,9 @@ def test_a_record_with_anything_in_it_is_read_or_named(format: str, tmp_path: Pa
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_of_any_bytes_is_one_line(format: str, tmp_path: Path) -> None:
     whole = written(format, [RECORDS[format]] * 3, tmp_path).read_bytes()
-    name = {"inspect": "x.eval", "monkeys": "x.yaml", "csv": "x.csv"}.get(format, "x.jsonl")
+    name = {"inspect": "x.eval", "monkeys": "x.yaml", "csv": "x.csv", "parquet": "x.parquet"}.get(
+        format, "x.jsonl"
+    )
 
     @bounded
     @given(st.binary(max_size=60), st.integers(0, len(whole)), st.integers(0, 20), st.booleans())
