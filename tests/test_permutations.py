@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from random import Random
 
 import numpy as np
 import pytest
 
-from scaling.models import ALPHABET
+from scaling.ladder import LADDERS, Recipe, Trainer
+from scaling.methods.thinking import ANSWER_TOKENS
+from scaling.models import ALPHABET, CONTEXT
 from scaling.tasks import ANSWER, content_split, get_task
 from scaling.tasks.permutations import (
     NUMBERS,
@@ -115,9 +118,20 @@ def test_words_of_one_length_are_in_both_splits():
 
 def test_prompts_and_thinking_use_characters_of_the_tokenizer_once():
     assert len(set(NUMBERS)) == len(NUMBERS) == 130
-    assert not {letter for number in NUMBERS for letter in number[0]} & set(SWAPS)
+    assert not set("".join(NUMBERS)) & set(SWAPS)
     problem = get_task("permutations", ["128"]).problems(1)[0]
     assert set(problem.prompt + "".join(write_steps(problem.id)) + ANSWER) <= set(ALPHABET)
+
+
+def test_the_longest_list_fits_the_rows_and_the_context_of_the_ladder():
+    recipe = replace(LADDERS["permutations"].recipes["0.11M"], compiled=False)
+    trainer, task = Trainer((32, 1), recipe), get_task("permutations", ["128"])
+    problem = task.problems(1, "train")[0]
+    whole = "".join(write_steps(problem.id)) + ANSWER + problem.answer
+    assert len(trainer.row(problem.prompt, [whole]).ids) <= recipe.widths[-1]
+    limit = trainer.model.config.max_position_embeddings
+    assert limit >= len(problem.prompt) + 128 * STEP_TOKENS + len(ANSWER) + ANSWER_TOKENS
+    assert Trainer((32, 1), Recipe()).model.config.max_position_embeddings == CONTEXT
 
 
 def test_lengths_of_a_range_are_even_in_their_logarithm():

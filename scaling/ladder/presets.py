@@ -93,5 +93,19 @@ def start_of_reward(task: str) -> Ladder:
     )
 
 
-LADDERS = {"arithmetic": ARITHMETIC, "maze": MAZE}
+PERMUTATIONS = Ladder(
+    mixture={  # the next swap of a list is looked up: this is learnt on short lists
+        ("permutations", "1-8"): 0.8,
+        ("permutations", "1-128"): 0.1,
+        ("permutations-direct", "1-128"): 0.1,
+    },
+    budgets={"0.11M": (3e12, 1e13)},
+    recipes={
+        "0.11M": Recipe(
+            rate=4e-3, batch_tokens=2048, parts=1, compiled=True, widths=(56, 104, 384, 1472)
+        )
+    },
+    skills=("thinking",),
+)
+LADDERS = {"arithmetic": ARITHMETIC, "maze": MAZE, "permutations": PERMUTATIONS}
 LADDERS |= {name: start_of_reward(name) for name in ("maze-quit", "maze-rare", "maze-paths")}

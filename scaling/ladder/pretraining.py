@@ -60,7 +60,8 @@ def held_out_loss(lm: LM, ladder: Ladder) -> dict[str, float]:
 
     Stop tokens count as learnt tokens.
     """
-    trainer = Trainer(lm, Recipe())
+    widths = max((recipe.widths for recipe in ladder.recipes.values()), key=max)
+    trainer = Trainer(lm, Recipe(widths=widths))
     rows: dict[str, list[Row]] = {}
     for task, (context, text) in islice(examples_by_task(0, ladder, "test"), HELD_OUT):
         rows.setdefault(task, []).append(trainer.row(context, [text]))

@@ -29,6 +29,7 @@ from torch.nn.functional import cross_entropy
 from scaling import compute
 from scaling.engine.isa import levels
 from scaling.models import (
+    CONTEXT,
     LM,
     SIZES,
     character_tokenizer,
@@ -149,7 +150,8 @@ class Trainer:
         else:
             from transformers import AutoModelForCausalLM
 
-            config = tiny_config(*(SIZES[start] if isinstance(start, str) else start))
+            size = SIZES[start] if isinstance(start, str) else start
+            config = tiny_config(*size, max(CONTEXT, recipe.widths[-1]))
             self.model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
             self.tokenizer = character_tokenizer()
         self.model.to(self.device)

@@ -12,11 +12,12 @@ from scaling.models.cards import (
 )
 from scaling.models.hub import is_endpoint
 from scaling.models.loading import LM, Chat, find_models, load_lm, readable
-from scaling.models.tiny import ALPHABET, SIZES, character_tokenizer, tiny_config
+from scaling.models.tiny import ALPHABET, CONTEXT, SIZES, character_tokenizer, tiny_config
 
 __all__ = [
     "ALPHABET",
     "CARD",
+    "CONTEXT",
     "LM",
     "SIZES",
     "Chat",

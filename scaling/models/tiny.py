@@ -4,6 +4,7 @@ from __future__ import annotations
 
 ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
 HEAD_DIM = 32  #: inference servers refuse smaller heads; narrow models have smaller ones
+CONTEXT = 512  #: tokens, unless a model learns from longer rows
 SIZES = {  #: (hidden, layers); parameters without the embedding
     "0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6),
     "0.05M": (32, 4), "0.11M": (48, 4), "0.21M": (64, 4), "0.44M": (96, 4), "0.80M": (128, 4),
@@ -24,7 +25,7 @@ def character_tokenizer():
     )
 
 
-def tiny_config(hidden: int, layers: int, context: int = 512):
+def tiny_config(hidden: int, layers: int, context: int = CONTEXT):
     """Return a Llama-style config of the ladder: gated MLP of 8/3, tied embeddings.
 
     Heads have 32 channels, or 16 where the width is no multiple of 32.

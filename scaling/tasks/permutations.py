@@ -1,8 +1,8 @@
 """Permutations: follow five things through a numbered list of swaps.
 
-Prompt `21345:o2bo3ao4e:`: the order at the start, then the swaps, each after its number. `a` swaps
+Prompt `21345:3nb3oa3pe:`: the order at the start, then the swaps, each after its number. `a` swaps
 the first two places, `b` the first and the third, and so on (`SWAPS`). Thinking copies one swap
-after another and writes the order that it leads to: `o2b31245o3a13245o4e12345`. The answer follows
+after another and writes the order that it leads to: `3nb312453oa132453pe12345`. The answer follows
 `>`: the last order, `12345`. There is one right answer.
 
 To compose permutations of five things is complete for NC1 (Barrington 1989, JCSS 38, 150-164), and
@@ -26,7 +26,7 @@ from scaling.tasks.base import ANSWER, GeneratedTask, stream
 
 THINGS = "12345"
 SWAPS = dict(zip("abcdefghij", combinations(range(5), 2), strict=True))  #: letter -> two places
-NUMBERS = [letter + digit for letter in "klmnopqrstuvw" for digit in "0123456789"]  #: k0, k1, ...
+NUMBERS = [digit + letter for digit in "0123456789" for letter in "klmnopqrstuvw"]  #: 0k, 0l, ...
 STEP_TOKENS = 8  #: characters of one step of thinking: number, swap and order
 CUT = 0.35  #: share of examples whose thinking is cut after a random step
 
@@ -59,7 +59,7 @@ def numbered(problem_id: str) -> list[str]:
     """Return the swaps of a problem, each after its number; the content decides the first number.
 
     >>> numbered("21345:bae")
-    ['o2b', 'o3a', 'o4e']
+    ['3nb', '3oa', '3pe']
     """
     first = stream("numbers", problem_id).randrange(len(NUMBERS))
     numbers = islice(cycle(NUMBERS), first, None)
@@ -70,7 +70,7 @@ def write_steps(problem_id: str) -> list[str]:
     """Return the steps of thinking, one per swap: its number, the swap, the order after it.
 
     >>> write_steps("21345:bae")
-    ['o2b31245', 'o3a13245', 'o4e12345']
+    ['3nb31245', '3oa13245', '3pe12345']
     """
     order, steps = problem_id[:5], []
     for numbered_swap in numbered(problem_id):
