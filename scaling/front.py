@@ -29,7 +29,7 @@ def load(folder: str | Path) -> Runs:
 
 def sample(
     model: str | Path,  #: a folder, FILE.gguf, a hub name org/name@revision, or http://host:port/v1
-    task: Any,  #: countdown, sums, your own task (--import), or a benchmark
+    task: Any,  #: countdown, sums, maze, ..., your own task (--import), or a benchmark
     *,
     levels: Sequence[str] = (),  #: levels of difficulty, such as 4x20 5x20; default: all
     problems: int | str | Path = 100,  #: number of problems; for a benchmark, a fixed subset
