@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from scaling.figures import plots
+from scaling.figures.plane import curve_across
 from scaling.figures.reward import learning_to_think
+from scaling.fits import forecast
 from scaling.ladder import Course, check_budgets, reinforce
 from scaling.models import CARD, load_lm
 from scaling.records import Plan
@@ -26,7 +30,10 @@ from scaling.store.files import write_outputs
 from scaling.tasks import get_task
 from scaling.tasks.maze import mean_search_length
 
-BUDGETS = (1e10, 3e10, 6e10, 1.2e11, 2.4e11, 5e11, 1e12, 1.8e12, 3e12, 6e12)  #: FLOPs of reward
+#: FLOPs of training by reward, log-spaced; a law is fitted up to a quarter of the last
+BUDGETS = (1e10, 2e10, 4e10, 8e10, 1.6e11, 3e11, 5e11, 7.5e11, 1.1e12, 1.5e12, 2.2e12, 3e12,
+           4.2e12, 6e12)  # fmt: skip
+FITTED = 0.26  #: share up to which it is fitted: a quarter, and what a last round takes beyond it
 TRACES = 10  #: shown before and after
 
 
@@ -39,6 +46,7 @@ def think(
     checkpoint; what is there is continued. problems, samples: how many to test with, and of each.
     """
     check_budgets(budgets)
+    torch.set_num_threads(1)  # matrices are so small that two threads wait for each other
     task, lm, began = get_task(course.task), load_lm(start), time.time()
     tested = task.problems(problems)
     plan = Plan(chains=samples, max_new_tokens=course.max_new_tokens, seed=course.seed)
@@ -70,6 +78,28 @@ def in_words(rows: pd.DataFrame) -> str:
     )
 
 
+def laws(runs: Sequence[Run], log: pd.DataFrame, law: str = "sigmoid") -> pd.DataFrame:
+    """Return one row per level: a law of accuracy against compute, and its forecast.
+
+    The law is fitted to the checkpoints of at most `FITTED` of the compute, without the start; no
+    rows where these are fewer than six. Columns: the parameters, then accuracy at the last
+    checkpoint, predicted with its 95 % interval, how many held-out points there are and how many
+    are inside theirs, and their median error.
+    """
+    spent, rows = log.loc[log["level"] == "all", "reward_flops"].to_numpy(), []
+    enough = (spent[1:] <= FITTED * spent.max()).sum() >= 6
+    for level in runs[0].levels if enough else ():
+        shown = curve_across([run.curve(level=level) for run in runs[1:]], spent[1:], at=0)
+        fitted, held_out = forecast(law, replace(shown, x_unit="flops"), FITTED)
+        last, error = held_out.iloc[-1], held_out["error"].abs().median()
+        row = {"level": level, "law": law} | fitted.params | {"rmse": fitted.rmse}
+        row |= {"fitted": fitted.n_points, "reward_flops": last.x, "accuracy": last.y}
+        row |= {"predicted": last.predicted, "low": last.low, "high": last.high}
+        row |= {"held_out": len(held_out), "inside": held_out["covered"].sum()}
+        rows.append(row | {"median_error": error, "message": fitted.message})
+    return pd.DataFrame(rows)
+
+
 def draw(log: pd.DataFrame, out: Path) -> list[Path]:
     """Draw the log into `out`; return the files."""
     level = log["level"].iloc[-2]  # the hardest
@@ -82,9 +112,21 @@ def draw(log: pd.DataFrame, out: Path) -> list[Path]:
     return plots.save(drawn.figure, "think", out, facts=drawn.facts, redraw="make think")
 
 
+def laws_in_words(found: pd.DataFrame) -> Iterator[str]:
+    """Yield a line of text per law: its forecast of the last checkpoint, and what was measured."""
+    for row in found.to_dict("records"):
+        inside = "inside" if row["low"] <= row["accuracy"] <= row["high"] else "outside"
+        yield (
+            f"{row['level']:>3}  accuracy {row['accuracy']:.3f}; from a quarter of the compute "
+            f"{row['predicted']:.3f} [{row['low']:.3f}, {row['high']:.3f}] was forecast: {inside}"
+        )
+
+
 def traces_in_words(before: Run, after: Run) -> Iterator[str]:
     """Yield `TRACES` lines of text: the level, the trace before, and the trace after."""
-    for row in paired_traces(before, after, TRACES).itertuples():
-        marks = ("right" if right else "wrong" for right in (row.correct_before, row.correct_after))
-        old, new = marks
-        yield f"{row.level:>3}  {row.text_before} ({old})  ->  {row.text_after} ({new})"
+    for row in paired_traces(before, after, TRACES).to_dict("records"):
+        old, new = (
+            f"{row[f'text_{when}']} ({'right' if row[f'correct_{when}'] else 'wrong'})"
+            for when in ("before", "after")
+        )
+        yield f"{row['level']:>3}  {old}  ->  {new}"

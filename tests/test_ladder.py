@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
-from itertools import islice, repeat
+from itertools import combinations, islice, repeat
 
 import numpy as np
 import pytest
@@ -259,6 +259,24 @@ def test_groups_are_weighed_against_their_own_mean():
         assert taught("grpo", chain(same), chain(same)) == [(["w"], [0])] * 2
 
 
+@pytest.mark.parametrize("right", range(7))
+def test_reward_for_pass_at_k_is_what_a_sample_adds_to_groups_of_k(right):
+    """Enumerated: every group of three of six samples, with the sample and without it."""
+    verdicts = [i < right for i in range(6)]
+    gains = []
+    for i in range(6):
+        groups = {True: [], False: []}
+        for group in combinations(range(6), 3):
+            groups[i in group].append(any(verdicts[j] for j in group))
+        gains.append(np.mean(groups[True]) - np.mean(groups[False]))
+    want = (np.array(gains) - np.mean(gains)) / (np.std(gains) or 1)
+    found = [weight for _, (weight,) in taught("pass_at_k", *map(chain, verdicts))]
+    np.testing.assert_allclose(found, want, atol=1e-12)
+    assert (right in (0, 4, 5, 6)) == (not any(found))  # any three of them hold a right one
+    with pytest.raises(ValueError, match="at least 2 chains"):
+        taught("pass_at_k", chain(True))
+
+
 def test_lessons_of_revision_end_in_a_right_draft_and_rewards_are_against_the_mean():
     second = chain(False, True, False, False, texts="wrww")
     assert taught("answer", second) == [(["w", "r", "r"], [0, 1, 1])]
@@ -319,7 +337,7 @@ def test_a_prompt_is_paid_once_however_many_samples_share_it(lm):
     )
 
 
-@pytest.mark.parametrize("lesson", ["expert", "grpo"])
+@pytest.mark.parametrize("lesson", ["expert", "grpo", "pass_at_k"])
 def test_reward_makes_what_is_rewarded_more_likely(lm, monkeypatch, lesson):
     digits = "0123456789"  # a bandit: only the first character counts; 10 of 64 arms pay at first
     script_verdict(monkeypatch, lambda text: text[:1] in digits and text)

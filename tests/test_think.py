@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling.comparisons.overtaking import overtaking
 from scaling.figures.reward import learning_to_think
 from scaling.ladder import LADDERS, THINKING, rounds
 from scaling.models import CARD, load_lm
@@ -17,7 +18,7 @@ from scaling.runs import load_run
 from scaling.runs.reward_log import COLUMNS, log_rows, paired_traces, within
 from scaling.sampling import sample_run
 from scaling.tasks import get_task
-from scaling.think import draw, think
+from scaling.think import draw, laws, think
 
 TOY = replace(
     THINKING, problems=16, chains=8, max_new_tokens=6, compiled=False, batch_tokens=512, rate=1e-2
@@ -63,6 +64,50 @@ def test_accuracy_within_a_length_is_read_from_one_pool(run):
     drawn = run.with_arrays(correct=correct, ledger=ledger | {"completion_tokens": lengths})
     np.testing.assert_allclose(within(drawn, [2, 3, 4, 5, 9]), np.array([0, 1, 1, 2, 2]) / 40)
     np.testing.assert_allclose(within(drawn, [5], "2"), [2 / 20])
+
+
+def scripted(run, correct: np.ndarray):
+    """Return a run with these verdicts (problems, chains, 1)."""
+    count, chains, _ = correct.shape
+    problems = pd.concat([run.problems] * (count // 10), ignore_index=True)
+    problems["id"] += [f"/{i}" for i in range(count)]
+    drawn = replace(run, problems=problems, plan=replace(run.plan, chains=chains))
+    ledger = dict.fromkeys(run.ledger, np.ones(correct.shape))
+    return drawn.with_arrays(correct=correct, answers=correct, ledger=ledger)
+
+
+def test_the_crossing_of_two_known_coverages_is_found_with_an_interval(run):
+    """One run solves four problems always, the other all with 1/4 each: they cross at k*."""
+    sharp, broad = np.zeros((2, 100, 64, 1))
+    sharp[:40], broad[:, ::4] = 1, 1
+    before, after = scripted(run, sharp), scripted(run, broad)
+    found = overtaking(after, before)
+    k = found.k
+    assert 1 < k < 2  # coverage 0.25 at one sample, 0.44 at two, against 0.4
+    assert k == pytest.approx(2 ** (0.15 / (found.first[1] - 0.25)))
+    assert found.low <= k <= found.high
+    assert found.low < found.high
+    assert (found.most, found.share) == (64, 1.0)
+    never = overtaking(scripted(run, 0 * sharp), before)
+    assert (never.k, never.low, never.share) == (np.inf, np.inf, 0)
+    with pytest.raises(ValueError, match="of other problems"):
+        overtaking(before, run)
+
+
+def test_a_law_of_a_known_curve_is_forecast_at_four_times_its_compute(run):
+    """Accuracies that lie on a sigmoid are forecast; the figure's table has a row per level."""
+    spent, rng = np.geomspace(1e10, 6e12, 14), np.random.default_rng(0)
+    known = 0.1 + 0.85 / (1 + np.exp(-3 * (np.log10(spent) - 11.3)))
+    drawn = ((rng.random((400, 4, 1)) < chance).astype(float) for chance in (0.1, *known))
+    runs = [scripted(run, correct) for correct in drawn]
+    log = pd.DataFrame({"level": "all", "reward_flops": [0.0, *spent]})
+    found = laws(runs, log).set_index("level").loc["all"]
+    assert found.fitted == (spent <= 0.26 * 6e12).sum()
+    assert found.fitted + found.held_out == 14
+    assert found.predicted == pytest.approx(known[-1], abs=0.03)
+    assert found.low <= found.accuracy <= found.high
+    assert found.midpoint == pytest.approx(11.3, abs=0.1)
+    assert laws(runs[:8], log[:8]).empty  # two of seven checkpoints have a quarter of the compute
 
 
 def test_traces_of_the_same_problems_are_shown_before_and_after(run):

@@ -199,15 +199,19 @@ def think(
     problems: Count = 300,  #: number of test problems
     samples: Count = 4,  #: number of samples of each
     out: Path = STUDY / "think",  #: folder of checkpoints, runs, log and figure; resumed if there
+    lesson: str = "grpo",  #: grpo, expert, or pass_at_k, which keeps samples diverse
     rate: Amount = 1e-3,  #: learning rate
     seed: int = 0,  #: seed of samples and training
 ) -> None:
     """Train a tiny model by reward until it searches mazes, and show how it changes."""
     from scaling import ladder
-    from scaling.think import BUDGETS, draw, traces_in_words
-    from scaling.think import think as train_and_test
+    from scaling import think as live
+    from scaling.store.files import write_outputs
 
-    course = replace(ladder.THINKING, task=task, rate=rate, seed=seed)
-    runs, log = train_and_test(model, out, course, budgets or BUDGETS, problems, samples)
-    print("junctions, first trace before and after training by reward:")
-    print(*traces_in_words(runs[0], runs[-1]), *draw(log, out), out / "log.csv", sep="\n")
+    course = replace(ladder.THINKING, task=task, lesson=lesson, rate=rate, seed=seed)
+    runs, log = live.think(model, out, course, budgets or live.BUDGETS, problems, samples)
+    print("junctions, a trace before and after training by reward:")
+    print(*live.traces_in_words(runs[0], runs[-1]), sep="\n")
+    laws = live.laws(runs, log)
+    write_outputs({out / "laws.csv": laws.to_csv(index=False, float_format="%.6g").encode()})
+    print(*live.laws_in_words(laws), *live.draw(log, out), out / "log.csv", sep="\n")

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
+from math import comb
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,29 @@ def grpo(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     return list(zip(drafts, advantages.tolist(), strict=True))
 
 
+def pass_at_k(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
+    """Return what each sample adds to the pass@k of its group, in standard deviations.
+
+    k is half the group: mean success of the k samples that hold it less that of those that do not,
+    so that a right sample is worth less the more others are right (PKPO: Walder and Karkhanis 2025,
+    arXiv:2505.15201).
+    """
+    drafts, rewards = zip(*expert(pool, feedback, means), strict=True)
+    n, k, right = len(rewards), len(rewards) // 2, int(np.sum(rewards))
+    if n < 2:
+        raise ValueError("pass@k compares the samples of a problem; give at least 2 chains")
+
+    def adds(is_right: bool) -> float:
+        """Return pass@k of the groups of k that hold a sample, less that of those without it."""
+        wrong = n - 1 - (right - is_right)  # of the others
+        without = 1 - comb(wrong, k) / comb(n - 1, k)
+        return (1.0 if is_right else 1 - comb(wrong, k - 1) / comb(n - 1, k - 1)) - without
+
+    gains = np.array([[adds(bool(reward)) for reward in draft] for draft in rewards])
+    advantages = (gains - gains.mean()) / (gains.std() or 1.0)
+    return list(zip(drafts, advantages.tolist(), strict=True))
+
+
 def answer(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     """Return each chain up to its first right draft, and only that draft to learn.
 
@@ -134,8 +158,9 @@ def plain(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
 
 
 LESSONS: dict[str, Lesson] = {
-    lesson.__name__: lesson for lesson in (expert, grpo, answer, avoid, reward, plain)
+    lesson.__name__: lesson for lesson in (expert, grpo, pass_at_k, answer, avoid, reward, plain)
 }
+REWARDS = ("expert", "grpo", "pass_at_k")  #: lessons that need a right sample
 
 
 # -- rounds ------------------------------------------------------------------------------------
@@ -213,7 +238,7 @@ def play_round(
     pools = sample_round(trainer, course, index, feedback)
     samples = [sample for pool in pools for sample in pool.samples]
     firsts = [sample.correct for sample in samples if sample.step == 0]
-    if index == 0 and not any(firsts) and course.lesson in ("expert", "grpo"):
+    if index == 0 and not any(firsts) and course.lesson in REWARDS:
         raise ValueError(
             f"none of {len(firsts)} samples of {', '.join(course.levels)} was right: a reward that "
             "never occurs teaches nothing; start from a more trained model, or an easier level"
