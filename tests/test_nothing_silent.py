@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from dataclasses import replace
@@ -283,6 +284,31 @@ def test_a_study_does_not_overwrite_a_table_of_somebody_else(tiny_folder, tmp_pa
     assert "accuracy.csv would be overwritten" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()  # refused before an hour of sampling
     assert (tmp_path / "accuracy.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_outputs_whose_write_broke_off_can_be_written_again(after, tmp_path, monkeypatch):
+    """A disk that failed between two renames left files that the next call took for foreign."""
+    rename, calls = os.replace, iter(range(9))
+    files = {tmp_path / name: b"old" for name in "abc"}
+    write_outputs(files)
+    files = dict.fromkeys(files, b"new")
+
+    def fails(source, target):
+        if next(calls) >= after:
+            raise OSError(5, "the disk fails")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="the disk fails"):
+        write_outputs(files)
+    monkeypatch.setattr(os, "replace", rename)
+    write_outputs(files)
+    assert {path.read_bytes() for path in files} == {b"new"}
+    assert len((tmp_path / RECORD).read_text().splitlines()) == 3
+    (tmp_path / "a").write_bytes(b"old")  # somebody's own by now
+    with pytest.raises(ValueError, match="a would be overwritten"):
+        write_outputs(files)
 
 
 def test_outputs_are_recorded_as_sha256sum_writes_them(tmp_path):

@@ -88,16 +88,20 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 def write_outputs(files: Mapping[Path, bytes], force: bool = False) -> None:
     """Write results into one folder, and list them in its `RECORD` as written by the kit.
 
-    Errors: those of `refuse_foreign`, with nothing written.
+    The list holds old and new files before any is replaced, so that the same call can be repeated
+    wherever it broke off. Errors: those of `refuse_foreign`, with nothing written.
     """
     if not files:
         return
     folder = next(iter(files)).parent
     refuse_foreign(files, force)
     folder.mkdir(parents=True, exist_ok=True)
-    hashes = _recorded(folder) | {path.name: sha256(data) for path, data in files.items()}
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
-    write_files({**files, folder / RECORD: lines.encode()})
+    before, new = _recorded(folder), {(path.name, sha256(data)) for path, data in files.items()}
+    names = {path.name for path in files}
+    after = {pair for pair in before if pair[0] not in names} | new
+    if not new <= before:
+        write_files({folder / RECORD: _as_lines(before | new)})
+    write_files({**files, folder / RECORD: _as_lines(after)})
 
 
 def refuse_foreign(paths: Iterable[Path], force: bool = False) -> None:
@@ -109,7 +113,7 @@ def refuse_foreign(paths: Iterable[Path], force: bool = False) -> None:
         path
         for path in paths
         if path.exists()
-        and (path.is_dir() or sha256(read_bytes(path)) != _recorded(path.parent).get(path.name))
+        and (path.is_dir() or (path.name, sha256(read_bytes(path))) not in _recorded(path.parent))
     ]
     if foreign and not force:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
@@ -119,11 +123,15 @@ def refuse_foreign(paths: Iterable[Path], force: bool = False) -> None:
         )
 
 
-def _recorded(folder: Path) -> dict[str, str]:
-    """Return {file name: sha256} of the files that the kit wrote into a folder."""
+def _recorded(folder: Path) -> set[tuple[str, str]]:
+    """Return (file name, sha256) of the files that the kit wrote into a folder."""
     path = folder / RECORD
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return {(name, digest) for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _as_lines(recorded: set[tuple[str, str]]) -> bytes:
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(recorded)).encode()
 
 
 def _write_through(path: Path, data: bytes) -> None:
