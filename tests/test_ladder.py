@@ -192,6 +192,21 @@ def test_a_rung_saves_checkpoints_that_record_their_own_path(tmp_path):
     assert load_lm(folders[1]).card.identity == cards[1]["identity"]
 
 
+def test_a_rung_continues_from_a_checkpoint_of_another_ladder(tmp_path):
+    first = train_rung("mini", (1e9,), tmp_path / "first", SMALL)[0]
+    spent = load_lm(first).card.train_flops
+    ladder = replace(LADDERS["arithmetic"], start=("first", "1e9"))
+    later = train_rung(
+        "mini", (spent * 1.001,), tmp_path / "second", replace(SMALL, rate=0), ladder
+    )
+    card = json.loads((later[0] / "card.json").read_text())
+    assert card["start"] == ["first", "1e9"]
+    assert card["train_flops"] > spent
+    assert card["identity"] == load_lm(first).card.identity  # at a rate of 0 nothing is learnt
+    with pytest.raises(ValueError, match=r"1e\+09: first/mini/1e9 has spent as much; give more"):
+        train_rung("mini", (1e9,), tmp_path / "third", SMALL, ladder)
+
+
 def test_training_continues_after_a_kill_and_ends_in_the_same_weights(tmp_path, monkeypatch):
     whole = train_rung("mini", (1e9, 3e9), tmp_path / "whole", SMALL)
     branch, killed = Trainer.branch, tmp_path / "killed"

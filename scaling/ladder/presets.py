@@ -23,6 +23,7 @@ class Ladder:
     recipes: Mapping[str, Recipe]  #: by size
     revisions: float = 0.0  #: share of examples that show drafts first
     skills: tuple[str, ...] = ()  #: methods that the mixture trains for
+    start: tuple[str, str] | None = None  #: ladder and budget of the checkpoint to continue from
 
 
 ARITHMETIC = Ladder(
@@ -94,19 +95,28 @@ def start_of_reward(task: str) -> Ladder:
     )
 
 
-PERMUTATIONS = Ladder(
-    mixture={  # the next swap of a list is looked up: this is learnt on short lists
+LISTS = Recipe(rate=4e-3, batch_tokens=2048, parts=1, compiled=True, widths=(56, 104, 384, 1472))
+SHORT_LISTS = Ladder(
+    mixture={  # to look up the next swap of a list is learnt in short lists
         ("permutations", "1-8"): 0.8,
         ("permutations", "1-128"): 0.1,
         ("permutations-direct", "1-128"): 0.1,
     },
     budgets={"0.11M": (3e12, 1e13)},
-    recipes={
-        "0.11M": Recipe(
-            rate=4e-3, batch_tokens=2048, parts=1, compiled=True, widths=(56, 104, 384, 1472)
-        )
-    },
+    recipes={"0.11M": LISTS},
     skills=("thinking",),
 )
+PERMUTATIONS = Ladder(
+    mixture={
+        ("permutations", "1-32"): 0.6,
+        ("permutations", "1-128"): 0.25,
+        ("permutations-direct", "1-128"): 0.15,
+    },
+    budgets={"0.11M": (2.5e13,)},
+    recipes={"0.11M": LISTS},
+    skills=("thinking",),
+    start=("permutations-short", "1e13"),
+)
 LADDERS = {"arithmetic": ARITHMETIC, "maze": MAZE, "permutations": PERMUTATIONS}
+LADDERS |= {"permutations-short": SHORT_LISTS}
 LADDERS |= {name: start_of_reward(name) for name in ("maze-quit", "maze-rare", "maze-paths")}

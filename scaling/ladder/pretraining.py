@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from scaling.ladder.presets import ARITHMETIC, Ladder
 from scaling.ladder.trainer import Recipe, Row, Trainer, check_budgets, flops_name
-from scaling.models import LM
+from scaling.models import LM, load_lm
 from scaling.tasks import TASKS, content_split, revision_suffix, stream
 from scaling.tasks.traces import examples as trace_examples
 
@@ -93,10 +93,9 @@ def train_rung(
     keep_trunk: keep the state of the training, so that a later call adds larger budgets.
     """
     check_budgets(budgets)
-    trainer, started = Trainer(size, recipe or Recipe()), time.time()
-    seed = trainer.recipe.seed
-    trainer.feed(examples(seed, ladder))
-    rung = folder / (f"{size}-seed{seed}" if seed else size)
+    recipe, started = recipe or Recipe(), time.time()
+    rung = folder / (f"{size}-seed{recipe.seed}" if recipe.seed else size)
+    trainer = begin(size, rung, recipe, ladder, budgets[0])
     trunk, paths = rung / "trunk.safetensors", [rung / flops_name(budget) for budget in budgets]
     if trunk.exists():
         trainer.resume(trunk)
@@ -117,6 +116,7 @@ def train_rung(
             "recipe": asdict(trainer.recipe),
             "mixture": {"/".join(key): share for key, share in ladder.mixture.items()},
             "skills": ladder.skills,
+            "start": ladder.start,
             "held_out_loss": held_out_loss(trainer.lm(name), ladder),
             "seconds": time.time() - started,
         }
@@ -127,6 +127,22 @@ def train_rung(
     if not keep_trunk:
         trunk.unlink(missing_ok=True)
     return paths
+
+
+def begin(size: str, rung: Path, recipe: Recipe, ladder: Ladder, budget: float) -> Trainer:
+    """Return the trainer of a rung with its data: of new weights, or of the ladder's start.
+
+    Errors: ValueError if the start has spent the budget already.
+    """
+    start: str | LM = size
+    if ladder.start:
+        name, spent = ladder.start
+        start = load_lm(rung.parents[1] / name / rung.name / spent)
+        if budget <= start.card.train_flops:
+            raise ValueError(f"budget {budget:g}: {start.card.name} has spent as much; give more")
+    trainer = Trainer(start, recipe)
+    trainer.feed(examples(recipe.seed, ladder))
+    return trainer
 
 
 def imitate(
