@@ -170,6 +170,8 @@ def test_habits_are_counted_by_hand_and_half_of_what_a_forgetful_search_enters_i
     assert habits("ace") == (0, 1, 0)
     assert habits("ace|ac|abfg|bd") == (3, 3, 1)
     assert habits("ace|ag|abd") == (1, 1, 0)  # ag is no passage: the rest is not counted
+    assert habits("ace|2|abd") == (0, 1, 0)  # back to a room that is not in the maze
+    assert habits("ace|bd") == (0, 1, 0)  # or that it has not visited
     assert habits("bfg") == habits("") == (0, 0, 0)
     rng, task = Random(0), Maze(("8",))
     drawn = [task.habits(p.id, write_walk(p, rng, 1.0)) for p in task.problems(1000)]

@@ -193,7 +193,7 @@ def reinforce(
 @verb(TRAIN)
 def think(
     *,
-    model: Path = MODELS / "maze-quit" / "0.05M" / "5e12",  #: folder of the model to start from
+    model: Path = MODELS / "maze-quit" / "0.05M" / "1e13",  #: folder of the model to start from
     task: str = "maze-quit",  #: the task that the model has imitated
     budgets: Amounts = (),  #: FLOPs of RL training at which it is tested; default: 1e10 to 6e12
     problems: Count = 300,  #: number of test problems

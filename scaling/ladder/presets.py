@@ -82,7 +82,7 @@ THINKING = Course(
 def start_of_reward(task: str) -> Ladder:
     """Return the ladder of models that imitate one kind of walk, from which `think` starts.
 
-    Small mazes are more frequent, since they teach to look up a passage for less compute. With all
+    Small mazes are more frequent, since they teach to look up a passage for less compute: with all
     levels equally often and 4,096 tokens a step, width 32 did not learn it within 5e12 FLOPs.
     """
     recipe = Recipe(rate=4e-3, batch_tokens=2048, parts=1, compiled=True, widths=WIDTHS)
@@ -90,7 +90,7 @@ def start_of_reward(task: str) -> Ladder:
     shares = {(task, level): 1 / int(level) for level in THINKING.levels}
     return Ladder(
         mixture={key: share / sum(shares.values()) for key, share in shares.items()},
-        budgets=dict.fromkeys(sizes, (5e12,)),
+        budgets=dict.fromkeys(sizes, (1e13,)),
         recipes=dict.fromkeys(sizes, recipe),
     )
 

@@ -103,7 +103,7 @@ class Maze(GeneratedTask):
         return Verdict(way_to[room], room == exit)
 
     def habits(self, problem_id: str, text: str) -> dict[str, int]:
-        """Return counts of what a walk does, up to a step that is no passage.
+        """Return counts of what a walk does, up to a step or return that is not allowed.
 
         returns: to a room visited before; dead_ends: entries into one; repeats: entries into one
         that was entered before. Half of the entries of a search that forgets are repeats.
@@ -113,15 +113,15 @@ class Maze(GeneratedTask):
         path = [exit]
         while path[-1] != start:
             path.append(from_room[path[-1]])
-        room, entered, returns = start, list[str](), 0
+        room, visited, entered, returns = start, {start}, list[str](), 0
         for step in re.findall(STEP, text[1:]) if text[:1] == start else ():
-            if step[0] == BACK:
-                returns += 1
-            elif step not in ways[room]:
+            if step[-1] not in (visited if step[0] == BACK else ways[room]):
                 break
-            elif room in path and step not in path:
+            returns += step[0] == BACK
+            if step[0] != BACK and room in path and step not in path:
                 entered.append(step)
             room = step[-1]
+            visited.add(room)
         repeats = len(entered) - len(set(entered))
         return {"returns": returns, "dead_ends": len(entered), "repeats": repeats}
 
