@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from scaling.cli import main
 from scaling.comparisons.overtaking import overtaking
 from scaling.figures.reward import learning_to_think
 from scaling.ladder import LADDERS, THINKING, rounds
@@ -154,3 +156,25 @@ def test_reward_for_a_habit_makes_it_frequent_and_the_log_shows_it(
     assert {path.name for path in draw(log, tmp_path)} == {"think.svg", "think.json"}
     facts = learning_to_think(log).facts
     assert facts["accuracy"] == total["accuracy"].iloc[-1] == runs[-1].first_accuracy
+
+
+def test_the_command_ends_with_ten_traces_a_log_and_a_figure(
+    tmp_path, monkeypatch, capsys, svg_only, quick
+):
+    """From the shipped start, with a budget of one small round."""
+    small = replace(THINKING, problems=8, compiled=False)
+    monkeypatch.setattr("scaling.ladder.THINKING", small)
+    words = ("think", "--budgets", "1e8", "--problems", "60", "--samples", "2", "--out", tmp_path)
+    main([str(word) for word in words])
+    printed = capsys.readouterr().out
+    traces = re.findall(r"^ +\d  (\S*) \((right|wrong)\)  ->  (\S*) \(", printed, re.MULTILINE)
+    assert len(traces) == 10
+    tests = get_task("maze-quit").problems(60)
+    assert {trace[0][:1] for trace in traces} <= {problem.answer[0] for problem in tests}
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log["level"].tolist() == ["1", "2", "3", "4", "6", "8", "all"] * 2
+    first = log[log["level"] == "all"].iloc[0]
+    assert 0.08 < first.accuracy < 0.3  # 0.177 of 1,200 samples
+    assert log["samples"].tolist() == [0] * 7 + [64] * 7
+    assert (tmp_path / "think.svg").exists()
+    assert (tmp_path / "laws.csv").exists()
