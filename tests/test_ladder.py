@@ -106,6 +106,15 @@ def test_the_loss_falls(trainer):
     assert np.mean(losses[-5:]) < np.mean(losses[:3]) - 0.5
 
 
+def test_a_step_takes_its_tokens_in_as_many_parts_as_the_recipe_says():
+    for parts in (1, 2, 4):
+        trainer = Trainer((32, 1), replace(SMALL, parts=parts))
+        trainer.feed(examples(0))
+        batches = trainer.next_batches()
+        assert len(batches) == parts
+        assert all(512 < ids.numel() * parts <= 1024 for ids, *_ in batches)
+
+
 def test_muon_steps_as_torch_does_matrix_by_matrix():
     torch.manual_seed(0)
     shapes = [(32, 32)] * 3 + [(96, 32)] * 2 + [(32, 96)]

@@ -36,20 +36,20 @@ def reachable(ways: dict[str, list[str]], start: str) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize("level", ["1", "3", "8", "11x2", "4x1x3", "2x3x4"])
+@pytest.mark.parametrize("level", ["1", "3", "8", "11x2", "8x2x2", "4x1x1x3", "2x3x2x4"])
 def test_a_maze_is_a_tree_with_one_right_path_of_the_stated_size(level):
     parts = [*map(int, level.split("x"))]
-    junctions, dead_end, branches = (*parts, *(3, 2)[len(parts) - 1 :])
+    junctions, dead_end, corridor, branches = (*parts, *(3, 1, 2)[len(parts) - 1 :])
     for problem in Maze((level,)).problems(20):
         ways, start, exit = parse_problem(problem.id)
         assert reachable(ways, start) == dict.fromkeys(ways, 1)
-        assert len(problem.answer) == 1 + junctions
+        assert len(problem.answer) == 1 + junctions * corridor
         assert problem.answer[0] == start
         assert problem.answer[-1] == exit
         assert sorted(map(len, ways.values())).count(branches) == junctions
         ends = [room for room, onward in ways.items() if not onward and room != exit]
         assert len(ends) == junctions * (branches - 1)
-        assert len(ways) == 1 + junctions * (1 + (branches - 1) * dead_end)
+        assert len(ways) == 1 + junctions * (corridor + (branches - 1) * dead_end)
         assert set(problem.prompt) <= set(ALPHABET)
 
 
@@ -182,7 +182,7 @@ def test_habits_are_counted_by_hand_and_half_of_what_a_forgetful_search_enters_i
 
 
 @pytest.mark.parametrize("remembers", [True, False])
-@pytest.mark.parametrize("level", ["1", "4", "8", "3x2x3", "2x1"])
+@pytest.mark.parametrize("level", ["1", "4", "8", "8x2x2", "3x2x1x3", "2x1"])
 def test_searches_have_the_known_length(level, remembers):
     rng = Random(0)
     problems = Maze((level,)).problems(100)
@@ -208,11 +208,12 @@ def test_known_lengths_are_those_of_the_default_maze():
     [
         ("", "give JUNCTIONS, JUNCTIONSxDEAD_END"),
         ("four", "level is 'four'; give JUNCTIONS"),
-        ("4x2x2x2", "give JUNCTIONS"),
+        ("4x2x2x2x2", "give JUNCTIONS"),
+        ("4x2x0", "at least 1 room"),
         ("-1", "give JUNCTIONS"),
         ("0", "at least 1 junction"),
         ("2x0", "at least 1 room"),
-        ("2x2x1", "2 branches"),
+        ("2x2x1x1", "2 ways on"),
         ("9", "a maze of 37 rooms"),
     ],
 )

@@ -33,30 +33,33 @@ from scaling.tasks.base import GeneratedTask
 
 ROOMS = "0123456789abcdefghijklmnopqrstuvwyz"  #: without x, which says that a draft was wrong
 BACK = "|"  #: in a walk: return to the room that follows
-DEAD_END, BRANCHES = 3, 2  #: rooms of a dead end and ways on at a junction, unless a level says so
+SIZE = 3, 1, 2  #: of a level that says no more: rooms of a dead end and of a corridor, ways on
 SEARCHES = 0.1  #: share of the texts of `maze-paths` that are searches
 LONGEST_WALK = 512  #: characters
 STEP = rf"\{BACK}?[{ROOMS}]"
 WALK = re.compile(f"[{ROOMS}]({STEP})*")
-Size = tuple[int, int, int]  #: junctions, rooms of a dead end, ways on at a junction
+Size = tuple[int, int, int, int]  #: junctions, rooms of a dead end and of a corridor, ways on
 
 
 def parse_level(level: str) -> Size:
     """Return the size of a level: "4" has four junctions, "4x2" dead ends of two rooms.
 
-    "4x2x3" has three ways on at a junction, two of which are dead ends.
+    "4x2x2" has corridors of two rooms too: the second is the next junction or the exit. "4x2x2x3"
+    has three ways on at a junction, two of which are dead ends.
     """
     parts = level.split("x")
-    if not (all(part.isdigit() for part in parts) and len(parts) <= 3):
-        raise ValueError(f"level is {level!r}; give JUNCTIONS, JUNCTIONSxDEAD_END, e.g. 4 or 4x2")
-    junctions, dead_end, branches = (*map(int, parts), *(DEAD_END, BRANCHES)[len(parts) - 1 :])
-    rooms = count_rooms((junctions, dead_end, branches))
-    if min(junctions, dead_end, branches - 1) < 1 or rooms > len(ROOMS):
+    if not (all(part.isdigit() for part in parts) and len(parts) <= 4):
         raise ValueError(
-            f"level is {level!r}, a maze of {rooms} rooms; give at least 1 junction, dead ends of "
-            f"at least 1 room and 2 branches, and at most {len(ROOMS)} rooms in all"
+            f"level is {level!r}; give JUNCTIONS, JUNCTIONSxDEAD_END or JUNCTIONSxDEAD_ENDxCORRIDOR"
+            ", e.g. 4 or 4x2x2"
         )
-    return junctions, dead_end, branches
+    size: Size = (*map(int, parts), *SIZE[len(parts) - 1 :])  # type: ignore[assignment]
+    if min(size) < 1 or size[-1] < 2 or count_rooms(size) > len(ROOMS):
+        raise ValueError(
+            f"level is {level!r}, a maze of {count_rooms(size)} rooms; give at least 1 junction, "
+            f"dead ends and corridors of at least 1 room, 2 ways on, and at most {len(ROOMS)} rooms"
+        )
+    return size
 
 
 class Maze(GeneratedTask):
@@ -70,14 +73,14 @@ class Maze(GeneratedTask):
 
     def draw(self, level: str, rng: Random) -> Problem:
         """Return one maze; its id is the prompt without the mark."""
-        junctions, dead_end, branches = self.sizes[level]
+        junctions, dead_end, corridor, branches = self.sizes[level]
         rooms = iter(rng.sample(ROOMS, count_rooms(self.sizes[level])))
         path, passages = next(rooms), list[str]()
         for _ in range(junctions):
-            lengths = (1, *[dead_end] * (branches - 1))
+            lengths = (corridor, *[dead_end] * (branches - 1))
             ways = [path[-1] + "".join(islice(rooms, length)) for length in lengths]
             passages += ["".join(pair) for way in ways for pair in pairwise(way)]
-            path += ways[0][-1]
+            path += ways[0][1:]
         rng.shuffle(passages)
         content = f"{','.join(passages)};{path[0]}{path[-1]}"
         return Problem(id=content, prompt=content + self.mark, answer=path, level=level)
@@ -182,8 +185,8 @@ class MazePaths(MazeSearch):
 
 def count_rooms(size: Size) -> int:
     """Return the number of rooms of a maze."""
-    junctions, dead_end, branches = size
-    return 1 + junctions * (1 + (branches - 1) * dead_end)
+    junctions, dead_end, corridor, branches = size
+    return 1 + junctions * (corridor + (branches - 1) * dead_end)
 
 
 def parse_problem(id: str) -> tuple[dict[str, list[str]], str, str]:
@@ -225,27 +228,27 @@ def chance_without_look_ahead(level: str) -> float:
 
     It is the accuracy of `maze-walk` in the limit of training, and the floor of `maze`.
     """
-    junctions, _, branches = parse_level(level)
+    junctions, *_, branches = parse_level(level)
     return branches**-junctions
 
 
 def mean_search_length(level: str, remembers: bool = True) -> float:
     """Return the mean number of characters of a search up to the exit.
 
-    Each junction costs one step on and, for each dead end entered, its rooms and a return of two
-    characters. A search that remembers enters half of the dead ends of a junction on average, one
+    Each junction costs the rooms of a corridor and, for each dead end entered, its rooms and a
+    return of two characters. A search that remembers enters half of the dead ends of a junction on average, one
     that draws again as many as there are.
     """
-    junctions, dead_end, branches = parse_level(level)
+    junctions, dead_end, corridor, branches = parse_level(level)
     entered = (branches - 1) * (0.5 if remembers else 1.0)
-    return 1 + junctions * (1 + entered * (dead_end + 2))
+    return 1 + junctions * (corridor + entered * (dead_end + 2))
 
 
 def chance_within(level: str, length: int, remembers: bool = True) -> float:
     """Return the chance that a search finds the exit within `length` characters."""
-    junctions, dead_end, branches = parse_level(level)
-    most = (length - 1 - junctions) // (dead_end + 2)  #: dead ends that fit
-    if length < 1 + junctions:
+    junctions, dead_end, corridor, branches = parse_level(level)
+    most = (length - 1 - junctions * corridor) // (dead_end + 2)  #: dead ends that fit
+    if most < 0:
         return 0.0
     if remembers:
         entered = [1 / branches] * branches
