@@ -154,26 +154,27 @@ def test_examples_are_of_the_train_split_and_some_show_drafts():
 def test_a_mixture_gives_each_task_and_level_its_share_in_either_split():
     ladder = LADDERS["maze"]
     for split in ("train", "test"):
-        pairs = list(islice(examples(0, ladder, split), 1600))
+        pairs = list(islice(examples(0, ladder, split), 3200))
         assert all(content_split(context[:-1]) == split for context, _ in pairs)
         counts = Counter((context[-1], context.count(",")) for context, _ in pairs)
-        assert len(counts) == len(ladder.mixture)  # a maze of d junctions has 4 d - 1 commas
-        assert all(50 < count < 155 for count in counts.values())  # 100; outside once in 10^6
+        assert len(counts) == 16  # tasks by depth; a maze of d junctions has 4 d - 1 commas
+        assert all(130 < count < 275 for count in counts.values())  # 200; outside once in 10^6
     assert any("|" in text for _, text in pairs)
 
 
-def test_the_held_out_loss_is_the_mean_over_learnt_tokens_of_each_task(lm, monkeypatch):
+def test_the_held_out_loss_is_the_mean_over_learnt_tokens_of_each_task_and_level(lm, monkeypatch):
     monkeypatch.setattr(pretraining, "HELD_OUT", 40)
-    found = held_out_loss(lm, LADDERS["maze"])
-    assert found == held_out_loss(lm, LADDERS["maze"])
-    nats = {"maze": [], "maze-search": []}
-    for context, text in islice(examples(0, LADDERS["maze"], "test"), 40):  # one by one, by hand
+    ladder = replace(LADDERS["maze"], mixture={("maze", "2"): 0.5, ("maze-search", "3"): 0.5})
+    found = held_out_loss(lm, ladder)
+    assert found == held_out_loss(lm, ladder)
+    nats = {"maze/2": [], "maze-search/3": []}
+    for context, text in islice(examples(0, ladder, "test"), 40):  # one by one, by hand
         ids = [*lm.encode(context), *lm.encode(text), lm.tokenizer.eos_token_id]
         logits = lm.model(torch.tensor([ids])).logits[0].detach().float().log_softmax(-1)
         learnt = range(len(lm.encode(context)), len(ids))
-        task = "maze" if context.endswith(":") else "maze-search"
-        nats[task] += [-float(logits[i - 1, ids[i]]) for i in learnt]
-    assert found == pytest.approx({task: np.mean(values) for task, values in nats.items()}, 1e-4)
+        kind = "maze/2" if context.endswith(":") else "maze-search/3"
+        nats[kind] += [-float(logits[i - 1, ids[i]]) for i in learnt]
+    assert found == pytest.approx({kind: np.mean(values) for kind, values in nats.items()}, 1e-4)
 
 
 # -- pre-training --------------------------------------------------------------------------------

@@ -55,13 +55,17 @@ ARITHMETIC = Ladder(
 
 def maze_recipe(rate: float, batch_tokens: int) -> Recipe:
     """Return a recipe for mazes; few padded widths, since each is compiled for minutes."""
-    widths = (48, 80, 112, 152)
+    widths = (48, 80, 120, 152)
     return Recipe(rate=rate, batch_tokens=batch_tokens, parts=2, compiled=True, widths=widths)
 
 
 BUDGETS = (3e11, 1e12, 3e12, 5.6e12, 1e13, 1.8e13, 3e13, 1e14)
+DEPTHS = tuple(map(str, range(1, 9)))
+CORRIDORS = tuple(f"{depth}x2x2" for depth in DEPTHS)  #: take look-ahead of two steps, not one
 MAZE = Ladder(
-    mixture={(task, str(d)): 1 / 16 for task in ("maze", "maze-search") for d in range(1, 9)},
+    mixture={
+        (task, level): 1 / 32 for task in ("maze", "maze-search") for level in (*DEPTHS, *CORRIDORS)
+    },
     budgets=dict.fromkeys(("0.05M", "0.11M", "0.21M", "0.44M", "0.80M"), BUDGETS),
     recipes={
         "0.05M": maze_recipe(4e-3, 2048),

@@ -37,13 +37,13 @@ def examples(
     seed: int, ladder: Ladder = ARITHMETIC, split: str = "train"
 ) -> Iterator[tuple[str, str]]:
     """Yield (context, continuation) pairs of a split without end; the loss is on the latter."""
-    return (pair for _, pair in examples_by_task(seed, ladder, split))
+    return (pair for _, pair in examples_by_kind(seed, ladder, split))
 
 
-def examples_by_task(
+def examples_by_kind(
     seed: int, ladder: Ladder, split: str = "train"
-) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield (task, (context, continuation)) without end, in the shares of the ladder's mixture."""
+) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """Yield ((task, level), (context, continuation)), in the shares of the ladder's mixture."""
     rng = stream(split, seed)
     names, weights = list(ladder.mixture), list(ladder.mixture.values())
     tasks = {key: TASKS[key[0]]((key[1],)) for key in names}
@@ -52,20 +52,20 @@ def examples_by_task(
         problem = tasks[key].draw(key[1], rng)
         if content_split(problem.id) == split:
             context, text = tasks[key].example(problem, rng)
-            yield key[0], (context + _drafts(tasks[key], problem, ladder.revisions, rng), text)
+            yield key, (context + _drafts(tasks[key], problem, ladder.revisions, rng), text)
 
 
 def held_out_loss(lm: LM, ladder: Ladder) -> dict[str, float]:
-    """Return {task: nats per learnt token} on the first `HELD_OUT` examples of the test split.
+    """Return {"task/level": nats per learnt token} on the first examples of the test split.
 
-    Stop tokens count as learnt tokens.
+    There are `HELD_OUT` examples in all. Stop tokens count as learnt tokens.
     """
     widths = max((recipe.widths for recipe in ladder.recipes.values()), key=max)
     trainer = Trainer(lm, Recipe(widths=widths))
-    rows: dict[str, list[Row]] = {}
-    for task, (context, text) in islice(examples_by_task(0, ladder, "test"), HELD_OUT):
-        rows.setdefault(task, []).append(trainer.row(context, [text]))
-    return {task: trainer.mean_loss(rows[task]) for task in sorted(rows)}
+    rows: dict[str, list[Row]] = {"/".join(key): [] for key in ladder.mixture}
+    for key, (context, text) in islice(examples_by_kind(0, ladder, "test"), HELD_OUT):
+        rows["/".join(key)].append(trainer.row(context, [text]))
+    return {name: trainer.mean_loss(found) for name, found in rows.items()}
 
 
 def _drafts(task: Any, problem: Any, share: float, rng: Random) -> str:

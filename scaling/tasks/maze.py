@@ -236,8 +236,8 @@ def mean_search_length(level: str, remembers: bool = True) -> float:
     """Return the mean number of characters of a search up to the exit.
 
     Each junction costs the rooms of a corridor and, for each dead end entered, its rooms and a
-    return of two characters. A search that remembers enters half of the dead ends of a junction on average, one
-    that draws again as many as there are.
+    return of two characters. A search that remembers enters half of the dead ends of a junction on
+    average, one that draws again as many as there are.
     """
     junctions, dead_end, corridor, branches = parse_level(level)
     entered = (branches - 1) * (0.5 if remembers else 1.0)
