@@ -59,20 +59,23 @@ def maze_recipe(rate: float, batch_tokens: int) -> Recipe:
     return Recipe(rate=rate, batch_tokens=batch_tokens, parts=2, compiled=True, widths=widths)
 
 
-BUDGETS = (3e11, 1e12, 3e12, 5.6e12, 1e13, 1.8e13, 3e13, 1e14)
 DEPTHS = tuple(map(str, range(1, 9)))
 CORRIDORS = tuple(f"{depth}x2x2" for depth in DEPTHS)  #: take look-ahead of two steps, not one
 MAZE = Ladder(
     mixture={
         (task, level): 1 / 32 for task in ("maze", "maze-search") for level in (*DEPTHS, *CORRIDORS)
     },
-    budgets=dict.fromkeys(("0.05M", "0.11M", "0.21M", "0.44M", "0.80M"), BUDGETS),
+    budgets={
+        "0.02M": (3e11, 1e12, 3e12, 5.6e12, 1e13),
+        "0.05M": (1e12, 3e12, 5.6e12, 1e13, 3e13),
+        "0.11M": (1e12, 3e12, 5.6e12, 1e13, 3e13),
+        "0.21M": (3e12, 5.6e12, 1e13, 3e13, 1e14),
+        "0.44M": (5.6e12, 1e13, 3e13, 1e14),
+        "0.80M": (1e13, 3e13, 1e14),
+    },
     recipes={
-        "0.05M": maze_recipe(4e-3, 2048),
-        "0.11M": maze_recipe(4e-3, 2048),
-        "0.21M": maze_recipe(4e-3, 2048),
-        "0.44M": maze_recipe(4e-3, 2048),
-        "0.80M": maze_recipe(4e-3, 2048),
+        size: maze_recipe(4e-3, 2048)
+        for size in ("0.02M", "0.05M", "0.11M", "0.21M", "0.44M", "0.80M")
     },
 )
 

@@ -7,7 +7,8 @@ HEAD_DIM = 32  #: inference servers refuse smaller heads; narrow models have sma
 CONTEXT = 512  #: tokens, unless a model learns from longer rows
 SIZES = {  #: (hidden, layers); parameters without the embedding
     "0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6),
-    "0.05M": (32, 4), "0.11M": (48, 4), "0.21M": (64, 4), "0.44M": (96, 4), "0.80M": (128, 4),
+    "0.02M": (16, 4), "0.05M": (32, 4), "0.11M": (48, 4), "0.21M": (64, 4), "0.44M": (96, 4),
+    "0.80M": (128, 4),
 }  # fmt: skip
 
 
