@@ -18,6 +18,7 @@ from scaling.tasks.maze import (
     Maze,
     chance_within,
     chance_without_look_ahead,
+    coverage_without_look_ahead,
     mean_search_length,
     parse_problem,
     write_walk,
@@ -122,6 +123,19 @@ def test_texts_to_imitate_are_legal_and_as_often_right_as_is_known(name, right):
     spread = np.sqrt(right * (1 - right) / 2000)  # 5 of these: a false alarm in 10^6
     assert abs(np.mean([verdict.correct for verdict in verdicts]) - right) <= 5 * spread
     assert chance_without_look_ahead("3") == 1 / 8
+
+
+def test_coverage_of_walks_without_look_ahead_is_a_line_in_the_logarithm_of_samples():
+    levels, task = [f"{depth}x1" for depth in range(1, 11)], get_task("maze-walk")
+    known = [coverage_without_look_ahead(levels, 2**n) for n in range(9)]
+    np.testing.assert_allclose(np.diff(known), 0.1, atol=0.05)  # a tenth of the levels each time
+    rng, samples, found = Random(0), 16, []
+    for level in levels:
+        for problem in Maze((level,)).problems(200):
+            texts = [task.example(problem, rng)[1] for _ in range(samples)]
+            found.append(any(task.verify(problem, text).correct for text in texts))
+    error = np.std(found) / np.sqrt(len(found))  # 5 of these: a false alarm in 10^6
+    assert abs(np.mean(found) - known[4]) <= 5 * error
 
 
 def test_few_walks_that_quit_return_and_only_a_search_never_repeats_a_branch():

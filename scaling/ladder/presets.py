@@ -6,7 +6,7 @@ A new ladder is one entry of `LADDERS`. Not here: training (`pretraining`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scaling.ladder.rounds import Course
 from scaling.ladder.trainer import Recipe
@@ -124,6 +124,15 @@ PERMUTATIONS = Ladder(
     skills=("thinking",),
     start=("permutations-short", "1e13"),
 )
+WALKS = tuple(f"{depth}x1" for depth in range(1, 11))
+WALK = Ladder(  #: a model whose coverage is known, `tasks.maze.coverage_without_look_ahead`
+    mixture={("maze-walk", level): 1 / len(WALKS) for level in WALKS},
+    budgets={"0.05M": (3e12,)},
+    recipes={"0.05M": replace(maze_recipe(4e-3, 2048), widths=(32, 48, 80))},
+)
+
+
 LADDERS = {"arithmetic": ARITHMETIC, "maze": MAZE, "permutations": PERMUTATIONS}
+LADDERS |= {"maze-walk": WALK}
 LADDERS |= {"permutations-short": SHORT_LISTS}
 LADDERS |= {name: start_of_reward(name) for name in ("maze-quit", "maze-rare", "maze-paths")}

@@ -22,6 +22,7 @@ and `maze-rare` says which branch is right: a model can be rewarded more often o
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import islice, pairwise
 from random import Random
 from typing import ClassVar
@@ -230,6 +231,16 @@ def chance_without_look_ahead(level: str) -> float:
     """
     junctions, *_, branches = parse_level(level)
     return branches**-junctions
+
+
+def coverage_without_look_ahead(levels: Sequence[str], samples: int) -> float:
+    """Return the chance that one of several such walks is right, averaged over levels.
+
+    Over levels of 1 to D junctions it is nearly a straight line in the logarithm of the number of
+    samples, up to about 2^(D - 2) of them: each doubling solves one junction more.
+    """
+    misses = [(1 - chance_without_look_ahead(level)) ** samples for level in levels]
+    return 1 - sum(misses) / len(misses)
 
 
 def mean_search_length(level: str, remembers: bool = True) -> float:
