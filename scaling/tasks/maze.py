@@ -8,7 +8,7 @@ last room the exit.
 These tasks pose the same problems. Their prompts differ in the mark, and each has its own texts to
 imitate, so a model that learns several of them is told by the mark which kind of walk to write:
 
-`maze`         the right path, which takes look-ahead to find
+`maze`         the right path, which takes look-ahead to find; a text that returns is no path
 `maze-search`  depth first: branches in random order, none taken twice
 `maze-walk`    a random branch at every junction; a dead end ends the walk
 `maze-quit`    the same, but a tenth of dead ends is followed by a return and another draw
@@ -70,6 +70,7 @@ class Maze(GeneratedTask):
     family = "maze"  #: tasks of one family draw the same problems
     default_levels = ("1", "2", "3", "4", "6", "8")
     mark: ClassVar[str] = ":"  #: ends the prompt
+    may_return: ClassVar[bool] = False  #: whether a walk that returns may be right
     parse_level = staticmethod(parse_level)
 
     def draw(self, level: str, rng: Random) -> Problem:
@@ -89,8 +90,10 @@ class Maze(GeneratedTask):
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Return whether the text is a walk through passages to the exit.
 
-        The answer is the way to the last room without what the walk took back, so that votes count
-        equal ways; it is the text itself where a step is no passage.
+        Where a path is asked for it may not return: a model that has learnt searches too goes on
+        searching after a wrong turn, whatever the mark. The answer is the way to the last room
+        without what the walk took back, so that votes count equal ways; it is the text itself where
+        a step or return is not allowed.
         """
         text = text.strip()
         if len(text) > LONGEST_WALK or not WALK.fullmatch(text):
@@ -104,7 +107,8 @@ class Maze(GeneratedTask):
                 return Verdict(text, False)
             way_to.setdefault(step[-1], way_to[room] + step[-1])
             room = step[-1]
-        return Verdict(way_to[room], room == exit)
+        allowed = self.may_return or BACK not in text
+        return Verdict(way_to[room] if allowed else text, allowed and room == exit)
 
     def habits(self, problem_id: str, text: str) -> dict[str, int]:
         """Return counts of what a walk does, up to a step or return that is not allowed.
@@ -139,7 +143,7 @@ class Maze(GeneratedTask):
 class MazeSearch(Maze):
     """Search depth first, without taking a branch twice."""
 
-    name, mark = "maze-search", "?"
+    name, mark, may_return = "maze-search", "?", True
 
     def example(self, problem: Problem, rng: Random) -> tuple[str, str]:
         """Return the prompt, and a search that finds the exit."""
@@ -159,7 +163,7 @@ class MazeWalk(Maze):
 class MazeQuit(Maze):
     """Take a random branch at every junction; few dead ends are followed by a return."""
 
-    name, mark = "maze-quit", "!"
+    name, mark, may_return = "maze-quit", "!", True
     go_on: ClassVar[float] = 0.1  #: share of dead ends after which a walk returns and goes on
 
     def example(self, problem: Problem, rng: Random) -> tuple[str, str]:

@@ -83,14 +83,14 @@ def test_a_verifier_that_ignores_steps_back_is_found_wrong(monkeypatch: Any) -> 
 
 
 def test_no_changed_walk_is_right_that_leaves_the_passages_of_its_maze() -> None:
-    found = attack("maze", 2000 * INPUTS, write=fuzz.walks)
+    found = attack("maze-search", 2000 * INPUTS, write=fuzz.walks)
     assert found["wrong verdicts"] == 0
     assert 300 < found["correct"] < found["inputs"] / 2
 
 
 def test_a_verifier_that_returns_to_rooms_not_visited_is_found_wrong(monkeypatch: Any) -> None:
     monkeypatch.setattr(maze.re, "findall", lambda step, text: text.replace("|", ""))
-    assert attack("maze", 500, write=fuzz.walks)["wrong verdicts"] > 5
+    assert attack("maze-search", 500, write=fuzz.walks)["wrong verdicts"] > 5
 
 
 def test_no_thinking_on_permutations_is_right_with_another_answer() -> None:
@@ -110,7 +110,7 @@ def test_a_verifier_that_takes_the_first_answer_is_found_wrong(monkeypatch: Any)
 
 @pytest.mark.long
 def test_no_walk_is_judged_wrongly_among_100_000() -> None:
-    assert attack("maze", 100_000, seed=1, write=fuzz.walks)["wrong verdicts"] == 0
+    assert attack("maze-search", 100_000, seed=1, write=fuzz.walks)["wrong verdicts"] == 0
 
 
 @pytest.mark.long
