@@ -23,7 +23,14 @@ from scaling.tasks import get_task
 from scaling.think import draw, laws, think
 
 TOY = replace(
-    THINKING, problems=16, chains=8, max_new_tokens=6, compiled=False, batch_tokens=512, rate=1e-2
+    THINKING,
+    lesson="grpo",
+    problems=16,
+    chains=8,
+    max_new_tokens=6,
+    compiled=False,
+    batch_tokens=512,
+    rate=1e-2,
 )
 NONE = {"returns": 0, "dead_ends": 0, "repeats": 0}
 

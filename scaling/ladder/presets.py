@@ -81,8 +81,8 @@ MAZE = Ladder(
 
 
 WIDTHS = (32, 64, 112, 184)  #: with room for traces that are rewarded: nothing is compiled twice
-THINKING = Course(
-    task="maze-quit", levels=tuple(map(str, range(1, 9))), max_new_tokens=80, widths=WIDTHS
+THINKING = Course(  # group-relative advantages taught returns first, and then unlearnt all
+    "expert", "maze-quit", tuple(map(str, range(1, 9))), max_new_tokens=80, widths=WIDTHS
 )
 
 
