@@ -199,7 +199,7 @@ def think(
     problems: Count = 300,  #: number of test problems
     samples: Count = 4,  #: number of samples of each
     out: Path = STUDY / "think",  #: folder of checkpoints, runs, log and figure; resumed if there
-    lesson: str = "expert",  #: expert, grpo or pass_at_k; grpo fell back after 2e12 FLOPs in the one run made
+    lesson: str = "expert",  #: expert, grpo or pass_at_k; the one run of grpo fell back after 2e12
     rate: Amount = 1e-3,  #: learning rate
     seed: int = 0,  #: seed of samples and training
 ) -> None:
