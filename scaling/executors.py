@@ -136,8 +136,8 @@ def _dask(where: str, _: int = 0) -> Iterator[Executor]:
             yield client.get_executor()
     except distributed.KilledWorker as error:
         raise ValueError(
-            f"a unit of work ended {error.allowed_failures + 1} workers, perhaps for too little "
-            f"memory; {AGAIN}, with lower max_rows= or memory_gb="
+            f"a shard ended {error.allowed_failures + 1} workers, perhaps for too little memory; "
+            f"{AGAIN}, with lower max_rows= or memory_gb="
         ) from error
     except CancelledError as error:
         raise ValueError(f"the scheduler at {address} is gone; {AGAIN}") from error

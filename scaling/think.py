@@ -42,8 +42,9 @@ def think(
 ) -> tuple[list[Run], pd.DataFrame]:
     """Train by reward; return a run on test problems per checkpoint, the start first, and the log.
 
-    Checkpoints go to `out`/grpo, runs to `out`/runs, the log to `out`/log.csv, rewritten after each
-    checkpoint; what is there is continued. problems, samples: how many to test with, and of each.
+    Checkpoints go to a folder of `out` named after the lesson, runs to `out`/runs, the log to
+    `out`/log.csv, which is rewritten after each checkpoint; an interrupted training continues.
+    problems: number of test problems; samples: number of samples of each.
     """
     check_budgets(budgets)
     torch.set_num_threads(1)  # matrices are so small that two threads wait for each other
@@ -114,6 +115,8 @@ def draw(log: pd.DataFrame, out: Path) -> list[Path]:
 
 def laws_in_words(found: pd.DataFrame) -> Iterator[str]:
     """Yield a line of text per law: its forecast of the last checkpoint, and what was measured."""
+    if found.empty:
+        yield "no law is fitted: fewer than six checkpoints in the first quarter of the compute"
     for row in found.to_dict("records"):
         inside = "inside" if row["low"] <= row["accuracy"] <= row["high"] else "outside"
         yield (

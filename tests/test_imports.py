@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "intervals": {"estimates"},
     "runs": {"show", "records", "curves", "compute", "estimates", "intervals", "store", "readers"}
     | {"provenance", "methods"},
-    "comparisons": {"show", "estimates", "intervals", "runs"},
+    "comparisons": {"show", "curves", "estimates", "intervals", "runs"},
     "fits": {"show", "estimates", "records", "curves", "intervals", "runs", "methods"},
     "planner": {"compute", "runs", "comparisons", "intervals", "records"},
     "readers": {"provenance", "estimates", "records", "entries"},

@@ -99,7 +99,7 @@ def test_the_crossing_of_two_known_coverages_is_found_with_an_interval(run):
     assert (found.most, found.share) == (64, 1.0)
     never = overtaking(scripted(run, 0 * sharp), before)
     assert (never.k, never.low, never.share) == (np.inf, np.inf, 0)
-    with pytest.raises(ValueError, match="of other problems"):
+    with pytest.raises(ValueError, match="different problems"):
         overtaking(before, run)
 
 

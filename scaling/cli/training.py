@@ -26,10 +26,10 @@ LADDER, SCORERS = MODELS / "ladder", MODELS / "scorers"
 @verb(TRAIN)
 def train(
     *,
-    ladder: str = "arithmetic",  #: arithmetic (countdown and sums) or maze
+    ladder: str = "arithmetic",  #: arithmetic (countdown and sums), maze, permutations, ...
     size: str = "",  #: one of the ladder's sizes; default: all
     budgets: Amounts = (),  #: train FLOPs of the checkpoints, rising; default: those of the ladder
-    out: Path | None = None,  #: folder of the checkpoints; default: data/models/ladder or /maze
+    out: Path | None = None,  #: folder of the checkpoints; default: data/models/LADDER
     seed: int = 0,  #: seed of weights and data; another than 0 is written into the folder's name
     keep_trunk: bool = False,  #: keep the state of the training, to add larger budgets later
 ) -> None:

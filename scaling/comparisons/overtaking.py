@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.comparisons.equal_cost import require_same_problems
+from scaling.curves import ends
 from scaling.runs import Run
 
 
@@ -31,11 +33,7 @@ def overtaking(first: Run, second: Run, level: str = "all") -> Overtaking:
 
     Errors: ValueError where the runs are not of the same problems, or not of equal size.
     """
-    if not first.problems["id"].equals(second.problems["id"]):
-        raise ValueError(
-            f"{first.path.name} and {second.path.name} are of other problems: a comparison is "
-            "paired; sample both with the same --problems and --levels"
-        )
+    require_same_problems(first, second)
     curves = [run.curve("coverage", level=level) for run in (first, second)]
     if len(curves[0].y) != len(curves[1].y):
         sizes = " and ".join(str(run.plan.chains) for run in (first, second))
@@ -43,7 +41,7 @@ def overtaking(first: Run, second: Run, level: str = "all") -> Overtaking:
     k = first.budgets()
     gaps = curves[0].replicates - curves[1].replicates  # resampled with the same weights
     at = crossing(k, np.vstack([curves[0].y - curves[1].y, gaps]))
-    low, high = np.quantile(at[1:], [0.025, 0.975], method="nearest")
+    low, high = ends(at[1:], method="nearest")
     share = float(np.isfinite(at[1:]).mean())
     return Overtaking(at[0], float(low), float(high), share, int(k[-1]), curves[0].y, curves[1].y)
 

@@ -194,10 +194,8 @@ def win_probabilities(own: Ints, others: Ints, sizes: Ints, total: int, k: int) 
     others = others * (most >= low[:, None])
     if not (low <= most[own]).any():
         return np.zeros(len(own))
-    p, count = (
-        k / total,
-        np.arange(np.where(others, least, low[:, None]).min(), most[own].max() + 1),
-    )
+    p = k / total
+    count = np.arange(np.where(others, least, low[:, None]).min(), most[own].max() + 1)
     chance, log_sum = _binomials(sizes, count, p), float(_log_binomial(total, np.array(k), p))
     others, spans, which, u, weight = _nodes(own, others, count, low, chance, log_sum, k)
     rest = (total - sizes[own] - others @ sizes)[:, None]  # samples that cannot win

@@ -152,11 +152,8 @@ def summarised(fitted: Fit, scores: pd.DataFrame) -> dict[str, Any]:
     error, width = scores.error.abs(), (scores.high - scores.low).median()
     row = {"median_error": error.median(), "worst_error": error.max(), "width": width}
     row |= {"calibration": scores.covered.mean(), "n_held_out": len(scores)}
-    return (
-        row
-        | {k: getattr(fitted, k) for k in ("success", "message")}
-        | {"n_fitted": fitted.n_points}
-    )
+    row |= {"n_fitted": fitted.n_points, "success": fitted.success, "message": fitted.message}
+    return row
 
 
 def trust(

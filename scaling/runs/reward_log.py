@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from scaling.estimates import read_at_tokens
 from scaling.runs.run import Run
 
 Habits = Callable[[str, str], Mapping[str, int]]  #: (problem id, text) -> counts of what it does
@@ -52,8 +53,7 @@ def within(run: Run, tokens: Sequence[int], level: str = "all") -> np.ndarray:
     """
     rows = run.rows(level)
     length = run.ledger["completion_tokens"][rows, :, 0]
-    right = np.nan_to_num(run.correct[rows, :, 0]) == 1
-    return np.array([(right & (length <= most)).mean() for most in tokens])
+    return read_at_tokens(length[..., None], run.correct[rows], tokens).mean(axis=(0, 1))
 
 
 def paired_traces(before: Run, after: Run, count: int) -> pd.DataFrame:

@@ -6,7 +6,7 @@ the rooms of the right path. A walk that meets a dead end may return to a room t
 last room the exit.
 
 These tasks pose the same problems. Their prompts differ in the mark, and each has its own texts to
-imitate, so a model that learns several of them is told by the mark which kind of walk to write:
+imitate, so the mark decides which kind of walk a model writes that has learnt several of them:
 
 `maze`         the right path, which takes look-ahead to find; a text that returns is no path
 `maze-search`  depth first: branches in random order, none taken twice
