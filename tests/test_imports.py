@@ -44,6 +44,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "readers": {"provenance", "estimates", "records", "entries"},
     "figures": {"records", "curves", "provenance", "show", "store", "intervals", "runs"}
     | {"comparisons", "fits", "methods"},
+    "results": {"records", "curves", "estimates", "intervals", "runs", "comparisons", "fits"}
+    | {"methods", "tasks", "planner"},
     "report": {"records", "provenance", "show", "store", "intervals", "tasks", "runs", "fits"}
     | {"curves", "figures"},
     # commands: put the rooms together
@@ -75,6 +77,7 @@ RIGHT_ROOM = (
     "readers",
     "figures",
     "report",
+    "results",
 )
 LEFT_ROOM_ONLY = {"torch", "transformers", "tokenizers", "safetensors"}
 

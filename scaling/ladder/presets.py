@@ -61,9 +61,12 @@ def maze_recipe(rate: float, batch_tokens: int) -> Recipe:
 
 DEPTHS = tuple(map(str, range(1, 9)))
 CORRIDORS = tuple(f"{depth}x2x2" for depth in DEPTHS)  #: take look-ahead of two steps, not one
+SHARES = {"maze": 0.7, "maze-search": 0.3}  #: with equal shares paths stay near chance for longer
 MAZE = Ladder(
     mixture={
-        (task, level): 1 / 32 for task in ("maze", "maze-search") for level in (*DEPTHS, *CORRIDORS)
+        (task, level): share / 16
+        for task, share in SHARES.items()
+        for level in (*DEPTHS, *CORRIDORS)
     },
     budgets={
         "0.02M": (3e11, 1e12, 3e12, 5.6e12, 1e13),

@@ -133,9 +133,9 @@ class Trainer:
     """A model, its optimisers, its data and the compute spent so far."""
 
     def __init__(
-        self, start: str | tuple[int, int] | LM, recipe: Recipe, loss: Loss = token_loss
+        self, start: str | tuple[int, ...] | LM, recipe: Recipe, loss: Loss = token_loss
     ) -> None:
-        """start: a size of the ladder, (hidden, layers), or a model to continue from."""
+        """start: a size of the ladder, a value of `SIZES`, or a model to continue from."""
         torch.manual_seed(recipe.seed)
         self.recipe, self.loss = recipe, loss
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -151,7 +151,7 @@ class Trainer:
             from transformers import AutoModelForCausalLM
 
             size = SIZES[start] if isinstance(start, str) else start
-            config = tiny_config(*size, max(CONTEXT, recipe.widths[-1]))
+            config = tiny_config(*size, context=max(CONTEXT, recipe.widths[-1]))  # type: ignore[misc]
             self.model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
             self.tokenizer = character_tokenizer()
         self.model.to(self.device)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
-HEAD_DIM = 32  #: inference servers refuse smaller heads; narrow models have smaller ones
+HEAD_DIM = 32  #: inference servers refuse smaller heads
 CONTEXT = 512  #: tokens, unless a model learns from longer rows
-SIZES = {  #: (hidden, layers); parameters without the embedding
-    "0.1M": (64, 2), "0.3M": (96, 3), "1.3M": (160, 4), "4.8M": (256, 6),
-    "0.02M": (16, 4), "0.05M": (32, 4), "0.11M": (48, 4), "0.21M": (64, 4), "0.44M": (96, 4),
-    "0.80M": (128, 4),
+SIZES: dict[str, tuple[int, int, int]] = {  #: (hidden, layers, channels of a head); parameters without the embedding
+    "0.1M": (64, 2, 32), "0.3M": (96, 3, 32), "1.3M": (160, 4, 32), "4.8M": (256, 6, 32),
+    "0.02M": (16, 4, 16), "0.05M": (32, 4, 16), "0.11M": (48, 4, 16), "0.21M": (64, 4, 16),
+    "0.44M": (96, 4, 16), "0.80M": (128, 4, 16),
 }  # fmt: skip
 
 
@@ -26,14 +26,14 @@ def character_tokenizer():
     )
 
 
-def tiny_config(hidden: int, layers: int, context: int = CONTEXT):
+def tiny_config(hidden: int, layers: int, head_dim: int = HEAD_DIM, context: int = CONTEXT):
     """Return a Llama-style config of the ladder: gated MLP of 8/3, tied embeddings.
 
-    Heads have 32 channels, or 16 where the width is no multiple of 32.
+    Heads have half of `head_dim` channels where the width is no multiple of it.
     """
     from transformers import LlamaConfig
 
-    head_dim = HEAD_DIM if hidden % HEAD_DIM == 0 else HEAD_DIM // 2
+    head_dim = head_dim if hidden % head_dim == 0 else head_dim // 2
     heads = hidden // head_dim
     return LlamaConfig(
         hidden_size=hidden,
