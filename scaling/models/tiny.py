@@ -5,7 +5,7 @@ from __future__ import annotations
 ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
 HEAD_DIM = 32  #: inference servers refuse smaller heads
 CONTEXT = 512  #: tokens, unless a model learns from longer rows
-SIZES: dict[str, tuple[int, int, int]] = {  #: (hidden, layers, channels of a head); parameters without the embedding
+SIZES: dict[str, tuple[int, int, int]] = {  #: (hidden, layers, channels of a head)
     "0.1M": (64, 2, 32), "0.3M": (96, 3, 32), "1.3M": (160, 4, 32), "4.8M": (256, 6, 32),
     "0.02M": (16, 4, 16), "0.05M": (32, 4, 16), "0.11M": (48, 4, 16), "0.21M": (64, 4, 16),
     "0.44M": (96, 4, 16), "0.80M": (128, 4, 16),
