@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.records import FEEDBACKS, Plan
+from scaling.results import RESULTS
 from scaling.sampling import RunSpec
 from scaling.tasks import get_task
 
@@ -39,6 +40,7 @@ class Preset:
     plan: Plan = BEST_OF_N  #: every model
     revision: Plan = REVISION  #: the two most trained per size, with and without feedback
     models: int = 0  #: the most trained ones only; 0 takes all
+    results: bool = True  #: sample mazes and permutations for the results of the study as well
     #: in addition to the ladder: (folder of a model, plan), on countdown
     extra_runs: tuple[tuple[str, Plan], ...] = (
         ("../thinking/0.1M/grpo/3e12", THINKING),
@@ -53,6 +55,7 @@ PRESETS = {
         plan=replace(BEST_OF_N, chains=8),
         revision=replace(REVISION, chains=2, steps=3),
         models=2,
+        results=False,
         extra_runs=(),
     ),
 }
@@ -91,6 +94,24 @@ def extra_runs(preset: Preset, ladder: Path, root: Path, **options: Any) -> list
             how = tuple(options.items())
             specs.append(RunSpec(str(model), task, problems, plan, root, options=how))
     return specs
+
+
+def result_runs(models: Path, root: Path, **options: Any) -> tuple[list[RunSpec], list[str]]:
+    """Return the runs that the results of the study are read from, and the models that are missing.
+
+    models: folder of the checkpoints' folders; maze/0.11M/1e13 is below it.
+    """
+    wanted = dict.fromkeys(run for result in RESULTS for run in result.SAMPLED)
+    specs, missing = [], []
+    for run in wanted:
+        if not (models / run.model).exists():
+            missing.append(run.model)
+            continue
+        task = get_task(run.task, run.levels)
+        problems = tuple(task.problems(run.problems * len(run.levels)))
+        how = tuple(options.items())
+        specs.append(RunSpec(str(models / run.model), task, problems, run.plan, root, options=how))
+    return specs, missing
 
 
 def without_weights(runs: Path, models: Path) -> Counter[str]:

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "figures": {"records", "curves", "provenance", "show", "store", "intervals", "runs"}
     | {"comparisons", "fits", "methods"},
     "results": {"records", "curves", "estimates", "intervals", "runs", "comparisons", "fits"}
-    | {"methods", "tasks", "planner"},
+    | {"methods", "tasks", "planner", "figures"},
     "report": {"records", "provenance", "show", "store", "intervals", "tasks", "runs", "fits"}
     | {"curves", "figures"},
     # commands: put the rooms together

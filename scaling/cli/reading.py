@@ -67,6 +67,33 @@ def write_accuracy(folder: Path, path: Path, force: bool) -> Any:
 
 
 @verb(READ)
+def results(
+    *,
+    runs: Path = STUDY / "mazes",  #: folder of the runs that `study` samples for the results
+    out: Path | None = None,  #: the table to write; default: results.csv next to the runs' folder
+    force: bool = False,  #: overwrite existing files that the kit did not write
+) -> None:
+    """Write results.csv: every number that the study states, with its interval."""
+    from scaling.runs import Runs
+
+    print(f"runs in {runs}")
+    write_results(Runs.load(runs), out or runs.parent / "results.csv", force)
+
+
+def write_results(runs: Any, path: Path, force: bool) -> None:
+    """Write results.csv; warn of each result that lacks its runs."""
+    from scaling.results import RESULTS, results_table
+    from scaling.store.files import refuse_foreign, write_outputs
+
+    refuse_foreign([path], force)
+    table, left_out = results_table(runs, RESULTS)
+    for name, why in left_out.items():
+        warn(f"{name} is left out: {why}")
+    write_outputs({path: table.to_csv(index=False, float_format="%.6g").encode()}, force)
+    print(f"{path}: {len(table):,} rows of {table['result'].nunique()} results")
+
+
+@verb(READ)
 def figures(
     names: tuple[str, ...] = (),  #: names of figures; default: all
     /,

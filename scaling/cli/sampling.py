@@ -80,27 +80,28 @@ def study(
     preset: Literal["default", "tiny"] = "default",  #: how much to sample
     models: Path = MODELS / "ladder",  #: folder of checkpoints with cards
     tasks: tuple[str, ...] = ("countdown", "sums"),  #: tasks to sample
-    out: Path = STUDY,  #: folder of the logs (runs/, resumed if there), accuracy.csv and figures/
+    out: Path = STUDY,  #: folder of runs/ and mazes/ (resumed if there), tables and figures/
     seed: int = 0,  #: seed of the samples
     force: bool = False,  #: overwrite existing files that the kit did not write
     **computing: Any,
 ) -> None:
     """Sample the shipped models, tabulate accuracy, fit laws, draw figures."""
-    from scaling.cli.reading import draw, write_accuracy
+    from scaling.cli.reading import draw, write_accuracy, write_results
     from scaling.figures import plots
     from scaling.figures.gallery import FIGURES
     from scaling.models import find_models
     from scaling.preparing import engine_options
+    from scaling.runs import Runs
     from scaling.sampling import sample_all
     from scaling.store.files import refuse_foreign
-    from scaling.study import PRESETS, extra_runs, study_runs, without_weights
+    from scaling.study import PRESETS, extra_runs, result_runs, study_runs, without_weights
     from scaling.tasks import get_task
 
     workers = computing.pop("workers", 0)
     executor = computing.pop("executor", None) or "local"
     runs, figures = out / "runs", out / "figures"
     drawn = [path for name in FIGURES for path in plots.paths_of(name, figures)]
-    refuse_foreign([out / "accuracy.csv", *drawn], force)
+    refuse_foreign([out / "accuracy.csv", out / "results.csv", *drawn], force)
     for task in tasks:
         get_task(task)
     chosen = PRESETS[preset]
@@ -116,10 +117,17 @@ def study(
             f"{sum(missing.values())} runs in {COMMITTED} are not sampled again, because these "
             f"models are not under {models.parent}: {', '.join(sorted(missing))}"
         )
+    if chosen.results:
+        more, missing_models = result_runs(models.parent, out / "mazes", **how)
+        specs += more
+        if missing_models:
+            print(f"left out, not under {models.parent}: {', '.join(sorted(set(missing_models)))}")
     done = sample_all(specs, workers, executor)
     print(f"{len(done)} runs, {sum(len(run.samples) for run in done):,} samples under {runs}")
     loaded = write_accuracy(runs, out / "accuracy.csv", force)
     draw(loaded, figures, (), force)
+    if chosen.results:
+        write_results(Runs.load(out / "mazes"), out / "results.csv", force)
     suggest("fit --runs {runs}; report {runs}/RUN writes a run up", runs=runs)
 
 

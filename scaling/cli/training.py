@@ -20,6 +20,7 @@ from scaling.cli.app import (
     verb,
 )
 
+LIKELIHOOD_LEVELS = tuple(f"{depth}{kind}" for kind in ("", "x2x2") for depth in (1, 2, 3, 4, 6, 8))
 LADDER, SCORERS = MODELS / "ladder", MODELS / "scorers"
 
 
@@ -45,6 +46,36 @@ def train(
         steps = tuple(budgets or chosen.budgets[name])
         for path in train_rung(name, steps, folder, recipe, chosen, keep_trunk):
             print(path)
+
+
+@verb(TRAIN)
+def likelihood(
+    *,
+    models: Path = MODELS / "maze",  #: folder of the checkpoints; likelihood.parquet goes there
+    task: str = "maze",  #: a task whose problems have one right answer each
+    levels: tuple[str, ...] = LIKELIHOOD_LEVELS,  #: levels of the task
+    problems: Count = 400,  #: number of test problems of each level
+) -> None:
+    """Write the likelihood of the right answers under each checkpoint: exact pass@1.
+
+    Rows of checkpoints that are not in the folder any more are kept.
+    """
+    import pandas as pd
+
+    from scaling.ladder import likelihood_table
+    from scaling.models import find_models
+    from scaling.store.files import write_outputs
+    from scaling.tasks import get_task
+
+    path = models / "likelihood.parquet"
+    table = likelihood_table(find_models(models), get_task(task, levels), problems)
+    if path.exists():
+        earlier = pd.read_parquet(path)
+        table = pd.concat([earlier[~earlier["model"].isin(table["model"])], table])
+    table["nats"] = table["nats"].map("{:.4g}".format).astype("float32")
+    data = table.sort_values(["n_params", "train_flops", "model"], kind="stable")
+    write_outputs({path: data.to_parquet(index=False, compression="zstd")})
+    print(f"{path}: {len(table):,} rows of {table['model'].nunique()} checkpoints")
 
 
 @verb(TRAIN)

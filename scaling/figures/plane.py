@@ -94,6 +94,21 @@ def plane_fit(
     given this law and these points: they exclude the uncertainty of either choice.
     """
     train, test, accuracy, replicates, _ = joint_points(runs, task, selector, level, unit)
+    return fit_plane(train, test, accuracy, replicates, law, frontier)
+
+
+def fit_plane(
+    train: np.ndarray,
+    test: np.ndarray,
+    accuracy: np.ndarray,
+    replicates: np.ndarray,
+    law: str = "plane_logit",
+    frontier: bool = True,
+) -> Plane:
+    """Return a joint law of points, see `plane_fit`; replicates (R, points), the others (points,).
+
+    Errors: ValueError for fewer points than the law has parameters.
+    """
     used = joint.frontier((train, test), accuracy) | (not frontier)
     fitted = fit_joint(law, train[used], test[used], accuracy[used], replicates=replicates[:, used])
     middle = (float(np.exp(np.log(axis[used]).mean())) for axis in (train, test))

@@ -55,11 +55,13 @@ def estimate_row(case: str, quantity: str, found: Estimate) -> dict[str, Any]:
     return row(case, quantity, value, low, high, found.problems)
 
 
-def results_table(runs: Runs, modules: Sequence[Any]) -> pd.DataFrame:
-    """Return the rows of some results, in the order of the modules; see `COLUMNS`."""
-    rows = [
-        {"result": module.__name__.rpartition(".")[2]} | found
-        for module in modules
-        for found in module.rows(runs)
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+def results_table(runs: Runs, modules: Sequence[Any]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the rows of some results, see `COLUMNS`, and why others were left out, by name."""
+    rows, left_out = list[dict[str, Any]](), dict[str, str]()
+    for module in modules:
+        name = module.__name__.rpartition(".")[2]
+        try:
+            rows += [{"result": name} | found for found in module.rows(runs)]
+        except (ValueError, FileNotFoundError) as reason:
+            left_out[name] = str(reason)
+    return pd.DataFrame(rows, columns=COLUMNS), left_out
