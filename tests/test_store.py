@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -701,14 +702,28 @@ def test_equal_tables_give_equal_bytes() -> None:
 def test_a_log_is_as_small_as_it_goes_and_a_part_as_quick(
     small: bool, codec: str, split: str
 ) -> None:
-    table = files.table_of(rows(PROBLEMS), files.SCHEMAS["facts"], "rows")
+    one, floats = sample(PROBLEMS[0], 0, 0), 2 + np.random.default_rng(0).random((2000, 3))
+    names = ("logprob", "sampling_logprob", "seconds")
+    numbers = [dict(zip(names, map(float, row), strict=True)) for row in floats]
+    pool = [dataclasses.replace(one, chain=i % 64, **row) for i, row in enumerate(numbers)]
+    table = files.table_of(pool, files.SCHEMAS["facts"], "rows")
     group = pq.ParquetFile(io.BytesIO(files.to_parquet(table, small))).metadata.row_group(0)
     columns = {name: group.column(i) for i, name in enumerate(table.column_names)}
     assert {column.compression for column in columns.values()} == {codec}
-    for name in ("logprob", "sampling_logprob", "seconds"):
+    for name in names:
         assert split in columns[name].encodings
     assert ("RLE_DICTIONARY" in columns["answer"].encodings) == small
     assert columns["chain"].is_stats_set == small
+
+
+def test_columns_are_plain_where_repeated_texts_make_that_smaller() -> None:
+    rng = np.random.default_rng(0)
+    text = rng.integers(500, size=20_000)  # 500 texts, each with its probability
+    chosen = {"answer": [f"text {i}" for i in text], "logprob": -rng.random(500)[text]}
+    table = pa.table({name: pa.array(column) for name, column in chosen.items()})
+    group = pq.ParquetFile(io.BytesIO(files.to_parquet(table))).metadata.row_group(0)
+    assert all("PLAIN" in group.column(i).encodings for i in range(2))
+    assert not any("RLE_DICTIONARY" in group.column(i).encodings for i in range(2))
 
 
 def test_hashes_of_runs_are_those_of_json_without_blanks_in_the_order_of_its_keys() -> None:
