@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import permutations, product
+from math import comb
 from random import Random
 
 import numpy as np
@@ -17,12 +19,14 @@ from scaling.tasks.maze import (
     ROOMS,
     Maze,
     MazeSearch,
+    chance_of_dead_ends,
     chance_within,
     chance_without_look_ahead,
     coverage_without_look_ahead,
     mean_search_length,
     parse_problem,
     write_walk,
+    wrong_branches,
 )
 
 NAMES = [task.name for task in MAZES]
@@ -168,6 +172,40 @@ def test_walks_that_quit_return_and_succeed_as_often_as_is_known(name, go_on):
         ([task.verify(*pair).correct for pair in pairs], (0.5 / (1 - 0.5 * go_on)) ** 3),
     ):
         assert abs(np.mean(found) - known) <= 5 * np.sqrt(known * (1 - known) / 2000)
+
+
+@pytest.mark.parametrize(
+    ("walk", "wrong"), [("ace", "c"), ("abfg", "cf"), ("abd", "cf"), ("acez", "c")]
+)
+def test_a_walk_shows_which_branches_are_wrong(walk, wrong):
+    assert wrong_branches(PROBLEM, walk) == set(wrong)
+
+
+def test_a_draft_that_took_one_of_three_ways_shows_only_that_one_to_be_wrong():
+    assert wrong_branches(Problem("ab,ac,ad,be,ce;ae", "", "abe", ""), "ad") == {"d"}
+    assert wrong_branches(Problem("ab,ac,ad,be,cf;ae", "", "abe", ""), "abe") == {"c", "d"}
+
+
+def test_drafts_of_walks_avoid_what_earlier_ones_showed_and_succeed_as_often_as_is_known():
+    """With two ways on, a draft more than there are wrong turns among the junctions: binomial."""
+    task, rng = get_task("maze-revise", ("8x1",)), Random(0)
+    right: dict[int, list[bool]] = {}
+    for problem in task.problems(3000):
+        context, text = task.example(problem, rng)
+        *drafts, rest = re.split("[~x]", context.removeprefix(problem.prompt))
+        assert rest == ""
+        for i, draft in enumerate(drafts):
+            known = set[str]().union(*(wrong_branches(problem, before) for before in drafts[:i]))
+            assert not known & set(draft)
+            assert problem.answer != draft or ("x" not in context and text == draft)
+        if "x" not in context:
+            right.setdefault(len(drafts), []).append(task.verify(problem, text).correct)
+    assert sorted(right) == [*range(8)]
+    for drafts, found in right.items():
+        known = sum(comb(8, wrong) for wrong in range(drafts + 1)) / 2**8
+        assert chance_of_dead_ends("8x1", drafts) == pytest.approx(known)
+        spread = np.sqrt(known * (1 - known) / len(found))  # 5 of these: a false alarm in 10^6
+        assert abs(np.mean(found) - known) <= 5 * spread
 
 
 def test_a_tenth_of_paths_are_searches_and_all_are_right():

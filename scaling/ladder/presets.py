@@ -133,12 +133,23 @@ WALK = Ladder(  #: a model whose coverage is known, `tasks.maze.coverage_without
     budgets={"0.05M": (3e12,)},
     recipes={"0.05M": replace(maze_recipe(4e-3, 2048), widths=(32, 48, 80))},
 )
+REVISE = Ladder(  #: the same walks after drafts, and searches to compare them with
+    mixture={
+        (task, level): share / len(WALKS)
+        for task, share in {"maze-revise": 0.7, "maze-search": 0.3}.items()
+        for level in WALKS
+    },
+    budgets={"0.05M": (1e13,)},
+    recipes={"0.05M": replace(maze_recipe(4e-3, 2048), widths=(48, 80, 112, 160))},
+    skills=("revision",),
+)
 
 
 LADDERS = {
     "arithmetic": ARITHMETIC,
     "maze": MAZE,
     "maze-walk": WALK,
+    "maze-revise": REVISE,
     "permutations-short": SHORT_LISTS,
     "permutations": PERMUTATIONS,
 }

@@ -7,11 +7,19 @@ from typing import Any
 
 from scaling.records import Problem, Verdict, look_up
 from scaling.tasks.countdown import Countdown
-from scaling.tasks.maze import Maze, MazePaths, MazeQuit, MazeRare, MazeSearch, MazeWalk
+from scaling.tasks.maze import (
+    Maze,
+    MazePaths,
+    MazeQuit,
+    MazeRare,
+    MazeRevise,
+    MazeSearch,
+    MazeWalk,
+)
 from scaling.tasks.permutations import Permutations, PermutationsDirect
 from scaling.tasks.sums import Sums
 
-MAZES = (Maze, MazeSearch, MazeWalk, MazeQuit, MazeRare, MazePaths)
+MAZES = (Maze, MazeSearch, MazeWalk, MazeQuit, MazeRare, MazePaths, MazeRevise)
 CLASSES = (Countdown, Sums, *MAZES, Permutations, PermutationsDirect)
 TASKS: dict[str, type] = {task.name: task for task in CLASSES}
 

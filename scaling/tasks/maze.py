@@ -14,28 +14,31 @@ imitate, so the mark decides which kind of walk a model writes that has learnt s
 `maze-quit`    the same, but a tenth of dead ends is followed by a return and another draw
 `maze-rare`    the same, but only one dead end in fifty is
 `maze-paths`   the right path, or in a tenth of the texts a search
+`maze-revise`  as `maze-walk`, but after drafts whose dead ends it avoids
 
-Models that have imitated the last three are where training by reward starts. Nothing in `maze-quit`
-and `maze-rare` says which branch is right: a model can be rewarded more often only by returning.
+Models that have imitated `maze-quit`, `maze-rare` or `maze-paths` are where training by reward
+starts. Nothing in `maze-quit` and `maze-rare` says which branch is right: a model can be rewarded
+more often only by returning.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice, pairwise
 from random import Random
 from typing import ClassVar
 
 import numpy as np
 
-from scaling.records import Problem, Verdict
-from scaling.tasks.base import GeneratedTask
+from scaling.records import FEEDBACKS, Problem, Verdict
+from scaling.tasks.base import GeneratedTask, revision_suffix
 
 ROOMS = "0123456789abcdefghijklmnopqrstuvwyz"  #: without x, which says that a draft was wrong
 BACK = "|"  #: in a walk: return to the room that follows
 SIZE = 3, 1, 2  #: of a level that says no more: rooms of a dead end and of a corridor, ways on
 SEARCHES = 0.1  #: share of the texts of `maze-paths` that are searches
+DRAFTS = 7  #: most drafts before a walk of `maze-revise`
 LONGEST_WALK = 512  #: characters
 STEP = rf"\{BACK}?[{ROOMS}]"
 WALK = re.compile(f"[{ROOMS}]({STEP})*")
@@ -160,6 +163,27 @@ class MazeWalk(Maze):
         return problem.prompt, write_walk(problem, rng)
 
 
+class MazeRevise(MazeWalk):
+    """Walk after drafts, and take no branch that they have shown to be wrong."""
+
+    name, mark = "maze-revise", "^"
+
+    def example(self, problem: Problem, rng: Random) -> tuple[str, str]:
+        """Return the prompt with up to `DRAFTS` drafts, each after the first a revision; the next.
+
+        With verifier feedback a right draft is the last one; without, it is written again.
+        """
+        context, suffix = problem.prompt, revision_suffix(rng.choice(FEEDBACKS))
+        wrong, text = set[str](), write_walk(problem, rng)
+        for _ in range(rng.randint(0, DRAFTS)):
+            if text == problem.answer and suffix != revision_suffix("none"):
+                break
+            context += text + suffix
+            wrong |= wrong_branches(problem, text)
+            text = write_walk(problem, rng, avoided=wrong)
+        return context, text
+
+
 class MazeQuit(Maze):
     """Take a random branch at every junction; few dead ends are followed by a return."""
 
@@ -203,14 +227,20 @@ def parse_problem(id: str) -> tuple[dict[str, list[str]], str, str]:
     return ways, ends[0], ends[1]
 
 
-def write_walk(problem: Problem, rng: Random, go_on: float = 0.0, remembers: bool = False) -> str:
+def write_walk(
+    problem: Problem,
+    rng: Random,
+    go_on: float = 0.0,
+    remembers: bool = False,
+    avoided: Collection[str] = (),
+) -> str:
     """Return a walk that draws a branch at every junction, up to the exit or a dead end.
 
     go_on: share of dead ends from which it returns to the last junction, and draws again.
-    remembers: it takes no branch twice.
+    remembers: it takes no branch twice. avoided: rooms that it does not enter.
     """
     ways, start, exit = parse_problem(problem.id)
-    text, path, taken = start, [start], set[str]()
+    text, path, taken = start, [start], set(avoided)
     while path[-1] != exit:
         if onward := [room for room in ways[path[-1]] if room not in taken]:
             path.append(rng.choice(onward))
@@ -223,6 +253,17 @@ def write_walk(problem: Problem, rng: Random, go_on: float = 0.0, remembers: boo
         else:
             break
     return text
+
+
+def wrong_branches(problem: Problem, walk: str) -> set[str]:
+    """Return the first rooms of branches that a walk without returns shows to be wrong.
+
+    Where it went on to another junction or the exit, these are the ways that it did not take.
+    """
+    ways, _, exit = parse_problem(problem.id)
+    junctions = [pair for pair in pairwise(walk) if len(ways[pair[0]]) > 1]
+    dead_end = {junctions.pop()[1]} if walk[-1] != exit else set[str]()
+    return dead_end | {way for room, taken in junctions for way in ways[room] if way != taken}
 
 
 # -- known facts -----------------------------------------------------------------------------------
@@ -261,8 +302,18 @@ def mean_search_length(level: str, remembers: bool = True) -> float:
 
 def chance_within(level: str, length: int, remembers: bool = True) -> float:
     """Return the chance that a search finds the exit within `length` characters."""
-    junctions, dead_end, corridor, branches = parse_level(level)
-    most = (length - 1 - junctions * corridor) // (dead_end + 2)  #: dead ends that fit
+    junctions, dead_end, corridor, _ = parse_level(level)
+    return chance_of_dead_ends(
+        level, (length - 1 - junctions * corridor) // (dead_end + 2), remembers
+    )
+
+
+def chance_of_dead_ends(level: str, most: int, remembers: bool = True) -> float:
+    """Return the chance that a search finds the exit after `most` dead ends or fewer.
+
+    It is also that of `most` + 1 drafts, each of which avoids what those before it have shown.
+    """
+    junctions, *_, branches = parse_level(level)
     if most < 0:
         return 0.0
     if remembers:
