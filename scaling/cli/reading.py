@@ -70,27 +70,51 @@ def write_accuracy(folder: Path, path: Path, force: bool) -> Any:
 def results(
     *,
     runs: Path = STUDY / "mazes",  #: folder of the runs that `study` samples for the results
-    out: Path | None = None,  #: the table to write; default: results.csv next to the runs' folder
+    table: Path | None = None,  #: draw the figures of this table, and read no runs
+    out: Path | None = None,  #: folder to write into; default: that of --table, or of --runs
     force: bool = False,  #: overwrite existing files that the kit did not write
 ) -> None:
-    """Write results.csv: every number that the study states, with its interval."""
+    """Write results.csv, every number that the study states, and draw its figures."""
+    import pandas as pd
+
     from scaling.runs import Runs
 
+    if table:
+        draw_results(pd.read_csv(table), table, out or table.parent, force)
+        return
     print(f"runs in {runs}")
-    write_results(Runs.load(runs), out or runs.parent / "results.csv", force)
+    write_results(Runs.load(runs), out or runs.parent, force)
 
 
-def write_results(runs: Any, path: Path, force: bool) -> None:
-    """Write results.csv; warn of each result that lacks its runs."""
+def write_results(runs: Any, out: Path, force: bool) -> None:
+    """Write results.csv and its figures; warn of each result that is not complete."""
     from scaling.results import RESULTS, results_table
     from scaling.store.files import refuse_foreign, write_outputs
 
+    path = out / "results.csv"
     refuse_foreign([path], force)
     table, left_out = results_table(runs, RESULTS)
     for name, why in left_out.items():
-        warn(f"{name} is left out: {why}")
+        warn(f"{name} is not complete: {why}")
     write_outputs({path: table.to_csv(index=False, float_format="%.6g").encode()}, force)
     print(f"{path}: {len(table):,} rows of {table['result'].nunique()} results")
+    draw_results(table, path, out / "figures", force)
+
+
+def draw_results(table: Any, path: Path, out: Path, force: bool) -> None:
+    """Draw the figures of a table of results, and print their files; `path` is where it lies."""
+    from scaling.figures import plots
+    from scaling.figures.study import STUDY_FIGURES
+
+    for name, figure in STUDY_FIGURES.items():
+        try:
+            with plots.style():
+                drawn = figure(table)
+        except ValueError as reason:
+            warn(f"{name} is not drawn: {reason}")
+            continue
+        redraw = f"python -m scaling results --table {path} --out {out}"
+        print(*plots.save(drawn.figure, name, out, (), drawn.facts, redraw, force=force), sep="\n")
 
 
 @verb(READ)

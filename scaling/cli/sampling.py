@@ -127,7 +127,7 @@ def study(
     loaded = write_accuracy(runs, out / "accuracy.csv", force)
     draw(loaded, figures, (), force)
     if chosen.results:
-        write_results(Runs.load(out / "mazes"), out / "results.csv", force)
+        write_results(Runs.load(out / "mazes"), out, force)
     suggest("fit --runs {runs}; report {runs}/RUN writes a run up", runs=runs)
 
 

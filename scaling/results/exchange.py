@@ -1,6 +1,6 @@
 """Does training replace thinking: how much test compute is ten times the training worth?
 
-Read twice: from measured curves, as the test FLOPs at which each checkpoint reaches an accuracy;
+Read twice: from measured curves, as the test compute at which each checkpoint reaches an accuracy;
 and from joint laws, under every reasonable choice of law and points.
 """
 
@@ -17,27 +17,42 @@ import numpy as np
 from scaling.curves import Curve, ends
 from scaling.figures.plane import PLANES, Plane, fit_plane
 from scaling.intervals import mean_interval
-from scaling.results import mazes
+from scaling.results import ladder, mazes
 from scaling.results.lengths import LENGTHS
 from scaling.results.table import find, row
 from scaling.runs import Run, Runs
 from scaling.runs.lengths import cut
 
-SAMPLED = mazes.SAMPLED
+SAMPLED = mazes.SEARCHES
 ACCURACIES = (0.25, 0.5, 0.75)  #: of which the cost is read
+SAMPLES = 2.0 ** np.arange(13)  #: at which exact coverage is read
 WITHIN = 3  #: factor by which rates of two choices may differ to count as the same
 
 
-def thinking_curve(search: Run, level: str) -> Curve:
-    """Return the accuracy of one search against its FLOPs, as it is cut later and later."""
+def thinking_curve(search: Run, level: str, unit: str) -> Curve:
+    """Return the accuracy of one search as it is cut later and later, against its cost.
+
+    unit: "flops", with the prompt, or "new tokens", without it.
+    """
     parts = [cut(search, tokens) for tokens in LENGTHS]
-    rows = search.rows(level)
-    one = np.array([1])
+    rows, one = search.rows(level), np.array([1])
     values = np.stack([part.values("coverage", one)[rows, 0] for part in parts], axis=1)
-    spent = [part.cost("flops", one)[rows].mean() for part in parts]
+    if unit == "flops":
+        spent = [part.cost("flops", one)[rows].mean() for part in parts]
+    else:
+        spent = [np.nanmean(part.ledger["completion_tokens"][rows]) for part in parts]
+    return _curve(np.array(spent), values, unit)
+
+
+def samples_curve(chances: np.ndarray) -> Curve:
+    """Return exact coverage against samples, from the pass@1 of each problem (problems,)."""
+    return _curve(SAMPLES, 1 - (1 - chances[:, None]) ** SAMPLES, "samples")
+
+
+def _curve(x: np.ndarray, values: np.ndarray, unit: str) -> Curve:
     found = mean_interval(values)
-    return Curve(np.array(spent), found.value, found.low, found.high, found.replicates, "flops",
-                 "one search", found.problems, label=search.card.name)  # fmt: skip
+    ends_of = found.value, found.low, found.high, found.replicates
+    return Curve(x, *ends_of, unit, "coverage", found.problems)
 
 
 def cost_of(curve: Curve, accuracy: float) -> tuple[float, np.ndarray]:
@@ -68,15 +83,18 @@ class Grid:
 
 
 def planes(runs: Runs) -> Iterator[tuple[str, Grid]]:
-    """Yield (kind of mazes and of test compute, its curves per checkpoint)."""
-    pairs = [[find(runs, wanted) for wanted in mazes.pair(budget)] for budget in mazes.BUDGETS]
-    train = np.array([direct.card.train_flops for direct, _ in pairs])
-    for kind, levels in mazes.KINDS.items():
-        for level in levels:
-            thinking = [thinking_curve(search, level) for _, search in pairs]
-            samples = [direct.curve("coverage", "flops", level) for direct, _ in pairs]
-            yield f"{kind}, {level}, thinking", Grid(train, thinking)
-            yield f"{kind}, {level}, samples", Grid(train, samples)
+    """Yield (level and kind of test compute, its curves per checkpoint of `mazes.SIZE`)."""
+    found = ladder.read()
+    of_size = found.models[(found.models["size"] == mazes.SIZE) & (found.models["seed"] == 0)]
+    searches = [find(runs, mazes.pair(budget)[1]) for budget in mazes.BUDGETS]
+    train = np.array([search.card.train_flops for search in searches])
+    for level in mazes.LEVELS:
+        for unit in ("new tokens", "flops"):
+            thinking = [thinking_curve(search, level, unit) for search in searches]
+            yield f"{level}, thinking, {unit}", Grid(train, thinking)
+        chances = found.chance[found.levels == level][:, of_size.index].T
+        samples = [samples_curve(each) for each in chances]
+        yield f"{level}, samples", Grid(of_size["train_flops"].to_numpy(float), samples)
 
 
 def rows(runs: Runs) -> Iterator[dict[str, Any]]:
@@ -87,10 +105,10 @@ def rows(runs: Runs) -> Iterator[dict[str, Any]]:
 
 
 def measured_rows(case: str, grid: Grid) -> Iterator[dict[str, Any]]:
-    """Yield, per accuracy, the test FLOPs of each checkpoint, and what training saves of them.
+    """Yield, per accuracy, the test compute of each checkpoint, and what training saves of it.
 
     The rate is that of the first and the last checkpoint that reach the accuracy by more than their
-    least test compute: the factor in test FLOPs per ten times the training.
+    least test compute: the factor in test compute per ten times the training.
     """
     for accuracy in ACCURACIES:
         costs = [cost_of(curve, accuracy) for curve in grid.curves]
@@ -101,8 +119,9 @@ def measured_rows(case: str, grid: Grid) -> Iterator[dict[str, Any]]:
         for train, (cost, draws), inside in zip(grid.train, costs, between, strict=True):
             if inside:
                 low, high = ends(draws, method="nearest")
-                yield row(f"{case}, {train:.1e} train FLOPs", f"test FLOPs for {accuracy:g}", cost,
-                          float(low), float(high), mazes.PROBLEMS)  # fmt: skip
+                at = f"{case}, {train:.1e} train FLOPs"
+                yield row(at, f"test compute for {accuracy:g}", cost, float(low), float(high),
+                          mazes.PROBLEMS)  # fmt: skip
         if sum(between) < 2:
             continue
         first, last = np.flatnonzero(between)[[0, -1]]

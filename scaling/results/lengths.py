@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from scaling.results import mazes
@@ -17,8 +16,9 @@ from scaling.results.table import find, row
 from scaling.runs import Run, Runs
 from scaling.runs.lengths import cut
 
-SAMPLED = mazes.SAMPLED
-LENGTHS = (12, 16, 24, 32, 48, 64, 96)  #: tokens at which searches are cut
+LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96)  #: tokens at which searches are cut
+BUDGET = "3e12"  #: training FLOPs of the checkpoint
+SAMPLED = mazes.pair(BUDGET)
 
 
 def cells(direct: Run, search: Run, level: str) -> pd.DataFrame:
@@ -32,18 +32,11 @@ def cells(direct: Run, search: Run, level: str) -> pd.DataFrame:
     return pd.concat(table, ignore_index=True)
 
 
-def best_below(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells that no cheaper cell reaches, the cheapest first."""
-    ordered = found.sort_values("flops", ignore_index=True)
-    return ordered[ordered["accuracy"] > np.r_[-1, ordered["accuracy"].cummax()[:-1]]]
-
-
 def rows(runs: Runs) -> Iterator[dict[str, Any]]:
-    """Yield the best split of each cost between samples and length, per checkpoint and kind."""
-    for budget in mazes.BUDGETS:
-        direct, search = (find(runs, wanted) for wanted in mazes.pair(budget))
-        for level in mazes.LEVELS:
-            for cell in best_below(cells(direct, search, level)).itertuples():
-                case = f"{mazes.SIZE}/{budget}, {level}: {cell.samples} x {cell.length} tokens"
-                yield row(case, f"best coverage for {cell.flops:.3g} FLOPs", cell.accuracy,
-                          cell.low, cell.high, mazes.PROBLEMS)  # fmt: skip
+    """Yield the coverage and the cost of every cell, for the checkpoint and levels shown."""
+    direct, search = (find(runs, wanted) for wanted in SAMPLED)
+    for level in mazes.LEVELS:
+        for cell in cells(direct, search, level).itertuples():
+            case = f"{level}, {cell.samples} x {cell.length}"
+            yield row(case, "coverage", cell.accuracy, cell.low, cell.high, mazes.PROBLEMS)
+            yield row(case, "FLOPs", cell.flops, n=mazes.PROBLEMS)

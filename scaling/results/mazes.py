@@ -10,7 +10,8 @@ from scaling.results.table import Sampled
 
 SIZE = "0.11M"
 #: training FLOPs of the checkpoints
-BUDGETS = ("1e12", "1.8e12", "3e12", "5.6e12", "1e13", "1.8e13", "3e13", "5.6e13", "1e14")
+BUDGETS = ("1.8e12", "3e12", "5.6e12", "1e13", "1.8e13", "3e13")
+COMPARED = ("3e12", "5.6e12", "1e13", "3e13")  #: of these, where searches and paths are compared
 DEPTHS = (2, 4, 6, 8)
 KINDS = {  #: levels by kind
     "mazes": tuple(map(str, DEPTHS)),
@@ -18,8 +19,8 @@ KINDS = {  #: levels by kind
 }
 LEVELS = tuple(level for kind in KINDS.values() for level in kind)
 PROBLEMS = 400  #: of each level
-DIRECT = Plan(chains=8, max_new_tokens=32)
-SEARCH = Plan(chains=4, max_new_tokens=96)
+DIRECT = Plan(chains=16, max_new_tokens=32)
+SEARCH = Plan(chains=8, max_new_tokens=96)
 
 
 def pair(budget: str) -> tuple[Sampled, Sampled]:
@@ -31,4 +32,5 @@ def pair(budget: str) -> tuple[Sampled, Sampled]:
     )
 
 
-SAMPLED = tuple(run for budget in BUDGETS for run in pair(budget))
+PAIRS = tuple(run for budget in COMPARED for run in pair(budget))
+SEARCHES = tuple(pair(budget)[1] for budget in BUDGETS)

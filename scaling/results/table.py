@@ -56,12 +56,13 @@ def estimate_row(case: str, quantity: str, found: Estimate) -> dict[str, Any]:
 
 
 def results_table(runs: Runs, modules: Sequence[Any]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the rows of some results, see `COLUMNS`, and why others were left out, by name."""
+    """Return the rows of some results, see `COLUMNS`, and why others are not complete, by name."""
     rows, left_out = list[dict[str, Any]](), dict[str, str]()
     for module in modules:
         name = module.__name__.rpartition(".")[2]
         try:
-            rows += [{"result": name} | found for found in module.rows(runs)]
+            for found in module.rows(runs):
+                rows.append({"result": name} | found)
         except (ValueError, FileNotFoundError) as reason:
             left_out[name] = str(reason)
     return pd.DataFrame(rows, columns=COLUMNS), left_out

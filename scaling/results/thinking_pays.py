@@ -14,13 +14,13 @@ from scaling.results import mazes
 from scaling.results.table import estimate_row, find, row
 from scaling.runs import Run, Runs
 
-SAMPLED = mazes.SAMPLED
+SAMPLED = mazes.PAIRS
 SELECTORS = ("coverage", "majority", "logprob")  #: of the direct paths
 
 
 def rows(runs: Runs) -> Iterator[dict[str, Any]]:
     """Yield the gain of one search over direct paths, per checkpoint, level and selector."""
-    for budget in mazes.BUDGETS:
+    for budget in mazes.COMPARED:
         direct, search = (find(runs, wanted) for wanted in mazes.pair(budget))
         for level in (*mazes.LEVELS, "all"):
             yield from gains(direct, search, level, f"{mazes.SIZE}/{budget}, {level}")

@@ -1,0 +1,130 @@
+"""The figures of the study, drawn from its table of results alone: no runs, no models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from scaling.figures import plots
+
+ISO = (0.25, 0.5, 0.75)  #: coverages of the lines in the heat map
+SHOWN = 0.5  #: accuracy whose cost the figure of exchange shows
+
+
+def part(table: pd.DataFrame, result: str, quantity: str, case: str) -> pd.DataFrame:
+    """Return the rows of a result whose quantity and case match, with the groups of `case`.
+
+    quantity, case: regular expressions that match in full; named groups of both become columns.
+    Errors: ValueError where there is none.
+    """
+    rows = table[table["result"] == result]
+    named = [rows[column].str.extract(f"^{pattern}$") for column, pattern in
+             (("quantity", f"(?P<_q>{quantity})"), ("case", f"(?P<_c>{case})"))]  # fmt: skip
+    found = pd.concat([rows, *named], axis=1).dropna(subset=["_q", "_c"])
+    if found.empty:
+        raise ValueError(f"the table of results has no {quantity} of {result}")
+    return found.drop(columns=["_q", "_c"]).reset_index(drop=True)
+
+
+def sizes(table: pd.DataFrame) -> plots.Drawn:
+    """Draw the loss of paths, and their pass@1, against training compute: a line per size."""
+    rows = part(table, "ladder", "(?:nats per token|pass@1), (?P<kind>[^,]*).*",
+                r"maze/(?P<size>[\d.]+M)/(?P<budget>.*)")  # fmt: skip
+    rows = rows.assign(budget=rows["budget"].astype(float))
+    kinds, names = rows["kind"].unique(), sorted(rows["size"].unique(), key=lambda s: float(s[:-1]))
+    fig, axes = plots.figure(2, len(kinds), height=4.4, sharex=True, sharey="row")
+    for column, kind in zip(axes.T, kinds, strict=True):
+        for ax, what in zip(column, ("nats per token", "pass@1"), strict=True):
+            for look, size in enumerate(names):
+                chosen = rows["quantity"].str.startswith(what) & (rows["kind"] == kind)
+                line = rows[chosen & (rows["size"] == size)].sort_values("budget")
+                style = plots.series_style(look) | {"label": size}
+                ends = line["low"], line["high"]
+                plots.draw_series(ax, line["budget"], line["value"], *ends, "points", **style)
+            ax.set(xscale="log")
+        column[0].set(title=kind, yscale="log")
+        column[1].set(xlabel="train FLOPs", ylim=(0, 1.02))
+    axes[0, 0].set_ylabel("loss of the right path\n(nats per token)")
+    axes[1, 0].set_ylabel("pass@1 of a path\n(1 to 4 junctions)")
+    axes[0, 0].legend(title="parameters", ncols=2)
+    return plots.Drawn(fig, {"problems": int(rows["n"].max())}, rows)
+
+
+def equal_cost(table: pd.DataFrame) -> plots.Drawn:
+    """Draw what one search gains over direct paths of equal cost, against training compute."""
+    rows = part(table, "thinking_pays", "gain over coverage",
+                r"[\d.]+M/(?P<budget>[\d.e]+), (?P<depth>\d+)(?P<kind>.*)")  # fmt: skip
+    rows = rows.assign(budget=rows["budget"].astype(float))
+    kinds = {"": "mazes", "x2x2": "mazes with corridors"}
+    fig, axes = plots.figure(1, len(kinds), height=2.6, sharey=True)
+    for ax, (kind, title) in zip(axes[0], kinds.items(), strict=True):
+        for look, depth in enumerate(rows["depth"].unique()):
+            line = rows[(rows["kind"] == kind) & (rows["depth"] == depth)].sort_values("budget")
+            y, low, high = (100 * line[name] for name in ("value", "low", "high"))
+            style = plots.series_style(look) | {"label": f"{depth} junctions"}
+            plots.draw_series(ax, line["budget"], y, low, high, "points", **style)
+        ax.axhline(0, color="0.5", linewidth=0.6)
+        ax.set(xscale="log", xlabel="train FLOPs", title=title)
+    axes[0, 0].set_ylabel("gain of one search over direct paths\nof equal cost (points)")
+    axes[0, 1].legend()
+    return plots.Drawn(fig, {"problems": int(rows["n"].max())}, rows)
+
+
+def lengths(table: pd.DataFrame) -> plots.Drawn:
+    """Draw coverage over (samples, tokens of each) as a heat map; direct paths are length 0."""
+    rows = part(table, "lengths", "coverage",
+                r"(?P<level>\S+), (?P<samples>\d+) x (?P<length>\d+)")  # fmt: skip
+    rows = rows.assign(samples=rows["samples"].astype(int), length=rows["length"].astype(int))
+    shown = [level for level in ("4", "8", "4x2x2", "8x2x2") if level in set(rows["level"])]
+    fig, axes = plots.figure(1, len(shown), height=2.5, sharey=True)
+    for ax, level in zip(axes[0], shown, strict=True):
+        of_level = rows[rows["level"] == level]
+        grid = of_level.pivot_table("value", "length", "samples")
+        image = ax.imshow(grid, origin="lower", aspect="auto", vmin=0, vmax=1, cmap="viridis")
+        for (i, j), value in np.ndenumerate(grid.to_numpy()):
+            if np.isfinite(value):
+                color = "white" if value < 0.6 else "black"
+                ax.text(
+                    j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=5, color=color
+                )
+        lines = ax.contour(grid, levels=ISO, colors="white", linewidths=0.8)
+        ax.clabel(lines, fmt=lambda share: f"{share:.0%}", fontsize=5)
+        ax.grid(False)
+        depth, corridors = level.partition("x")[::2]
+        ax.set(title=f"{depth} junctions" + ", corridors" * bool(corridors), xlabel="samples")
+        ax.set_xticks(range(len(grid.columns)), grid.columns)
+        ax.set_yticks(range(len(grid.index)), ["direct", *grid.index[1:]])
+    axes[0, 0].set_ylabel("tokens of a search")
+    fig.colorbar(image, ax=axes[0].tolist(), pad=0.01, label="coverage")
+    return plots.Drawn(fig, {"problems": int(rows["n"].max())}, rows)
+
+
+def exchange(table: pd.DataFrame) -> plots.Drawn:
+    """Draw the test compute that reaches an accuracy against training compute, per level."""
+    rows = part(table, "exchange", f"test compute for {SHOWN:g}",
+                r"(?P<level>\S+), (?P<kind>thinking, new tokens|samples), (?P<budget>\S+) .*",
+                )  # fmt: skip
+    rows = rows.assign(budget=rows["budget"].astype(float))
+    labels = {"thinking, new tokens": "tokens of one search", "samples": "direct paths"}
+    fig, axes = plots.figure(1, len(labels), height=2.8)
+    levels = list(rows["level"].unique())
+    for ax, (kind, label) in zip(axes[0], labels.items(), strict=True):
+        for look, level in enumerate(levels):
+            line = rows[(rows["kind"] == kind) & (rows["level"] == level)].sort_values("budget")
+            style = plots.series_style(look) | {"label": level}
+            ends = line["low"], line["high"].replace(np.inf, np.nan)
+            plots.draw_series(ax, line["budget"], line["value"], *ends, "points", **style)
+        ax.set(xscale="log", yscale="log", xlabel="train FLOPs", ylabel=label)
+        ax.set_title(f"{label} for {SHOWN:.0%} right")
+    plots.legend_below(fig, axes[0][:1])
+    return plots.Drawn(fig, {"accuracy": SHOWN}, rows)
+
+
+STUDY_FIGURES: dict[str, Callable[[pd.DataFrame], plots.Drawn]] = {
+    "study_sizes": sizes,
+    "study_equal_cost": equal_cost,
+    "study_lengths": lengths,
+    "study_exchange": exchange,
+}
