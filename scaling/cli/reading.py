@@ -71,6 +71,7 @@ def results(
     *,
     runs: Path = STUDY / "mazes",  #: folder of the runs that `study` samples for the results
     table: Path | None = None,  #: draw the figures of this table, and read no runs
+    page: Path | None = None,  #: a template NAME.md.jinja; NAME.md gets the numbers of --table
     out: Path | None = None,  #: folder to write into; default: that of --table, or of --runs
     force: bool = False,  #: overwrite existing files that the kit did not write
 ) -> None:
@@ -79,11 +80,28 @@ def results(
 
     from scaling.runs import Runs
 
+    if page:
+        write_page(page, table or STUDY / "results.csv", force)
+        return
     if table:
         draw_results(pd.read_csv(table), table, out or table.parent, force)
         return
     print(f"runs in {runs}")
     write_results(Runs.load(runs), out or runs.parent, force)
+
+
+def write_page(template: Path, table: Path, force: bool) -> None:
+    """Write a text with the numbers of a table next to its template."""
+    import pandas as pd
+
+    from scaling.results.page import render
+    from scaling.store.files import write_outputs
+
+    if template.suffix != ".jinja":
+        raise ValueError(f"{template} is no template; give a file such as study.md.jinja")
+    text = render(template, pd.read_csv(table))
+    write_outputs({template.with_suffix(""): text.encode()}, force)
+    print(template.with_suffix(""))
 
 
 def write_results(runs: Any, out: Path, force: bool) -> None:
