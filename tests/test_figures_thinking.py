@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scaling.figures.gallery import FIGURES
-from scaling.figures.thinking import LOG_LINE, direct_runs, families, reward_curve
+from scaling.figures.thinking import direct_runs, families, reward_curve
 from scaling.fits import fit
 from scaling.models import load_lm
 from scaling.records import Plan
@@ -22,7 +22,7 @@ def test_the_line_is_that_of_least_squares():
     x = np.geomspace(10, 1e5, 12)
     y = 0.1 + 0.15 * np.log10(x) + 0.02 * rng.standard_normal(12)
     b, a = np.polyfit(np.log10(x), y, 1)
-    found = fit(LOG_LINE, x, y, bootstrap=0).params
+    found = fit("log_line", x, y, bootstrap=0).params
     assert (found["a"], found["b"]) == pytest.approx((a, b), abs=1e-6)
 
 

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "estimates": set(),
     "intervals": {"estimates"},
     "runs": {"show", "records", "curves", "compute", "estimates", "intervals", "store", "readers"}
-    | {"provenance", "methods"},
+    | {"provenance", "methods", "tasks"},
     "comparisons": {"show", "curves", "estimates", "intervals", "runs"},
     "fits": {"show", "estimates", "records", "curves", "intervals", "runs", "methods"},
     "planner": {"compute", "runs", "comparisons", "intervals", "records"},

@@ -22,6 +22,7 @@ COMPUTE = (np.array([1e12, 1e13, 1e14]), np.array([1e7, 1e9, 1e10]))
 PLACES = {  # law -> axes and parameters where it is neither flat nor saturated
     "power": (K, [0.2, 0.15]),
     "power_floor": (K, [-0.6, -0.5, 0.9]),
+    "log_line": (K, [0.1, 0.3]),
     "exp_power": (K, [-2.08, -0.44]),
     "sigmoid": (K, [0.05, 0.9, 1.2, 2.5]),
     "bnsl": (K, [0.2, 2.0, 0.3, 0.5, 30.0, 0.3]),

@@ -40,6 +40,7 @@ DIGITS = 5  #: significant digits of fitted numbers: later ones differ between p
 UNIT_LABELS = {
     "samples": "samples per problem, $k$",
     "tokens": "test tokens per problem",
+    "thinking": "thinking tokens allowed",
     "flops": "test FLOPs per problem",
     "kv_bytes": "cache traffic per problem (bytes)",
     "seconds": "seconds per problem",

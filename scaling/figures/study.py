@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -121,9 +122,78 @@ def exchange(table: pd.DataFrame) -> plots.Drawn:
     return plots.Drawn(fig, {"accuracy": SHOWN}, rows)
 
 
+LINES = {  #: unit -> title
+    "thinking": "all lists; thin: lists of so many swaps",
+    "flops": "the same answers; the prompt is charged once",
+}
+
+
+def thinking_tokens(table: pd.DataFrame) -> plots.Drawn:
+    """Draw accuracy against thinking tokens and FLOPs, with a line and its forecast."""
+    rows = part(table, "serial", "accuracy|FLOPs|majority",
+                r"(?P<level>\w+), (?P<budget>\d+) (?P<kind>thinking tokens|direct answers)",
+                )  # fmt: skip
+    rows = rows.assign(budget=rows["budget"].astype(float))
+    thinking, votes = (
+        rows[(rows["kind"] == kind) & (rows["budget"] > 0)]
+        for kind in ("thinking tokens", "direct answers")
+    )
+    accuracy = thinking[thinking["quantity"] == "accuracy"]
+    points = accuracy[accuracy["level"] == "all"]
+    flops = thinking[thinking["quantity"] == "FLOPs"]
+    fig, axes = plots.figure(1, 2, height=2.7, sharey=True)
+    facts, drawn = {}, []
+    for unit, x in (("thinking", points["budget"]), ("flops", flops["value"])):
+        law = part(table, "serial", ".*", f"log_line in {unit}.*")
+        facts[unit] = law.set_index("quantity")["value"].drop("forecast").to_dict()
+        drawn += with_forecast(unit, x.to_numpy(), points, law, facts[unit])
+    spent = votes.loc[votes["quantity"] == "FLOPs", "value"].to_numpy()
+    name = "majority of 1 to 64 direct answers"
+    drawn.append(series("flops", name, "line", spent, votes[votes["quantity"] == "majority"], 1))
+    shown = pd.concat(drawn)
+    for ax, (unit, title) in zip(axes[0], LINES.items(), strict=True):
+        plots.draw_table(ax, shown[shown["panel"] == unit]).set(title=title, ylim=(0, 1.1))
+    for level in [level for level in accuracy["level"].unique() if level != "all"]:
+        line = accuracy[accuracy["level"] == level]
+        tokens, y = line["budget"].to_numpy(), line["value"].to_numpy()
+        axes[0, 0].plot(tokens, y, color="0.7", linewidth=0.6, zorder=1)
+        axes[0, 0].text(tokens[y.argmax()], y.max() + 0.02, level, fontsize=6, ha="center")
+    axes[0, 1].set_ylabel("")
+    plots.legend_below(fig, axes[0], ncols=5)
+    return plots.Drawn(fig, facts, shown)
+
+
+def with_forecast(
+    unit: str, x: np.ndarray, points: pd.DataFrame, law: pd.DataFrame, numbers: dict[Any, float]
+) -> list[pd.DataFrame]:
+    """Return the points, the line up to where it was fitted, and its forecast, as series.
+
+    Points that the line was fitted to are full, held-out points open.
+    """
+    forecast = law[law["quantity"] == "forecast"]
+    n = len(x) - len(forecast)
+    line = pd.DataFrame({"value": numbers["a"] + numbers["b"] * np.log10(x[:n])})
+    line = line.assign(low=line["value"], high=line["value"])
+    return [
+        series(unit, "line in the logarithm", "fitted law", x[:n], line),
+        series(unit, "forecast", "law", x[n - 1 :], pd.concat([line[-1:], forecast])),
+        series(unit, f"fitted, $n$={points['n'].max():,.0f}", "points", x[:n], points[:n]),
+        series(unit, "held out", "open points", x[n:], points[n:]),
+    ]
+
+
+def series(
+    unit: str, name: str, mark: str, x: np.ndarray, rows: pd.DataFrame, look: int = 0
+) -> pd.DataFrame:
+    """Return rows of the table of results at x, as a series for `plots.draw_table`."""
+    values = rows[["value", "low", "high"]].rename(columns={"value": "y"})
+    return values.assign(panel=unit, series=name, x=x, unit=unit, mark=mark, look=look)
+
+
 STUDY_FIGURES: dict[str, Callable[[pd.DataFrame], plots.Drawn]] = {
     "study_sizes": sizes,
     "study_equal_cost": equal_cost,
     "study_lengths": lengths,
     "study_exchange": exchange,
+    "study_thinking_tokens": thinking_tokens,
 }

@@ -18,24 +18,12 @@ from scaling.figures import plots
 from scaling.figures.plane import curve_across, summary
 from scaling.figures.plots import points_of
 from scaling.fits import fit, forecast
-from scaling.fits.laws import Law
 from scaling.fits.published import curves as published
 from scaling.intervals import wilson
 from scaling.runs import Run, Runs
 
 FITTED = 0.5  #: laws are fitted up to this share of the largest budget, the rest is forecast
 NAMES = {"grpo": "GRPO", "expert": "expert iteration"}  #: in legends
-
-
-def log_line(x: np.ndarray, a: np.ndarray, b: np.ndarray):
-    """Return a + b log10 x and its slopes."""
-    log = np.log10(x)
-    return a + b * log, (np.ones_like(log), log)
-
-
-LOG_LINE = Law("log_line", ("a", "b"), log_line, {}, lambda x: {}, "a + b log10 x",
-               "any budget -> accuracy", "the axes of OpenAI, Learning to reason, 2024",
-               linear=("a", "b"))  # fmt: skip
 
 
 # ---------------------------------------------------------------- runs by how they were trained
@@ -85,7 +73,7 @@ def points_and_law(shown: Curve, **at: Any) -> tuple[list[pd.DataFrame], dict[st
     share = max(FITTED, *np.sort(shown.x)[2:3] / shown.x.max(), 0)
     if len(shown.x) < 4 or share >= 1:
         return points, {"message": "too few points to forecast"}
-    fitted, held_out = forecast(LOG_LINE, shown, share)
+    fitted, held_out = forecast("log_line", shown, share)
     facts = summary(fitted) | {"held_out_error": held_out.error.tolist()}
     points.append(plots.forecast_points(shown, fitted, **at))
     return points, facts | {"n_held_out": len(held_out)}
@@ -135,7 +123,7 @@ def draw_published(ax, name: str) -> Fit:
     table = published(name)
     x, y, n = (table[column].to_numpy(float) for column in ("x", "y", "n"))
     y = y / 100 if y.max() > 1 else y
-    fitted = fit(LOG_LINE, x, y)
+    fitted = fit("log_line", x, y)
     low, high = wilson(np.round(y * n), n) if np.isfinite(n).all() else (y, y)
     plots.draw_points(ax, x, y, low, high, color=plots.COLORS[6], marker="o", markersize=2.5)
     plots.draw_fit(ax, fitted, np.geomspace(x[0], x[-1], 60), color=plots.COLORS[6])

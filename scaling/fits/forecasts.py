@@ -85,7 +85,8 @@ class Forecast:
 
     fit: Fit
     frame: pd.DataFrame  #: a row per held-out budget: x, y, predicted, low, high, error, covered
-    fit_up_to: int  #: samples of each problem that the law was fitted to
+    fit_up_to: int  #: samples, or thinking tokens, of each problem that the law was fitted to
+    unit: str = "samples"  #: of `fit_up_to`
 
     @property
     def median_error(self) -> float:
@@ -96,7 +97,7 @@ class Forecast:
         """Return the error of the law at the held-out budgets, in one line."""
         inside = self.frame["covered"]
         return (
-            f"Forecast({self.fit.law} fitted to {self.fit_up_to} samples: median error "
+            f"Forecast({self.fit.law} fitted to {self.fit_up_to} {self.unit}: median error "
             f"{self.median_error:.3f} at {len(self.frame)} larger budgets, "
             f"{int(inside.sum())} of {inside.notna().sum()} inside the 95 % band)"
         )
@@ -107,11 +108,16 @@ class Forecast:
 
 
 def forecast_run(
-    run: Run, law: str, fit_up_to: int, selector: str, level: str, replicates: int
+    run: Run, law: str, fit_up_to: int, selector: str, level: str, replicates: int, unit: str
 ) -> Forecast:
-    """Return the forecast of a best-of-N run from the first `fit_up_to` samples of each problem."""
+    """Return the forecast of a run from `fit_up_to` samples or thinking tokens; `Run.forecast`."""
+    selector = selector or run.selectors[0]
+    if run.method.one_trace:
+        return _forecast_thinking(run, law, fit_up_to, selector, level, replicates, unit)
     if not run.method.exchangeable or run.arrays.counts:
-        raise ValueError("a forecast along samples needs the samples of a best-of-N run")
+        raise ValueError("a forecast needs the samples of a best-of-N run, or a run by thinking")
+    if unit not in ("", "samples"):
+        raise ValueError(f"unit is {unit!r}; a best-of-N run is forecast along its samples")
     most = int(run.budgets()[-1])
     if not 1 < fit_up_to < most:
         raise ValueError(f"fit_up_to is {fit_up_to}; give 2 to {most - 1} of the {most} samples")
@@ -119,6 +125,20 @@ def forecast_run(
     known = _curve(first_chains(run, fit_up_to), selector, rows, replicates)
     found = forecast(law, _curve(run, selector, rows, replicates), fit_up_to / most, known)
     return Forecast(*found, fit_up_to)
+
+
+def _forecast_thinking(
+    run: Run, law: str, fit_up_to: int, selector: str, level: str, replicates: int, unit: str
+) -> Forecast:
+    """Return the forecast of a run by thinking; the immediate answer, at 0 tokens, is left out."""
+    steps = run.budgets()[1:]
+    tokens = run.cost("thinking", steps)[0]
+    if not tokens[0] < fit_up_to < tokens[-1]:
+        allowed = ", ".join(f"{budget:g}" for budget in tokens[1:-1])
+        raise ValueError(f"fit_up_to is {fit_up_to}; give thinking tokens: {allowed}")
+    curve = run.curve(selector, unit or "thinking", level, steps, replicates)
+    share = float(curve.x[tokens <= fit_up_to][-1] / curve.x[-1])
+    return Forecast(*forecast(law, curve, share), fit_up_to, "thinking tokens")
 
 
 # ---------------------------------------------------------------- many laws, many curves
@@ -317,8 +337,11 @@ def _averaged(values: np.ndarray, k: np.ndarray, replicates: int, seed: int) -> 
 
 
 def suited_laws(selector: str) -> list[str]:
-    """Return the laws of one axis that describe a selector's accuracy; some do coverage's only."""
-    laws = [name for name, law in LAWS.items() if law.axes == 1]
+    """Return the laws of one axis that describe a selector's accuracy; some do coverage's only.
+
+    A straight line in log k is none: coverage and votes bend.
+    """
+    laws = [name for name, law in LAWS.items() if law.axes == 1 and name != "log_line"]
     if selector == "coverage":
         return laws
     return [name for name in laws if LAWS[name].density is None and name != "exp_power"]

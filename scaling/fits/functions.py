@@ -32,6 +32,11 @@ def power_floor(x: Array, a: Array, b: Array, floor: Array) -> Terms:
     return floor + a * t, (t, a * t * np.log(x), np.ones_like(t))
 
 
+def log_line(x: Array, a: Array, b: Array) -> Terms:
+    log = np.log10(x)
+    return a + b * log, (np.ones_like(log), log)
+
+
 def exp_power(x: Array, a: Array, b: Array) -> Terms:
     t = x**b
     y = np.exp(a * t)

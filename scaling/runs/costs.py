@@ -16,6 +16,7 @@ from scaling.estimates import agreed_vote
 from scaling.methods.table import method_of
 from scaling.records import Plan
 from scaling.runs.arrays import TOKENS, Arrays, Scored
+from scaling.tasks.traces import thinking_budgets
 
 UNITS = ("samples", "tokens", "flops", "kv_bytes", "seconds", "price")
 NEEDS = {  #: unit -> data that a run must hold for a cost in it
@@ -48,6 +49,9 @@ def sample_costs(
     costs = _costs(model, prices, shared, (prompt, in_cache, new), flops)
     costs["samples"] = zero, np.where(np.isnan(arrays.correct), np.nan, 1.0)
     costs["seconds"] = zero, arrays.ledger["seconds"]
+    if method_of(plan).one_trace:
+        allowed = np.array(thinking_budgets(plan), float)
+        costs["thinking"] = zero, np.broadcast_to(allowed, new.shape)
     return with_scorer(costs, arrays, arrays.passes, prices)
 
 

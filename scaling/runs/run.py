@@ -338,9 +338,10 @@ class Run:
     ) -> Curve:
         """Return accuracy against budget with its 95 % interval over problems.
 
-        x is the mean cost per problem in `unit`. Problems without a sample are left out and counted
-        in `n_missing`. With `cluster` whole families of problems are resampled. Errors: ValueError
-        for an unknown name, and where no cost in `unit` is known.
+        x is the mean cost per problem in `unit`, one of `UNITS`; for a run by thinking also
+        "thinking", the tokens of thinking that are allowed. Problems without a sample are left out
+        and counted in `n_missing`. With `cluster` whole families of problems are resampled. Errors:
+        ValueError for an unknown name, and where no cost in `unit` is known.
         """
         rows, k = self.rows(level), self.budgets() if k is None else np.asarray(k)
         found = mean_interval(
@@ -370,16 +371,20 @@ class Run:
         self,
         law: str,
         fit_up_to: int,
-        selector: str = "coverage",
+        selector: str = "",
         level: str = "all",
         replicates: int = 1000,
+        unit: str = "",
     ) -> Any:
         """Return a law fitted to the first `fit_up_to` samples of each problem, and its score.
 
         The law does not see later samples; it is scored on every larger budget, whose accuracy is
-        read from all samples. Best-of-N only. See `fits.forecasts.Forecast`.
+        read from all samples. For a run by thinking, `fit_up_to` is in thinking tokens, and the law
+        is fitted along `unit`: thinking tokens by default, or another unit of cost, such as flops.
+        Other methods have no forecast. selector: the first of the run's by default. See
+        `fits.forecasts.Forecast`.
         """
-        options = law, fit_up_to, selector, level, replicates
+        options = law, fit_up_to, selector, level, replicates, unit
         return onward("fits.forecasts", "forecast_run")(self, *options)
 
     def figure(self, name: str, **choices: Any) -> Any:
