@@ -27,6 +27,7 @@ from scaling.ladder import (
     train_reviser,
     train_rung,
 )
+from scaling.ladder.presets import SHARES
 from scaling.ladder.rounds import LESSONS, Pool, play_round, sampling_flops
 from scaling.ladder.trainer import Muon, Row, token_loss
 from scaling.models import LM, SIZES, load_lm
@@ -158,7 +159,9 @@ def test_a_mixture_gives_each_task_and_level_its_share_in_either_split():
         assert all(content_split(context[:-1]) == split for context, _ in pairs)
         counts = Counter((context[-1], context.count(",")) for context, _ in pairs)
         assert len(counts) == 16  # tasks by depth; a maze of d junctions has 4 d - 1 commas
-        assert all(130 < count < 275 for count in counts.values())  # 200; outside once in 10^6
+        for (mark, _), count in counts.items():
+            expected = 3200 / 8 * SHARES["maze" if mark == ":" else "maze-search"]
+            assert abs(count - expected) < 5 * expected**0.5  # outside once in 10^6
     assert any("|" in text for _, text in pairs)
 
 

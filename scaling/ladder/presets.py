@@ -69,16 +69,20 @@ MAZE = Ladder(
         for level in (*DEPTHS, *CORRIDORS)
     },
     budgets={
-        "0.02M": (3e11, 1e12, 3e12, 5.6e12, 1e13),
-        "0.05M": (1e12, 3e12, 5.6e12, 1e13, 3e13),
-        "0.11M": (1e12, 3e12, 5.6e12, 1e13, 3e13),
-        "0.21M": (3e12, 5.6e12, 1e13, 3e13, 1e14),
-        "0.44M": (5.6e12, 1e13, 3e13, 1e14),
+        "0.02M": (1e11, 3e11, 1e12, 3e12),
+        "0.05M": (1e11, 3e11, 1e12, 3e12, 1e13, 1.8e13, 3e13),
+        "0.11M": (1e12, 1.8e12, 3e12, 5.6e12, 1e13, 1.8e13, 3e13, 5.6e13, 1e14),
+        "0.21M": (3e12, 5.6e12, 1e13, 1.8e13, 3e13, 5.6e13),
+        "0.44M": (5.6e12, 1e13, 1.8e13, 3e13, 5.6e13),
         "0.80M": (1e13, 3e13, 1e14),
     },
-    recipes={
-        size: maze_recipe(4e-3, 2048)
-        for size in ("0.02M", "0.05M", "0.11M", "0.21M", "0.44M", "0.80M")
+    recipes={  # wide models learn to look passages up earlier at the lower rate (LOG.md)
+        size: maze_recipe(rate, 2048)
+        for rate, sizes in (
+            (4e-3, ("0.02M", "0.05M", "0.11M")),
+            (2e-3, ("0.21M", "0.44M", "0.80M")),
+        )
+        for size in sizes
     },
 )
 
