@@ -17,6 +17,7 @@ from scaling.ladder.likelihood import answer_nats, likelihood_table
 from scaling.models import load_lm
 from scaling.records import Plan
 from scaling.results import exchange, ladder, mazes, results_table
+from scaling.results.page import render
 from scaling.results.table import COLUMNS, Sampled, find, row
 from scaling.runs import Runs
 from scaling.runs.lengths import cut
@@ -227,3 +228,48 @@ def test_gains_are_those_of_the_comparison_at_equal_cost(walker, searches, tmp_p
 def test_the_runs_of_mazes_hold_at_least_400_problems_a_level():
     assert mazes.PROBLEMS >= 400
     assert set(mazes.COMPARED) <= set(mazes.BUDGETS)
+
+
+# ---------------------------------------------------------------- texts with numbers
+TABLE = pd.DataFrame(
+    [
+        ("pays", "0.11M, 8", "gain", 0.268, 0.246, 0.288, 400),
+        ("law", "all", "alpha", 0.5, *[None] * 3),
+    ],
+    columns=COLUMNS,
+)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "page.md.jinja"
+    path.write_text(text)
+    return path
+
+
+def test_a_text_gets_its_numbers_from_the_table(tmp_path):
+    text = (
+        '{% set gain = number("pays", "0.11M, 8", "gain") %}{{ require(gain.low > 0.2) }}'
+        "gains {{ gain.points }} ({{ gain.share }}), "
+        'alpha {{ number("law", "all", "alpha").digits }}\n'
+    )
+    expected = "gains +26.8 [+24.6, +28.8] (0.268 [0.246, 0.288]), alpha 0.5\n"
+    assert render(write(tmp_path, text), TABLE) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{{ number("pays", "0.11M, 9", "gain").share }}', "did you mean 'pays | 0.11M, 8 | gain'"),
+        ('{{ require(number("law", "all", "alpha").value > 1) }}', "what the table does not show"),
+        ("{{ unknown }}", "'unknown' is undefined"),
+        ("{% if %}", "Expected an expression"),
+    ],
+)
+def test_a_text_that_the_table_does_not_support_is_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        render(write(tmp_path, text), TABLE)
+
+
+def test_a_number_that_is_there_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="of which there are 2"):
+        render(write(tmp_path, '{{ number("law", "all", "alpha") }}'), pd.concat([TABLE, TABLE]))
