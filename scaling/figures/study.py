@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scaling.figures import plots
+from scaling.fits import fit
 
 ISO = (0.25, 0.5, 0.75)  #: coverages of the lines in the heat map
 SHOWN = 0.5  #: accuracy whose cost the figure of exchange shows
@@ -101,6 +102,37 @@ def lengths(table: pd.DataFrame) -> plots.Drawn:
     return plots.Drawn(fig, {"problems": int(rows["n"].max())}, rows)
 
 
+def o1(table: pd.DataFrame) -> plots.Drawn:
+    """Draw accuracy against compute of training by reward, and against thinking tokens.
+
+    Laws are fitted to the cheaper points (solid) and forecast the open ones (dashed).
+    """
+    trained = part(table, "reward", "accuracy", r"maze-quit/0\.05M, all, (?P<x>\S+) FLOPs")
+    thought = part(table, "serial", "accuracy", r"all, (?P<x>\d+) thinking tokens")
+    panels = {
+        "training by reward (mazes)": (trained, "sigmoid", 0.26, "train FLOPs of the reward phase"),
+        "thinking (permutations)": (thought, "log_line", 0.07, "thinking tokens"),
+    }
+    fig, axes = plots.figure(1, 2, height=2.6, sharey=True)
+    for ax, (title, (rows, law, share, label)) in zip(axes[0], panels.items(), strict=True):
+        rows = rows.assign(x=rows["x"].astype(float)).query("x > 0").sort_values("x")
+        x, y = rows["x"].to_numpy(), rows["value"].to_numpy()
+        early = x <= share * x.max()
+        fitted = fit(law, x[early], y[early], bootstrap=0)
+        for chosen, face in ((early, None), (~early, "none")):
+            some = rows[chosen]
+            plots.draw_points(ax, some["x"], some["value"], some["low"], some["high"],
+                              color=plots.COLORS[0], marker="o", linestyle="", mfc=face)  # fmt: skip
+        for low, high, dashes in ((x[0], x[early][-1], "-"), (x[early][-1], x[-1], "--")):
+            grid = np.geomspace(low, high, 60)
+            ax.plot(grid, fitted.predict(grid), color=plots.COLORS[0], linestyle=dashes)
+        ax.set(
+            xscale="log", xlabel=label, ylim=(0, 1.02), title=f"{title}, n = {rows['n'].max():g}"
+        )
+    axes[0, 0].set_ylabel("accuracy")
+    return plots.Drawn(fig, {}, pd.concat([trained, thought]))
+
+
 def exchange(table: pd.DataFrame) -> plots.Drawn:
     """Draw the test compute that reaches an accuracy against training compute, per level."""
     rows = part(table, "exchange", f"test compute for {SHOWN:g}",
@@ -191,6 +223,7 @@ def series(
 
 
 STUDY_FIGURES: dict[str, Callable[[pd.DataFrame], plots.Drawn]] = {
+    "study_o1": o1,
     "study_sizes": sizes,
     "study_equal_cost": equal_cost,
     "study_lengths": lengths,

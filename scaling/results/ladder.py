@@ -144,8 +144,8 @@ def best_size_rows(found: Likelihoods) -> Iterator[dict[str, Any]]:
                 case = f"{best['budget']}: {best['best']} before {best['next']}"
                 ends_of = best["low"], best["high"]
                 yield row(case, f"lead by {measure}, {kind}", best["lead"], *ends_of, n=best["n"])
-            leading = sorted(set(table.loc[table["low"] > 0, "best"]))
-            yield row(", ".join(leading), f"sizes that lead by {measure}, {kind}", len(leading))
+            leading = table.loc[table["low"] > 0, "best"].nunique()
+            yield row(kind, f"sizes that lead some budget by {measure}", leading)
 
 
 # ---------------------------------------------------------------- laws
