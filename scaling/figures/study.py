@@ -121,8 +121,8 @@ def o1(table: pd.DataFrame) -> plots.Drawn:
         fitted = fit(law, x[early], y[early], bootstrap=0)
         for chosen, face in ((early, None), (~early, "none")):
             some = rows[chosen]
-            plots.draw_points(ax, some["x"], some["value"], some["low"], some["high"],
-                              color=plots.COLORS[0], marker="o", linestyle="", mfc=face)  # fmt: skip
+            style = {"color": plots.COLORS[0], "marker": "o", "linestyle": "", "mfc": face}
+            plots.draw_points(ax, some["x"], some["value"], some["low"], some["high"], **style)
         for low, high, dashes in ((x[0], x[early][-1], "-"), (x[early][-1], x[-1], "--")):
             grid = np.geomspace(low, high, 60)
             ax.plot(grid, fitted.predict(grid), color=plots.COLORS[0], linestyle=dashes)
