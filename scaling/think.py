@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from scaling.curves import Curve
 from scaling.figures import plots
 from scaling.figures.plane import curve_across
 from scaling.figures.reward import learning_to_think
-from scaling.fits import forecast
+from scaling.fits import fit, forecast
 from scaling.ladder import Course, check_budgets, reinforce
 from scaling.models import CARD, load_lm
 from scaling.records import Plan
@@ -31,9 +33,11 @@ from scaling.tasks import get_task
 from scaling.tasks.maze import mean_search_length
 
 #: FLOPs of training by reward, log-spaced; a law is fitted up to a quarter of the last
-BUDGETS = (1e10, 2e10, 4e10, 8e10, 1.6e11, 3e11, 5e11, 7.5e11, 1.1e12, 1.5e12, 2.2e12, 3e12,
-           4.2e12, 6e12)  # fmt: skip
+BUDGETS = (1e10, 2e10, 4e10, 8e10, 1.4e11, 2e11, 3e11, 4.4e11, 6.6e11, 1e12, 1.4e12, 2e12,
+           2.8e12, 4e12)  # fmt: skip
 FITTED = 0.26  #: share up to which it is fitted: a quarter, and what a last round takes beyond it
+LAWS = ("bnsl", "sigmoid")  #: a fast rise and a slow one, and a rise that saturates
+MOST_PARAMETERS = 6  #: of a law of `LAWS`
 TRACES = 10  #: shown before and after
 
 
@@ -79,26 +83,33 @@ def in_words(rows: pd.DataFrame) -> str:
     )
 
 
-def laws(runs: Sequence[Run], log: pd.DataFrame, law: str = "sigmoid") -> pd.DataFrame:
-    """Return one row per level: a law of accuracy against compute, and its forecast.
+def laws(runs: Sequence[Run], log: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per level and law of `LAWS`: accuracy against compute, and its forecast.
 
     The law is fitted to the checkpoints of at most `FITTED` of the compute, without the start; no
-    rows where these are fewer than six. Columns: the parameters, then accuracy at the last
-    checkpoint, predicted with its 95 % interval, how many held-out points there are and how many
-    are inside theirs, and their median error.
+    rows where these are too few for the law of most parameters. Columns: rmse_all, of the law
+    fitted to all checkpoints; the parameters and rmse of the fit to the first; then accuracy at the
+    last checkpoint, predicted with its 95 % interval, how many held-out points there are and how
+    many are inside theirs, and their median error.
     """
     spent, rows = log.loc[log["level"] == "all", "reward_flops"].to_numpy(), []
-    enough = (spent[1:] <= FITTED * spent.max()).sum() >= 6
+    enough = (spent[1:] <= FITTED * spent.max()).sum() >= MOST_PARAMETERS
     for level in runs[0].levels if enough else ():
         shown = curve_across([run.curve(level=level) for run in runs[1:]], spent[1:], at=0)
-        fitted, held_out = forecast(law, replace(shown, x_unit="flops"), FITTED)
-        last, error = held_out.iloc[-1], held_out["error"].abs().median()
-        row = {"level": level, "law": law} | fitted.params | {"rmse": fitted.rmse}
-        row |= {"fitted": fitted.n_points, "reward_flops": last.x, "accuracy": last.y}
-        row |= {"predicted": last.predicted, "low": last.low, "high": last.high}
-        row |= {"held_out": len(held_out), "inside": held_out["covered"].sum()}
-        rows.append(row | {"median_error": error, "message": fitted.message})
+        shown = replace(shown, x_unit="flops")
+        rows += [{"level": level, "law": law} | forecast_row(law, shown) for law in LAWS]
     return pd.DataFrame(rows)
+
+
+def forecast_row(law: str, shown: Curve) -> dict[str, Any]:
+    """Return the columns of `laws` for one law and curve."""
+    fitted, held_out = forecast(law, shown, FITTED)
+    last, row = held_out.iloc[-1], dict[str, Any](rmse_all=fit(law, shown).rmse, rmse=fitted.rmse)
+    row |= {"fitted": fitted.n_points, "reward_flops": last.x, "accuracy": last.y}
+    row |= {"predicted": last.predicted, "low": last.low, "high": last.high}
+    row |= {"held_out": len(held_out), "inside": held_out["covered"].sum()}
+    row |= {"median_error": held_out["error"].abs().median(), "message": fitted.message}
+    return row | {f"p_{name}": value for name, value in fitted.params.items()}
 
 
 def draw(log: pd.DataFrame, out: Path) -> list[Path]:
@@ -119,10 +130,8 @@ def laws_in_words(found: pd.DataFrame) -> Iterator[str]:
         yield "no law is fitted: fewer than six checkpoints in the first quarter of the compute"
     for row in found.to_dict("records"):
         inside = "inside" if row["low"] <= row["accuracy"] <= row["high"] else "outside"
-        yield (
-            f"{row['level']:>3}  accuracy {row['accuracy']:.3f}; from a quarter of the compute "
-            f"{row['predicted']:.3f} [{row['low']:.3f}, {row['high']:.3f}] was forecast: {inside}"
-        )
+        words = f"{row['level']:>3}  accuracy {row['accuracy']:.3f}; {row['law']:>7} forecast "
+        yield words + f"{row['predicted']:.3f} [{row['low']:.3f}, {row['high']:.3f}]: {inside}"
 
 
 def traces_in_words(before: Run, after: Run) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations, islice, repeat
@@ -287,6 +288,34 @@ def test_groups_are_weighed_against_their_own_mean():
         assert taught("grpo", chain(same), chain(same)) == [(["w"], [0])] * 2
 
 
+def test_the_shortest_right_samples_of_a_problem_are_learnt():
+    lengths = [(9, True), (2, False), (5, True), (7, True), (5, True)]
+    group = [[replace(chain(right)[0], completion_tokens=n, chain=i)]
+             for i, (n, right) in enumerate(lengths)]  # fmt: skip
+    assert [weight for _, (weight,) in taught("shortest", *group)] == [0, 0, 1, 0, 1]
+    assert [weight for _, (weight,) in taught("shortest", *group[:2])] == [1, 0]
+
+
+def test_a_decaying_rate_rises_and_falls_to_nothing_at_the_last_budget(lm, tmp_path, monkeypatch):
+    """The rate of a round follows from the compute so far: a killed run continues with it."""
+    script_verdict(monkeypatch, lambda text: True)
+    course, budgets = replace(COURSE, lesson="expert", decays=True), (5e8, 2e9)
+    rates: list[float] = []
+    monkeypatch.setattr(
+        rounds, "play_round", lambda *args: rates.append(args[-1]) or play_round(*args)
+    )
+    first, last = reinforce(lm, budgets, tmp_path / "whole", course)
+    count = len(rates)
+    assert count > 6
+    assert rates[0] == pytest.approx(course.rate / 3)
+    falls = course.rate * (1 - np.arange(count) / count)  # rounds cost about the same
+    np.testing.assert_allclose(rates[2:], falls[2:], atol=0.1 * course.rate)
+    shutil.rmtree(last)
+    done = len(json.loads((first / "card.json").read_text())["rounds"])
+    reinforce(lm, budgets, tmp_path / "whole", course)
+    assert rates[count] == pytest.approx(rates[done])
+
+
 @pytest.mark.parametrize("right", range(7))
 def test_reward_for_pass_at_k_is_what_a_sample_adds_to_groups_of_k(right):
     """Enumerated: every group of three of six samples, with the sample and without it."""
@@ -365,7 +394,7 @@ def test_a_prompt_is_paid_once_however_many_samples_share_it(lm):
     )
 
 
-@pytest.mark.parametrize("lesson", ["expert", "grpo", "pass_at_k"])
+@pytest.mark.parametrize("lesson", ["expert", "shortest", "grpo", "pass_at_k"])
 def test_reward_makes_what_is_rewarded_more_likely(lm, monkeypatch, lesson):
     digits = "0123456789"  # a bandit: only the first character counts; 10 of 64 arms pay at first
     script_verdict(monkeypatch, lambda text: text[:1] in digits and text)

@@ -226,12 +226,12 @@ def think(
     *,
     model: Path = MODELS / "maze-quit" / "0.05M" / "1e13",  #: folder of the model to start from
     task: str = "maze-quit",  #: the task that the model has imitated
-    budgets: Amounts = (),  #: FLOPs of RL training at which it is tested; default: 1e10 to 6e12
+    budgets: Amounts = (),  #: FLOPs of RL training at which it is tested; default: 1e10 to 4e12
     problems: Count = 300,  #: number of test problems
     samples: Count = 4,  #: number of samples of each
     out: Path = STUDY / "think",  #: folder of checkpoints, runs, log and figure; resumed if there
-    lesson: str = "expert",  #: expert, grpo or pass_at_k; the one run of grpo fell back after 2e12
-    rate: Amount = 1e-3,  #: learning rate
+    lesson: str = "shortest",  #: shortest, expert, grpo or pass_at_k; grpo fell back after 2e12
+    rate: Amount = 2e-3,  #: learning rate, which falls linearly to 0 at the last budget
     seed: int = 0,  #: seed of samples and training
 ) -> None:
     """Train a tiny model by reward until it searches mazes, and show how it changes."""

@@ -110,7 +110,7 @@ def o1(table: pd.DataFrame) -> plots.Drawn:
     trained = part(table, "reward", "accuracy", r"maze-quit/0\.05M, all, (?P<x>\S+) FLOPs")
     thought = part(table, "serial", "accuracy", r"all, (?P<x>\d+) thinking tokens")
     panels = {
-        "training by reward (mazes)": (trained, "sigmoid", 0.26, "train FLOPs of the reward phase"),
+        "training by reward (mazes)": (trained, "bnsl", 0.26, "train FLOPs of the reward phase"),
         "thinking (permutations)": (thought, "log_line", 0.07, "thinking tokens"),
     }
     fig, axes = plots.figure(1, 2, height=2.6, sharey=True)

@@ -88,8 +88,14 @@ MAZE = Ladder(
 
 
 WIDTHS = (32, 64, 112, 184)  #: with room for traces that are rewarded: nothing is compiled twice
-THINKING = Course(  # GRPO reaches 0.42 from the same start and falls back to 0.15 (LOG.md)
-    "expert", "maze-quit", tuple(map(str, range(1, 9))), max_new_tokens=80, widths=WIDTHS
+THINKING = Course(  # GRPO reached 0.42 and fell back to 0.15 (LOG.md)
+    lesson="shortest",
+    task="maze-quit",
+    levels=tuple(map(str, range(1, 9))),
+    max_new_tokens=80,
+    widths=WIDTHS,
+    rate=2e-3,
+    decays=True,
 )
 
 

@@ -1,11 +1,11 @@
 """Train a model on its own samples, round by round: RL training and revision of drafts.
 
 A round samples every problem's chains from the current model, turns them into weighted rows by a
-lesson, and learns from each row once. Expert iteration keeps the right samples, GRPO weighs a
-sample by its reward less its group's mean, in standard deviations (Shao et al. 2024,
-arXiv:2402.03300, eq. 4; one update per sample, so that no ratio needs a clip, and no reference
-model is kept). The lessons of revision learn a chain's right draft after its wrong ones. The only
-reward is the task's verifier.
+lesson, and learns from each row once. Expert iteration keeps the right samples, or the shortest of
+them, GRPO weighs a sample by its reward less its group's mean, in standard deviations (Shao et al.
+2024, arXiv:2402.03300, eq. 4; one update per sample, so that no ratio needs a clip, and no
+reference model is kept). The lessons of revision learn a chain's right draft after its wrong ones.
+The only reward is the task's verifier.
 
 All compute is counted: the `train_flops` of a checkpoint are those of its start, of every sampled
 token, and of three forwards per position learnt from.
@@ -33,6 +33,8 @@ from scaling.models import CARD, LM, load_lm
 from scaling.records import Plan, Problem, Sample, look_up
 from scaling.tasks import get_task, revision_suffix, stream
 
+WARM_UP = 3  #: rounds over which a decaying rate rises
+KEPT = 2  #: samples of a problem that the lesson of short samples learns from
 REPEATED = 0.3  #: weight of a repeated wrong draft, against 1 of a right one
 Chain = Sequence[Sample]  #: the samples of one chain by step
 Weighted = tuple[list[str], list[float]]  #: drafts of a chain, and the weight of each in the loss
@@ -71,6 +73,7 @@ class Course:
     replay: float = 0.0  #: earlier examples replayed, per sample learnt from
     plain: float = 0.0  #: share of the problems whose reference answer is learnt as well
     rate: float = 1e-3
+    decays: bool = False  #: the rate rises over `WARM_UP` rounds and falls to 0 at the last budget
     batch_tokens: int = 2048  #: padded tokens per batch
     widths: tuple[int, ...] = (64, 128, 288)  #: padded row lengths; few, since each is compiled
     compiled: bool = True
@@ -83,6 +86,16 @@ class Course:
 def expert(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
     """Return the right samples with weight 1, the others with 0 (expert iteration)."""
     return [([s.text for s in chain], [float(s.correct) for s in chain]) for chain in pool.chains]
+
+
+def shortest(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
+    """Return the `KEPT` shortest right samples of the problem with weight 1, the others with 0.
+
+    A round costs a third as much as one of `expert`, since most FLOPs are spent on learning.
+    """
+    right = [sample for sample in pool.samples if sample.correct]
+    kept = sorted(right, key=lambda s: (s.completion_tokens, s.chain, s.step))[:KEPT]
+    return [([s.text for s in chain], [float(s in kept) for s in chain]) for chain in pool.chains]
 
 
 def grpo(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
@@ -158,9 +171,10 @@ def plain(pool: Pool, feedback: bool, means: Means) -> list[Weighted]:
 
 
 LESSONS: dict[str, Lesson] = {
-    lesson.__name__: lesson for lesson in (expert, grpo, pass_at_k, answer, avoid, reward, plain)
+    lesson.__name__: lesson
+    for lesson in (expert, shortest, grpo, pass_at_k, answer, avoid, reward, plain)
 }
-REWARDS = ("expert", "grpo", "pass_at_k")  #: lessons that need a right sample
+REWARDS = ("expert", "shortest", "grpo", "pass_at_k")  #: lessons that need a right sample
 
 
 # -- rounds ------------------------------------------------------------------------------------
@@ -328,7 +342,9 @@ def reinforce(
             after(path)
             continue
         while trainer.flops - origin.train_flops < budget:
-            facts = play_round(trainer, course, len(rounds), replay, course.rate)
+            done_share = (trainer.flops - origin.train_flops) / budgets[-1]
+            rate = falling(course, len(rounds), done_share) if course.decays else course.rate
+            facts = play_round(trainer, course, len(rounds), replay, rate)
             spent = {name: value + facts.pop(name) for name, value in spent.items()}
             rounds.append({name: round(float(value), 4) for name, value in facts.items()})
             bar.update(trainer.flops - origin.train_flops - bar.n)
@@ -341,15 +357,23 @@ def reinforce(
     return paths
 
 
+def falling(course: Course, index: int, share: float) -> float:
+    """Return the rate of a round: it rises over `WARM_UP` rounds and falls linearly to zero.
+
+    index: of the round; share: of the training that is over.
+    """
+    return course.rate * min(1.0, (index + 1) / WARM_UP) * (1 - share)
+
+
 def train_reviser(lm: LM, course: Course, rounds: int, name: str) -> tuple[LM, list[float]]:
     """Return the model after some rounds of revision, and the first-draft accuracy of each.
 
-    The rate rises over three rounds and falls linearly to zero over all of them.
+    The rate is that of `falling`.
     """
     trainer, accuracy = start(lm, course), []
     bar = tqdm(range(rounds), unit="round", desc=name)
     for index in bar:
-        rate = course.rate * min(1.0, (index + 1) / 3) * (1 - index / rounds)
+        rate = falling(course, index, index / rounds)
         facts = play_round(trainer, course, index, iter(()), rate)
         accuracy.append(facts["reward"])
         bar.set_postfix(first_draft=f"{accuracy[-1]:.3f}", rows=facts["learnt"])

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from scaling.curves import Curve
 from scaling.records import Plan
-from scaling.results.table import Sampled, find, row
+from scaling.results.table import Sampled, curve_row, find, row
 from scaling.runs import Run, Runs
 from scaling.tasks.permutations import STEP_TOKENS, accuracy_of_thinking, floor_of_guessing
 
@@ -50,11 +49,6 @@ def rows(runs: Runs) -> list[dict[str, Any]]:
             for level in run.levels
         ),
     ]
-
-
-def curve_row(case: str, quantity: str, curve: Curve, at: int) -> dict[str, Any]:
-    """Return one point of a curve as a row."""
-    return row(case, quantity, curve.y[at], curve.low[at], curve.high[at], curve.n_problems)
 
 
 def accuracy_rows(run: Run) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from scaling.curves import Curve
 from scaling.intervals import Estimate
 from scaling.records import Plan
 from scaling.runs import Run, Runs
@@ -53,6 +54,11 @@ def estimate_row(case: str, quantity: str, found: Estimate) -> dict[str, Any]:
     """Return a mean over problems as a row."""
     value, low, high = (float(end) for end in (found.value, found.low, found.high))
     return row(case, quantity, value, low, high, found.problems)
+
+
+def curve_row(case: str, quantity: str, curve: Curve, at: int) -> dict[str, Any]:
+    """Return one point of a curve as a row."""
+    return row(case, quantity, curve.y[at], curve.low[at], curve.high[at], curve.n_problems)
 
 
 def results_table(runs: Runs, modules: Sequence[Any]) -> tuple[pd.DataFrame, dict[str, str]]:
