@@ -136,10 +136,10 @@ def o1(table: pd.DataFrame) -> plots.Drawn:
 def exchange(table: pd.DataFrame) -> plots.Drawn:
     """Draw the test compute that reaches an accuracy against training compute, per level."""
     rows = part(table, "exchange", f"test compute for {SHOWN:g}",
-                r"(?P<level>\S+), (?P<kind>thinking, new tokens|samples), (?P<budget>\S+) .*",
+                r"(?P<level>\S+), (?P<kind>thinking|samples), (?P<budget>\S+) .*",
                 )  # fmt: skip
     rows = rows.assign(budget=rows["budget"].astype(float))
-    labels = {"thinking, new tokens": "tokens of one search", "samples": "direct paths"}
+    labels = {"thinking": "FLOPs of new tokens, one trace", "samples": "direct paths"}
     fig, axes = plots.figure(1, len(labels), height=2.8)
     levels = list(rows["level"].unique())
     for ax, (kind, label) in zip(axes[0], labels.items(), strict=True):

@@ -26,22 +26,24 @@ from scaling.runs.lengths import cut
 SAMPLED = mazes.SEARCHES
 ACCURACIES = (0.25, 0.5, 0.75)  #: of which the cost is read
 SAMPLES = 2.0 ** np.arange(13)  #: at which exact coverage is read
+REFITS = 200  #: of each joint law
 WITHIN = 3  #: factor by which rates of two choices may differ to count as the same
 
 
-def thinking_curve(search: Run, level: str, unit: str) -> Curve:
-    """Return the accuracy of one search as it is cut later and later, against its cost.
+def thinking_curve(search: Run, level: str, chances: np.ndarray, tokens: float) -> Curve:
+    """Return accuracy against the FLOPs of new tokens, for a direct path and longer searches.
 
-    unit: "flops", with the prompt, or "new tokens", without it.
+    The prompt is not counted. chances: pass@1 of a direct path on each problem of the level;
+    tokens: its mean length. The searches are one pool, cut later and later.
     """
-    parts = [cut(search, tokens) for tokens in LENGTHS]
+    parts = [cut(search, length) for length in LENGTHS]
     rows, one = search.rows(level), np.array([1])
-    values = np.stack([part.values("coverage", one)[rows, 0] for part in parts], axis=1)
-    if unit == "flops":
-        spent = [part.cost("flops", one)[rows].mean() for part in parts]
-    else:
-        spent = [np.nanmean(part.ledger["completion_tokens"][rows]) for part in parts]
-    return _curve(np.array(spent), values, unit)
+    found = [part.values("coverage", one)[rows, 0] for part in parts]
+    spent = [np.nanmean(part.costs["flops"][1][rows]) for part in parts]
+    each = spent[0] / np.nanmean(parts[0].ledger["completion_tokens"][rows])
+    x, values = np.array([each * tokens, *spent]), np.stack([chances, *found], axis=1)
+    order = np.argsort(x, kind="stable")
+    return _curve(x[order], values[:, order], "flops")
 
 
 def samples_curve(chances: np.ndarray) -> Curve:
@@ -74,12 +76,14 @@ class Grid:
 
     train: np.ndarray  #: (checkpoints,) FLOPs
     curves: Sequence[Curve]
+    least: bool = False  #: whether the least test compute of a curve counts as what it needs
 
     def points(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return (train, test, accuracy (points,), replicates (R, points))."""
         train = np.repeat(self.train, [len(curve.x) for curve in self.curves])
         test, accuracy = (np.concatenate([getattr(c, name) for c in self.curves]) for name in "xy")
-        return train, test, accuracy, np.concatenate([c.replicates for c in self.curves], axis=1)
+        draws = [curve.replicates[:REFITS] for curve in self.curves]
+        return train, test, accuracy, np.concatenate(draws, axis=1)
 
 
 def planes(runs: Runs) -> Iterator[tuple[str, Grid]]:
@@ -88,12 +92,15 @@ def planes(runs: Runs) -> Iterator[tuple[str, Grid]]:
     of_size = found.models[(found.models["size"] == mazes.SIZE) & (found.models["seed"] == 0)]
     searches = [find(runs, mazes.pair(budget)[1]) for budget in mazes.BUDGETS]
     train = np.array([search.card.train_flops for search in searches])
+    column = {name: i for i, name in enumerate(found.models["model"])}
     for level in mazes.LEVELS:
-        for unit in ("new tokens", "flops"):
-            thinking = [thinking_curve(search, level, unit) for search in searches]
-            yield f"{level}, thinking, {unit}", Grid(train, thinking)
-        chances = found.chance[found.levels == level][:, of_size.index].T
-        samples = [samples_curve(each) for each in chances]
+        chance, tokens = found.chance[found.levels == level], found.tokens[found.levels == level]
+        thinking = [
+            thinking_curve(run, level, chance[:, column[run.card.name]], tokens.mean())
+            for run in searches
+        ]
+        yield f"{level}, thinking", Grid(train, thinking, least=True)
+        samples = [samples_curve(each) for each in chance[:, of_size.index].T]
         yield f"{level}, samples", Grid(of_size["train_flops"].to_numpy(float), samples)
 
 
@@ -107,13 +114,13 @@ def rows(runs: Runs) -> Iterator[dict[str, Any]]:
 def measured_rows(case: str, grid: Grid) -> Iterator[dict[str, Any]]:
     """Yield, per accuracy, the test compute of each checkpoint, and what training saves of it.
 
-    The rate is that of the first and the last checkpoint that reach the accuracy by more than their
-    least test compute: the factor in test compute per ten times the training.
+    The rate is that of the first and the last checkpoint that reach the accuracy, by more than
+    their least test compute unless that counts: the factor per ten times the training.
     """
     for accuracy in ACCURACIES:
         costs = [cost_of(curve, accuracy) for curve in grid.curves]
         between = [
-            np.isfinite(cost) and cost > curve.x[0]
+            np.isfinite(cost) and (grid.least or cost > curve.x[0])
             for (cost, _), curve in zip(costs, grid.curves, strict=True)
         ]
         for train, (cost, draws), inside in zip(grid.train, costs, between, strict=True):

@@ -63,7 +63,12 @@ class Likelihoods:
 
         Its mean over problems is the loss in nats per token.
         """
-        return self.nats / self._wide("tokens")[:, :1].mean()
+        return self.nats / self.tokens.mean()
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """Return the tokens of the right path with its stop token, (problems,)."""
+        return self._wide("tokens")[:, 0]
 
     @cached_property
     def chance(self) -> np.ndarray:

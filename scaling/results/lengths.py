@@ -17,7 +17,7 @@ from scaling.runs import Run, Runs
 from scaling.runs.lengths import cut
 
 LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96)  #: tokens at which searches are cut
-BUDGET = "3e12"  #: training FLOPs of the checkpoint
+BUDGET = "5.6e12"  #: training FLOPs of the checkpoint
 SAMPLED = mazes.pair(BUDGET)
 
 

@@ -11,7 +11,7 @@ from scaling.results.table import Sampled
 SIZE = "0.11M"
 #: training FLOPs of the checkpoints
 BUDGETS = ("1.8e12", "3e12", "5.6e12", "1e13", "1.8e13", "3e13")
-COMPARED = ("3e12", "5.6e12", "1e13", "3e13")  #: of these, where searches and paths are compared
+COMPARED = ("5.6e12", "1e13", "1.8e13", "3e13")  #: of these, where searches and paths are compared
 DEPTHS = (2, 4, 6, 8)
 KINDS = {  #: levels by kind
     "mazes": tuple(map(str, DEPTHS)),
