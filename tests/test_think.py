@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from scaling.figures.reward import learning_to_think
 from scaling.ladder import LADDERS, THINKING, rounds
 from scaling.models import CARD, load_lm
 from scaling.records import Plan, Verdict
-from scaling.runs import load_run
+from scaling.results import reward
+from scaling.runs import Runs, load_run
 from scaling.runs.reward_log import COLUMNS, log_rows, paired_traces, within
 from scaling.sampling import sample_run
 from scaling.tasks import get_task
@@ -189,3 +191,24 @@ def test_the_command_ends_with_ten_traces_a_log_and_a_figure(
     assert log["samples"].tolist() == [0] * 7 + [64] * 7
     assert (tmp_path / "think.svg").exists()
     assert (tmp_path / "laws.csv").exists()
+
+
+def test_the_rows_of_the_result_are_those_of_the_committed_logs_and_runs(monkeypatch):
+    """Coverage at all 64 samples and accuracy of one are counted again from the verdicts."""
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root)
+    runs = Runs.load(root / "data/runs/maze")
+    table = pd.DataFrame(reward.rows(runs)).set_index(["case", "quantity"])["value"]
+    for task, models in reward.STARTS.items():
+        for when, model in zip(("before", "after"), models, strict=True):
+            (run,) = (run for run in runs if run.card.name == model)
+            for samples, value in ((1, run.correct.mean()), (64, run.correct.any(axis=1).mean())):
+                found = table[f"{task}, all, {samples} samples", f"coverage {when}"]
+                assert found == pytest.approx(value)
+    log = pd.read_csv(root / "data/models/maze-quit/0.05M/shortest/log.csv")
+    last = log[log["level"] == "all"].iloc[-1]
+    case = f"maze-quit/0.05M, all, {last.reward_flops:g} FLOPs"
+    for quantity in ("accuracy", "tokens", "samples"):
+        assert table[case, quantity] == last[quantity]
+    assert table["maze-quit, all", "samples from which the start is ahead"] == np.inf
+    assert 1 < table["maze-paths, all", "samples from which the start is ahead"] < 64
