@@ -53,7 +53,7 @@ MARKS: dict[str, tuple[float, dict[str, Any]]] = {
     "dashed": (0.15, {"linestyle": "--", "marker": ""}),
     "dotted": (0.15, {"linestyle": ":", "marker": "", "color": "0.5"}),
     "law": (0.08, {"linestyle": "--", "linewidth": 0.8, "marker": ""}),
-    "fitted law": (0.08, {"linewidth": 0.8, "marker": ""}),
+    "fitted law": (0.08, {"linestyle": "-", "linewidth": 0.8, "marker": ""}),
     "points": (0, {"linestyle": "none"}),
     "open points": (0, {"linestyle": "none", "mfc": "white", "zorder": 3}),
     "joined points": (0, {}),

@@ -145,13 +145,14 @@ WALK = Ladder(  #: a model whose coverage is known, `tasks.maze.coverage_without
 )
 REVISE = Ladder(  #: the same walks after drafts, and searches to compare them with
     mixture={
-        (task, level): share / len(WALKS)
-        for task, share in {"maze-revise": 0.7, "maze-search": 0.3}.items()
-        for level in WALKS
+        (task, level): share / 8
+        for task, share in {"maze-revise": 0.8, "maze-search": 0.2}.items()
+        for level in WALKS[:8]
     },
-    budgets={"0.05M": (1e13,)},
-    recipes={"0.05M": replace(maze_recipe(4e-3, 2048), widths=(48, 80, 112, 160))},
+    budgets={"0.05M": (8e12,)},
+    recipes={"0.05M": replace(maze_recipe(4e-3, 2048), widths=(48, 64, 80, 112))},
     skills=("revision",),
+    start=("maze-walk", "3e12"),  #: from nothing, no passage was looked up by 1e13 FLOPs
 )
 
 
