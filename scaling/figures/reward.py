@@ -43,7 +43,7 @@ def learning_to_think(log: pd.DataFrame, lengths: Mapping[str, float] | None = N
         axes[0, 1].axhline(length, color="0.5", linestyle=":", linewidth=0.8)
         axes[0, 1].annotate(name, (least / 2, length), fontsize=6, va="bottom")
     axes[0, 0].set(ylim=(0, 1.02))
-    axes[0, 0].legend(title="junctions", ncols=2)
+    axes[0, 0].legend(title="junctions", ncols=2, fontsize=6, handlelength=1, columnspacing=0.8)
     axes[0, 2].set(ylim=(0, 1.02))
     axes[0, 2].legend()
     last = total.iloc[-1]
