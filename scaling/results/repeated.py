@@ -33,6 +33,7 @@ SEEN = 16  #: samples of each problem that laws are fitted to, half of the logar
 OF_LEVELS = "beta_binomial"  #: law that is fitted to each level
 LAWS = (*suited_laws("coverage"), "log_line")  #: a mixture of levels can be nearly a line
 LINE = "log_line from 4 samples"
+REFITS = 200  #: of each law; 1,000 take a minute
 Rows = Iterator[dict[str, Any]]
 
 
@@ -82,12 +83,13 @@ def rows(runs: Runs) -> Rows:
             yield row(level, f"coverage at {curve.x[i]:g} samples", float(curve.y[i]),
                       float(curve.low[i]), float(curve.high[i]), curve.n_problems)  # fmt: skip
         yield row(level, "decades of test FLOPs", float(np.log10(spent[-1] / spent[0])))
-        early, later = first_chains(run, SEEN).curve(level=level), curve.x > SEEN
+        early = first_chains(run, SEEN).curve(level=level, replicates=REFITS)
+        later = curve.x > SEEN
         if not USEFUL[0] < early.y[0] < USEFUL[1]:
             continue
         scores = forecasts_of(early, curve.x[later], curve.y[later])
         scores["law chosen"] = scores[chosen := choose(early, list(scores))]
-        yield row(level, "law chosen", chosen)
+        yield row(level, f"law chosen: {chosen}", 1)
         for name, scored in scores.items():
             yield from forecast_rows(f"{level}: {name}", scored, curve.n_problems)
             if level != "all":
