@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ SEEN = 16  #: samples of each problem that laws are fitted to, half of the logar
 OF_LEVELS = "beta_binomial"  #: law that is fitted to each level
 LAWS = (*suited_laws("coverage"), "log_line")  #: a mixture of levels can be nearly a line
 LINE = "log_line from 4 samples"
-REFITS = 200  #: of each law; 1,000 take a minute
+REFITS = 200  #: of each law, behind its interval
 Rows = Iterator[dict[str, Any]]
 
 
@@ -57,10 +58,10 @@ def forecasts_of(curve: Curve, k: np.ndarray, truth: np.ndarray) -> dict[str, pd
 
 def choose(curve: Curve, names: Sequence[str]) -> str:
     """Return which of some laws forecasts the later points of a curve best from its first three."""
-    errors = {}
+    errors, alone = {}, replace(curve, replicates=curve.replicates[:0])
     for law in LAWS:
         with suppress(ValueError):  # more parameters than points
-            _, scored = forecast(law, curve, curve.x[2] / curve.x[-1])
+            _, scored = forecast(law, alone, curve.x[2] / curve.x[-1])
             errors[law] = scored["error"].abs().median()
     return min(names, key=lambda name: errors.get(name, np.inf))
 
@@ -101,7 +102,7 @@ def rows(runs: Runs) -> Rows:
     )
 
 
-def mean_forecast(run: Run, seen: int, replicates: int = 200) -> pd.DataFrame:
+def mean_forecast(run: Run, seen: int, replicates: int = REFITS) -> pd.DataFrame:
     """Return the score of the mean of the forecasts of each level, fitted to `seen` samples.
 
     A mixture of levels has a shape of its own, which no law of a single curve has; the levels have
