@@ -1,9 +1,10 @@
 """Do drafts that show their own error help more than fresh samples at equal test FLOPs?
 
-A model of `maze-revise` cannot look ahead, and a draft that ends in a dead end shows which branches
-are wrong. A reviser that reads its drafts needs one draft more than it meets wrong branches, fresh
-samples know nothing of each other. Drafts cost the same per token, but are read with a longer
-context. The same model searches depth first when asked to, so all are compared on equal weights.
+A first draft of a model of `maze-revise` hardly looks ahead: only later drafts, which are mostly
+right, teach it. But a draft that ends in a dead end shows which branches are wrong. A reviser that
+reads its drafts needs one draft more than it meets wrong branches; fresh samples know nothing of
+each other. Drafts cost the same per token, but are read with a longer context. The same model
+searches depth first when asked to, so all are compared on equal weights.
 """
 
 from __future__ import annotations
