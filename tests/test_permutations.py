@@ -30,7 +30,7 @@ from scaling.tasks.permutations import (
     write_steps,
 )
 
-SHIPPED = Path(__file__).parents[1] / "data" / "models" / "permutations" / "0.11M" / "2.5e13"
+SHIPPED = Path(__file__).parents[1] / "data" / "models" / "permutations" / "0.11M" / "2e13"
 step_of = attrgetter("step")
 ORDERS = ["".join(order) for order in permutations(THINGS)]
 
@@ -41,7 +41,7 @@ def final_order(prompt: str) -> str:
     things = list(start)
     pairs = [(i, j) for i in range(5) for j in range(i + 1, 5)]
     for letter in listed[2::3]:
-        i, j = pairs["abcdefghij".index(letter)]
+        i, j = pairs["abcdefghij".index(letter.lower())]
         things[i], things[j] = things[j], things[i]
     return "".join(things)
 
@@ -85,6 +85,7 @@ def test_thinking_copies_every_swap_with_its_number_and_applies_it():
         steps = write_steps(problem.id)
         assert all(len(step) == STEP_TOKENS for step in steps)
         assert "".join(step[:3] for step in steps) == listed
+        assert [step[2].isupper() for step in steps] == [False] * (len(steps) - 1) + [True]
         for before, step in zip([start, *(s[3:] for s in steps)], steps, strict=False):
             assert step[3:] == swap(before, step[2])
 
@@ -125,7 +126,7 @@ def test_words_of_one_length_are_in_both_splits():
 
 def test_prompts_and_thinking_use_characters_of_the_tokenizer_once():
     assert len(set(NUMBERS)) == len(NUMBERS) == 130
-    assert not set("".join(NUMBERS)) & set(SWAPS)
+    assert not set("".join(NUMBERS)) & set("abcdefghijABCDEFGHIJ")
     problem = get_task("permutations", ["128"]).problems(1)[0]
     assert set(problem.prompt + "".join(write_steps(problem.id)) + ANSWER) <= set(ALPHABET)
 

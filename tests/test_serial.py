@@ -17,6 +17,7 @@ from scaling.runs import Runs, load_run
 from scaling.store import open_run
 from scaling.tasks import get_task
 from scaling.tasks.permutations import STEP_TOKENS
+from scaling.tasks.traces import thinking_budgets
 
 SIZES, KIND = (96, 48, 4, 3, 3, 16, 128, 1472), (True, True, *[False] * 4, 1, False)
 SHAPE = asdict(Shape("llama", *SIZES, *KIND))
@@ -27,11 +28,11 @@ def ideal_thinking(problem, plan) -> list[Sample]:
     """Return the rows of a trace without errors; an answer before its end is wrong."""
     end = (len(problem.id) - 6) * STEP_TOKENS
     start, found = len(problem.prompt), []
-    for step, budget in enumerate([0, *serial.TOKENS]):
+    for step, budget in enumerate(thinking_budgets(plan)):
         over = budget >= end
         thought = min(budget, end)
         tokens = (start + thought + 1, start + thought, ANSWER_TOKENS - 1)
-        if budget == serial.TOKENS[-1]:
+        if budget == plan.max_new_tokens:
             tokens = (start, 0, thought + ANSWER_TOKENS)
         answer = problem.answer if over else problem.answer[::-1]
         place = problem.id, 0, step
@@ -85,17 +86,17 @@ def test_a_thinker_without_errors_gains_a_level_per_doubling(table):
     for tokens in serial.TOKENS:
         case = f"all, {tokens} thinking tokens"
         done = sum(int(level) * STEP_TOKENS <= tokens for level in serial.LEVELS)
-        assert table[case, "accuracy"] == pytest.approx(done / 7)
-        assert 0 <= table[case, "accuracy without errors"] - done / 7 < 0.04  # guesses
+        assert table[case, "accuracy"] == pytest.approx(done / 6)
+        assert 0 <= table[case, "accuracy without errors"] - done / 6 < 0.04  # guesses
     assert table["128", "errors per step"] == 0
 
 
 def test_the_line_fitted_to_half_of_the_doublings_holds_for_the_others(table):
     case = "log_line in thinking"
-    assert table[case, "b"] == pytest.approx(1 / 7 / np.log10(2))
+    assert table[case, "b"] == pytest.approx(1 / 6 / np.log10(2))
     assert table[case, "median error"] == pytest.approx(0, abs=1e-9)
     assert table[case, "held-out points inside"] == 1
-    assert table[f"{case}, 512 thinking tokens", "forecast"] == pytest.approx(6 / 7)
+    assert table[f"{case}, 256 thinking tokens", "forecast"] == pytest.approx(5 / 6)
 
 
 def test_the_prompt_is_charged_once_and_bends_the_line_along_flops(runs, table):
@@ -103,15 +104,15 @@ def test_the_prompt_is_charged_once_and_bends_the_line_along_flops(runs, table):
     assert table[case, "median error"] > 0.02
     flops = runs[0].costs["flops"]
     whole = flops[0] + flops[1][:, 0, -1]
-    assert table["all, 1024 thinking tokens", "FLOPs"] == pytest.approx(whole.mean())
+    assert table["all, 512 thinking tokens", "FLOPs"] == pytest.approx(whole.mean())
 
 
 def test_many_guesses_cover_the_answer_and_outvote_it(table):
-    for level in ("2", "128", "all"):
+    for level in ("2", "64", "all"):
         assert table[level, "coverage@64"] == 1
         assert table[level, "majority@64"] == 0
         assert table[f"{level}, {serial.MODEL}", "pass@1"] == pytest.approx(1 / 64)
-        assert table[f"{level}, {serial.SHORT}3e12", "pass@1"] == pytest.approx(1 / 4)
+        assert table[f"{level}, {serial.SHORT}3e12", "pass@1"] == pytest.approx(1 / 8)
     assert table["guesses among 60", "coverage@64"] == pytest.approx(0.659, abs=5e-4)
     assert table["2", "accuracy of the best guess"] == pytest.approx(0.1)
 
@@ -120,8 +121,8 @@ def test_the_figure_draws_fitted_points_full_and_held_out_points_open(results):
     drawn = thinking_tokens(results)
     left, right = drawn.figure.axes
     full, empty = (line.get_ydata() for line in left.lines if line.get_marker() == "o")
-    assert list(full) == pytest.approx([0, 1 / 7, 2 / 7, 3 / 7])
-    assert list(empty) == pytest.approx([4 / 7, 5 / 7, 6 / 7, 1])
+    assert list(full) == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6])
+    assert list(empty) == pytest.approx([4 / 6, 5 / 6, 1])
     assert drawn.facts["thinking"]["median error"] == pytest.approx(0, abs=1e-9)
     assert right.get_xlabel() == "test FLOPs per problem"
 
@@ -149,7 +150,7 @@ def test_a_forecast_sees_nothing_of_larger_budgets_of_thinking(runs):
     ("method", "fit_up_to", "unit", "message"),
     [
         ("thinking", 8, "", "fit_up_to is 8; give thinking tokens: 16, 32"),
-        ("thinking", 1024, "", "fit_up_to is 1024; give thinking tokens: 16, 32"),
+        ("thinking", 512, "", "fit_up_to is 512; give thinking tokens: 16, 32"),
         ("thinking", 64, "thoughts", "unit"),
         ("best_of_n", 8, "flops", "best-of-N run is forecast along its samples"),
         ("revision", 8, "", "best-of-N run, or a run by thinking"),

@@ -111,7 +111,7 @@ def o1(table: pd.DataFrame) -> plots.Drawn:
     thought = part(table, "serial", "accuracy", r"all, (?P<x>\d+) thinking tokens")
     panels = {
         "training by reward (mazes)": (trained, "bnsl", 0.26, "train FLOPs of the reward phase"),
-        "thinking (permutations)": (thought, "log_line", 0.07, "thinking tokens"),
+        "thinking (permutations)": (thought, "log_line", 0.13, "thinking tokens"),
     }
     fig, axes = plots.figure(1, 2, height=2.6, sharey=True)
     for ax, (title, (rows, law, share, label)) in zip(axes[0], panels.items(), strict=True):
@@ -185,7 +185,8 @@ def thinking_tokens(table: pd.DataFrame) -> plots.Drawn:
     shown = pd.concat(drawn)
     for ax, (unit, title) in zip(axes[0], LINES.items(), strict=True):
         plots.draw_table(ax, shown[shown["panel"] == unit]).set(title=title, ylim=(0, 1.1))
-    for level in [level for level in accuracy["level"].unique() if level != "all"]:
+    counts = accuracy["level"].value_counts(sort=False).drop("all")
+    for level in counts.index[counts > 1]:
         line = accuracy[accuracy["level"] == level]
         tokens, y = line["budget"].to_numpy(), line["value"].to_numpy()
         axes[0, 0].plot(tokens, y, color="0.7", linewidth=0.6, zorder=1)

@@ -122,20 +122,20 @@ SHORT_LISTS = Ladder(
         ("permutations", "1-128"): 0.1,
         ("permutations-direct", "1-128"): 0.1,
     },
-    budgets={"0.11M": (3e12, 1e13)},
+    budgets={"0.11M": (3e12, 5.6e12)},
     recipes={"0.11M": LISTS},
     skills=("thinking",),
 )
 PERMUTATIONS = Ladder(
     mixture={
-        ("permutations", "1-32"): 0.6,
-        ("permutations", "1-128"): 0.25,
+        ("permutations", "1-32"): 0.5,
+        ("permutations", "1-128"): 0.35,
         ("permutations-direct", "1-128"): 0.15,
     },
-    budgets={"0.11M": (2.5e13,)},
-    recipes={"0.11M": LISTS},
+    budgets={"0.11M": (2e13,)},
+    recipes={"0.11M": replace(LISTS, widths=(104, 208, 384, 768, 1472))},
     skills=("thinking",),
-    start=("permutations-short", "1e13"),
+    start=("permutations-short", "5.6e12"),
 )
 WALKS = tuple(f"{depth}x1" for depth in range(1, 11))
 WALK = Ladder(  #: a model whose coverage is known, `tasks.maze.coverage_without_look_ahead`

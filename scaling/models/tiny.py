@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyz"
+ALPHABET = "0123456789+-*/=;:,.~x!?|()<>[]@#&%^_ abcdefghijklmnopqrstuvwyzABCDEFGHIJ"
 HEAD_DIM = 32  #: inference servers refuse smaller heads
 CONTEXT = 512  #: tokens, unless a model learns from longer rows
 SIZES: dict[str, tuple[int, int, int]] = {  #: (hidden, layers, channels of a head)

@@ -7,12 +7,13 @@ from scaling.results import (
     repeated,
     revision,
     reward,
+    serial,
     thinking_pays,
     truth,
 )
 from scaling.results.table import COLUMNS, Sampled, find, results_table
 
 #: in the order of docs/study.md
-RESULTS = (ladder, repeated, truth, thinking_pays, lengths, exchange, reward, revision)
+RESULTS = (ladder, repeated, serial, truth, thinking_pays, lengths, exchange, reward, revision)
 
 __all__ = ["COLUMNS", "RESULTS", "Sampled", "find", "results_table"]

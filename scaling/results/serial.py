@@ -1,7 +1,7 @@
 """Does accuracy rise with thinking tokens where nothing else buys it, and is the rise forecast?
 
 The task is to follow swaps of five things (`tasks.permutations`), in equal shares of lists of 2, 4,
-..., 128 swaps. A thinker without errors that is cut after T tokens answers the lists of up to T / 8
+..., 64 swaps. A thinker without errors that is cut after T tokens answers the lists of up to T / 8
 swaps and guesses at the others, so each doubling of T adds one level: a straight line in log T, the
 law `log_line`. It is fitted to budgets up to the middle of the axis, in the logarithm.
 """
@@ -18,21 +18,24 @@ from scaling.results.table import Sampled, curve_row, find, row
 from scaling.runs import Run, Runs
 from scaling.tasks.permutations import STEP_TOKENS, accuracy_of_thinking, floor_of_guessing
 
-LEVELS = ("2", "4", "8", "16", "32", "64", "128")
+LEVELS = ("2", "4", "8", "16", "32", "64")
 MODEL, SHORT = "permutations/0.11M/2e13", "permutations-short/0.11M/"
 DIRECT = "permutations-direct"
-TOKENS = [8 << i for i in range(8)]  #: thinking tokens of the budgets, after 0
-FIT_UP_TO = 64  #: thinking tokens: the middle of 8 to 1,024 in the logarithm is 90
+TOKENS = [8 << i for i in range(7)]  #: thinking tokens of the budgets, after 0
+FIT_UP_TO = 64  #: thinking tokens: the middle of 8 to 512 in the logarithm
 GUESSES = 60  #: orders of the right parity
 THINKING = Sampled(
-    MODEL, "permutations", LEVELS, 400, Plan("thinking", chains=1, steps=9, max_new_tokens=1024)
+    MODEL, "permutations", LEVELS, 400, Plan("thinking", chains=1, steps=8, max_new_tokens=512)
 )
-SAMPLES = Sampled(MODEL, DIRECT, LEVELS, 400, Plan(chains=64, max_new_tokens=8))
+LONGER = Sampled(  #: twice as long, where too few examples were seen
+    MODEL, "permutations", ("128",), 100, Plan("thinking", chains=1, steps=2, max_new_tokens=1024)
+)
+SAMPLES = Sampled(MODEL, DIRECT, LEVELS, 100, Plan(chains=64, max_new_tokens=8))
 LESS_TRAINED = tuple(
-    Sampled(SHORT + budget, DIRECT, LEVELS, 400, Plan(chains=4, max_new_tokens=8))
+    Sampled(SHORT + budget, DIRECT, LEVELS, 100, Plan(chains=8, max_new_tokens=8))
     for budget in ("3e12", "5.6e12")
 )
-SAMPLED = (THINKING, SAMPLES, *LESS_TRAINED)
+SAMPLED = (THINKING, SAMPLES, *LESS_TRAINED, LONGER)
 
 
 def rows(runs: Runs) -> list[dict[str, Any]]:
@@ -40,7 +43,8 @@ def rows(runs: Runs) -> list[dict[str, Any]]:
     thinking, direct = find(runs, THINKING), find(runs, SAMPLES)
     by_training = [direct, *(find(runs, wanted) for wanted in LESS_TRAINED)]
     return [
-        *accuracy_rows(thinking),
+        *accuracy_rows(thinking, TOKENS),
+        *accuracy_rows(find(runs, LONGER), [1024]),
         *(found for unit in ("thinking", "flops") for found in law_rows(thinking, unit)),
         *sampling_rows(direct),
         *(
@@ -51,12 +55,12 @@ def rows(runs: Runs) -> list[dict[str, Any]]:
     ]
 
 
-def accuracy_rows(run: Run) -> Iterator[dict[str, Any]]:
+def accuracy_rows(run: Run, budgets: list[int]) -> Iterator[dict[str, Any]]:
     """Yield accuracy at each budget by level, and what all levels cost and could reach."""
     flops = run.curve("last", "flops")
     for level in run.levels:
         curve = run.curve("last", "thinking", level)
-        for at, tokens in enumerate((0, *TOKENS)):
+        for at, tokens in enumerate((0, *budgets)):
             case = f"{level}, {tokens} thinking tokens"
             yield curve_row(case, "accuracy", curve, at)
             if level == "all":

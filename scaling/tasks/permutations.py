@@ -1,9 +1,10 @@
 """Permutations: follow five things through a numbered list of swaps.
 
-Prompt `21345:3nb3oa3pe:`: the order at the start, then the swaps, each after its number. `a` swaps
-the first two places, `b` the first and the third, and so on (`SWAPS`). Thinking copies one swap
-after another and writes the order that it leads to: `3nb312453oa132453pe12345`. The answer follows
-`>`: the last order, `12345`. There is one right answer.
+Prompt `21345:3nb3oa3pE:`: the order at the start, then the swaps, each after its number. `a` swaps
+the first two places, `b` the first and the third, and so on (`SWAPS`); the last swap is a capital.
+Thinking copies one swap after another and writes the order that it leads to:
+`3nb312453oa132453pE12345`. The answer follows `>`: the last order, `12345`. There is one right
+answer.
 
 To compose permutations of five things is complete for NC1 (Barrington 1989, JCSS 38, 150-164), and
 a transformer of fixed depth computes within TC0 (Merrill & Sabharwal 2023, arXiv:2207.00729). If
@@ -11,7 +12,8 @@ the two classes differ, as is believed, no fixed depth answers long lists at onc
 step of thinking per swap is enough (Li et al. 2024, arXiv:2402.12875). So thinking buys here what
 neither training nor more samples buy. The numbers make it easy to find the next swap: without
 them, models of this size lose their place in long lists. They begin anywhere, so that short lists
-have every number too.
+have every number too. The capital tells where to stop: without it, half of the traces of 16 swaps
+and more stop early or go on.
 """
 
 from __future__ import annotations
@@ -49,28 +51,31 @@ def swap(order: str, letter: str) -> str:
     >>> swap("21345", "b")
     '31245'
     """
-    first, second = SWAPS[letter]
+    first, second = SWAPS[letter.lower()]
     places = list(order)
     places[first], places[second] = places[second], places[first]
     return "".join(places)
 
 
 def numbered(problem_id: str) -> list[str]:
-    """Return the swaps of a problem, each after its number; the content decides the first number.
+    """Return the swaps of a problem, each after its number; the last one is a capital.
+
+    The content decides the first number.
 
     >>> numbered("21345:bae")
-    ['3nb', '3oa', '3pe']
+    ['3nb', '3oa', '3pE']
     """
     first = stream("numbers", problem_id).randrange(len(NUMBERS))
     numbers = islice(cycle(NUMBERS), first, None)
-    return [number + letter for number, letter in zip(numbers, problem_id[6:], strict=False)]
+    letters = problem_id[6:-1] + problem_id[-1].upper()
+    return [number + letter for number, letter in zip(numbers, letters, strict=False)]
 
 
 def write_steps(problem_id: str) -> list[str]:
     """Return the steps of thinking, one per swap: its number, the swap, the order after it.
 
     >>> write_steps("21345:bae")
-    ['3nb31245', '3oa13245', '3pe12345']
+    ['3nb31245', '3oa13245', '3pE12345']
     """
     order, steps = problem_id[:5], []
     for numbered_swap in numbered(problem_id):

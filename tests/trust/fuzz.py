@@ -223,7 +223,7 @@ def permutations_is_right(problem: Problem, text: str) -> bool:
     start, listed = problem.prompt.split(":")[:2]
     things, places = list(start), ["ab", "ac", "ad", "ae", "bc", "bd", "be", "cd", "ce", "de"]
     for letter in listed[2::3]:
-        one, other = ("abcde".index(place) for place in places["abcdefghij".index(letter)])
+        one, other = ("abcde".index(place) for place in places["abcdefghij".index(letter.lower())])
         things[one], things[other] = things[other], things[one]
     return text[text.rfind(">") + 1 :].strip() == "".join(things)
 
