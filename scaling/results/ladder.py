@@ -7,8 +7,10 @@ Read from the likelihood of the right path (`ladder.likelihood`): it is the only
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +116,14 @@ def checkpoint_rows(found: Likelihoods) -> Iterator[dict[str, Any]]:
             yield row(name, shown, float(passed.value[i]), low, high, passed.problems)
 
 
-def best_sizes(found: Likelihoods, kind: str, measure: str) -> pd.DataFrame:
+def best_sizes(found: Likelihoods, kind: str, measure: str, seed: int = 0) -> pd.DataFrame:
     """Return one row per training budget of two or more sizes: the best one, and its lead.
 
     measure: "loss" of all levels, or "chance" of at most `SHALLOW` junctions. lead is that over the
-    next best size, with its paired 95 % interval over problems. Only seed 0.
+    next best size, with its paired 95 % interval over problems. Errors: ValueError where no two
+    sizes have a budget in common.
     """
-    first = found.models[found.models["seed"] == 0]
+    first = found.models[found.models["seed"] == seed]
     sign = 1 if measure == "chance" else -1
     of_kind = found.kind(kind) & (found.shallow | (measure == "loss"))
     values = sign * getattr(found, measure)[of_kind]
@@ -137,20 +140,24 @@ def best_sizes(found: Likelihoods, kind: str, measure: str) -> pd.DataFrame:
                 "value": sign * best.mean(), "lead": (best - second).mean(),
                 "low": float(low), "high": float(high), "n": len(values),
             })  # fmt: skip
+    if not table:
+        raise ValueError(f"seed {seed}: no two sizes have a training budget in common")
     return pd.DataFrame(table).sort_values("train_flops", ignore_index=True)
 
 
 def best_size_rows(found: Likelihoods) -> Iterator[dict[str, Any]]:
     """Yield the best size of each budget, by loss and by pass@1, and how many sizes lead."""
-    for kind in KINDS:
-        for measure in ("loss", "chance"):
-            table = best_sizes(found, kind, measure)
+    for seed, kind, measure in product(found.models["seed"].unique(), KINDS, ("loss", "chance")):
+        with suppress(ValueError):  # other seeds have few budgets
+            table = best_sizes(found, kind, measure, seed)
             for best in table.to_dict("records"):
                 case = f"{best['budget']}: {best['best']} before {best['next']}"
+                case += f", seed {seed}" * bool(seed)
                 ends_of = best["low"], best["high"]
                 yield row(case, f"lead by {measure}, {kind}", best["lead"], *ends_of, n=best["n"])
-            leading = table.loc[table["low"] > 0, "best"].nunique()
-            yield row(kind, f"sizes that lead some budget by {measure}", leading)
+            if not seed:
+                leading = table.loc[table["low"] > 0, "best"].nunique()
+                yield row(kind, f"sizes that lead some budget by {measure}", leading)
 
 
 # ---------------------------------------------------------------- laws
