@@ -133,6 +133,22 @@ def o1(table: pd.DataFrame) -> plots.Drawn:
     return plots.Drawn(fig, {}, pd.concat([trained, thought]))
 
 
+def known_truth(table: pd.DataFrame) -> plots.Drawn:
+    """Draw the coverage of a walker that cannot look ahead, next to the exact one of its task."""
+    rows = part(table, "truth", r"coverage at (?P<x>\d+) samples", "(?P<who>all levels|exact)")
+    rows = rows.assign(x=rows["x"].astype(float)).sort_values("x")
+    fig, axes = plots.figure(1, 1, width=3.4, height=2.6)
+    ax = axes[0, 0]
+    exact, found = (rows[rows["who"] == who] for who in ("exact", "all levels"))
+    ax.plot(exact["x"], exact["value"], color="0.4", linestyle=":", label="exact, from the task")
+    style = plots.series_style(0) | {"linestyle": "", "label": "a trained walker"}
+    plots.draw_points(ax, found["x"], found["value"], found["low"], found["high"], **style)
+    ax.set(xscale="log", xlabel="samples", ylabel="coverage", ylim=(0, 1.02))
+    ax.set_title(f"10 levels of 1 to 10 junctions, n = {found['n'].max():g}")
+    ax.legend(loc="upper left")
+    return plots.Drawn(fig, {}, rows)
+
+
 def exchange(table: pd.DataFrame) -> plots.Drawn:
     """Draw the test compute that reaches an accuracy against training compute, per level."""
     rows = part(table, "exchange", f"test compute for {SHOWN:g}",
@@ -225,6 +241,7 @@ def series(
 
 STUDY_FIGURES: dict[str, Callable[[pd.DataFrame], plots.Drawn]] = {
     "study_o1": o1,
+    "study_known_truth": known_truth,
     "study_sizes": sizes,
     "study_equal_cost": equal_cost,
     "study_lengths": lengths,

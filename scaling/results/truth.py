@@ -20,9 +20,7 @@ import pandas as pd
 from scaling import planner
 from scaling.curves import Curve, ends
 from scaling.estimates import inverse_pass_at_k, pass_at_k
-from scaling.figures import plots
 from scaling.fits import fit
-from scaling.fits.forecasts import first_chains
 from scaling.intervals import (
     Estimate,
     bootstrap_problems,
@@ -33,12 +31,10 @@ from scaling.intervals import (
 )
 from scaling.records import Plan
 from scaling.results.repeated import (
-    LINE,
     OF_LEVELS,
     choose,
     forecast_rows,
     forecasts_of,
-    line_of,
     mean_forecast,
 )
 from scaling.results.table import Sampled, estimate_row, find, row
@@ -90,10 +86,11 @@ def model_rows(run: Run) -> Rows:
     yield estimate_row("all levels", "right branches among those taken", mean_interval(known))
     k = run.budgets()
     whole = exact_coverage(run.level_names, k)
-    for i, samples in ((0, k[0]), (len(k) // 2, k[len(k) // 2]), (-1, k[-1])):
+    for i, samples in enumerate(k):
         found = mean_interval(run.values("coverage", k)[:, i])
         name = f"coverage at {samples} samples"
         yield estimate_row("all levels", name, found)
+        yield row("exact", name, float(whole[i]))
         yield shifted_row("all levels", f"{name} less the exact one", found, -float(whole[i]))
     line = fit("log_line", k.astype(float), whole, bootstrap=0)
     yield row("exact", "coverage per doubling of samples", line.params["b"] * np.log10(2))
@@ -321,51 +318,3 @@ def flops_of(run: Run, study: Any) -> float:
     """Return the mean FLOPs of a study of two methods at the run's costs."""
     once, each = run.costs["flops"]
     return float(study.problems * 2 * once.mean() + study.draws * np.nanmean(each))
-
-
-# ---------------------------------------------------------------- the figure
-def known_truth(runs: Runs) -> plots.Drawn:
-    """Return the figure of coverage against samples: the exact one, the model's, and forecasts.
-
-    Left: all levels, with laws fitted to the first `SEEN` samples of each problem; points beyond
-    are held out. Right: the model's points on the exact line of each level.
-    """
-    run = find(runs, WALKS)
-    fine = np.geomspace(1, WALKS.plan.chains, 61)
-    fig, axes = plots.figure(1, 2, height=2.8, sharey=True)
-    tables = [pd.concat([exact_points(LEVELS, fine, "all"), *measured_points(run, fine)])]
-    plots.draw_table(axes[0, 0], tables[0]).legend(loc="upper left")
-    for level in run.level_names:
-        junctions = level.partition("x")[0]
-        points = plots.points_of(run.curve(level=level), junctions, "measured", "points")
-        tables.append(pd.concat([exact_points([level], fine, junctions), points]))
-        plots.draw_table(axes[0, 1], tables[-1])
-        end = min(np.log(2) / chance_without_look_ahead(level), fine[-1])  #: half, or the last
-        height = coverage_without_look_ahead([level], round(end))
-        place = {"textcoords": "offset points", "ha": "right", "fontsize": 7}
-        axes[0, 1].annotate(junctions, (end, height), (-3, 3), **place)
-    axes[0, 0].set(title=f"all levels  ($n$={len(run.problems):,})", ylabel="coverage")
-    axes[0, 1].set(title="by junctions: numbers on the lines  ($n$=100 each)", ylabel="")
-    axes[0, 0].set(ylim=(0, 1.02))
-    return plots.Drawn(fig, {}, pd.concat(tables))
-
-
-def exact_points(levels: Sequence[str], k: np.ndarray, panel: str) -> pd.DataFrame:
-    """Return the exact coverage at any k as rows of a figure's table."""
-    misses = [(1 - chance_without_look_ahead(level)) ** k for level in levels]
-    y, nothing = 1 - np.mean(misses, axis=0), np.full(len(k), np.nan)
-    line = Curve(k, y, nothing, nothing, np.empty((0, len(k))))
-    return plots.points_of(line, panel, "exact, from the task", "dotted")
-
-
-def measured_points(run: Run, fine: np.ndarray) -> Iterator[pd.DataFrame]:
-    """Yield the model's coverage, and laws fitted to its first samples, as rows of a table."""
-    used, held_out = plots.split(run.curve(), len(KNOWN))
-    yield plots.points_of(used, "all", "measured, fitted", "points")
-    yield plots.points_of(held_out, "all", "held out", "open points")
-    early = first_chains(run, SEEN).curve()
-    fits = ("exp_power", 1, fit("exp_power", early)), (LINE, 4, line_of(early))
-    for look, (name, first, law) in enumerate(fits, 1):
-        fitted, ahead = fine[(first <= fine) & (fine <= SEEN)], fine[fine >= SEEN]
-        for x, mark in ((fitted, "fitted law"), (ahead, "law")):
-            yield plots.points_of(plots.law_curve(law, x), "all", name, mark, look)
