@@ -206,7 +206,7 @@ def thinking_tokens(table: pd.DataFrame) -> plots.Drawn:
         line = accuracy[accuracy["level"] == level]
         tokens, y = line["budget"].to_numpy(), line["value"].to_numpy()
         axes[0, 0].plot(tokens, y, color="0.7", linewidth=0.6, zorder=1)
-        axes[0, 0].text(tokens[y.argmax()], y.max() + 0.02, level, fontsize=6, ha="center")
+        axes[0, 0].text(tokens[y.argmax()], 1.03, level, fontsize=6, ha="center")
     axes[0, 1].set_ylabel("")
     plots.legend_below(fig, axes[0], ncols=5)
     return plots.Drawn(fig, facts, shown)
