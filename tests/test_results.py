@@ -13,10 +13,12 @@ import torch
 
 from scaling.comparisons.equal_cost import compare
 from scaling.curves import Curve
+from scaling.figures import plots
+from scaling.figures.study import STUDY_FIGURES, part
 from scaling.ladder.likelihood import answer_nats, likelihood_table
 from scaling.models import load_lm
 from scaling.records import Plan
-from scaling.results import exchange, ladder, mazes, results_table
+from scaling.results import exchange, ladder, mazes, results_table, reward
 from scaling.results.page import render
 from scaling.results.table import COLUMNS, Sampled, find, row
 from scaling.runs import Runs
@@ -26,6 +28,7 @@ from scaling.sampling import sample_run
 from scaling.tasks import get_task
 
 MODEL = Path(__file__).parents[1] / "data/models/maze/0.05M/3e12"
+DERIVED = Path(__file__).parents[1] / "data/derived"
 
 
 # ---------------------------------------------------------------- likelihood
@@ -273,3 +276,31 @@ def test_a_text_that_the_table_does_not_support_is_refused(tmp_path, text, messa
 def test_a_number_that_is_there_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="of which there are 2"):
         render(write(tmp_path, '{{ number("law", "all", "alpha") }}'), pd.concat([TABLE, TABLE]))
+
+
+def test_the_figures_of_the_study_are_drawn_from_the_committed_table():
+    table = pd.read_csv(DERIVED / "results.csv")
+    for name, figure in STUDY_FIGURES.items():
+        with plots.style():
+            drawn = figure(table)
+        plots.close(drawn.figure)
+        assert len(drawn.frame) > 0, name
+    with pytest.raises(ValueError, match="has no such number of ladder"):
+        part(table, "ladder", "such number", ".*")
+
+
+def test_the_page_of_the_study_holds_the_numbers_of_the_committed_table():
+    docs = MODEL.parents[4] / "docs"
+    text = render(docs / "study.md.jinja", pd.read_csv(DERIVED / "results.csv"))
+    assert text == (docs / "study.md").read_text()
+
+
+def test_the_committed_table_is_that_of_the_committed_likelihoods_and_logs(monkeypatch):
+    """Rows that need no runs are made again."""
+    monkeypatch.chdir(MODEL.parents[4])
+    made, _ = results_table(Runs([]), [ladder, reward])
+    kept = pd.read_csv(DERIVED / "results.csv").merge(
+        made, on=["result", "case", "quantity"], suffixes=("", "_made")
+    )
+    assert len(kept) == len(made) > 100
+    np.testing.assert_allclose(kept["value"], kept["value_made"].astype(float), rtol=1e-4)
