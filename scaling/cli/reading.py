@@ -22,6 +22,7 @@ from scaling.cli.app import (
     warn,
 )  # fmt: skip
 
+FEW_PROBLEMS = 100  #: below, intervals that allow for a problem of another kind are much wider
 SHOWN = 20  #: places of a file that are named one by one
 Metric = Annotated[str | None, Parameter(alias="--scorer")]
 Format = Literal[
@@ -264,6 +265,11 @@ def plan(
         f"{study.problems:,} problems x {study.samples:,} samples x 2 methods: {study.draws:,} "
         f"samples detect a difference of {study.detectable:.3g} with power {power:g}"
     )
+    if study.problems < FEW_PROBLEMS:
+        print(
+            f"this is the power of a z test; on fewer than {FEW_PROBLEMS} problems the intervals "
+            "of compare are wider, and find such a difference less often (docs/study.md)"
+        )
     if cost:
         hours = f"{cost['seconds'] / 3600:.3g} hours on the pilot's machine"
         print(f"{cost['tokens']:.3g} tokens, {cost['flops']:.3g} FLOPs, {hours}")
