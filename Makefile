@@ -29,9 +29,12 @@ endif
 study train think: $(READY)
 	$(PY) -m scaling $@ $(ARGS)
 
-# The committed figures, from the committed runs
+# The committed figures, from the committed runs, and those of the study, from its committed table
 figures: $(READY)
 	$(PY) -m scaling figures --runs data/runs --figures figures $(ARGS)
+ifeq ($(ARGS),)
+	$(PY) -m scaling results --table data/derived/results.csv --out figures
+endif
 
 notebooks: $(READY)
 	$(PY) notebooks/execute.py $(ARGS)
