@@ -38,10 +38,11 @@ def test_every_file_it_points_to_exists():
         assert (ROOT / path).exists(), path
 
 
-def test_held_out_points_are_as_far_off_as_the_caption_says():
-    facts = json.loads((ROOT / "figures" / "o1_two_panels.json").read_text())["facts"]
-    off = [100 * abs(e) for fact in facts.values() for e in fact.get("held_out_error", ())]
-    assert f"lie {min(off):.0f} to {max(off):.0f} percentage points off" in README
+def test_the_models_of_the_first_figure_are_as_large_as_the_caption_says():
+    cards = (ROOT / "data/models" / path / "card.json" for path in
+             ("maze-quit/0.05M/1e13", "permutations/0.11M/2e13"))  # fmt: skip
+    sizes = [json.loads(card.read_text())["n_params"] / 1e6 for card in cards]
+    assert f"{sizes[0]:.2f} and {sizes[1]:.1f} million parameters" in README
 
 
 def test_intervals_are_as_wide_as_the_known_limits_say():
