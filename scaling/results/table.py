@@ -62,7 +62,10 @@ def curve_row(case: str, quantity: str, curve: Curve, at: int) -> dict[str, Any]
 
 
 def results_table(runs: Runs, modules: Sequence[Any]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return the rows of some results, see `COLUMNS`, and why others are not complete, by name."""
+    """Return the rows of some results, see `COLUMNS`, and why others are not complete, by name.
+
+    The table says so too, in a row without a value.
+    """
     rows, left_out = list[dict[str, Any]](), dict[str, str]()
     for module in modules:
         name = module.__name__.rpartition(".")[2]
@@ -71,4 +74,5 @@ def results_table(runs: Runs, modules: Sequence[Any]) -> tuple[pd.DataFrame, dic
                 rows.append({"result": name} | found)
         except (ValueError, FileNotFoundError) as reason:
             left_out[name] = str(reason)
+            rows.append({"result": name} | row("not complete", str(reason), float("nan")))
     return pd.DataFrame(rows, columns=COLUMNS), left_out
