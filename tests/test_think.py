@@ -19,7 +19,8 @@ from scaling.models import CARD, load_lm
 from scaling.records import Plan, Verdict
 from scaling.results import results_table, reward
 from scaling.runs import Runs, load_run
-from scaling.runs.reward_log import COLUMNS, log_rows, paired_traces, within
+from scaling.runs.lengths import cut
+from scaling.runs.reward_log import COLUMNS, log_rows, paired_traces
 from scaling.sampling import sample_run
 from scaling.tasks import get_task
 from scaling.think import draw, laws, think
@@ -74,8 +75,8 @@ def test_accuracy_within_a_length_is_read_from_one_pool(run):
     correct[:], lengths = 0, np.full(correct.shape, 9.0)
     correct[5, :2], lengths[5, 0], lengths[5, 1] = 1, 3, 5
     drawn = run.with_arrays(correct=correct, ledger=ledger | {"completion_tokens": lengths})
-    np.testing.assert_allclose(within(drawn, [2, 3, 4, 5, 9]), np.array([0, 1, 1, 2, 2]) / 40)
-    np.testing.assert_allclose(within(drawn, [5], "2"), [2 / 20])
+    for tokens, right in ((2, 0), (3, 1), (4, 1), (5, 2), (9, 2)):
+        assert cut(drawn, tokens).correct.mean() == pytest.approx(right / 40)
 
 
 def scripted(run, correct: np.ndarray):

@@ -6,12 +6,11 @@ A checkpoint is sampled as a run on test problems. Not here: training (`ladder`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from scaling.estimates import read_at_tokens
 from scaling.runs.run import Run
 
 Habits = Callable[[str, str], Mapping[str, int]]  #: (problem id, text) -> counts of what it does
@@ -44,16 +43,6 @@ def log_rows(run: Run, samples: int, reward_flops: float, habits: Habits) -> pd.
             part["repeats"].sum() / entries if entries else np.nan, curve.n_problems, len(part),
         ))  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def within(run: Run, tokens: Sequence[int], level: str = "all") -> np.ndarray:
-    """Return the accuracy (budgets,) of one sample that is cut after so many tokens.
-
-    Read from one pool: a right sample counts from its own length on, with its stop token.
-    """
-    rows = run.rows(level)
-    length = run.ledger["completion_tokens"][rows, :, 0]
-    return read_at_tokens(length[..., None], run.correct[rows], tokens).mean(axis=(0, 1))
 
 
 def paired_traces(before: Run, after: Run, count: int) -> pd.DataFrame:
